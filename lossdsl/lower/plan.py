@@ -1,0 +1,275 @@
+"""The Plan: everything that a back end needs, and nothing that it must decide. No SymPy, no IR nodes.
+
+A plan is a list of steps over named buffers. A `Kernel` is one body as SSA statements over *axes*: every value has the
+set of axes that it varies along (a fold removes axes, an operation takes the union), so a row kernel is one kernel in
+which per-row and per-entry values meet. The torch target prints a kernel as whole-array operations, the loop targets
+print its loops. Extents are symbolic (`Dim`). Plans print as text and read back equal (`lower/text.py`), and
+`lower/interpret.py` executes them in numpy.
+
+Types of values and buffers: "acc" (the accumulation type: float64 for float64 inputs, else float32), "int" (int64),
+"bool"; a buffer may also be "like NAME": the element type of the input NAME (an input itself, or its gradient).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lossdsl.dim import Dim
+
+# ------------------------------------------------------------------------------------------------- operands
+
+
+@dataclass(frozen=True)
+class Value:
+    """An SSA value of the same kernel."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Literal:
+    """An exact rational, or "inf", "-inf", "nan"; type "acc", "int" or "bool" (0, 1)."""
+
+    value: Fraction | str
+    type: str = "acc"
+
+
+@dataclass(frozen=True)
+class ParamRef:
+    """A parameter of the loss."""
+
+    name: str
+    type: str = "acc"
+
+
+@dataclass(frozen=True)
+class SizeRef:
+    """An extent, as an int."""
+
+    dim: Dim
+
+
+@dataclass(frozen=True)
+class AxisRef:
+    """The index along an axis of the kernel, as an int (absolute, also inside a ChunkLoop)."""
+
+    name: str
+
+
+Operand = Value | Literal | ParamRef | SizeRef | AxisRef
+
+
+@dataclass(frozen=True)
+class Subscript:
+    """One position of an access: sum of coefficient * axis, plus `offset`, plus an int Value if data-dependent."""
+
+    axes: tuple[tuple[str, int], ...] = ()
+    offset: Dim = Dim(())
+    data: Value | None = None
+
+
+# ----------------------------------------------------------------------------------------------- statements
+
+
+@dataclass(frozen=True)
+class Load:
+    """`name = buffer[subscripts] where guard pad pad`. Where the guard is false nothing is read and the value is
+    `pad`. Data-dependent positions are clamped by the back end before the access; out of range gives nan (0 for int
+    buffers, false for bool)."""
+
+    name: str
+    type: str
+    buffer: str
+    subscripts: tuple[Subscript, ...]
+    guard: Operand | None = None
+    pad: Literal | None = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """`name = op(args)`; op is a primitive of the registry, or one of: select lt le gt ge eq ne and or not real int
+    table (the literals of the table, then the index). Both branches of a select are computed: values from a branch not
+    taken do not leak, and loads under it are guarded."""
+
+    name: str
+    type: str
+    op: str
+    args: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """`name = head over axes of value where where`; the result no longer varies along `axes`. Masked entries count as
+    the head's identity. argmax and argmin fold one axis and give the first winner."""
+
+    name: str
+    type: str
+    head: str
+    axes: tuple[str, ...]
+    value: Operand
+    where: Operand | None = None
+
+
+@dataclass(frozen=True)
+class Store:
+    """`buffer[subscripts] = value`, rounding to the buffer's type; with `accumulate` it is added (the buffer was
+    filled before, and the accumulation type is the buffer's)."""
+
+    buffer: str
+    subscripts: tuple[Subscript, ...]
+    value: Operand
+    accumulate: bool = False
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """`buffer[subscripts] combine= value where guard`: the normal form of a selection `sum n where t[n] == a`.
+    Positions out of range are dropped. combine is "sum", "max", "min"."""
+
+    buffer: str
+    subscripts: tuple[Subscript, ...]
+    value: Operand
+    combine: str
+    guard: Operand | None = None
+
+
+Statement = Load | Op | Fold | Store | Scatter
+
+
+# ---------------------------------------------------------------------------------------------------- steps
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a kernel. role: "grid" (parallel), "lane" (parallel and vectorised: the loads are contiguous along
+    it), "loop" (sequential or reduced inside the program)."""
+
+    name: str
+    extent: Dim
+    role: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One pass. `comments` maps a value name to the user's line that it came from, for readable output.
+    `names` maps value names to the user's name for it (`lse`, `per`) where there is one."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    lane: str | None
+    statements: tuple[Statement, ...]
+    names: tuple[tuple[str, str], ...] = ()
+    comments: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A library operation. `contract`: out[out_axes] (+)= scale * sum of the product of the operands over the axes
+    that are not in out_axes (one matrix product, possibly batched)."""
+
+    operation: str
+    out: str
+    out_axes: tuple[str, ...]
+    operands: tuple[tuple[str, tuple[str, ...]], ...]
+    accumulate: bool = False
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Set every element of a buffer, before accumulation or scattering."""
+
+    buffer: str
+    value: Literal
+
+
+@dataclass(frozen=True)
+class ChunkLoop:
+    """Run the steps for `size` consecutive indices of `axis` at a time. Buffers with role "chunk" exist for one round
+    only; their position `chunked` has at most `size` entries and is addressed by the absolute index."""
+
+    axis: str
+    extent: Dim
+    size: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Allocate:
+    buffer: str
+
+
+@dataclass(frozen=True)
+class Free:
+    buffer: str
+
+
+Step = Kernel | Call | Fill | ChunkLoop | Allocate | Free
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """role: "input", "cotangent", "direction" (given by the caller), "output", "saved", "temporary", "chunk".
+    `reason`: why it exists, for saved and temporary ones. `chunked`: position of the chunk axis of a "chunk" buffer."""
+
+    name: str
+    dims: tuple[Dim, ...]
+    type: str
+    role: str
+    reason: str = ""
+    chunked: int | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """In elements and counted operations, as expressions in the extents; `peak` is of temporaries, at one time."""
+
+    read: Dim
+    written: Dim
+    operations: Dim
+    peak: Dim
+    passes: int
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which plan of the table this is.
+
+    entry      "value" | "value_and_gradient" (cotangent 1) | "backward" (cotangent given)
+    reduction  "mean" | "sum" | "none" | "" (the loss has no reduction modes)
+    wrt        inputs whose gradient is made; absent: optional inputs not given; target: "torch" | "triton"
+    """
+
+    loss: str
+    entry: str
+    reduction: str
+    wrt: tuple[str, ...]
+    absent: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """returns: (role, buffer) pairs, "return" first, then "d NAME" gradients, then reports. `why`: one line for each
+    decision, with its rule and operands."""
+
+    key: Key
+    buffers: tuple[Buffer, ...]
+    parameters: tuple[tuple[str, str], ...]  # (name, type)
+    steps: tuple[Step, ...]
+    returns: tuple[tuple[str, str], ...]
+    cost: Cost
+    why: tuple[str, ...] = ()
+
+    def buffer(self, name: str) -> Buffer:
+        return next(b for b in self.buffers if b.name == name)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Sizes that tuning may change; lowering never reads them elsewhere. `rows`: rows of a ChunkLoop; `resident`: the
+    longest row (in elements) that a loop target keeps in registers."""
+
+    rows: int = 256
+    resident: int = 16384
+    block: int = 1024
