@@ -1,0 +1,39 @@
+# Each target does all of its own set-up: only Python >= 3.11 and make are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOOK := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+.PHONY: demo test test-all bench lint format clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("lossdsl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## check, compile and train with focal loss on real data
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)  ## style, types and every test but the long sweeps
+	$(LOOK)
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu"
+
+test-all: $(STAMP)  ## the long sweeps too
+	$(LOOK)
+	$(BIN)/python -m pytest -n auto -m "not gpu"
+
+bench: $(STAMP)  ## ratios against eager and torch.compile, in one process
+	$(BIN)/python benchmarks/peers.py
+
+lint: $(STAMP)
+	$(LOOK)
+
+format: $(STAMP)
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
