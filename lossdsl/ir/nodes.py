@@ -408,7 +408,11 @@ class Definition:
     """`tensor[formals] = head over bound where `where` of body`.
 
     head     "map" (no bound index, where is TRUE) or the name of a reduction head: sum prod max min logsumexp any all
-             count argmax argmin argsort inverse logdet. `count` has a BOOL or TRUE body that is counted where it holds
+             count argmax argmin argsort inverse logdet. `count` has a BOOL or TRUE body that is counted where it holds.
+             argmax/argmin over several bound indices give the row-major flat position; the first wins, NaN wins.
+             argsort: the last formal is the rank (the body does not read it), p[.., r] is the flat position of the
+             r-th smallest, stable; entries that `where` excludes follow in index order. inverse: the last two formals
+             are row and column, bound are those of the body; logdet: log |det| of the matrix over two bound indices
     support  a condition over the formals; outside of it the value is exactly 0 and no reader may need it. TRUE for
              ordinary definitions; adjoints carry the condition of their path
     origin   the place in the source, for messages; takes no part in equality
