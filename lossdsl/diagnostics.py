@@ -40,7 +40,7 @@ class Source:
     text: str
 
     def line(self, number: int) -> str:
-        lines = self.text.splitlines()
+        lines = self.text.split("\n")  # not splitlines(): a form feed in a comment ends no line
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
@@ -109,6 +109,81 @@ def render(source: Source, diagnostic: Diagnostic) -> str:
 CODES: dict[str, Code] = {
     # E01xx syntax, E02xx names, E03xx axes and extents, E04xx types and values, E05xx meaning not there yet,
     # E06xx claims, E07xx limits, E08xx files, E09xx internal; W1xxx warnings.
+    "E0101": Code(
+        "syntax error",
+        "The statement does not have a form that the language knows. The caret stands at the first word that cannot "
+        "follow what is before it. A file gets the first error of each of its statements.",
+    ),
+    "E0102": Code(
+        "bracket never closed",
+        "An opened bracket has no partner. A bracket is taken as never closed at the first line that is indented no "
+        "deeper than its statement and starts like a statement, so that the rest of the file can still be read.",
+    ),
+    "E0103": Code(
+        "bracket without a partner", "A closing bracket closes nothing, or closes a bracket of the other kind."
+    ),
+    "E0104": Code("missing colon", "`loss name:`, a `def` block and the names of a declaration end with a colon."),
+    "E0105": Code(
+        "character that is not in the language",
+        "Outside of comments and docstrings a file has names, numbers, brackets and the operators "
+        "+ - * / // % ^ ** = < <= > >= == != , : and `...` only.",
+    ),
+    "E0106": Code(
+        "reserved word as a name",
+        "`pi inf nan true false last step size` have a fixed meaning, and `and or not if else over where` are words of "
+        "expressions. Every other word can be a name, those of statements and claims included.",
+    ),
+    "E0107": Code(
+        "unknown statement",
+        "A statement begins with input, param, learnable, state, axis, def, report, return, update, claim, use or loss, "
+        "or is a definition `name = expression` or `name[axes] = expression`.",
+    ),
+    "E0108": Code(
+        "indentation",
+        "Indentation says which block a statement belongs to: the statements of a loss stand deeper than its `loss` line, "
+        "all equally deep, and those of a `def` block deeper than its `def`. A line is continued inside brackets, or "
+        "after an operator, `and`, `or`, `not`, `if`, `else` or a comma at its end.",
+    ),
+    "E0109": Code(
+        "statement in the wrong place", "Some statements belong into a loss, some into a `def` block, some to the top."
+    ),
+    "E0110": Code("empty block", "A loss, and a function written as a block, have at least one statement."),
+    "E0111": Code(
+        "misplaced or open docstring",
+        "A docstring stands between three double quotes directly below its `loss` line. Comments start with `#`.",
+    ),
+    "E0112": Code("statement ends too early", "Something is missing at the end of the statement."),
+    "E0113": Code("unknown type", "Types are real, int, bool, binary, sign, prob, class, simplex and unit."),
+    "E0114": Code(
+        "claim that cannot be read",
+        "A claim is a comparison (`claim 0 <= per <= 1`) or one of the written properties (`claim convex in pred`).",
+    ),
+    "E0115": Code(
+        "wrong number of defaults", "A declaration of several names has one default for all, or one for each."
+    ),
+    "E0116": Code("name that is not ASCII", "Names are made of the letters a to z and A to Z, digits and underscores."),
+    "E0117": Code(
+        "arguments or qualifiers out of order",
+        "Arguments of a call stand first by position, then by keyword, each keyword once; `when`, `on` and `at defaults` "
+        "stand at most once in a claim.",
+    ),
+    "E0118": Code("not a whole number", "An unnamed axis has a whole number as its extent."),
+    "E0701": Code("file too large", "A source file has at most 1 MiB."),
+    "E0702": Code(
+        "nested too deep", "Brackets and operators may be nested 200 deep. Give inner parts a name of their own."
+    ),
+    "E0703": Code("file too long", "A file may have 10,000 nodes (names, numbers, operators, calls ...) in all."),
+    "E0704": Code("name too long", "A name has at most 64 characters."),
+    "E0705": Code(
+        "number too long", "A number has at most 100 digits and an exponent between -400 and 400; it is kept exactly."
+    ),
+    "E0706": Code("too many errors", "After 100 errors of a file the rest is not shown."),
+    "E0801": Code("no such file", "The file does not exist."),
+    "E0802": Code("not a file", "The path names a folder or a device, not a file."),
+    "E0803": Code("not UTF-8", "A source file is text in UTF-8."),
+    "E0804": Code("not a text file", "The file has a zero byte, so it is not text."),
+    "E0805": Code("nothing in the file", "A file has at least one `loss`, or a `def` that other files use."),
+    "E0806": Code("file cannot be read", "The operating system refused to read the file."),
     "E0901": Code(
         "internal error",
         "The compiler broke one of its own rules. Nothing was written. Please report it with the source file and the "

@@ -199,9 +199,11 @@ class Type(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Statement(Node):
-    """`leading`: comment lines above (text after `#`, stripped); `trailing`: the comment on the same line.
-    `blank_before`: the author left at least one empty line before it. These take no part in equality."""
+    """`leading`: comment lines directly above (text after `#` without its first space); `trailing`: the comment on
+    the same line. `detached`: paragraphs of comments further above, each followed by an empty line. `blank_before`:
+    the author left at least one empty line before all of these. None takes part in equality."""
 
+    detached: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
     leading: tuple[str, ...] = field(default=(), compare=False)
     trailing: str | None = field(default=None, compare=False)
     blank_before: bool = field(default=False, compare=False)
@@ -278,6 +280,7 @@ class Def(Statement):
     arguments: tuple[DefArgument, ...]
     value: Expr | None = None
     body: tuple[Statement, ...] = ()
+    closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)  # comments after the last statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,10 +289,10 @@ class Claim(Statement):
 
     `kind` and its fields (see `docs/language/claims.md`):
       "bound"       expression: Compare (a chain of comparisons)
-      "word"        word: one of the property words (`convex`, `C1`, `bounded`, `calibrated`, ...)
-      "lipschitz" / "gradient lipschitz" / "strongly convex"   op, bound (may be None), norm ("l1"|"linf"|None)
+      "word"        word: one of the property words (`convex`, `strictly convex`, `C1`, `bounded`, `noise symmetric` ...)
+      "lipschitz" / "gradient lipschitz" / "strongly convex"   op, bound (may be None), norm ("l1"|"l2"|"linf"|None)
       "monotone"    word: increasing | decreasing | strictly increasing | strictly decreasing
-      "infimum"     expression: Compare of the infimum with a value
+      "infimum"     of; op and bound: what the infimum is compared with
       "minimum" / "unique minimum"   at: condition
       "invariant"   transform: shift|scale|permutation, over
       "exchange symmetric" / "even" / "odd"
@@ -316,17 +319,21 @@ class Claim(Statement):
     when: Expr | None = None
     on: Expr | None = None
     at_defaults: bool = False
-    text: str = field(default="", compare=False)  # as written, one line, for reports
+    text: str = field(default="", compare=False)  # as written, without the word `claim`, one line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Statement):
-    """`loss name:` with its docstring and statements (claims included, in order)."""
+    """`loss name:` with its docstring and statements (claims included, in order).
+
+    The docstring is cleaned: no indentation in common, no spaces at line ends, no empty lines around it.
+    `closing` are paragraphs of comments; an empty first one stands for an empty line before them.
+    """
 
     name: Ident
     docstring: str | None
     body: tuple[Statement, ...]
-    closing: tuple[str, ...] = field(default=(), compare=False)  # comments after the last statement
+    closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)  # comments after the last statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,4 +341,4 @@ class Module(Node):
     """A file: losses, functions and imports in order; `closing` are comments at its end."""
 
     items: tuple[Statement, ...]
-    closing: tuple[str, ...] = field(default=(), compare=False)
+    closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
