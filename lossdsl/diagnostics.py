@@ -135,13 +135,13 @@ CODES: dict[str, Code] = {
     ),
     "E0107": Code(
         "unknown statement",
-        "A statement begins with input, param, learnable, state, axis, def, report, return, update, claim, use or loss, "
-        "or is a definition `name = expression` or `name[axes] = expression`.",
+        "A statement begins with input, param, learnable, state, axis, def, report, return, update, claim, use or "
+        "loss, or is a definition `name = expression` or `name[axes] = expression`.",
     ),
     "E0108": Code(
         "indentation",
-        "Indentation says which block a statement belongs to: the statements of a loss stand deeper than its `loss` line, "
-        "all equally deep, and those of a `def` block deeper than its `def`. A line is continued inside brackets, or "
+        "Indentation says which block a statement belongs to: the statements of a loss stand deeper than its `loss` "
+        "line, all equally deep, and those of a `def` block deeper than its `def`. A line is continued inside brackets, or "
         "after an operator, `and`, `or`, `not`, `if`, `else` or a comma at its end.",
     ),
     "E0109": Code(
@@ -164,8 +164,8 @@ CODES: dict[str, Code] = {
     "E0116": Code("name that is not ASCII", "Names are made of the letters a to z and A to Z, digits and underscores."),
     "E0117": Code(
         "arguments or qualifiers out of order",
-        "Arguments of a call stand first by position, then by keyword, each keyword once; `when`, `on` and `at defaults` "
-        "stand at most once in a claim.",
+        "Arguments of a call stand first by position, then by keyword, each keyword once; `when`, `on` and `at "
+        "defaults` stand at most once in a claim.",
     ),
     "E0118": Code("not a whole number", "An unnamed axis has a whole number as its extent."),
     "E0701": Code("file too large", "A source file has at most 1 MiB."),

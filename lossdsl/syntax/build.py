@@ -31,7 +31,7 @@ def exact(text: str) -> Fraction | None:
 
 
 class Builder:
-    """Builds the nodes of one statement whose text begins at `line` and `column` of its file; `problems` gathers findings.
+    """Builds the nodes of one statement that begins at `line` and `column` of its file; `problems` gathers findings.
 
     `trivia` are the comments and empty lines around the statement, passed on to its node.
     """
@@ -108,7 +108,7 @@ class Builder:
 
     def declaration(self, c: Children, span: Span) -> tree.Declaration:
         keyword, names, type_ = c[0], c[1], c[2]
-        defaults = c[3] if len(c) > 3 else ()
+        defaults: tuple[Any, ...] = c[3] if len(c) > 3 else ()
         if len(defaults) not in (0, 1, len(names)):
             self.problem(
                 "E0115",

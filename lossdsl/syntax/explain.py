@@ -14,11 +14,11 @@ STATEMENTS = (
 )  # fmt: skip
 KINDS = ("real", "int", "bool", "binary", "sign", "prob", "class", "simplex", "unit")
 PROPERTIES = (
-    "convex", "strictly convex", "concave", "strictly concave", "quasiconvex", "affine", "strongly convex", "redescending",
-    "differentiable", "C0", "C1", "C2", "smooth", "lipschitz", "gradient lipschitz", "increasing", "decreasing",
-    "strictly increasing", "strictly decreasing", "bounded", "infimum", "minimum", "unique minimum", "calibrated", "proper",
-    "strictly proper", "noise symmetric", "invariant", "exchange symmetric", "even", "odd", "zero gradient", "equal to",
-    "finite",
+    "convex", "strictly convex", "concave", "strictly concave", "quasiconvex", "affine", "strongly convex",
+    "redescending", "differentiable", "C0", "C1", "C2", "smooth", "lipschitz", "gradient lipschitz", "increasing",
+    "decreasing", "strictly increasing", "strictly decreasing", "bounded", "infimum", "minimum", "unique minimum",
+    "calibrated", "proper", "strictly proper", "noise symmetric", "invariant", "exchange symmetric", "even", "odd",
+    "zero gradient", "equal to", "finite",
 )  # fmt: skip
 OTHER_KINDS = {
     "float": "real", "double": "real", "tensor": "real", "number": "real", "float32": "real", "float16": "real",
@@ -42,20 +42,21 @@ OTHER_STATEMENTS = {
     "output": "the value is given with `return`",
 }
 SIGNS = {
-    "&&": "write `and`", "&": "write `and`", "||": "write `or`", "|": "write `or`", "!": "write `not`", "~": "write `not`",
-    ";": "write one statement a line", "'": "there are no strings", '"': "there are no strings; a docstring has three quotes",
-    "\\": "a line is continued inside brackets, or after an operator at its end", "{": "use ( ) or [ ]", "}": "use ( ) or [ ]",
-    "@": "a matrix product is written with its indices: `sum(a[n, k] * b[k, m] over k)`",
+    "&&": "write `and`", "&": "write `and`", "||": "write `or`", "|": "write `or`", "!": "write `not`",
+    "~": "write `not`", ";": "write one statement a line", "'": "there are no strings",
+    '"': "there are no strings; a docstring has three quotes",
+    "\\": "a line is continued inside brackets, or after an operator at its end", "{": "use ( ) or [ ]",
+    "}": "use ( ) or [ ]", "@": "a matrix product is written with its indices: `sum(a[n, k] * b[k, m] over k)`",
     "?": "write `a if condition else b`", ":=": "a definition has `=`, on a line of its own",
     "+=": "nothing is changed in place; give the new value a name of its own",
     "-=": "nothing is changed in place; give the new value a name of its own",
     "*=": "nothing is changed in place; give the new value a name of its own",
-    "/=": "not equal is `!=`; nothing is changed in place",
-    "−": "write `-`", "–": "write `-`", "—": "write `-`", "×": "write `*`", "·": "write `*`", "⋅": "write `*`", "∙": "write `*`",
-    "÷": "write `/`", "≤": "write `<=`", "≥": "write `>=`", "≠": "write `!=`", "²": "write `^2`", "³": "write `^3`",
-    "√": "write `sqrt(...)`", "∞": "write `inf`", "∑": "write `sum(... over n)`", "∏": "write `prod(... over n)`",
-    "∈": "write `in`", "→": "write `=`", "…": "write three dots `...`", "\u00a0": "write an ordinary space",
-    "\ufeff": "remove it", "“": "a docstring has three plain quotes", "”": "a docstring has three plain quotes",
+    "/=": "not equal is `!=`; nothing is changed in place", "−": "write `-`", "–": "write `-`", "—": "write `-`",
+    "×": "write `*`", "·": "write `*`", "⋅": "write `*`", "∙": "write `*`", "÷": "write `/`", "≤": "write `<=`",
+    "≥": "write `>=`", "≠": "write `!=`", "²": "write `^2`", "³": "write `^3`", "√": "write `sqrt(...)`",
+    "∞": "write `inf`", "∑": "write `sum(... over n)`", "∏": "write `prod(... over n)`", "∈": "write `in`",
+    "→": "write `=`", "…": "write three dots `...`", "\u00a0": "write an ordinary space", "\ufeff": "remove it",
+    "“": "a docstring has three plain quotes", "”": "a docstring has three plain quotes",
 }  # fmt: skip
 OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "^", "**", "<", "<=", ">", ">=", "==", "!=", "and", "or"))
 OPERATOR_TERMINALS = frozenset(

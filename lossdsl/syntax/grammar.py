@@ -47,7 +47,7 @@ def grammar_path() -> Path:
 def make_parser(strict: bool) -> Lark:
     """The LALR parser of `grammar/loss.lark`.
 
-    `strict` also checks all pairs of terminals for overlap, which takes as long as everything else; the tables are the same.
+    `strict` also checks all pairs of terminals for overlap, which takes time; the tables are the same.
     """
     return Lark(
         grammar_path().read_text(encoding="utf-8"),
@@ -56,7 +56,7 @@ def make_parser(strict: bool) -> Lark:
         strict=strict,
         propagate_positions=True,
         maybe_placeholders=False,
-        postlex=_NoGlue(),  # type: ignore[arg-type]  # Lark asks for its own base class, but needs these two members only
+        postlex=_NoGlue(),  # Lark needs these two members of its own class only
     )
 
 

@@ -1,8 +1,9 @@
 """Logical lines: where a statement begins and ends, before anything is parsed.
 
-A logical line ends at a newline outside brackets, unless its last word or sign asks for more (an operator, `and`, `or`,
-`not`, `if`, `else`, a comma). A bracket that is never closed is closed by force at the first line that is indented no deeper
-than its statement and starts like a statement, so one slip costs one error. Brackets and `#` in docstrings do not count.
+A logical line ends at a newline outside brackets, unless its last word or sign asks for more (an operator, `and`,
+`or`, `not`, `if`, `else`, a comma). A bracket that is never closed is closed by force at the first line that is indented
+no deeper than its statement and starts like a statement, so one slip costs one error. Brackets and `#` in docstrings do
+not count.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class Comment:
 class LogicalLine:
     """One statement as lexemes. `above` are the comment lines before it, `inside` those on its own lines.
 
-    `indent` counts a tab up to the next multiple of eight, `narrow` as one column: where the two disagree about which of
-    two lines is deeper, the file mixes tabs and spaces.
+    `indent` counts a tab up to the next multiple of eight, `narrow` as one column: where the two disagree about which
+    of two lines is deeper, the file mixes tabs and spaces.
     """
 
     indent: int

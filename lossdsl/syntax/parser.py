@@ -18,8 +18,8 @@ from lossdsl.syntax.build import Builder
 from lossdsl.syntax.explain import explain, explain_characters
 from lossdsl.syntax.grammar import GluedWords, parser
 from lossdsl.syntax.lines import MAX_NESTING, Comment, Lexeme, LogicalLine, split
+from lossdsl.syntax.source import MAX_BYTES
 
-MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
 MAX_LEXEMES = 3 * MAX_NODES  # of a statement: beyond it the tree cannot be within the limit
 MAX_ERRORS = 100
@@ -57,7 +57,7 @@ def parse(source: Source) -> tuple[tree.Module, list[Diagnostic]]:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Where the grammar gave up: the index of the lexeme (past the end: nothing more), and what could have stood there."""
+    """Where the grammar gave up: the index of the lexeme (past the end: nothing more), and what could stand there."""
 
     index: int
     expected: frozenset[str]
@@ -149,7 +149,7 @@ def _too_many(span: Span) -> Diagnostic:
 
 
 @cache
-def _child_fields(kind: type[tree.Node]) -> tuple[str, ...]:
+def _child_fields(kind: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if f.compare)
 
 
@@ -293,7 +293,7 @@ class _FileParser:
             self.problem("E0109", f"`{words[0].text}` cannot stand inside {where}", span)
 
     def adopts(self, line: LogicalLine) -> bool:
-        """A loss without indented statements takes those at its own indentation, so that they are read; one error says so."""
+        """A loss without indented statements takes those at its own indentation: one error, and they are read."""
         block = self.blocks[-1]
         if block.kind != "loss" or line.indent != block.indent:
             return False
@@ -307,7 +307,7 @@ class _FileParser:
         return block.body_indent == block.indent
 
     def misplaced_indent(self, line: LogicalLine, block: _Block) -> bool:
-        """Report a line that is neither as deep as its block's first one nor opens a block; True if that explains it all."""
+        """Report a line that is not as deep as its block's first one; True if that explains all that is wrong."""
         first = line.lexemes[0]
         if self.previous is not None:
             before = self.previous

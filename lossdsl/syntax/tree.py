@@ -289,7 +289,7 @@ class Claim(Statement):
 
     `kind` and its fields (see `docs/language/claims.md`):
       "bound"       expression: Compare (a chain of comparisons)
-      "word"        word: one of the property words (`convex`, `strictly convex`, `C1`, `bounded`, `noise symmetric` ...)
+      "word"        word: one of the property words (`convex`, `strictly convex`, `C1`, `bounded`, ...)
       "lipschitz" / "gradient lipschitz" / "strongly convex"   op, bound (may be None), norm ("l1"|"l2"|"linf"|None)
       "monotone"    word: increasing | decreasing | strictly increasing | strictly decreasing
       "infimum"     of; op and bound: what the infimum is compared with
