@@ -108,7 +108,9 @@ def instantiate(definition: Definition, indices: tuple[Scalar, ...]) -> Scalar:
 
 def rename_indices(definition: Definition, mapping: Mapping[Index, Index]) -> Definition:
     """The definition with index variables renamed, binders and occurrences alike (over the same extents)."""
-    memo: dict[Scalar, Scalar] = dict(mapping)
+    memo: dict[Scalar, Scalar] = {}
+    for old, new in mapping.items():
+        memo[old] = new
     where, body, support = (transform(s, _same, memo) for s in definition.scalars())
     return replace(
         definition,

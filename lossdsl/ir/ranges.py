@@ -1,0 +1,377 @@
+"""A small prover for integer facts: is an index in range, does a condition follow from others?
+
+Conditions become polynomial inequalities over index variables, extents and opaque integers (floor divisions, data,
+clamps); a goal is proved by refuting its negation: Fourier-Motzkin elimination with integer tightening, after products
+with non-negative extents where a product of extents occurs, and case splits for `or`, `!=`, min, max and Select.
+It is sound and incomplete: False means "not proved". After Pugh's Omega test,
+cut to what index arithmetic needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from math import gcd
+
+from lossdsl.dim import Dim, FloorDiv
+from lossdsl.ir import nodes as ir
+from lossdsl.ir.nodes import BOOL, INT, TRUE, Apply, Compare, Const, Index, Not, Scalar, Size
+
+_Monomial = tuple[int, ...]
+_Poly = dict[_Monomial, int]  # monomial () is the constant term; a constraint says: poly >= 0
+_LIMIT = 400  # constraints; beyond it the prover gives up
+_CASES = 40  # case splits in one proof
+_NEGATED = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
+
+
+def in_range(
+    index: Scalar,
+    dim: Dim,
+    facts: Sequence[Scalar] = (),
+    *,
+    signed: Collection[str] = (),
+) -> bool:
+    """Whether 0 <= index < dim is proved under the facts.
+
+    facts    BOOL scalars that hold here, and Index nodes that exist here (so that their extents are positive)
+    signed   extent symbols that may be negative (integer parameters without a lower bound of 0)
+    """
+    if isinstance(index, Index) and index.dim == dim:
+        return True
+    zero = Const(0, INT)
+    return all(
+        contradictory([*facts, goal], signed=signed)
+        for goal in (Compare("<", index, zero), Compare(">=", index, Size(dim)))
+    )
+
+
+def implies(facts: Sequence[Scalar], goal: Scalar, *, signed: Collection[str] = ()) -> bool:
+    """Whether the BOOL `goal` is proved from the facts (conditions that hold, indices that exist)."""
+    return goal is TRUE or goal in facts or contradictory([*facts, Not(goal)], signed=signed)
+
+
+def contradictory(facts: Iterable[Scalar], *, signed: Collection[str] = ()) -> bool:
+    """Whether it is proved that the facts cannot hold together."""
+    state = _State(frozenset(signed))
+    for fact in facts:
+        state.assume(fact)
+    return state.refuted([_CASES])
+
+
+def _add(a: _Poly, b: _Poly, factor: int = 1) -> _Poly:
+    total = dict(a)
+    for m, c in b.items():
+        value = total.get(m, 0) + factor * c
+        if value:
+            total[m] = value
+        else:
+            total.pop(m, None)
+    return total
+
+
+def _times(a: _Poly, b: _Poly) -> _Poly:
+    total: _Poly = {}
+    for m1, c1 in a.items():
+        total = _add(total, {tuple(sorted(m1 + m2)): c1 * c2 for m2, c2 in b.items()})
+    return total
+
+
+def _number(value: int) -> _Poly:
+    return {(): value} if value else {}
+
+
+class _State:
+    """What is known: inequalities, truths of opaque conditions, and case splits that are still open."""
+
+    def __init__(self, signed: frozenset[str]) -> None:
+        self.signed = signed
+        self.atoms: dict[object, int] = {}
+        self.natural: set[int] = set()  # atoms that are never negative
+        self.constraints: list[_Poly] = []
+        self.truths: dict[Scalar, bool] = {}
+        self.splits: list[tuple[tuple[Scalar, ...], ...]] = []
+        self.false = False
+        self.memo: dict[Scalar, _Poly] = {}
+
+    def copy(self) -> _State:
+        new = _State(self.signed)
+        new.atoms, new.natural, new.memo = dict(self.atoms), set(self.natural), dict(self.memo)
+        new.constraints, new.truths = list(self.constraints), dict(self.truths)
+        new.splits, new.false = list(self.splits), self.false
+        return new
+
+    # -------------------------------------------------------------------------------------------- conditions
+
+    def assume(self, fact: Scalar, holds: bool = True) -> None:
+        while isinstance(fact, Not):
+            fact, holds = fact.a, not holds
+        if isinstance(fact, Const):
+            self.false |= bool(fact.value) is not holds
+            return
+        if isinstance(fact, Index):
+            self.poly(fact)
+            return
+        if isinstance(fact, ir.And if holds else ir.Or):
+            for a in fact.children:
+                self.assume(a, holds)
+            return
+        if isinstance(fact, ir.And | ir.Or):
+            self.splits.append(tuple((a if holds else Not(a),) for a in fact.children))
+            return
+        if self.truths.setdefault(fact, holds) is not holds:
+            self.false = True
+        if isinstance(fact, Compare) and fact.a.dtype is INT:
+            self._compare(fact.op if holds else _NEGATED[fact.op], fact.a, fact.b)
+
+    def _compare(self, op: str, a: Scalar, b: Scalar) -> None:
+        difference = _add(self.poly(a), self.poly(b), -1)
+        if op == "!=":
+            self.splits.append(((Compare("<", a, b),), (Compare(">", a, b),)))
+            return
+        if op in (">=", "=="):
+            self.constraints.append(difference)
+        if op in ("<=", "=="):
+            self.constraints.append(_add({}, difference, -1))
+        if op == ">":
+            self.constraints.append(_add(difference, _number(-1)))
+        if op == "<":
+            self.constraints.append(_add(_number(-1), difference, -1))
+
+    # ------------------------------------------------------------------------------------------- polynomials
+
+    def _atom(self, key: object) -> tuple[int, bool]:
+        known = key in self.atoms
+        return self.atoms.setdefault(key, len(self.atoms)), not known
+
+    def _nonnegative(self, atom: int) -> None:
+        self.natural.add(atom)
+        self.constraints.append({(atom,): 1})
+
+    def dim(self, dim: Dim) -> _Poly:
+        """The polynomial of an extent, without its lower bound 0."""
+        total: _Poly = {}
+        for monomial, coefficient in dim.terms:
+            product = _number(coefficient)
+            for atom in monomial:
+                product = _times(product, self._symbol(atom))
+            total = _add(total, product)
+        return total
+
+    def _symbol(self, atom: str | FloorDiv) -> _Poly:
+        key, new = self._atom(atom)
+        if new and isinstance(atom, str):
+            if atom not in self.signed:
+                self._nonnegative(key)
+        elif new and isinstance(atom, FloorDiv):
+            self._quotient(key, self.dim(atom.numerator), _number(atom.denominator))
+            if all(c >= 0 for _, c in atom.numerator.terms) and not self.signed & set(atom.numerator.symbols()):
+                self._nonnegative(key)
+        return {(key,): 1}
+
+    def _quotient(self, key: int, a: _Poly, divisor: _Poly) -> None:
+        """key == a // divisor, for a divisor of at least 1."""
+        rest = _add(a, _times({(key,): 1}, divisor), -1)
+        self.constraints.append(rest)
+        self.constraints.append(_add(_add(divisor, _number(-1)), rest, -1))
+
+    def poly(self, node: Scalar) -> _Poly:
+        if node not in self.memo:
+            self.memo[node] = self._poly(node)
+        return self.memo[node]
+
+    def _poly(self, node: Scalar) -> _Poly:
+        match node:
+            case Const():
+                return _number(int(node.value))
+            case Index():
+                key, new = self._atom(node)
+                if new:
+                    self._nonnegative(key)
+                    self.constraints.append(_add(_add(self.dim(node.dim), _number(-1)), {(key,): 1}, -1))
+                return {(key,): 1}
+            case Size():
+                return self._size(node.dim)
+            case ir.Param():
+                key, _ = self._atom(node.name)
+                if node.name not in self.signed:
+                    return self._symbol(node.name)
+                return {(key,): 1}
+            case ir.Stop() | ir.AdjointMap():
+                return self.poly(node.children[0])
+            case ir.Proxy():
+                return self.poly(node.value)
+            case Apply():
+                return self._apply(node)
+            case ir.Select():
+                key, new = self._atom(node)
+                self.memo[node] = {(key,): 1}
+                if new:
+                    same = tuple(Compare("==", node, branch) for branch in (node.a, node.b))
+                    self.splits.append(((node.condition, same[0]), (Not(node.condition), same[1])))
+                return self.memo[node]
+            case ir.Table():
+                key, new = self._atom(node)
+                if new:
+                    values = [int(v.value) for v in node.values]
+                    self.constraints.append(_add({(key,): 1}, _number(-min(values))))
+                    self.constraints.append(_add(_number(max(values)), {(key,): 1}, -1))
+                return {(key,): 1}
+        key, _ = self._atom(node)
+        return {(key,): 1}
+
+    def _size(self, dim: Dim) -> _Poly:
+        """The extent as a value: max(0, polynomial)."""
+        plain = all(c >= 0 for _, c in dim.terms) and not self.signed & set(dim.symbols())
+        if plain:
+            return self.dim(dim)
+        key, new = self._atom(Size(dim))
+        if new:
+            self._nonnegative(key)
+            self.memo[Size(dim)] = {(key,): 1}
+            raw = self.dim(dim)
+            over = _add({(key,): 1}, raw, -1)
+            self.constraints.append(over)
+            if any(isinstance(a, Index) and a.dim == dim for a in self.atoms) or self._positive(raw):
+                self.constraints.append(_add({}, over, -1))
+        return {(key,): 1}
+
+    def _positive(self, a: _Poly) -> bool:
+        other = self.copy()
+        other.splits = []
+        other.constraints.append(_add({}, a, -1))
+        return other.refuted([0])
+
+    def _apply(self, node: Apply) -> _Poly:
+        args = node.args
+        for a in args:
+            if a.dtype is INT:
+                self.poly(a)  # what the arguments say of extents serves to show that a divisor is positive
+        if node.name in ("add", "sub"):
+            return _add(self.poly(args[0]), self.poly(args[1]), 1 if node.name == "add" else -1)
+        if node.name == "neg":
+            return _add({}, self.poly(args[0]), -1)
+        if node.name == "mul":
+            return _times(self.poly(args[0]), self.poly(args[1]))
+        if node.name == "mod":
+            quotient = Apply("floordiv", args)
+            divisor = self.poly(args[1])
+            if self._divides(divisor):
+                return _add(self.poly(args[0]), _times(self.poly(quotient), divisor), -1)
+        key, new = self._atom(node)
+        mine: _Poly = {(key,): 1}
+        if not new:
+            return mine
+        self.memo[node] = mine
+        if node.name == "floordiv":
+            divisor = self.poly(args[1])
+            if self._divides(divisor):
+                self._quotient(key, self.poly(args[0]), divisor)
+        elif node.name in ("max2", "min2"):
+            sign = 1 if node.name == "max2" else -1
+            for a in args:
+                self.constraints.append(_add(_add({}, mine, sign), self.poly(a), -sign))
+            self.splits.append(tuple((Compare("==", node, a),) for a in args))
+        elif node.name == "abs":
+            self._nonnegative(key)
+            for sign in (1, -1):
+                self.constraints.append(_add(mine, self.poly(args[0]), sign))
+            self.splits.append(((Compare("==", node, args[0]),), (Compare("==", node, Apply("neg", args)),)))
+        elif node.name == "int" and args[0].dtype is BOOL:
+            self._nonnegative(key)
+            self.constraints.append({(): 1, (key,): -1})
+        return mine
+
+    def _divides(self, divisor: _Poly) -> bool:
+        if not divisor or set(divisor) == {()}:
+            return divisor.get((), 0) > 0
+        return self._positive(divisor)
+
+    # ------------------------------------------------------------------------------------------- refutation
+
+    def refuted(self, budget: list[int]) -> bool:
+        """Whether the facts are proved impossible; `budget` holds the number of case splits left."""
+        if self.false or _infeasible(self.constraints, self.natural):
+            return True
+        if not self.splits or budget[0] <= 0:
+            return False
+        budget[0] -= 1
+        first, self.splits = self.splits[0], self.splits[1:]
+        for alternative in first:
+            case = self.copy()
+            for fact in alternative:
+                case.assume(fact)
+            if not case.refuted(budget):
+                return False
+        return True
+
+
+def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
+    system = _with_products(constraints, natural)
+    rows: set[tuple[tuple[_Monomial, int], ...]] = set()
+    for poly in system:
+        row = _tight(poly)
+        if row is None:
+            continue
+        if len(row) == 0 or (len(row) == 1 and row[0][0] == ()):
+            if row and row[0][1] < 0:
+                return True
+            continue
+        rows.add(row)
+    while rows:
+        counts: dict[_Monomial, list[int]] = {}
+        for row in rows:
+            for m, c in row:
+                if m:
+                    counts.setdefault(m, [0, 0])[c > 0] += 1
+        m = min(counts, key=lambda v: (counts[v][0] * counts[v][1] - sum(counts[v]), v))
+        low = [r for r in rows if dict(r).get(m, 0) > 0]
+        high = [r for r in rows if dict(r).get(m, 0) < 0]
+        rows -= {*low, *high}
+        for a in low:
+            for b in high:
+                p, q = dict(a), dict(b)
+                new = _tight(_add({k: -q[m] * c for k, c in p.items()}, q, p[m]))
+                if new is None or not new:
+                    continue
+                if len(new) == 1 and new[0][0] == ():
+                    if new[0][1] < 0:
+                        return True
+                    continue
+                rows.add(new)
+        if len(rows) > _LIMIT:
+            return False
+    return False
+
+
+def _tight(poly: _Poly) -> tuple[tuple[_Monomial, int], ...] | None:
+    """Divided by the common factor of its coefficients, the constant rounded down; None if it says nothing."""
+    factor = 0
+    for m, c in poly.items():
+        if m:
+            factor = gcd(factor, c)
+    constant = poly.get((), 0)
+    if factor == 0:
+        return (((), constant),) if constant < 0 else None
+    row = {m: c // factor for m, c in poly.items()}
+    if not row.get((), 1):
+        del row[()]
+    return tuple(sorted(row.items()))
+
+
+def _with_products(constraints: list[_Poly], natural: set[int]) -> list[_Poly]:
+    """The constraints, and their products with non-negative factors of the nonlinear monomials that occur."""
+    nonlinear = {m for poly in constraints for m in poly if len(m) > 1}
+    if not nonlinear:
+        return constraints
+    factors: set[_Monomial] = set()
+    for m in nonlinear:
+        for k in range(len(m)):
+            for part in (m[:k] + m[k + 1 :], (m[k],)):
+                if part and all(a in natural for a in part):
+                    factors.add(part)
+    result = list(constraints)
+    for poly in constraints:
+        for factor in sorted(factors):
+            product = _times(poly, {factor: 1})
+            if len(result) < _LIMIT and any(m in nonlinear for m in product):
+                result.append(product)
+    return result
