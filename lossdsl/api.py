@@ -1,0 +1,151 @@
+"""The Python interface: `load`, `loads`, `check`, `compile`, `from_sympy`. Small on purpose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from lossdsl import pipeline
+from lossdsl.catalogue import find
+from lossdsl.diagnostics import Diagnostic, LossError, Severity, Source
+from lossdsl.ir.build import BuiltLoss
+from lossdsl.ir.expression import algebraic_program, program_from_sympy
+from lossdsl.loader import load_module
+from lossdsl.syntax.source import read_source
+from lossdsl.verify.verdict import Report
+
+Spec = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """`source`: the module's text; `reports`: one for each loss; `notes`: what runs as torch operations, and why."""
+
+    source: str
+    reports: tuple[Report, ...]
+    notes: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def report(self) -> Report:
+        """The report of the only loss; ValueError if there are several."""
+        return _only(self.reports)
+
+
+def load(spec: Spec, *, target: str = "torch") -> Any:
+    """The `nn.Module` class of a loss, ready to be constructed with its parameters.
+
+    spec is a path ("focal.loss", "losses.loss:focal") or the name of a catalogue loss ("classification.focal"). A file
+    with several losses gives a namespace with one class for each. Each class has `.function` (the functional form),
+    `.sympy` (the loss in ordinary SymPy), `.source` (the emitted text) and `.report`.
+
+    Raises LossError with every diagnostic if the source is wrong, FileNotFoundError never: a missing file is one.
+    """
+    source, only = _read(spec)
+    return _load(source, only, target)
+
+
+def loads(text: str, *, name: str = "<string>", target: str = "torch") -> Any:
+    """As `load`, of a text."""
+    return _load(Source(name, text), None, target)
+
+
+def check(spec: Spec | Source, *, effort: float = 1.0) -> Report:
+    """What is true of a loss. The file must have one, or `spec` name one ("losses.loss:focal").
+
+    Raises LossError if the source is wrong and ValueError if the file has several losses.
+    """
+    source, only = (spec, None) if isinstance(spec, Source) else _read(spec)
+    checked = pipeline.check(source, effort=effort, only=only)
+    _raise(source, checked.diagnostics)
+    return _only(checked.reports)
+
+
+def compile(spec: Spec | Source, *, target: str = "torch") -> Compiled:
+    """The standalone module of a file as text; raises LossError if the source is wrong."""
+    source, only = (spec, None) if isinstance(spec, Source) else _read(spec)
+    result = pipeline.compile(source, target=target, only=only)
+    _raise(source, result.diagnostics)
+    assert result.text is not None
+    return Compiled(result.text, result.reports, result.notes, result.diagnostics)
+
+
+def from_sympy(
+    expression: Any,
+    *,
+    inputs: Sequence[str],
+    params: Mapping[str, float] | None = None,
+    name: str = "loss",
+    reduction: str = "mean",
+    target: str = "torch",
+) -> Any:
+    """The `nn.Module` class of an elementwise loss given as an ordinary SymPy expression.
+
+    inputs: names of the symbols that are tensors, in the order of the emitted function; params: the other symbols and
+    their defaults; reduction: "mean" or "sum", the default of the emitted function. Raises TypeError for a string
+    (nothing is ever evaluated) and ValueError for a function that has no counterpart here, with its name.
+    """
+    program = program_from_sympy(expression, inputs=inputs, params=params or {}, name=name, reduction=reduction)
+    built = BuiltLoss.of_program(program)
+    source = Source(f"<sympy {name}>", "")
+    emitted = pipeline.emit(source, (built,), target)
+    return _classes(source, (built,), emitted.text, (), target)
+
+
+def _read(spec: Spec) -> tuple[Source, str | None]:
+    path, only = find(os.fspath(spec))
+    source, problems = read_source(path)
+    _raise(source, problems)
+    return source, only
+
+
+def _raise(source: Source, diagnostics: Sequence[Diagnostic]) -> None:
+    if any(d.severity is Severity.ERROR for d in diagnostics):
+        raise LossError(source, diagnostics)
+
+
+def _only(reports: tuple[Report, ...]) -> Report:
+    if len(reports) != 1:
+        raise ValueError(f"{len(reports)} losses: name one as 'file.loss:NAME'")
+    return reports[0]
+
+
+def _load(source: Source, only: str | None, target: str) -> Any:
+    analysis = pipeline.analyse(source, only)
+    _raise(source, analysis.diagnostics)
+    if only is not None and not analysis.losses:
+        raise ValueError(f"there is no loss '{only}' in {source.path}")
+    emitted = pipeline.emit(source, analysis.losses, target)
+    return _classes(source, analysis.losses, emitted.text, analysis.diagnostics, target)
+
+
+def _classes(
+    source: Source, losses: Sequence[BuiltLoss], text: str, diagnostics: Sequence[Diagnostic], target: str
+) -> Any:
+    from lossdsl.names import class_name
+
+    module = load_module(text, source.path)
+    classes: dict[str, Any] = {}
+    for built in losses:
+        cls = getattr(module, class_name(built.program.name))
+        cls.function = staticmethod(getattr(module, built.program.name))
+        cls.source = text
+        cls.sympy = _Lazy(lambda program=built.program: algebraic_program(program))
+        cls.report = _Lazy(lambda built=built: pipeline.report(built))
+        classes[built.program.name] = cls
+    return next(iter(classes.values())) if len(classes) == 1 else SimpleNamespace(**classes)
+
+
+class _Lazy:
+    """A class attribute computed when it is first read: SymPy and the verifier are not paid for by loading."""
+
+    def __init__(self, make: Any) -> None:
+        self.make, self.value = make, None
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if self.value is None:
+            self.value = self.make()
+        return self.value

@@ -1,0 +1,318 @@
+"""The command line: `lossdsl check | compile | show | fmt | plot | new | explain`.
+
+Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
+--check; 2 a file is wrong; 3 misuse. torch and triton are never imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import rich_click as click
+from rich.console import Console
+
+from lossdsl import __version__
+from lossdsl.diagnostics import CODES, Diagnostic, Severity, Source, render
+from lossdsl.files import write_atomically
+
+OK, REFUTED, WRONG_FILE, MISUSE = 0, 1, 2, 3
+
+click.rich_click.TEXT_MARKUP = "rich"
+click.rich_click.SHOW_ARGUMENTS = True
+
+
+class Misuse(click.ClickException):
+    """The command was called in a way that cannot work; exit code 3."""
+
+    exit_code = MISUSE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lossdsl")
+def cli() -> None:
+    """Write a loss as in the paper, see what is true of it, get a fast PyTorch or Triton module.
+
+    Example: lossdsl check examples/classification/focal.loss
+
+    Exit codes: 0 fine, 1 a claim is refuted (or unknown under --strict), 2 a file is wrong, 3 misuse.
+    """
+
+
+def load(path: str) -> tuple[Source, list[Diagnostic]]:
+    from lossdsl.catalogue import find
+    from lossdsl.syntax.source import read_source
+
+    return read_source(find(path)[0])
+
+
+def split_name(argument: str) -> tuple[str, str | None]:
+    """`f.loss:huber` is the loss `huber` of `f.loss`."""
+    head, colon, tail = argument.rpartition(":")
+    if colon and head and tail.isidentifier() and not Path(argument).exists():
+        return head, tail
+    return argument, None
+
+
+def complain(source: Source, diagnostics: Sequence[Diagnostic]) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for d in diagnostics:
+        head, *rest = render(source, d).split("\n")
+        style = "bold red" if d.severity is Severity.ERROR else "bold yellow"
+        console.print(head, style=style, markup=False)
+        for line in rest:
+            console.print(line, markup=False)
+
+
+def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
+    return any(d.severity is Severity.ERROR for d in diagnostics)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the report card.")
+@click.option("--strict", is_flag=True, help="A claim that stays unknown fails too.")
+@click.option("--effort", type=click.FloatRange(0.1, 1000), default=1.0, show_default=True, help="Multiplies budgets.")
+def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float) -> None:
+    """Say what is true of each loss, and decide its claims.
+
+    Example: lossdsl check examples/regression/huber.loss
+
+    A claim that is refuted fails with its counterexample; `-` reads standard input.
+    """
+    from lossdsl import card, pipeline
+
+    worst, entries = OK, []
+    console = Console(highlight=False)
+    for path in files:
+        source, problems = load(path)
+        checked = None if problems else pipeline.check(source, effort=effort)
+        found = [*problems, *(checked.diagnostics if checked else ())]
+        reports = checked.reports if checked else ()
+        if has_errors(found):
+            worst = max(worst, WRONG_FILE)
+        statuses = [c.status for r in reports for c in r.claims]
+        if "refuted" in statuses or (strict and "unknown" in statuses):
+            worst = max(worst, REFUTED)
+        if as_json:
+            entries.append(card.file_json(path, found, reports))
+            continue
+        complain(source, found)
+        for report in reports:
+            card.print_card(console, report, path)
+    if as_json:
+        click.echo(json.dumps({"version": 1, "files": entries}, indent=2, ensure_ascii=False))
+    sys.exit(worst)
+
+
+@cli.command()
+@click.argument("file")
+@click.option("--target", type=click.Choice(["torch", "triton"]), default="torch", show_default=True)
+@click.option("-o", "--output", "output", help="Where to write the module; standard output if not given.")
+@click.option("--check", "stale", metavar="OUT.py", help="Only say whether OUT.py is what FILE compiles to now.")
+@click.option("--force", is_flag=True, help="Overwrite a file that lossdsl did not write.")
+def compile(file: str, target: str, output: str | None, stale: str | None, force: bool) -> None:
+    """Write a standalone Python module (it imports torch, never lossdsl).
+
+    Example: lossdsl compile examples/regression/huber.loss --target torch -o huber.py
+    """
+    from lossdsl import pipeline
+
+    path, only = split_name(file)
+    source = readable(path)
+    compiled = pipeline.compile(source, target=target, only=only)
+    complain(source, compiled.diagnostics)
+    if compiled.text is None:
+        sys.exit(WRONG_FILE)
+    for note in compiled.notes:
+        click.echo(f"note: {note}", err=True)
+    refuted = [c for r in compiled.reports for c in r.claims if c.status == "refuted"]
+    for claim in refuted:
+        click.echo(f"refuted: {path}:{claim.line}: {claim.text}", err=True)
+    if refuted:
+        click.echo("nothing was written; `lossdsl check` shows the counterexample", err=True)
+        sys.exit(REFUTED)
+    if stale is not None:
+        fresh = Path(stale).is_file() and Path(stale).read_text(encoding="utf-8") == compiled.text
+        click.echo(f"{stale} is {'up to date' if fresh else 'stale'}")
+        sys.exit(OK if fresh else REFUTED)
+    if output is None:
+        click.echo(compiled.text, nl=False)
+        return
+    out = Path(output)
+    if out.exists() and not force and not generated(out):
+        raise Misuse(f"{output} was not written by lossdsl; --force overwrites it")
+    write(out, compiled.text)
+    click.echo(f"wrote {output}", err=True)
+
+
+@cli.command()
+@click.argument("file")
+@click.option(
+    "--emit",
+    required=True,
+    type=click.Choice(["tree", "ir", "grad", "plan", "sympy", "latex", "torch", "triton"]),
+    help="The stage to print.",
+)
+@click.option("--why", is_flag=True, help="With --emit plan: the rule behind each decision.")
+@click.option("--target", type=click.Choice(["torch", "triton"]), default="torch", help="With --emit plan.")
+def show(file: str, emit: str, why: bool, target: str) -> None:
+    """Print a stage of the pipeline.
+
+    Example: lossdsl show examples/regression/huber.loss --emit grad
+    """
+    from lossdsl import pipeline
+
+    path, only = split_name(file)
+    source = readable(path)
+    shown = pipeline.show(source, emit, only=only, why=why, target=target)
+    complain(source, shown.diagnostics)
+    if shown.text is None:
+        sys.exit(WRONG_FILE)
+    click.echo(shown.text)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit code 1 if a file is not formatted.")
+def fmt(files: tuple[str, ...], only_check: bool) -> None:
+    """Format files in place; there are no options, and comments stay.
+
+    Example: lossdsl fmt examples/regression/huber.loss
+    """
+    from lossdsl.syntax.format import format_module
+    from lossdsl.syntax.parser import parse
+
+    worst = OK
+    for path in files:
+        source, problems = load(path)
+        module, found = parse(source)
+        problems = problems or found
+        complain(source, problems)
+        if has_errors(problems):
+            worst = max(worst, WRONG_FILE)
+            continue
+        text = format_module(module)
+        if path == "-":
+            click.echo(text, nl=False)
+        elif text != source.text:
+            if only_check:
+                click.echo(f"{path} would be formatted")
+                worst = max(worst, REFUTED)
+            else:
+                write(Path(path), text)
+                click.echo(f"formatted {path}", err=True)
+    sys.exit(worst)
+
+
+@cli.command()
+@click.argument("file")
+@click.option("-o", "--output", "output", required=True, metavar="OUT.png", help="PNG, SVG or PDF.")
+@click.option("--of", "wrt", help="The input to vary; the first differentiable one if not given.")
+def plot(file: str, output: str, wrt: str | None) -> None:
+    """Draw the loss and its gradient against the residual or the margin, kinks marked.
+
+    Example: lossdsl plot examples/regression/huber.loss -o huber.png
+    """
+    from lossdsl import plotting
+
+    path, only = split_name(file)
+    source = readable(path)
+    try:
+        diagnostics = plotting.plot(source, Path(output), only=only, wrt=wrt)
+    except plotting.CannotPlot as problem:
+        raise Misuse(str(problem)) from None
+    except OSError as problem:
+        raise Misuse(f"cannot write {output}: {problem.strerror or problem}") from None
+    complain(source, diagnostics)
+    if has_errors(diagnostics):
+        sys.exit(WRONG_FILE)
+    click.echo(f"wrote {output}", err=True)
+
+
+NEW = '''loss {name}:
+    """What the loss is (author, year)."""
+    input pred, target: real[...]
+    param scale: real > 0 = 1
+
+    per = ((pred - target) / scale)^2
+    return mean(per)
+
+    claim convex in pred
+    claim per >= 0
+'''
+
+
+@cli.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Write a small loss to start from, as NAME.loss in the current folder.
+
+    Example: lossdsl new my_loss
+    """
+    from lossdsl.syntax.parser import parse
+
+    path = Path(f"{name}.loss")
+    text = NEW.format(name=name)
+    if not (name.isascii() and name.isidentifier()) or has_errors(parse(Source(str(path), text))[1]):
+        raise Misuse(f"'{name}' cannot be the name of a loss: use letters, digits and _, and no reserved word")
+    if path.exists():
+        raise Misuse(f"{path} is there already")
+    write(path, text)
+    click.echo(f"wrote {path}; next: lossdsl check {path}", err=True)
+
+
+@cli.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Explain a diagnostic code.
+
+    Example: lossdsl explain E0101
+    """
+    known = CODES.get(code.upper())
+    if known is None:
+        raise Misuse(f"there is no diagnostic {code}; codes are {', '.join(sorted(CODES))}")
+    click.echo(f"{code.upper()}: {known.title}\n\n{known.explanation}")
+
+
+def readable(path: str) -> Source:
+    source, problems = load(path)
+    if problems:
+        complain(source, problems)
+        sys.exit(WRONG_FILE)
+    return source
+
+
+def generated(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return "lossdsl" in stream.readline()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as problem:
+        raise Misuse(f"cannot write {path}: {problem.strerror or problem}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. Misuse, click's usage errors included, exits with 3."""
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, prog_name="lossdsl", standalone_mode=False)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(MISUSE)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(OK)
+    sys.exit(OK)
