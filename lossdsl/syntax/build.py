@@ -13,9 +13,9 @@ from lark import Token, Tree
 
 from lossdsl.diagnostics import Diagnostic, Span
 from lossdsl.syntax import tree
+from lossdsl.syntax.explain import EXPRESSION_WORDS
 
 RESERVED = frozenset(("pi", "inf", "nan", "true", "false", "last", "step", "size"))
-EXPRESSION_WORDS = frozenset(("and", "or", "not", "if", "else", "over", "where"))
 MAX_DIGITS = 100
 MAX_EXPONENT = 400
 
@@ -199,6 +199,9 @@ class Builder:
         return tree.Compare(ops=tuple(map(str, c[1::2])), operands=tuple(c[0::2]), span=span)
 
     def access(self, c: Children, span: Span) -> tree.Access:
+        if isinstance(c[0], tree.Number):
+            help = "in a declaration the axes stand before the domain: `real[n, c] >= 0`"
+            self.problem("E0101", "a number has no axes", c[0].span.to(span), help)
         return tree.Access(base=c[0], items=c[1], otherwise=c[2]["otherwise"] if len(c) > 2 else None, span=span)
 
     def by_name(self, c: Children, span: Span) -> tree.ByName:
@@ -219,6 +222,9 @@ class Builder:
         return tree.Number(text=text, value=value, span=span)
 
     def name(self, c: Children, span: Span) -> tree.Name:
+        if c[0] in EXPRESSION_WORDS:
+            help = "write `a if condition else b`" if c[0] in ("if", "else") else ""
+            self.problem("E0106", f"`{c[0]}` is a word of expressions, not a value", span, help)
         return tree.Name(id=str(c[0]), span=span)
 
     def paren(self, c: Children, span: Span) -> tree.Paren:

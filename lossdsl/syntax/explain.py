@@ -62,6 +62,7 @@ OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "^", "**", "<", "<=", ">",
 OPERATOR_TERMINALS = frozenset(
     ("PLUS", "MINUS", "STAR", "SLASH", "FLOOR_DIVIDE", "PERCENT", "CARET", "DOUBLE_STAR", "AND", "OR", "IF")
 )
+EXPRESSION_WORDS = frozenset(("and", "or", "not", "if", "else", "over", "where"))
 CLAUSES = ("over", "where", "else", "backward", "descending")
 
 
@@ -88,6 +89,8 @@ def ascii_name(text: str) -> str:
         plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
         if character.isascii() or (plain and plain.isalnum()):
             out += plain or character
+        elif character.casefold().isascii():
+            out += character.casefold()
         elif words[:1] == ["GREEK"] and "LETTER" in words and words[-1] != "LETTER":
             spelled = words[words.index("LETTER") + 1].lower()
             out += spelled if words[1] == "SMALL" else spelled.capitalize()
@@ -180,6 +183,10 @@ class _Failed:
             return Diagnostic(code, f"a name is expected after `{before}`{found}", self.span, self.number_name())
         return None
 
+    def depth(self) -> int:
+        """How many brackets are open before the place."""
+        return sum((word.kind == "open") - (word.kind == "close") for word in self.words[: self.index])
+
     def number_name(self) -> str:
         return "a name begins with a letter" if self.word is not None and self.word.kind == "number" else ""
 
@@ -206,7 +213,9 @@ class _Failed:
             help = f"for instance `claim {said} in pred`"
             return Diagnostic("E0114", f"`{said}` of what? The name of an input is missing", self.span, help)
         if self.word is None:
-            return None
+            known = " ".join(PROPERTIES).split()
+            unknown = self.index == start + 1 and self.words[start].text not in known
+            return self.unknown_property(start) if unknown else None
         if self.index <= start + 1 and self.index < len(self.words) and not self.expected & OPERATOR_TERMINALS:
             return self.unknown_property(start)
         if self.index == start + 1 and self.words[start].text not in " ".join(PROPERTIES).split():
@@ -259,10 +268,16 @@ class _Failed:
             help = "there are no methods: `sum(x over n)`, not `x.sum()`"
             return Diagnostic("E0101", "`.` cannot stand here", self.span, help)
         if text == "=" and previous not in ("<", ">", "="):
-            help = "`==` compares" if self.expected & OPERATOR_TERMINALS else ""
+            after = self.words[self.index + 1] if self.index + 1 < len(self.words) else None
+            if after is not None and after.start == word.end and after.text in ("<", ">"):
+                help = f"did you mean `{after.text}=`?"
+                return Diagnostic("E0101", f"`={after.text}` is not an operator", self.span.to(after.span), help)
+            help = "`==` compares" if self.expected & OPERATOR_TERMINALS else self.wanted()
             return Diagnostic("E0101", "`=` cannot stand here", self.span, help)
         if text == ":":
-            help = "there are no slices: shift an index, `x[n = n + 1]`, or restrict with `where`"
+            help = self.wanted()
+            if self.depth() > 0:
+                help = "there are no slices: shift an index, `x[n = n + 1]`, or restrict with `where`"
             return Diagnostic("E0101", "`:` cannot stand here", self.span, help)
         if text == "[" and self.expected & {"IN", "OF", "OVER"}:
             help = "axes stand before the domain: `real[n, c] >= 0`"
@@ -288,9 +303,8 @@ class _Failed:
         if word is None or before is None:
             return None
         if word.text in CLAUSES:
-            inside = sum((w.kind == "open") - (w.kind == "close") for w in self.words[: self.index]) > 0
             help = "clauses stand in this order: `over axes`, `backward` or `descending`, `where`, `else`"
-            if not inside:
+            if self.depth() == 0:
                 help = f"`{word.text}` stands inside the brackets of the call or access that it belongs to"
             return Diagnostic("E0101", f"`{word.text}` cannot stand here", self.span, help)
         if "ELSE" in self.expected and any(w.text == "if" for w in self.words[: self.index]) and word.kind == "close":
@@ -298,7 +312,11 @@ class _Failed:
         ends_value = before.kind in ("name", "number", "close") and before.text not in OPERATORS | {"if", "else", "not"}
         if word.kind in ("name", "number") and ends_value and self.expected & OPERATOR_TERMINALS:
             message = f"an operator is missing between `{before.text}` and `{word.text}`"
-            return Diagnostic("E0101", message, self.span, self.wanted())
+            known = {"lambda": "functions have names: `def f(a) = ...`", "default": "a default follows `=`"}
+            return Diagnostic("E0101", message, self.span, known.get(before.text) or known.get(word.text, ""))
+        if before.text in EXPRESSION_WORDS and "STAR" in self.expected:
+            help = "write `a if condition else b`" if before.text in ("if", "else") else ""
+            return Diagnostic("E0101", f"`{before.text}` cannot stand here", before.span, help)
         return None
 
     def other(self) -> Diagnostic:

@@ -1,8 +1,8 @@
 """Canonical text of a syntax tree; there are no options.
 
-Four spaces of indentation, one space around signs (none around `^`), one empty line around losses and blocks of the file,
-lines up to 120 columns where a bracket or an operator allows a break. Comments stay above, behind or below what they were
-written at; a comment inside a statement moves above it, because the statement is laid out anew.
+Four spaces of indentation, one space around signs (none around `^`), one empty line around losses and blocks of the
+file, lines up to 120 columns where a bracket or an operator allows a break. Comments stay above, behind or below what
+they were written at; a comment inside a statement moves above it, because the statement is laid out anew.
 
 For every tree of a source without errors: formatting twice changes nothing more, and the text parses to an equal tree.
 """

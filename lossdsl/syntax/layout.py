@@ -16,7 +16,7 @@ class Doc:
     """`kind` is text | concat | nest | group | line | soft | fill | gap.
 
     A group is laid on one line if it fits; otherwise its own `line` (a space) and `soft` (nothing) become newlines.
-    A fill puts as many of its items on each line as fit, and its later lines one step deeper, unless its text is "flush".
+    A fill puts as many of its items on each line as fit, its later lines one step deeper unless its text is "flush".
     A `gap` is what is left of a fill: its items, and "flush" once the depth of its lines is set.
     """
 
@@ -68,7 +68,7 @@ def bracketed(opener: str, items: list[Doc], closer: str) -> Doc:
 
 
 def render(root: Doc, indent: int, limit: int) -> str:
-    """The text of a document that begins in column `indent`; lines are kept within `limit` where the breaks allow it."""
+    """The text of a document that begins in column `indent`; lines stay within `limit` where the breaks allow it."""
     out = [" " * indent]
     column = indent
     stack = [(indent, False, root)]

@@ -1,9 +1,9 @@
 """Logical lines: where a statement begins and ends, before anything is parsed.
 
 A logical line ends at a newline outside brackets, unless its last word or sign asks for more (an operator, `and`,
-`or`, `not`, `if`, `else`, a comma). A bracket that is never closed is closed by force at the first line that is indented
-no deeper than its statement and starts like a statement, so one slip costs one error. Brackets and `#` in docstrings do
-not count.
+`or`, `not`, `if`, `else`, a comma). A bracket that is never closed is closed by force at the first line that is
+indented no deeper than its statement and starts like a statement, so one slip costs one error. Brackets and `#` in
+docstrings do not count.
 """
 
 from __future__ import annotations
@@ -16,31 +16,7 @@ from lossdsl.diagnostics import Diagnostic, Source, Span
 MAX_NESTING = 200
 MAX_NAME = 64
 
-CONTINUING = frozenset(
-    (
-        "+",
-        "-",
-        "*",
-        "/",
-        "//",
-        "%",
-        "^",
-        "**",
-        "=",
-        "<",
-        "<=",
-        ">",
-        ">=",
-        "==",
-        "!=",
-        ",",
-        "and",
-        "or",
-        "not",
-        "if",
-        "else",
-    )
-)
+CONTINUING = frozenset((*"+-*/%^=<>,", "//", "**", "<=", ">=", "==", "!=", "and", "or", "not", "if", "else", "\\"))
 CLOSER = {"(": ")", "[": "]"}
 
 _LEXEME = re.compile(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from typing import Any
 
 from lark import Token, Tree
@@ -148,9 +147,14 @@ def _too_many(span: Span) -> Diagnostic:
     )
 
 
-@cache
-def _child_fields(kind: Any) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.compare)
+_CHILDREN: dict[str, tuple[str, ...]] = {}
+
+
+def _child_fields(node: tree.Node) -> tuple[str, ...]:
+    kind = type(node).__name__
+    if kind not in _CHILDREN:
+        _CHILDREN[kind] = tuple(f.name for f in fields(node) if f.compare)
+    return _CHILDREN[kind]
 
 
 def measure(root: tree.Node) -> tuple[int, int, tree.Node]:
@@ -165,7 +169,7 @@ def measure(root: tree.Node) -> tuple[int, int, tree.Node]:
             count += 1
             if level > depth:
                 depth, deepest = level, value
-            stack.extend((getattr(value, name), level + 1) for name in _child_fields(type(value)))
+            stack.extend((getattr(value, name), level + 1) for name in _child_fields(value))
     return count, depth, deepest
 
 
@@ -208,6 +212,8 @@ class _FileParser:
             if self.nodes > MAX_NODES:
                 self.problems.append(_too_many(line.lexemes[0].span))
                 break
+            if len(self.problems) > MAX_ERRORS:
+                break
         rest = self.carried + lines.closing
         previous = lines.last_line
         while len(self.blocks) > 1:
@@ -216,9 +222,8 @@ class _FileParser:
         module = tree.Module(items=tuple(self.blocks[0].body), closing=closing)
         self.problems.sort(key=lambda d: d.span)
         if len(self.problems) > MAX_ERRORS:
-            left = len(self.problems) - MAX_ERRORS
             place = self.problems[MAX_ERRORS].span
-            self.problems[MAX_ERRORS:] = [Diagnostic("E0706", f"too many errors; {left} more are not shown", place)]
+            self.problems[MAX_ERRORS:] = [Diagnostic("E0706", "too many errors; the rest is not shown", place)]
         return module, self.problems
 
     def problem(self, code: str, message: str, span: Span, help: str = "") -> None:
@@ -248,8 +253,9 @@ class _FileParser:
         block.empty = False
         if node is not None:
             count, depth, deepest = measure(node)
-            self.nodes += count
-            if depth > MAX_NESTING:
+            if depth <= MAX_NESTING:
+                self.nodes += count
+            else:
                 self.problem(
                     "E0702",
                     f"operators are nested more than {MAX_NESTING} deep",
@@ -262,8 +268,10 @@ class _FileParser:
     def place(self, line: LogicalLine, node: tree.Statement | None, block: _Block, span: Span) -> None:
         """Put a statement into its block, or open the block that it heads."""
         words = line.lexemes
-        if not is_definition(words) and len(words) > 1 and words[0].text == "loss":
+        named = len(words) > 1 and words[1].kind == "name"
+        if words[0].text == "loss" and not is_definition(words) and (named or block.kind == "file"):
             if block.kind != "file":
+                self.outside_reported = True
                 self.problem("E0109", "a loss cannot stand inside another block", span, "write it at the left margin")
                 while len(self.blocks) > 1:
                     self.close([], 0)
@@ -327,6 +335,8 @@ class _FileParser:
             expected = block.body_indent
         if line.indent == expected:
             block.odd_indent = None
+            return False
+        if block.kind == "file" and self.outside_reported:
             return False
         if line.indent > expected and first.kind in ("op", "close", "open", "number"):
             self.problem(
