@@ -1,0 +1,420 @@
+"""Reverse mode, source to source: the vector-Jacobian product of a program, as a program.
+
+The definitions are walked backwards. `d[f] = head b where w . body` with adjoint `d'` gives for each read `T[e(f, b)]`
+
+    T'[a] += sum f, b where w and e(f, b) == a . d'[f] * rule(head) * dbody/dread
+
+and `eliminate` solves the equations. Conditions of the path stand around the whole contribution, so that what is
+masked or not taken contributes exactly nothing, whatever its data. An adjoint remembers the conditions outside of which
+it is zero (its *support*); a reader repeats them where a partial derivative could be infinite or NaN there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lossdsl.ir.check import signed_symbols
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    ONE,
+    REAL,
+    TRUE,
+    ZERO,
+    AdjointMap,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Input,
+    Output,
+    Param,
+    Program,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    postorder,
+)
+from lossdsl.ir.rewrite import Fresh, free_indices, fresh_index, prune, substitute
+from lossdsl.transform.arithmetic import (
+    NotYetError,
+    add,
+    conjunction,
+    conjuncts,
+    disjunction,
+    mul,
+    select,
+    total,
+    unique,
+)
+from lossdsl.transform.eliminate import Facts, Selection, eliminate
+from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge
+from lossdsl.transform.winners import expose_winners, split_products
+
+_SEED = Param("'")  # stands for the cotangent while a body is walked; no parameter can have this name
+
+
+@dataclass
+class _Contribution:
+    """`T'[formals] += sum bound where guards, hard, soft . value`."""
+
+    bound: tuple[Index, ...]
+    guards: tuple[Scalar, ...]
+    hard: tuple[Scalar, ...]
+    soft: tuple[Scalar, ...]
+    value: Scalar
+
+
+@dataclass
+class _Adjoint:
+    """The adjoint of a tensor at its formals.
+
+    `value` is a read of the adjoint's definition or, for cheap ones, the expression itself: then `must` holds and the
+    conditions belong to it. `hard` and `soft` say where it can differ from zero; `partly` lists sums whose conditions
+    depend on their bound indices (their support needs an `any`, made only on demand).
+    """
+
+    formals: tuple[Index, ...]
+    value: Scalar
+    hard: tuple[Scalar, ...]
+    soft: tuple[Scalar, ...]
+    must: bool
+    partly: tuple[tuple[str, _Contribution], ...] = ()
+    exact: tuple[Scalar, ...] | None = None
+
+
+def differentiate(program: Program, output: str, wrt: tuple[str, ...]) -> Program:
+    """The value and the vector-Jacobian product of one tensor of a program.
+
+    output  a REAL tensor of the program; its cotangent is a new input `output'` with the tensor's dims
+    wrt     names of REAL inputs
+
+    The result has the outputs "return" (the tensor) and "d NAME" for each of `wrt`, in this order. Raises ValueError
+    for names that do not fit, and NotYetError for a construct whose derivative is not available.
+    """
+    return _Reverse(program, output, wrt).run()
+
+
+def active_tensors(program: Program, wrt: Iterable[str]) -> set[str]:
+    """REAL tensors into which a derivative flows from the given inputs, these included."""
+    active = set(wrt)
+    for item in program.body:
+        members = item.definitions if isinstance(item, Group) else (item,)
+        changed = True
+        while changed:
+            changed = False
+            for d in members:
+                if d.tensor not in active and d.dtype is REAL and depends(d.body, lambda r: r.tensor in active):
+                    active.add(d.tensor)
+                    changed = isinstance(item, Group)
+    return active
+
+
+def facts_of(program: Program) -> Facts:
+    """Extents of all tensors, and ranges of index tensors whose set of candidates cannot be empty."""
+    facts = Facts(signed=signed_symbols(program))
+    for entry in program.inputs:
+        facts.dims[entry.name] = entry.dims
+    for d in program.definitions():
+        facts.dims[d.tensor] = d.dims
+        if d.head in ("argmax", "argmin") and d.where is TRUE and len(d.bound) == 1:
+            known = d.bound[0].dim.constant
+            if known is None or known > 0:
+                facts.below[d.tensor] = d.bound[0].dim
+        if d.head == "argsort":
+            facts.below[d.tensor] = d.bound[0].dim
+    return facts
+
+
+class _Reverse:
+    def __init__(self, program: Program, output: str, wrt: tuple[str, ...]) -> None:
+        target = program.definition(output)
+        if target is None or target.dtype is not REAL:
+            raise ValueError(f"{program.name} has no real tensor {output!r} to differentiate")
+        for name in wrt:
+            entry = program.input(name)
+            if entry is None or not entry.differentiable:
+                raise ValueError(f"{program.name} has no real input {name!r}")
+        self.output, self.wrt = output, wrt
+        needed = replace(program, outputs=(Output("return", output),), reductions=None, target="")
+        needed = prune(needed)
+        active = active_tensors(needed, wrt)
+        self.program = split_products(expose_winners(needed, active), active)
+        self.active = active_tensors(self.program, wrt)
+        self.names = Fresh.of(self.program)
+        self.facts = facts_of(self.program)
+        self.contributions: dict[str, list[_Contribution]] = {}
+        self.made: list[Definition | Group] = []
+        self.final: dict[str, _Adjoint] = {}
+        # A clipped gradient is clipped at incoming cotangent 1; the true one multiplies at the end.
+        self.scaled = any(isinstance(n, AdjointMap) for d in self.program.definitions() for n in postorder(d.body))
+
+    def run(self) -> Program:
+        program, target = self.program, self.program.definition(self.output)
+        assert target is not None
+        if self.scaled and target.formals:
+            raise NotYetError("a clipped gradient of a value with axes", self.output)
+        cotangent = self.names(f"{self.output}'")
+        axes = tuple(i.name for i in target.formals)
+        entry = Input(cotangent, target.dims, axes, "real", role="cotangent")
+        incoming = ONE if self.scaled else Read(cotangent, target.formals, REAL)
+        seed = _Adjoint(target.formals, incoming, (), (), True)
+        self.facts.dims[cotangent] = target.dims
+        for item in reversed(program.body):
+            if isinstance(item, Group):
+                if any(d.tensor in self.active and d.tensor in self.contributions for d in item.definitions):
+                    raise NotYetError("a recurrence", item.definitions[0].tensor)
+                continue
+            if item.tensor not in self.active:
+                continue
+            if item.tensor == self.output:
+                self.backward(item, seed)
+            elif item.tensor in self.contributions:
+                self.backward(item, self.finish(item.tensor, item.formals))
+        outputs = [Output("return", self.output)]
+        for name in self.wrt:
+            outputs.append(Output(f"d {name}", self.gradient(name, cotangent)))
+        result = Program(
+            program.name,
+            (*program.inputs, entry),
+            program.parameters,
+            (*program.body, *self.made),
+            tuple(outputs),
+            docstring=program.docstring,
+        )
+        return prune(result)
+
+    # ------------------------------------------------------------------------------------------ one definition
+
+    def backward(self, d: Definition, adjoint: _Adjoint) -> None:
+        """Add the contributions of one definition to the adjoints of what it reads."""
+        here = Read(d.tensor, d.formals, REAL)
+        rule: Scalar
+        match d.head:
+            case "map" | "sum":
+                rule = _SEED
+            case "logsumexp":
+                rule = mul(_SEED, Apply("expdiff", (d.body, here)))
+            case _:
+                raise NotYetError(f"the reduction {d.head!r}", d.tensor)
+        found = adjoints(d.body, rule, lambda r: r.tensor in self.active)
+        for read, term in found.items():
+            self.contribute(d, adjoint, read, term)
+
+    def contribute(self, d: Definition, adjoint: _Adjoint, read: Read, term: Guarded) -> None:
+        formals = self.formals(read.tensor)
+        own = d.formals + d.bound
+        renamed: dict[Scalar, Scalar] = {}
+        taken: list[Index] = list(formals)
+        for i in own:
+            fresh = fresh_index(i, taken)
+            taken.append(fresh)
+            renamed[i] = fresh
+        memo: dict[Scalar, Scalar] = {}
+
+        def put(node: Scalar) -> Scalar:
+            return substitute(node, renamed, memo)
+
+        value, soft = _peel(term.value)
+        path = unique((*conjuncts(d.where), *term.conditions))
+        support_hard, support_soft = self.support_for(adjoint, (value, *soft), d)
+        at_formals = dict(zip(adjoint.formals, d.formals, strict=True))
+        incoming = substitute(adjoint.value, at_formals) if at_formals else adjoint.value
+        value = substitute(value, {_SEED: incoming})
+        soft = tuple(substitute(c, {_SEED: incoming}) for c in soft)
+        bound = tuple(i for i in (renamed[o] for o in own) if isinstance(i, Index))
+        selection = Selection(
+            bound=bound,
+            equations=tuple((put(e), a) for e, a in zip(read.indices, formals, strict=True)),
+            hard=tuple(put(c) for c in (*support_hard, *path)),
+            soft=tuple(put(c) for c in (*support_soft, *soft)),
+            values=(put(value),),
+        )
+        solved = eliminate(selection, self.facts)
+        self.contributions.setdefault(read.tensor, []).append(
+            _Contribution(solved.bound, solved.guards, solved.hard, solved.soft, solved.values[0])
+        )
+
+    def support_for(
+        self, adjoint: _Adjoint, factors: tuple[Scalar, ...], d: Definition
+    ) -> tuple[tuple[Scalar, ...], tuple[Scalar, ...]]:
+        """The conditions of the incoming adjoint that a contribution must repeat."""
+        if adjoint.must:
+            return adjoint.hard, adjoint.soft
+        if data_dependent(*factors):
+            return self.exact_support(adjoint), adjoint.soft if _singular(*factors) else ()
+        if any(isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT for c in adjoint.hard):
+            return adjoint.hard, ()  # an equation may determine an index: then most of the sum disappears
+        return (), ()
+
+    def exact_support(self, adjoint: _Adjoint) -> tuple[Scalar, ...]:
+        """Conditions that hold exactly where some path contributes; sums get an `any` beside them."""
+        if not adjoint.partly:
+            return adjoint.hard
+        if adjoint.exact is None:
+            alternatives: list[Scalar] = []
+            for name, c in adjoint.partly:
+                formals = adjoint.formals
+                conditions = (*c.guards, *c.hard)
+                if not c.bound:
+                    alternatives.append(conjunction(conditions))
+                    continue
+                on = self.names(f"{name}.on")
+                where = conjunction(conditions)
+                if any(i in free_indices(where) for i in c.bound):
+                    self.define(Definition(on, formals, "any", c.bound, TRUE, where))
+                    alternatives.append(Read(on, formals, BOOL))
+                else:
+                    alternatives.append(where)
+            adjoint.exact = conjuncts(disjunction(alternatives))
+        return adjoint.exact
+
+    # ------------------------------------------------------------------------------------------ one adjoint
+
+    def formals(self, tensor: str) -> tuple[Index, ...]:
+        d = self.program.definition(tensor)
+        if d is not None:
+            return d.formals
+        entry = self.program.input(tensor)
+        assert entry is not None
+        result: list[Index] = []
+        for k, (axis, dim) in enumerate(zip(entry.axes, entry.dims, strict=True)):
+            base = axis if axis.isidentifier() else ("e" if axis == "..." else f"i{k}")
+            result.append(fresh_index(Index(base, dim), result))
+        return tuple(result)
+
+    def define(self, definition: Definition) -> None:
+        self.made.append(definition)
+        self.facts.dims[definition.tensor] = definition.dims
+
+    def finish(self, tensor: str, formals: tuple[Index, ...], *, inline: bool = True) -> _Adjoint:
+        """Put the contributions to one tensor together: its adjoint."""
+        items = _join(self.contributions.pop(tensor))
+        d = self.program.definition(tensor)
+        if inline and len(items) == 1 and not items[0].bound and _cheap(items[0].value):
+            (only,) = items
+            return _Adjoint(formals, only.value, (*only.guards, *only.hard), only.soft, True)
+        name = self.names(f"{tensor}'")
+        terms: list[Guarded] = []
+        parts: list[tuple[str, _Contribution]] = []
+        for c in items:
+            if c.bound:
+                part = name if len(items) == 1 else self.names(f"{name}.{len(parts)}")
+                where = conjunction((*c.guards, *c.hard))
+                body = select(conjunction(c.soft), c.value, ZERO)
+                origin = d.origin if d is not None else None
+                made = Definition(part, formals, "sum", c.bound, where, body)
+                self.define(replace(made, origin=origin) if origin is not None else made)
+                terms.append(Guarded((), Read(part, formals, REAL)))
+                parts.append((part, c))
+            else:
+                soft = select(conjunction(c.soft), c.value, ZERO)
+                terms.append(Guarded(unique((*c.guards, *c.hard)), soft))
+                parts.append((name, c))
+        outer = [_outer(c) for c in items]
+        hard = conjuncts(disjunction(conjunction(o) for o in outer))
+        soft_support: tuple[Scalar, ...] = ()
+        if all(c.soft and not c.bound for c in items):
+            soft_support = conjuncts(disjunction(conjunction((*c.guards, *c.hard, *c.soft)) for c in items))
+        partly = tuple(parts) if any(_inner(c) for c in items) else ()
+        read = Read(name, formals, REAL)
+        if len(items) == 1 and items[0].bound:
+            return _Adjoint(formals, read, hard, soft_support, False, partly)
+        body = total(t.scalar() for t in merge(terms))
+        support = conjunction(hard) if not partly else TRUE
+        self.define(Definition(name, formals, "map", (), TRUE, body, support))
+        return _Adjoint(formals, read, hard, soft_support, False, partly)
+
+    def gradient(self, name: str, cotangent: str) -> str:
+        """The tensor that holds the gradient of one input."""
+        formals = self.formals(name)
+        if name not in self.contributions:
+            zero = self.names(f"{name}'")
+            self.define(Definition(zero, formals, "map", (), TRUE, ZERO))
+            return zero
+        adjoint = self.finish(name, formals, inline=False)
+        assert isinstance(adjoint.value, Read)
+        if not self.scaled:
+            return adjoint.value.tensor
+        scaled = self.names(f"{name}'")
+        body = mul(Read(cotangent, (), REAL), adjoint.value)
+        self.define(Definition(scaled, formals, "map", (), TRUE, body))
+        return scaled
+
+
+def _join(items: list[_Contribution]) -> list[_Contribution]:
+    """Selections over the same bound indices under the same conditions become one sum.
+
+    Sums without conditions stay apart: each may be a product that a library computes.
+    """
+    joined: list[_Contribution] = []
+    for item in items:
+        for k, other in enumerate(joined):
+            if not item.bound or [i.dim for i in item.bound] != [i.dim for i in other.bound]:
+                continue
+            mapping: dict[Scalar, Scalar] = dict(zip(item.bound, other.bound, strict=True))
+            guards = tuple(substitute(c, mapping) for c in item.guards)
+            hard = tuple(substitute(c, mapping) for c in item.hard)
+            if guards + hard and guards == other.guards and hard == other.hard:
+                mine = substitute(select(conjunction(item.soft), item.value, ZERO), mapping)
+                value = add(select(conjunction(other.soft), other.value, ZERO), mine)
+                joined[k] = _Contribution(other.bound, other.guards, other.hard, (), value)
+                break
+        else:
+            joined.append(item)
+    return joined
+
+
+def _outer(c: _Contribution) -> tuple[Scalar, ...]:
+    """The conditions of a contribution that do not depend on its bound indices."""
+    bound = set(c.bound)
+    return tuple(x for x in (*c.guards, *c.hard) if bound.isdisjoint(free_indices(x)))
+
+
+def _inner(c: _Contribution) -> bool:
+    return len(_outer(c)) < len(c.guards) + len(c.hard)
+
+
+def _peel(value: Scalar) -> tuple[Scalar, tuple[Scalar, ...]]:
+    """Split `Select(c, v, 0)` into the value and the conditions under which it is not zero."""
+    soft: list[Scalar] = []
+    while isinstance(value, Select) and value.b is ZERO:
+        soft.extend(conjuncts(value.condition))
+        value = value.a
+    return value, tuple(soft)
+
+
+def _cheap(value: Scalar) -> bool:
+    """An adjoint that is no dearer to compute again than to store and read: constants, sizes, one small product."""
+    work = 0
+    for n in postorder(value):
+        if isinstance(n, Apply):
+            if n.name not in ("add", "sub", "mul", "div", "neg", "real"):
+                return False
+            work += n.name not in ("real", "neg")
+        elif not isinstance(n, Const | Size | Param | Read | Index):
+            return False
+    return work <= 2
+
+
+_REGULAR = frozenset(
+    "add sub mul neg real abs relu clamp min2 max2 exp tanh sigmoid softplus logsigmoid sin cos erf atan expdiff "
+    "normal_cdf logcosh cosh sinh expm1 square".split()
+)
+
+
+def _singular(*factors: Scalar) -> bool:
+    """True if a factor can be infinite or NaN at finite data: it divides, takes a logarithm, a root, a power."""
+    for n in postorder(*factors):
+        if isinstance(n, Apply) and n.dtype is REAL and n.name not in _REGULAR:
+            if n.name == "div" and not data_dependent(n.args[1]):
+                continue
+            return True
+    return False
+
+
+__all__ = ["NotYetError", "active_tensors", "differentiate", "facts_of"]

@@ -1,0 +1,249 @@
+"""Elimination: bound indices of an adjoint sum that integer equations determine are solved for and disappear.
+
+`sum n, h, i where h + i == a and n == m . f` becomes `sum i where 0 <= a - i and a - i < H . f[h := a - i, n := m]`.
+What cannot be solved, `target[n] == a`, stays as a condition: a *selection*. The pass is exact for every extent: each
+substitution carries the range condition of the index it replaces unless the range is proved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import INT, Apply, Compare, Const, Index, Read, Scalar, Size, postorder
+from lossdsl.ir.ranges import implies
+from lossdsl.ir.rewrite import free_indices, substitute, transform
+from lossdsl.transform.affine import Affine, affine, always_readable, constant, expression, never_negative
+from lossdsl.transform.arithmetic import conjunction, unique
+
+
+@dataclass
+class Facts:
+    """What is known of tensors: their extents, and for INT tensors an extent below which their values lie."""
+
+    dims: dict[str, tuple[Dim, ...]] = field(default_factory=dict)
+    below: dict[str, Dim] = field(default_factory=dict)
+    signed: frozenset[str] = frozenset()  # extents that may be negative numbers: integer parameters
+
+
+@dataclass
+class Selection:
+    """A sum over `bound` of `values`, restricted by conditions that are to be tested in the order
+    `guards`, `hard`, `soft`.
+
+    guards  range conditions of eliminated indices: nothing else may be read or computed where they fail
+    hard    conditions of the path: where they fail the contribution is exactly zero, whatever the data
+    soft    conditions outside of which a derivative vanishes
+    """
+
+    bound: tuple[Index, ...]
+    equations: tuple[tuple[Scalar, Scalar], ...]
+    hard: tuple[Scalar, ...]
+    soft: tuple[Scalar, ...]
+    values: tuple[Scalar, ...]
+    guards: tuple[Scalar, ...] = ()
+
+
+def within(value: Scalar, dim: Dim, facts: Facts) -> tuple[Scalar, ...]:
+    """The conditions `0 <= value < dim` that are not proved already."""
+    form = affine(value)
+    lower = () if _never_negative(form, facts) else (_at_least_zero(form),)
+    upper = () if _never_negative(Affine({}, dim - 1) - form, facts) else (Compare("<", value, Size(dim)),)
+    here = free_indices(value)
+    return tuple(c for c in (*lower, *upper) if not implies(here, c, signed=facts.signed))
+
+
+def _never_negative(form: Affine, facts: Facts) -> bool:
+    return not facts.signed and never_negative(form, facts.below)
+
+
+def _at_least_zero(form: Affine) -> Scalar:
+    """`form >= 0` without a subtraction: what is subtracted stands on the right."""
+    negative = {a for a, c in form.atoms.items() if (constant(c) or 0) < 0}
+    offset = constant(form.offset)
+    moved = form.offset if offset is not None and offset < 0 else Dim.const(0)
+    left = Affine({a: c for a, c in form.atoms.items() if a not in negative}, form.offset - moved)
+    right = Affine({a: -c for a, c in form.atoms.items() if a in negative}, -moved)
+    return Compare(">=", expression(left), expression(right))
+
+
+def normal_indices(node: Scalar, memo: dict[Scalar, Scalar] | None = None) -> Scalar:
+    """The expression with integer sums and differences collected: `x[h - 1 + 1]` becomes `x[h]`."""
+
+    def step(n: Scalar) -> Scalar:
+        if isinstance(n, Apply) and n.dtype is INT and n.name in ("add", "sub", "neg"):
+            return expression(affine(n))
+        return n
+
+    return transform(node, step, memo)
+
+
+@dataclass(frozen=True)
+class _Solution:
+    rank: tuple[int, ...]
+    place: int
+    variable: Index
+    value: Scalar
+    divisibility: tuple[Scalar, ...]
+
+
+def eliminate(selection: Selection, facts: Facts) -> Selection:
+    """The same sum with every bound index that an equation determines substituted."""
+    equations = list(_join_divisions(selection.equations, facts))
+    hard: list[Scalar] = list(unique(selection.hard))
+    soft: list[Scalar] = list(unique(selection.soft))
+    bound = list(selection.bound)
+    values = list(selection.values)
+    pure: list[Scalar] = list(selection.guards)  # range conditions without reads
+    reading: list[Scalar] = []  # range conditions with reads that are always in range themselves
+    while True:
+        candidates: list[_Solution] = []
+        for place, (left, right) in enumerate(equations):
+            candidates += _solutions(place, left, right, bound, facts)
+        count = len(equations)
+        for k, c in enumerate(hard):
+            if isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT:
+                candidates += _solutions(count + k, c.a, c.b, bound, facts)
+        if not candidates:
+            break
+        best = min(candidates, key=lambda s: (s.rank, s.place, bound.index(s.variable)))
+        ranges = [*best.divisibility, *within(best.value, best.variable.dim, facts)]
+        if best.place < count:
+            del equations[best.place]
+        else:
+            del hard[best.place - count]
+        bound.remove(best.variable)
+        memo: dict[Scalar, Scalar] = {}
+        mapping: dict[Scalar, Scalar] = {best.variable: best.value}
+
+        clean: dict[Scalar, Scalar] = {}
+
+        def put(
+            node: Scalar,
+            mapping: dict[Scalar, Scalar] = mapping,
+            memo: dict[Scalar, Scalar] = memo,
+            clean: dict[Scalar, Scalar] = clean,
+        ) -> Scalar:
+            return normal_indices(substitute(node, mapping, memo), clean)
+
+        equations = [(put(a), put(b)) for a, b in equations]
+        hard, soft = [put(c) for c in hard], [put(c) for c in soft]
+        values, pure, reading = [put(v) for v in values], [put(c) for c in pure], [put(c) for c in reading]
+        for c in ranges:
+            if _has_read(c):
+                reading.insert(0, c)  # what an earlier solution reads is indexed by this later one: test this first
+            else:
+                pure.append(c)
+    rest = [(a, b) for a, b in equations if a is not b]
+    proved = [c for c in hard if not _always(c, facts)]
+    for left, right in rest:
+        proved = _absorb(proved, left, right, facts)
+    return Selection(
+        tuple(bound), (), unique(proved), unique(soft), tuple(values), unique((*pure, *reading))
+    )
+
+
+def _absorb(conditions: list[Scalar], left: Scalar, right: Scalar, facts: Facts) -> list[Scalar]:
+    """Add `left == right`; range conditions on `left` that hold for `right` give way to it, at the place of the first
+    of them, so that what they protected stays protected."""
+    equation = Compare("==", left, right)
+    kept: list[Scalar] = []
+    placed = False
+    for c in conditions:
+        if isinstance(c, Compare) and c.a is left and c.op in (">=", "<"):
+            if _always(Compare(c.op, right, c.b), facts):
+                if not placed:
+                    kept.append(equation)
+                    placed = True
+                continue
+        kept.append(c)
+    return kept if placed else [*kept, equation]
+
+
+def _always(condition: Scalar, facts: Facts) -> bool:
+    """True for an integer comparison that holds for all values of its indices."""
+    if not isinstance(condition, Compare) or condition.a.dtype is not INT:
+        return False
+    difference = affine(condition.a) - affine(condition.b)
+    match condition.op:
+        case "==":
+            return not difference.atoms and not difference.offset.terms
+        case ">=":
+            return _never_negative(difference, facts)
+        case "<=":
+            return _never_negative(-difference, facts)
+        case ">":
+            return _never_negative(difference + Affine({}, Dim.const(-1)), facts)
+        case "<":
+            return _never_negative(-difference + Affine({}, Dim.const(-1)), facts)
+    return False
+
+
+def _has_read(node: Scalar) -> bool:
+    return any(isinstance(n, Read) for n in postorder(node))
+
+
+def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], facts: Facts) -> list[_Solution]:
+    """All ways to solve one equation for one bound index."""
+    form = affine(left) - affine(right)
+    found: list[_Solution] = []
+    opaque = [a for a in form.atoms if not isinstance(a, Index)]
+    inside = set(free_indices(*opaque)) if opaque else set()
+    for v in bound:
+        c = form.atoms.get(v)
+        k = constant(c) if c is not None else None
+        if k is None or v in inside:
+            continue
+        others = Affine({a: x for a, x in form.atoms.items() if a is not v}, form.offset)
+        value_form = -others if k > 0 else others
+        value = expression(value_form)
+        readable = not opaque or (not facts.signed and always_readable(value, facts.dims, facts.below))
+        if not readable:
+            continue
+        divisibility: tuple[Scalar, ...] = ()
+        if abs(k) != 1:
+            if v.dim.constant is not None and any(b.dim.constant is None for b in bound if b in form.atoms):
+                continue
+            step = Const(abs(k), INT)
+            divisibility = (Compare("==", Apply("mod", (value, step)), Const(0, INT)),)
+            value = Apply("floordiv", (value, step))
+        # A constant extent is cheap to keep as a loop: solve for the index of a symbolic extent first.
+        small = v.dim.constant is not None and any(b is not v and b in form.atoms for b in bound)
+        unproved = bool(within(value, v.dim, facts))
+        direct = isinstance(value, Index) and value not in bound
+        found.append(
+            _Solution(
+                (int(not direct), int(bool(opaque)), int(small), abs(k), int(unproved)), place, v, value, divisibility
+            )
+        )
+    return found
+
+
+def _join_divisions(
+    equations: tuple[tuple[Scalar, Scalar], ...], facts: Facts
+) -> tuple[tuple[Scalar, Scalar], ...]:
+    """`p // W == u` and `p % W == v` with 0 <= v < W proved become `p == u * W + v` (a flat position read back)."""
+    quotients: dict[tuple[Scalar, Scalar], int] = {}
+    for k, (left, _) in enumerate(equations):
+        if isinstance(left, Apply) and left.name == "floordiv":
+            quotients[left.args[0], left.args[1]] = k
+    joined = list(equations)
+    drop: set[int] = set()
+    for k, (left, right) in enumerate(equations):
+        if not (isinstance(left, Apply) and left.name == "mod"):
+            continue
+        flat, width = left.args
+        j = quotients.get((flat, width))
+        form = affine(width)
+        if j is None or j in drop or form.atoms or within(right, form.offset, facts):
+            continue
+        high = affine(equations[j][1])
+        target = high.times(form.offset) + affine(right)
+        joined[j] = (flat, expression(target))
+        drop.add(k)
+    return tuple(e for k, e in enumerate(joined) if k not in drop)
+
+
+def condition(selection: Selection) -> Scalar:
+    """All conditions of a selection as one lazy conjunction."""
+    return conjunction((*selection.guards, *selection.hard, *selection.soft))

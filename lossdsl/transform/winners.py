@@ -1,0 +1,80 @@
+"""Preparations for derivatives: a maximum becomes a gather at its winner, a product becomes products of one index.
+
+`d = max b where w . body` is split into `i = argmax b where w . body` and `d = body[b := i]`: the winner is an index,
+found once. Comparing `body == d` again, in another place and perhaps another precision, loses winners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Group, Index, Program, Read, Scalar, Size
+from lossdsl.ir.rewrite import Fresh, substitute
+from lossdsl.transform.affine import extent
+from lossdsl.transform.arithmetic import conjunction, select
+from lossdsl.transform.eliminate import Facts, within
+
+
+def expose_winners(program: Program, active: set[str]) -> Program:
+    """The same program with every active `max` and `min` as a gather through `argmax` or `argmin`."""
+    names = Fresh.of(program)
+    body: list[Definition | Group] = []
+    for item in program.body:
+        if isinstance(item, Definition) and item.head in ("max", "min") and item.tensor in active:
+            body.extend(_gathered(item, names))
+        else:
+            body.append(item)
+    return program.with_body(tuple(body))
+
+
+def _gathered(d: Definition, names: Fresh) -> tuple[Definition, Definition]:
+    winner = names(f"{d.tensor}.arg")
+    place = replace(d, tensor=winner, head=f"arg{d.head}", support=TRUE, comment=None)
+    flat: Scalar = Read(winner, d.formals, INT)
+    at = positions(flat, d.bound)
+    value = substitute(d.body, dict(zip(d.bound, at, strict=True)))
+    guards: list[Scalar] = []
+    known = d.bound[0].dim.constant if len(d.bound) == 1 else None
+    if d.where is not TRUE or known == 0:
+        guards = list(within(flat, _volume(d.bound), Facts()))
+    body = select(conjunction(guards), value, Const("nan"))
+    return place, replace(d, head="map", bound=(), where=TRUE, body=body)
+
+
+def _volume(bound: tuple[Index, ...]) -> Dim:
+    volume = Dim.const(1)
+    for i in bound:
+        volume = volume * i.dim
+    return volume
+
+
+def positions(flat: Scalar, bound: tuple[Index, ...]) -> list[Scalar]:
+    """The position along each bound index that a row-major flat position stands for."""
+    found: list[Scalar] = []
+    for k, i in enumerate(bound):
+        inner = _volume(bound[k + 1 :])
+        one = inner.constant == 1
+        value = flat if one else Apply("floordiv", (flat, extent(inner)))
+        found.append(value if k == 0 else Apply("mod", (value, Size(i.dim))))
+    return found
+
+
+def split_products(program: Program, active: set[str]) -> Program:
+    """The same program with every active product of several indices as nested products of one index each."""
+    names = Fresh.of(program)
+    body: list[Definition | Group] = []
+    for item in program.body:
+        if isinstance(item, Definition) and item.head == "prod" and item.tensor in active and len(item.bound) > 1:
+            current = item
+            while len(current.bound) > 1:
+                name = names(f"{item.tensor}.inner")
+                formals = current.formals + current.bound[:-1]
+                body.append(replace(current, tensor=name, formals=formals, bound=current.bound[-1:], support=TRUE))
+                outer = current.bound[:-1]
+                read = Read(name, formals, REAL)
+                current = replace(current, bound=outer, where=TRUE, body=read)
+            body.append(current)
+        else:
+            body.append(item)
+    return program.with_body(tuple(body))
