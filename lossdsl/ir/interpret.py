@@ -103,7 +103,7 @@ def _environment(extents: Mapping[str, int]) -> str:
 def _pack(entry: Input, value: Any, extents: Mapping[str, int]) -> Array:
     array = np.asarray(value)
     shape = tuple(d.evaluate(extents) for d in entry.dims)
-    return np.ascontiguousarray(array.astype(_NUMPY[entry.dtype]).reshape(shape))
+    return np.ascontiguousarray(array.astype(_NUMPY[entry.dtype])).reshape(shape)
 
 
 # --------------------------------------------------------------------------------------------------- evaluation

@@ -232,6 +232,10 @@ class _State:
             self.constraints.append(over)
             if any(isinstance(a, Index) and a.dim == dim for a in self.atoms) or self._positive(raw):
                 self.constraints.append(_add({}, over, -1))
+            elif all(isinstance(a, str) and a not in self.signed for m, _ in dim.terms for a in m):
+                # max(0, raw) is one of the two
+                empty = Compare("<=", Size(dim), Const(0, INT))
+                self.splits.append(((empty,), (Compare("==", Size(dim), _spelled(dim)),)))
         return {(key,): 1}
 
     def _positive(self, a: _Poly) -> bool:
@@ -302,6 +306,17 @@ class _State:
             if not case.refuted(budget):
                 return False
         return True
+
+
+def _spelled(dim: Dim) -> Scalar:
+    """The polynomial of an extent over named symbols, as integer arithmetic without the lower bound 0."""
+    total: Scalar = Const(0, INT)
+    for monomial, coefficient in dim.terms:
+        term: Scalar = Const(coefficient, INT)
+        for atom in monomial:
+            term = Apply("mul", (term, Size(Dim((((atom,), 1),)))))
+        total = Apply("add", (total, term))
+    return total
 
 
 def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:

@@ -325,8 +325,7 @@ class _Reverse:
         if len(items) == 1 and items[0].bound:
             return _Adjoint(formals, read, hard, soft_support, False, partly)
         body = total(t.scalar() for t in merge(terms))
-        support = conjunction(hard) if not partly else TRUE
-        self.define(Definition(name, formals, "map", (), TRUE, body, support))
+        self.define(Definition(name, formals, "map", (), TRUE, body))
         return _Adjoint(formals, read, hard, soft_support, False, partly)
 
     def gradient(self, name: str, cotangent: str) -> str:
