@@ -343,7 +343,7 @@ def _steps(node: Scalar, path: tuple[Scalar, ...]) -> list[tuple[Scalar, tuple[S
 
 
 def depends_on_data(index: Scalar) -> bool:
-    """Whether an index is a gather: its value depends on a tensor or a parameter, not on positions and extents alone."""
+    """Whether an index is a gather: its value depends on a tensor or a parameter, not on positions and extents only."""
     for node in ir.postorder(index):
         if isinstance(node, Read | ir.Param) or (isinstance(node, ir.Apply) and node.name in ("floor", "ceil")):
             return True
