@@ -1,0 +1,360 @@
+"""Exact normal forms: quotients of polynomials with rational coefficients over generators.
+
+A generator is a leaf (a read, a parameter, an extent), an exponential, a log, a softplus, a square root, or any other
+primitive of normalised arguments. The relations used are exp(a+b), exp(n a), exp(n log a) for a proved positive,
+exp(n softplus a), sigmoid and tanh through exp, softplus(-a) = softplus(a) - a, sqrt(a)^2 = a. All of them hold for
+every real value of the leaves at which the expression is defined, so that equality of normal forms is equality there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import flint
+
+from lossdsl.ir.nodes import Apply, Const, Index, Param, Read, Scalar, Size, Stop, postorder
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
+from lossdsl.verify.ranges import Scope, transfer
+
+SLOTS = 40
+_CONTEXT: Any = flint.fmpq_mpoly_ctx.get([f"g{i}" for i in range(SLOTS)], "degrevlex")
+_GENERATORS: Any = _CONTEXT.gens()
+_MOST_TERMS = 400
+Poly = Any  # flint.fmpq_mpoly has no stubs
+
+
+class TooLarge(Exception):
+    """The normal form would not stay small: the caller goes on without it."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """num / den in lowest terms; the denominator is not the zero polynomial."""
+
+    num: Poly
+    den: Poly
+
+    @property
+    def key(self) -> str:
+        return f"{self.num}|{self.den}"
+
+    @property
+    def zero(self) -> bool:
+        return bool(self.num.is_zero())
+
+    @property
+    def constant(self) -> Fraction | None:
+        if self.num.is_zero():
+            return Fraction(0)
+        if self.num.is_constant() and self.den.is_constant():
+            q = self.num.leading_coefficient() / self.den.leading_coefficient()
+            return Fraction(int(q.p), int(q.q))
+        return None
+
+
+def _constant(value: Fraction | int) -> Poly:
+    f = Fraction(value)
+    return _CONTEXT.constant(flint.fmpq(f.numerator, f.denominator))
+
+
+def quotient(num: Poly, den: Poly) -> Form:
+    if len(num) > _MOST_TERMS or len(den) > _MOST_TERMS:
+        raise TooLarge
+    if num.is_zero():
+        return Form(num, _constant(1))
+    if not den.is_constant():
+        common = num.gcd(den)
+        if not common.is_constant():
+            num, den = num / common, den / common
+    lead = den.leading_coefficient()
+    return Form(num / _CONTEXT.constant(lead), den / _CONTEXT.constant(lead))
+
+
+def plus(a: Form, b: Form) -> Form:
+    if a.den == b.den:
+        return quotient(a.num + b.num, a.den)
+    return quotient(a.num * b.den + b.num * a.den, a.den * b.den)
+
+
+def minus(a: Form) -> Form:
+    return Form(-a.num, a.den)
+
+
+def times(a: Form, b: Form) -> Form:
+    return quotient(a.num * b.num, a.den * b.den)
+
+
+def power(a: Form, k: int) -> Form:
+    if abs(k) > 32:
+        raise TooLarge
+    if k < 0:
+        if a.zero:
+            raise TooLarge
+        return power(quotient(a.den, a.num), -k)
+    return quotient(a.num**k, a.den**k)
+
+
+@dataclass
+class Generator:
+    """What a slot stands for: a leaf node, or a primitive over argument forms; with an enclosure of its values."""
+
+    name: str
+    arguments: tuple[Form, ...]
+    leaf: Scalar | None
+    enclosure: Enclosure
+
+
+class Field:
+    """Normal forms of scalars over one scope (which gives the enclosures, and so the side conditions)."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.generators: list[Generator] = []
+        self._slot: dict[object, int] = {}
+        self._memo: dict[Scalar, Form] = {}
+
+    def form(self, node: Scalar) -> Form:
+        """The normal form of a REAL or INT scalar. Raises TooLarge."""
+        for n in postorder(node):
+            if n not in self._memo:
+                self._memo[n] = self._translate(n)
+        return self._memo[node]
+
+    def value(self, f: Form) -> Enclosure:
+        """An enclosure of a form, term by term."""
+        return e.div(self.polynomial(f.num), self.polynomial(f.den))
+
+    def polynomial(self, p: Poly) -> Enclosure:
+        total = Enclosure(0.0, 0.0)
+        for exponents, coefficient in p.terms():
+            term = e.exact(Fraction(int(coefficient.p), int(coefficient.q)))
+            for slot, k in enumerate(exponents):
+                if k:
+                    term = e.mul(term, e.integer_power(self.generators[slot].enclosure, int(k)))
+            total = e.add(total, term)
+        return total
+
+    # ------------------------------------------------------------------------------------------ translation
+
+    def _new(self, key: object, generator: Generator) -> Form:
+        slot = self._slot.get(key)
+        if slot is None:
+            slot = len(self.generators)
+            if slot >= SLOTS:
+                raise TooLarge
+            self._slot[key] = slot
+            self.generators.append(generator)
+        return Form(_GENERATORS[slot], _constant(1))
+
+    def _leaf(self, node: Scalar) -> Form:
+        return self._new(node, Generator("leaf", (), node, self.scope[node]))
+
+    def _primitive(self, name: str, *arguments: Form, enclosure: Enclosure | None = None) -> Form:
+        if enclosure is None:
+            enclosure = transfer(_SHAPES.setdefault((name, len(arguments)), _shape(name, len(arguments))),
+                                 [self.value(a) for a in arguments])
+        key = (name, *(a.key for a in arguments))
+        return self._new(key, Generator(name, arguments, None, enclosure))
+
+    def _translate(self, node: Scalar) -> Form:
+        if isinstance(node, Const):
+            if isinstance(node.value, str):
+                return self._leaf(node)
+            return Form(_constant(node.value), _constant(1))
+        if isinstance(node, (Read, Param, Size, Index)):
+            return self._leaf(node)
+        if isinstance(node, Stop):
+            return self._memo[node.a]
+        if not isinstance(node, Apply):
+            return self._leaf(node)
+        args = [self._memo.get(a) for a in node.args]
+        if any(a is None for a in args):
+            return self._leaf(node)
+        f = [a for a in args if a is not None]
+        return self.apply(node.name, f, self.scope[node])
+
+    def apply(self, name: str, f: list[Form], box: Enclosure | None = None) -> Form:
+        """The form of a primitive of forms; `box` encloses it, if that is known."""
+        match name:
+            case "add":
+                return plus(f[0], f[1])
+            case "sub":
+                return plus(f[0], minus(f[1]))
+            case "neg":
+                return minus(f[0])
+            case "mul":
+                return times(f[0], f[1])
+            case "div":
+                return times(f[0], power(f[1], -1))
+            case "real" | "int":
+                return f[0]
+            case "exp":
+                return self.exp(f[0])
+            case "expm1":
+                return plus(self.exp(f[0]), self.number(-1))
+            case "expdiff":
+                return self.exp(plus(f[0], minus(f[1])))
+            case "sigmoid":
+                return self.sigmoid(f[0])
+            case "tanh":
+                g = self.exp(times(f[0], self.number(2)))
+                return times(plus(g, self.number(-1)), power(plus(g, self.number(1)), -1))
+            case "cosh" | "sinh":
+                g = self.exp(f[0])
+                other = power(g, -1)
+                both = plus(g, other if name == "cosh" else minus(other))
+                return times(both, self.number(Fraction(1, 2)))
+            case "softplus":
+                return self.softplus(f[0])
+            case "logsigmoid":
+                return minus(self.softplus(minus(f[0])))
+            case "log1p":
+                return self.log(plus(f[0], self.number(1)))
+            case "log":
+                return self.log(f[0])
+            case "sqrt":
+                return self._primitive("sqrt", f[0])
+            case "logaddexp":
+                return plus(f[0], self.softplus(plus(f[1], minus(f[0]))))
+            case "pow" | "powi":
+                return self._power(f, box)
+        return self._primitive(name, *f, enclosure=box)
+
+    def number(self, value: Fraction | int) -> Form:
+        return Form(_constant(value), _constant(1))
+
+    def sigmoid(self, p: Form) -> Form:
+        g = self.exp(p)
+        return times(g, power(plus(g, self.number(1)), -1))
+
+    def softplus(self, p: Form) -> Form:
+        if _leads_negative(p):
+            return plus(self.softplus(minus(p)), p)
+        return self._primitive("softplus", p)
+
+    def log(self, p: Form) -> Form:
+        if p.constant == 1:
+            return self.number(0)
+        return self._primitive("log", p)
+
+    def _power(self, f: list[Form], box: Enclosure | None) -> Form:
+        k = f[1].constant
+        if k is not None and k.denominator == 1 and abs(k) <= 32:
+            return power(f[0], int(k))
+        base = self.value(f[0])
+        if base.positive and base.finite:
+            if k is not None and k.denominator == 2 and abs(k) <= 16:
+                return power(self._primitive("sqrt", f[0]), k.numerator)
+            return self.exp(times(f[1], self.log(f[0])))
+        return self._primitive("pow", *f, enclosure=box)
+
+    def exp(self, p: Form) -> Form:
+        """exp of a form, as a product of integer powers of generators."""
+        result = self.number(1)
+        rest = p
+        if p.den.is_constant():
+            for exponents, coefficient in p.num.terms():
+                slots = [s for s, k in enumerate(exponents) if k]
+                if len(slots) != 1 or exponents[slots[0]] != 1 or coefficient.q != 1:
+                    continue
+                generator, k = self.generators[slots[0]], int(coefficient.p)
+                if abs(k) > 16 or generator.name not in ("log", "softplus"):
+                    continue
+                inner = generator.arguments[0]
+                if generator.name == "softplus":
+                    inner = plus(self.exp(inner), self.number(1))
+                elif not self.value(inner).positive:
+                    continue
+                result = times(result, power(inner, k))
+                rest = plus(rest, times(self.number(-k), Form(_GENERATORS[slots[0]], _constant(1))))
+        if rest.zero:
+            return result
+        content = rest.num.leading_coefficient()
+        scale = Fraction(int(content.p), int(content.q))
+        if scale.denominator != 1 or abs(scale) > 16:
+            base, k = rest, 1
+            if scale < 0:
+                base, k = minus(rest), -1
+        else:
+            base, k = times(rest, self.number(1 / scale)), int(scale)
+        return times(result, power(self._primitive("exp", base), k))
+
+
+_SHAPES: dict[tuple[str, int], Apply] = {}
+
+
+def _shape(name: str, arity: int) -> Apply:
+    node = Apply(name, tuple(Param(f"#{i}") for i in range(arity)))
+    assert isinstance(node, Apply)
+    return node
+
+
+def _leads_negative(p: Form) -> bool:
+    return not p.zero and p.num.leading_coefficient() < 0
+
+
+def sign(field: Field, f: Form) -> Enclosure:
+    """An enclosure of the sign of a form through its factors: (0, 1] positive, [0, 1] non-negative, and so on."""
+    if f.zero:
+        return Enclosure(0.0, 0.0)
+    result = Enclosure(1.0, 1.0)
+    for p, must_not_vanish in ((f.num, False), (f.den, True)):
+        content, factors = p.factor()
+        if content < 0:
+            result = e.neg(result)
+        for factor, k in factors:
+            box = field.polynomial(factor)
+            if must_not_vanish and not box.nonzero:
+                return ANYTHING
+            if k % 2 == 0:
+                part = Enclosure(0.0, INF, box.nonzero, True)
+            else:
+                part = box
+            result = e.mul(result, _unit(part))
+    return result
+
+
+def _unit(box: Enclosure) -> Enclosure:
+    """The sign of an enclosure as an enclosure."""
+    if box.nan:
+        return ANYTHING
+    lo = -1.0 if box.lo < 0 else 0.0
+    hi = 1.0 if box.hi > 0 else 0.0
+    return Enclosure(lo, hi, lo == 0 and box.positive, hi == 0 and box.negative)
+
+
+def replace(field: Field, f: Form, slot: int, by: Form) -> Form:
+    """The form with generator `slot` (a leaf) replaced. Raises TooLarge."""
+    memo: dict[int, Form] = {slot: by}
+
+    def generator(s: int) -> Form:
+        if s not in memo:
+            g = field.generators[s]
+            arguments = [of_form(a) for a in g.arguments]
+            if all(new is old for new, old in zip(arguments, g.arguments, strict=True)):
+                memo[s] = Form(_GENERATORS[s], _constant(1))
+            else:
+                memo[s] = field.apply(g.name, arguments)
+        return memo[s]
+
+    def of_form(g: Form) -> Form:
+        slots = {s for p in (g.num, g.den) for exponents, _ in p.terms() for s, k in enumerate(exponents) if k}
+        new = {s: generator(s) for s in sorted(slots)}
+        if all(n.num == _GENERATORS[s] and n.den.is_constant() for s, n in new.items()):
+            return g
+        return times(polynomial(g.num, new), power(polynomial(g.den, new), -1))
+
+    def polynomial(p: Poly, new: dict[int, Form]) -> Form:
+        total = field.number(0)
+        for exponents, coefficient in p.terms():
+            term = field.number(Fraction(int(coefficient.p), int(coefficient.q)))
+            for s, k in enumerate(exponents):
+                if k:
+                    term = times(term, power(new[s], int(k)))
+            total = plus(total, term)
+        return total
+
+    return of_form(f)

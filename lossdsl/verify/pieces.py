@@ -1,0 +1,349 @@
+"""The scalar view: one element of a target as a function of one entry of one input, split at its kinks.
+
+`view` inlines definitions until only inputs, parameters and what does not depend on the input are left, enumerates
+inputs of finitely many values (`binary`, `sign`, `bool`), and replaces the largest subexpression that is affine in the
+entry, and through which alone the entry is read, by a variable of its own. `split` takes every branch of conditions, `abs`,
+`relu`, `max`, `min`, `clamp` that are not decided by the enclosures, with the inequalities under which it is taken.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lossdsl.ir.nodes import (
+    BOOL,
+    FALSE,
+    INT,
+    REAL,
+    TRUE,
+    ZERO,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Group,
+    Not,
+    Or,
+    Param,
+    Program,
+    Read,
+    Scalar,
+    Select,
+    Stop,
+    Proxy,
+    AdjointMap,
+    postorder,
+)
+from lossdsl.ir.rewrite import instantiate, substitute, transform
+from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.ranges import Ranges, Scope, truth
+
+_MOST_NODES = 3000
+_MOST_PIECES = 24
+VARIABLE = Read("$u", (), REAL)
+
+
+class NotScalar(Exception):
+    """The target is not a function of one entry of the input; the message says what stands in the way."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A smooth branch: `body` where every constraint (a scalar) is >= 0."""
+
+    body: Scalar
+    constraints: tuple[Scalar, ...]
+    path: tuple[tuple[Scalar, bool], ...]  # the surfaces that were decided on the way, and on which side
+    scope: Scope = field(repr=False)  # in which the constraints are known
+
+
+@dataclass
+class View:
+    """A case of the scalar view. `slope` is d(variable)/d(entry), free of the entry."""
+
+    body: Scalar
+    variable: Read
+    slope: Scalar
+    entry: Read
+    case: tuple[tuple[Scalar, Const], ...]  # the values of enumerated inputs and switches
+    scope: Scope = field(repr=False)
+
+    @property
+    def case_text(self) -> str:
+        return ", ".join(f"{n.tensor if isinstance(n, Read) else getattr(n, 'name', '')} = {c.value}" for n, c in self.case)
+
+
+def depends(program: Program, name: str, on: str) -> bool:
+    """Whether a tensor reads the input `on`, directly or through definitions."""
+    return name in dependents(program, on)
+
+
+def dependents(program: Program, on: str) -> frozenset[str]:
+    found = {on}
+    for item in program.body:
+        members = item.definitions if isinstance(item, Group) else (item,)
+        for _ in members:
+            for d in members:
+                if any(isinstance(n, Read) and n.tensor in found for s in d.scalars() for n in postorder(s)):
+                    found.add(d.tensor)
+    return frozenset(found)
+
+
+def inline(program: Program, node: Scalar, only: frozenset[str] | None = None) -> Scalar:
+    """`node` with reads of `map` definitions replaced by their bodies, as far as definitions go."""
+    plain = {d.tensor: d for d in program.body if not isinstance(d, Group) and d.head == "map" and d.support is TRUE}
+    memo: dict[Scalar, Scalar] = {}
+    count = 0
+
+    def step(n: Scalar) -> Scalar:
+        nonlocal count
+        if isinstance(n, Read) and n.tensor in plain and (only is None or n.tensor in only):
+            count += 1
+            if count > _MOST_NODES:
+                raise NotScalar("too many definitions")
+            return transform(instantiate(plain[n.tensor], n.indices), step, memo)
+        return n
+
+    return transform(node, step, memo)
+
+
+def target_scalar(program: Program, target: str) -> Scalar:
+    """One element of the target, at indices named as its formals."""
+    definition = program.definition(target)
+    if definition is None or definition.head != "map":
+        raise NotScalar(f"{target} is a reduction")
+    return inline(program, definition.body)
+
+
+def views(program: Program, ranges: Ranges, target: str, entry: str, body: Scalar | None = None) -> list[View]:
+    """The scalar views of the target in the input, one for each case of enumerated inputs. Raises NotScalar."""
+    whole = target_scalar(program, target) if body is None else inline(program, body)
+    above = dependents(program, entry)
+    reads = {n for n in postorder(whole) if isinstance(n, Read) and n.tensor in above}
+    own = [r for r in reads if r.tensor == entry]
+    other = sorted(r.tensor for r in reads if r.tensor != entry)
+    if other:
+        raise NotScalar(f"{other[0]} couples several entries of {entry}")
+    if len(own) != 1:
+        raise NotScalar(f"{entry} is read at {len(own)} places")
+    for n in postorder(whole):
+        if isinstance(n, (Stop, Proxy, AdjointMap)) and contains(n, own[0]):
+            raise NotScalar("a value whose derivative is declared apart from it")
+    definition = program.definition(target)
+    nonempty = frozenset(definition.dims) if definition is not None else frozenset()
+    scope = ranges.scope(nonempty)
+    result = []
+    for case in _cases(program, ranges, whole):
+        fixed = fold(substitute(whole, dict(case)), scope)
+        known = {n: scope_value(c) for n, c in case}
+        inner = Scope(ranges, nonempty, known)
+        result.append(_cut(fixed, own[0], case, inner))
+    return result
+
+
+def scope_value(c: Const) -> Enclosure:
+    assert not isinstance(c.value, str)
+    return Enclosure(float(c.value), float(c.value))
+
+
+def _cases(program: Program, ranges: Ranges, whole: Scalar) -> Iterator[tuple[tuple[Scalar, Const], ...]]:
+    choices: list[list[tuple[Scalar, Const]]] = []
+    for n in postorder(whole):
+        values: tuple[int, ...] = ()
+        if isinstance(n, Read):
+            declared = program.input(n.tensor)
+            kind = declared.kind if declared is not None else ""
+            values = {"binary": (0, 1), "bool": (0, 1), "sign": (-1, 1)}.get(kind, ())
+        elif isinstance(n, Param):
+            parameter = next((p for p in program.parameters if p.name == n.name), None)
+            values = (0, 1) if parameter is not None and parameter.kind == "bool" else ()
+        if values:
+            box = ranges.scope()[n]
+            allowed = [v for v in values if box.lo <= v <= box.hi]
+            choices.append([(n, Const(v, n.dtype)) for v in allowed])
+    if len(choices) > 5:
+        raise NotScalar("more than five inputs of two values")
+    yield from itertools.product(*choices)
+
+
+def fold(node: Scalar, scope: Scope | None = None) -> Scalar:
+    """Exact constant folding, and selections whose condition is decided. Only identities of real arithmetic at defined
+    values: 1 * x, x + 0, x - 0, and operations of rational constants."""
+
+    def constant(n: Scalar) -> bool:
+        return isinstance(n, Const) and not isinstance(n.value, str)
+
+    def step(n: Scalar) -> Scalar:
+        if isinstance(n, Apply) and all(constant(a) for a in n.args):
+            v = [a.value for a in n.args if isinstance(a, Const) and not isinstance(a.value, str)]
+            match n.name:
+                case "add":
+                    return Const(v[0] + v[1], n.dtype)
+                case "sub":
+                    return Const(v[0] - v[1], n.dtype)
+                case "mul":
+                    return Const(v[0] * v[1], n.dtype)
+                case "neg":
+                    return Const(-v[0], n.dtype)
+                case "real" | "int":
+                    return Const(v[0], n.dtype)
+                case "abs":
+                    return Const(abs(v[0]), n.dtype)
+                case "div" if v[1] != 0:
+                    return Const(v[0] / v[1], n.dtype)
+        if isinstance(n, Apply) and n.name == "clamp":
+            return Apply("min2", (Apply("max2", n.args[:2]), n.args[2]))
+        if isinstance(n, Apply) and n.name in ("mul", "add", "sub") and n.dtype is REAL:
+            a, b = n.args
+            one = Const(1 if n.name == "mul" else 0)
+            if b is one:
+                return a
+            if a is one and n.name != "sub":
+                return b
+        if isinstance(n, Compare) and constant(n.a) and constant(n.b):
+            a, b = n.a.value, n.b.value  # type: ignore[attr-defined]
+            holds = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[n.op]
+            return TRUE if holds else FALSE
+        if isinstance(n, Not) and n.a in (TRUE, FALSE):
+            return FALSE if n.a is TRUE else TRUE
+        if isinstance(n, (And, Or)):
+            stop, skip = (FALSE, TRUE) if isinstance(n, And) else (TRUE, FALSE)
+            if stop in n.args:
+                return stop
+            rest = tuple(a for a in n.args if a is not skip)
+            if len(rest) < 2:
+                return rest[0] if rest else skip
+            return type(n)(rest)
+        if isinstance(n, Select):
+            if n.condition in (TRUE, FALSE):
+                return n.a if n.condition is TRUE else n.b
+            if n.a is n.b:
+                return n.a
+        return n
+
+    return transform(node, step)
+
+
+def contains(node: Scalar, leaf: Scalar) -> bool:
+    return any(n is leaf for n in postorder(node))
+
+
+def affine_slope(node: Scalar, leaf: Scalar) -> Scalar | None:
+    """d node / d leaf if the node is affine in the leaf, with a slope that is free of it; else None."""
+    slopes: dict[Scalar, Scalar | None] = {}
+    for n in postorder(node):
+        slopes[n] = _slope(n, leaf, slopes)
+    return slopes[node]
+
+
+def _slope(n: Scalar, leaf: Scalar, slopes: dict[Scalar, Scalar | None]) -> Scalar | None:
+    if n is leaf:
+        return Const(1)
+    if not any(slopes.get(c) is not ZERO for c in n.children):
+        return ZERO
+    if not isinstance(n, Apply):
+        return None
+    inner = [slopes[a] for a in n.args]
+    if any(s is None for s in inner):
+        return None
+    s = [x for x in inner if x is not None]
+    match n.name:
+        case "add" | "sub":
+            return fold(Apply(n.name, (s[0], s[1])))
+        case "neg":
+            return fold(Apply("neg", (s[0],)))
+        case "real":
+            return s[0]
+        case "mul" if s[0] is ZERO or s[1] is ZERO:
+            outer, inner_slope = (n.args[0], s[1]) if s[0] is ZERO else (n.args[1], s[0])
+            return fold(Apply("mul", (outer, inner_slope)))
+        case "div" if s[1] is ZERO:
+            return fold(Apply("div", (s[0], n.args[1])))
+    return None
+
+
+def _cut(body: Scalar, entry: Read, case: tuple[tuple[Scalar, Const], ...], scope: Scope) -> View:
+    best, slope = entry, Const(1)
+    node: Scalar = entry
+    chosen: Scalar = node
+    chosen_slope: Scalar = slope
+    for n in postorder(body):
+        if n.dtype is not REAL or n is body or not contains(n, entry):
+            continue
+        s = affine_slope(n, entry)
+        if s is None or not scope[s].nonzero or not scope[n].finite:
+            continue
+        if not contains(substitute(body, {n: VARIABLE}), entry):
+            chosen, chosen_slope = n, s
+    replaced = substitute(body, {chosen: VARIABLE})
+    known = dict(scope.known)
+    known[VARIABLE] = scope[chosen]
+    return View(replaced, VARIABLE, chosen_slope, best, case, Scope(scope.ranges, scope.nonempty, known))
+
+
+# ---------------------------------------------------------------------------------------------------- splitting
+
+
+def split(body: Scalar, scope: Scope) -> list[Piece]:
+    """All smooth branches. Raises NotScalar if a kink is of a kind that cannot be split."""
+    pieces: list[Piece] = []
+    pending: list[tuple[Scalar, tuple[Scalar, ...], tuple[tuple[Scalar, bool], ...], Scope]] = [(body, (), (), scope)]
+    while pending:
+        node, constraints, path, here = pending.pop()
+        found = _first_kink(node, here)
+        if found is None:
+            pieces.append(Piece(node, constraints, path, here))
+            if len(pieces) + len(pending) > _MOST_PIECES:
+                raise NotScalar("too many pieces")
+            continue
+        where, surface, upper, lower = found
+        for side, replacement in ((True, upper), (False, lower)):
+            condition = Compare(">=" if side else "<=", surface, ZERO)
+            narrowed = here.under(condition, True)
+            if narrowed is None:
+                continue
+            branch = fold(substitute(node, {where: replacement}))
+            signed = surface if side else Apply("neg", (surface,))
+            pending.append((branch, (*constraints, signed), (*path, (surface, side)), narrowed))
+    return pieces
+
+
+def _first_kink(node: Scalar, scope: Scope) -> tuple[Scalar, Scalar, Scalar, Scalar] | None:
+    """(node to replace, surface, its replacement where surface >= 0, where <= 0) of the innermost kink."""
+    for n in postorder(node):
+        if isinstance(n, Compare) and n.a.dtype is not BOOL:
+            surface = fold(Apply("sub", (_real(n.a), _real(n.b))))
+            if n.op in (">", ">="):
+                return n, surface, TRUE, FALSE
+            if n.op in ("<", "<="):
+                return n, surface, FALSE, TRUE
+            raise NotScalar(f"a branch on the equality {n.op}")
+        if isinstance(n, (Proxy, AdjointMap)):
+            raise NotScalar("a surrogate derivative")
+        if isinstance(n, Apply) and n.dtype is REAL:
+            match n.name:
+                case "abs":
+                    a = n.args[0]
+                    return n, a, a, Apply("neg", (a,))
+                case "relu":
+                    return n, n.args[0], n.args[0], ZERO
+                case "max2":
+                    return n, Apply("sub", n.args), n.args[0], n.args[1]
+                case "min2":
+                    return n, Apply("sub", n.args), n.args[1], n.args[0]
+                case "sign" | "floor" | "ceil":
+                    raise NotScalar(f"{n.name} jumps")
+        if isinstance(n, Apply) and n.name in ("floor", "ceil"):
+            raise NotScalar(f"{n.name} jumps")
+        if isinstance(n, Read) and n.dtype is BOOL:
+            raise NotScalar(f"a branch on {n.tensor}")
+    return None
+
+
+def _real(n: Scalar) -> Scalar:
+    return n if n.dtype is not INT else Apply("real", (n,))
+
+
+__all__ = ["NotScalar", "Piece", "View", "contains", "depends", "fold", "inline", "split", "truth", "views"]

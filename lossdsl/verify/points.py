@@ -1,0 +1,361 @@
+"""Certified values: one element of a tensor at exact rational inputs, as an enclosure; and the search for witnesses.
+
+A program is run at small extents with every operation in interval arithmetic, so that what an enclosure excludes is
+excluded: a midpoint that lies above its chord, a negative value, a quotient of differences above a bound.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import (
+    BOOL,
+    TRUE,
+    AdjointMap,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Input,
+    Not,
+    Or,
+    Param,
+    Program,
+    Proxy,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    Table,
+)
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
+from lossdsl.verify.ranges import Ranges, compare, transfer, truth
+
+Place = tuple[int, ...]
+Values = Mapping[str, Mapping[Place, Fraction]]
+
+
+class Undecided(Exception):
+    """A condition or an index is not decided by the enclosures, or the point is outside what can be run."""
+
+
+@dataclass
+class Point:
+    """Exact values: extents of the symbols, parameters, and every entry of every input."""
+
+    extents: dict[str, int]
+    parameters: dict[str, Fraction]
+    inputs: dict[str, dict[Place, Fraction]]
+
+    def flat(self, *names: str) -> dict[str, Fraction]:
+        """Names with places (`pred[0]`), for a report; all of them if none are named."""
+        out: dict[str, Fraction] = {}
+        for name, entries in self.inputs.items():
+            if not names or name in names:
+                for place, value in entries.items():
+                    out[f"{name}[{', '.join(map(str, place))}]" if place else name] = value
+        if not names:
+            out |= self.parameters
+        return out
+
+    def with_inputs(self, inputs: Mapping[str, dict[Place, Fraction]]) -> Point:
+        return Point(self.extents, self.parameters, {**self.inputs, **inputs})
+
+
+class Evaluator:
+    """Enclosures of elements of tensors at a point."""
+
+    def __init__(self, program: Program, point: Point) -> None:
+        self.program, self.point = program, point
+        self.definitions = {d.tensor: d for d in program.definitions()}
+        self.inputs = {i.name: i for i in program.inputs}
+        self._memo: dict[tuple[str, Place], Enclosure] = {}
+        self._steps = 0
+
+    def element(self, tensor: str, place: Place) -> Enclosure:
+        if tensor in self.inputs:
+            value = self.point.inputs[tensor].get(place)
+            if value is None:
+                raise Undecided(f"{tensor} has no entry at {place}")
+            return e.exact(value)
+        key = (tensor, place)
+        if key not in self._memo:
+            self._memo[key] = self._definition(self.definitions[tensor], place)
+        return self._memo[key]
+
+    def _definition(self, d: Definition, place: Place) -> Enclosure:
+        env = dict(zip(d.formals, place, strict=True))
+        if d.support is not TRUE and not self._holds(d.support, env):
+            return Enclosure(0.0, 0.0)
+        if d.head == "map":
+            return self.scalar(d.body, env)
+        chosen: list[tuple[Place, Enclosure]] = []
+        for at in itertools.product(*(range(i.dim.evaluate(self.point.extents)) for i in d.bound)):
+            self._steps += 1
+            if self._steps > 20_000:
+                raise Undecided("too many elements")
+            inner = {**env, **dict(zip(d.bound, at, strict=True))}
+            if d.where is TRUE or self._holds(d.where, inner):
+                chosen.append((at, Enclosure(0.0, 0.0) if d.head == "count" else self.scalar(d.body, inner)))
+        return _fold(d.head, [v for _, v in chosen])
+
+    def _holds(self, condition: Scalar, env: Mapping[Index, int]) -> bool:
+        decided = truth(self.scalar(condition, env))
+        if decided is None:
+            raise Undecided("a condition at the edge")
+        return decided
+
+    def scalar(self, node: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Enclosure] | None = None) -> Enclosure:
+        memo = {} if memo is None else memo
+        if node in memo:
+            return memo[node]
+        value = self._scalar(node, env, memo)
+        memo[node] = value
+        return value
+
+    def _scalar(self, n: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> Enclosure:
+        match n:
+            case Const():
+                if n.value == "nan":
+                    return ANYTHING
+                if isinstance(n.value, str):
+                    end = INF if n.value == "inf" else -INF
+                    return Enclosure(end, end)
+                return e.exact(n.value)
+            case Param():
+                return e.exact(self.point.parameters[n.name])
+            case Size():
+                size = float(n.dim.evaluate(self.point.extents))
+                return Enclosure(size, size)
+            case Index():
+                return Enclosure(float(env[n]), float(env[n]))
+            case Read():
+                place = tuple(self._whole(i, env, memo) for i in n.indices)
+                return self.element(n.tensor, place)
+            case Select():
+                decided = truth(self.scalar(n.condition, env, memo))
+                if decided is None:
+                    raise Undecided("a condition at the edge")
+                return self.scalar(n.a if decided else n.b, env, memo)
+            case Compare():
+                return compare(n.op, self.scalar(n.a, env, memo), self.scalar(n.b, env, memo))
+            case And() | Or():
+                stop = isinstance(n, Or)
+                for a in n.args:
+                    decided = truth(self.scalar(a, env, memo))
+                    if decided is None:
+                        raise Undecided("a condition at the edge")
+                    if decided is stop:
+                        return Enclosure(float(stop), float(stop))
+                return Enclosure(float(not stop), float(not stop))
+            case Not():
+                v = self.scalar(n.a, env, memo)
+                return Enclosure(1 - v.hi, 1 - v.lo)
+            case Stop():
+                return self.scalar(n.a, env, memo)
+            case Proxy():
+                return self.scalar(n.value, env, memo)
+            case AdjointMap():
+                return self.scalar(n.a, env, memo)
+            case Table():
+                return self.scalar(n.values[self._whole(n.index, env, memo)], env, memo)
+            case Apply():
+                if n.name in ("floordiv", "mod", "floor", "ceil"):
+                    return self._integer(n, env, memo)
+                return transfer(n, [self.scalar(a, env, memo) for a in n.args])
+        raise Undecided("no rule")
+
+    def _integer(self, n: Apply, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> Enclosure:
+        boxes = [self.scalar(a, env, memo) for a in n.args]
+        if any(b.lo != b.hi for b in boxes):
+            raise Undecided("rounding to an integer at the edge")
+        v = [Fraction(b.lo) for b in boxes]
+        match n.name:
+            case "floordiv":
+                return e.exact(v[0] // v[1])
+            case "mod":
+                return e.exact(v[0] % v[1])
+            case "floor":
+                return e.exact(v[0] // 1)
+        return e.exact(-(-v[0] // 1))
+
+    def _whole(self, n: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> int:
+        v = self.scalar(n, env, memo)
+        if v.lo != v.hi or not v.lo.is_integer():
+            raise Undecided("an index that is not exact")
+        return int(v.lo)
+
+
+def _fold(head: str, values: list[Enclosure]) -> Enclosure:
+    total = Enclosure(0.0, 0.0)
+    if head == "count":
+        return Enclosure(float(len(values)), float(len(values)))
+    if head == "sum":
+        for v in values:
+            total = e.add(total, v)
+        return total
+    if head == "prod":
+        total = Enclosure(1.0, 1.0)
+        for v in values:
+            total = e.mul(total, v)
+        return total
+    if head in ("any", "all"):
+        bits = [truth(v) for v in values]
+        if None in bits:
+            raise Undecided("a condition at the edge")
+        return Enclosure(*([float(any(bits) if head == "any" else all(bits))] * 2))
+    if head in ("max", "min"):
+        if not values:
+            raise Undecided("an extremum of nothing")
+        pick = max if head == "max" else min
+        return Enclosure(pick(v.lo for v in values), pick(v.hi for v in values), nan=any(v.nan for v in values))
+    if head == "logsumexp" and values and all(v.finite for v in values):
+        top = max(v.hi for v in values)
+        shift = e.exact(Fraction(top))
+        total = Enclosure(0.0, 0.0)
+        for v in values:
+            total = e.add(total, transfer(_EXP, [e.sub(v, shift)]))
+        return e.add(shift, transfer(_LOG, [total]))
+    if head in ("argmax", "argmin") and values:
+        sign = 1.0 if head == "argmax" else -1.0
+        for k, v in enumerate(values):  # the first winner must be certain
+            low = v.lo if sign > 0 else -v.hi
+            before = all((u.hi if sign > 0 else -u.lo) < low for u in values[:k])
+            after = all((u.hi if sign > 0 else -u.lo) <= low for u in values[k + 1 :])
+            if before and after:
+                return Enclosure(float(k), float(k))
+    raise Undecided(f"no value for {head}")
+
+
+_EXP = Apply("exp", (Param("#x"),))
+_LOG = Apply("log", (Param("#x"),))
+assert isinstance(_EXP, Apply) and isinstance(_LOG, Apply)
+
+
+# ----------------------------------------------------------------------------------------------------- search
+
+
+@dataclass
+class Sampler:
+    """Admissible points of a program: dyadic values, ordinary and extreme; parameters at their default first."""
+
+    program: Program
+    ranges: Ranges
+    seed: int = 0
+    fixed: Mapping[str, Fraction] = field(default_factory=dict)
+    _random: random.Random = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
+        symbols = {s for i in self.program.inputs for d in (*i.dims, *((i.classes,) if i.classes else ())) for s in d.symbols()}
+        for d in self.program.definitions():
+            symbols |= {s for index in (*d.formals, *d.bound) for s in index.dim.symbols()}
+        extents = {s: 1 if s == "..." else extent for s in sorted(symbols)}
+        parameters: dict[str, Fraction] = {}
+        for p in self.program.parameters:
+            box = self.ranges.parameter(p.name)
+            default = p.default.value if p.default is not None else None
+            if p.name in self.fixed:
+                parameters[p.name] = self.fixed[p.name]
+            elif defaults and isinstance(default, Fraction) and _within(default, box):
+                parameters[p.name] = default
+            else:
+                value = self._number(box, spread, whole=p.kind != "real")
+                if value is None:
+                    return None
+                parameters[p.name] = value
+            if p.name in extents:
+                extents[p.name] = max(1, min(8, int(parameters[p.name])))
+        inputs: dict[str, dict[Place, Fraction]] = {}
+        for i in self.program.inputs:
+            entries = self.entries(i, extents, spread)
+            if entries is None:
+                return None
+            inputs[i.name] = entries
+        return Point(extents, parameters, inputs)
+
+    def entries(self, i: Input, extents: Mapping[str, int], spread: float) -> dict[Place, Fraction] | None:
+        places = list(itertools.product(*(range(d.evaluate(extents)) for d in i.dims)))
+        box = self.ranges.input(i.name)
+        if i.kind in ("simplex", "unit"):
+            return self._along(i, places)
+        out: dict[Place, Fraction] = {}
+        for place in places:
+            if i.kind == "class":
+                top = i.classes.evaluate(extents) if i.classes is not None else 1
+                if top < 1:
+                    return None
+                out[place] = Fraction(self._random.randrange(top))
+            elif i.kind in ("binary", "bool"):
+                out[place] = Fraction(self._random.choice([v for v in (0, 1) if box.lo <= v <= box.hi] or [0]))
+            elif i.kind == "sign":
+                out[place] = Fraction(self._random.choice((-1, 1)))
+            else:
+                value = self._number(box, spread, whole=i.kind == "int")
+                if value is None:
+                    return None
+                out[place] = value
+        return out
+
+    def _along(self, i: Input, places: list[Place]) -> dict[Place, Fraction]:
+        """Points of the simplex (weights of quarters) and of the sphere (unit vectors)."""
+        rows: dict[Place, list[Place]] = {}
+        for place in places:
+            rows.setdefault(tuple(v for k, v in enumerate(place) if k not in i.over), []).append(place)
+        out: dict[Place, Fraction] = {}
+        for row in rows.values():
+            out |= dict.fromkeys(row, Fraction(0))
+            if i.kind == "unit":
+                out[self._random.choice(row)] = Fraction(self._random.choice((-1, 1)))
+            else:
+                for _ in range(4):
+                    out[self._random.choice(row)] += Fraction(1, 4)
+        return out
+
+    def _number(self, box: Enclosure, spread: float, *, whole: bool) -> Fraction | None:
+        lo = max(box.lo, -spread)
+        hi = min(box.hi, spread)
+        if lo > hi:
+            lo, hi = (box.lo, box.lo + spread) if box.lo > spread else (box.hi - spread, box.hi)
+        for _ in range(8):
+            x = self._random.choice((lo, hi, 0.0, self._random.uniform(lo, hi), self._random.gauss(0, spread / 3)))
+            grid = 1 if whole else 64
+            value = Fraction(round(x * grid), grid)
+            if _within(value, box):
+                return value
+        middle = Fraction(lo) / 2 + Fraction(hi) / 2
+        if whole:
+            middle = Fraction(round(middle))
+        return middle if _within(middle, box) else None
+
+
+def _within(value: Fraction, box: Enclosure) -> bool:
+    low = value > Fraction(box.lo) if box.lo_open and box.lo > -INF else box.lo == -INF or value >= Fraction(box.lo)
+    high = value < Fraction(box.hi) if box.hi_open and box.hi < INF else box.hi == INF or value <= Fraction(box.hi)
+    return low and high
+
+
+within = _within
+
+
+def elements(program: Program, target: str, point: Point, most: int = 4) -> Iterator[Place]:
+    """Some places of the target."""
+    d = program.definition(target)
+    if d is None:
+        return
+    yield from itertools.islice(itertools.product(*(range(i.dim.evaluate(point.extents)) for i in d.formals)), most)
+
+
+__all__ = ["BOOL", "Dim", "Evaluator", "Group", "Place", "Point", "Sampler", "Undecided", "elements", "within"]

@@ -1,0 +1,627 @@
+"""Ranges: an enclosure of every scalar, and of every definition, over the declared domains.
+
+Inputs are finite reals of their domain, parameters any value of their range, extents integers of at least 0 (at least 1
+where an element of that axis is in hand). Reads of one tensor at different places are independent; what is lost by that
+is regained by the facts of `_difference` (an element against the maximum or log-sum-exp of its row).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Input,
+    Not,
+    Or,
+    Param,
+    Parameter,
+    Program,
+    Proxy,
+    Range,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    AdjointMap,
+    Table,
+)
+from lossdsl.primitives import HEADS, PRIMITIVES
+from lossdsl.primitives.interval import Interval
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import ANYTHING, INF, REALS, TINY, UNIT, Enclosure
+
+_STRICTLY_INCREASING = frozenset(
+    {"exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "sigmoid", "logsigmoid", "softplus", "tanh", "sinh"}
+    | {"atan", "asin", "erf", "normal_cdf", "log_normal_cdf", "real", "int"}
+)
+_POSITIVE = frozenset({"exp", "sigmoid", "softplus", "erfc", "normal_cdf", "cosh", "expdiff", "i0e", "logaddexp0"})
+_NEGATIVE = frozenset({"logsigmoid", "log_normal_cdf", "log1mexp"})
+_BELOW_ONE = frozenset({"sigmoid", "tanh", "normal_cdf", "erf"})
+_ABOVE_MINUS_ONE = frozenset({"tanh", "erf", "expm1"})
+
+EITHER = UNIT
+YES = Enclosure(1.0, 1.0)
+NO = Enclosure(0.0, 0.0)
+
+
+def truth(a: Enclosure) -> bool | None:
+    """Whether a condition certainly holds, certainly fails, or neither."""
+    if a.nan:
+        return None
+    return True if a.lo > 0 else False if a.hi <= 0 else None
+
+
+def compare(op: str, a: Enclosure, b: Enclosure) -> Enclosure:
+    if a.nan or b.nan:
+        return EITHER
+    if op in (">", ">="):
+        return compare({">": "<", ">=": "<="}[op], b, a)
+    touch_open = a.hi_open or b.lo_open
+    above_open = a.lo_open or b.hi_open
+    if op == "<":
+        if a.hi < b.lo or (a.hi == b.lo and touch_open):
+            return YES
+        return NO if a.lo >= b.hi else EITHER
+    if op == "<=":
+        if a.hi <= b.lo:
+            return YES
+        return NO if a.lo > b.hi or (a.lo == b.hi and above_open) else EITHER
+    apart = e.meet(a, b) is None
+    same = a.lo == a.hi == b.lo == b.hi
+    if op == "==":
+        return YES if same else NO if apart else EITHER
+    return NO if same else YES if apart else EITHER
+
+
+class Scope:
+    """What scalars are read as: enclosures of leaves, computed once per node. `known` overrides any node."""
+
+    def __init__(self, ranges: Ranges, nonempty: frozenset[Dim], known: Mapping[Scalar, Enclosure]) -> None:
+        self.ranges, self.nonempty = ranges, nonempty
+        self.memo: dict[Scalar, Enclosure] = dict(known)
+        self.known = known
+
+    def __getitem__(self, node: Scalar) -> Enclosure:
+        found = self.memo.get(node)
+        if found is not None:
+            return found
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            if top in self.memo:
+                stack.pop()
+                continue
+            # the branches of a Select are evaluated under its condition, by a scope of their own
+            need = (top.condition,) if isinstance(top, Select) else top.children
+            missing = [c for c in need if c not in self.memo]
+            if missing:
+                stack.extend(missing)
+                continue
+            self.memo[top] = self._node(top)
+            stack.pop()
+        return self.memo[node]
+
+    def under(self, condition: Scalar, holds: bool) -> Scope | None:
+        """The scope in which the condition is known to hold (or to fail); None if that cannot be."""
+        known = dict(self.known)
+        if not self._learn(condition, holds, known):
+            return None
+        return self if len(known) == len(self.known) and known == self.known else Scope(
+            self.ranges, self.nonempty, known
+        )
+
+    def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
+        decided = truth(self[condition])
+        if decided is not None:
+            return decided == holds
+        if isinstance(condition, Not):
+            return self._learn(condition.a, not holds, known)
+        if isinstance(condition, (And, Or)) and isinstance(condition, And) == holds:
+            return all(self._learn(c, holds, known) for c in condition.args)
+        known[condition] = YES if holds else NO
+        if isinstance(condition, Compare):
+            op = condition.op if holds else _OPPOSITE[condition.op]
+            for node, other, sense in ((condition.a, condition.b, op), (condition.b, condition.a, _MIRROR[op])):
+                bound = _below(sense, self[other])
+                here = known.get(node, self[node])
+                if bound is None or here.nan or self[other].nan:
+                    continue
+                both = e.meet(here, bound)
+                if both is None:
+                    return False
+                known[node] = both
+                if isinstance(node, Apply) and node.name == "abs" and both.hi < INF:
+                    inner = known.get(node.args[0], self[node.args[0]])
+                    tight = e.meet(inner, Enclosure(-both.hi, both.hi, both.hi_open, both.hi_open))
+                    if tight is not None:
+                        known[node.args[0]] = tight
+        return True
+
+    def _node(self, node: Scalar) -> Enclosure:
+        memo = self.memo
+        match node:
+            case Const():
+                if node.value == "nan":
+                    return ANYTHING
+                if isinstance(node.value, str):
+                    end = INF if node.value == "inf" else -INF
+                    return Enclosure(end, end)
+                return e.exact(node.value)
+            case Param():
+                return self.ranges.parameter(node.name)
+            case Size():
+                return self.ranges.extent(node.dim, self.nonempty)
+            case Index():
+                last = node.dim.constant
+                return Enclosure(0.0, INF, False, True) if last is None else Enclosure(0.0, max(0.0, last - 1.0))
+            case Read():
+                return self.ranges.tensor(node.tensor, self.nonempty)
+            case Table():
+                parts = [self[v] for v in node.values]
+                whole = parts[0]
+                for part in parts[1:]:
+                    whole = e.hull(whole, part)
+                return whole
+            case Select():
+                return self._select(node)
+            case Compare():
+                return compare(node.op, memo[node.a], memo[node.b])
+            case And() | Or() | Not():
+                return self._logic(node)
+            case Stop():
+                return memo[node.a]
+            case Proxy():
+                return memo[node.value]
+            case AdjointMap():
+                return memo[node.a]
+            case Apply():
+                return self._apply(node)
+        return ANYTHING
+
+    def _logic(self, node: Scalar) -> Enclosure:
+        if isinstance(node, Not):
+            decided = truth(self.memo[node.a])
+            return EITHER if decided is None else NO if decided else YES
+        values = [truth(self.memo[a]) for a in node.children]
+        if isinstance(node, And):
+            return NO if False in values else YES if all(values) else EITHER
+        return YES if True in values else NO if all(v is False for v in values) else EITHER
+
+    def _select(self, node: Select) -> Enclosure:
+        parts = []
+        for branch, holds in ((node.a, True), (node.b, False)):
+            scope = self.under(node.condition, holds)
+            if scope is not None:
+                parts.append(scope[branch])
+        if not parts:  # the conditions learned contradict each other: no value is ever taken here
+            return ANYTHING
+        return parts[0] if len(parts) == 1 else e.hull(*parts)
+
+    def _apply(self, node: Apply) -> Enclosure:
+        args = [self.memo[a] for a in node.args]
+        return self.ranges.refine(node, transfer(node, args), self)
+
+
+_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+
+
+def _below(op: str, b: Enclosure) -> Enclosure | None:
+    """The set of all a for which `a op b` is possible."""
+    match op:
+        case "<":
+            return Enclosure(-INF, b.hi, False, True) if b.hi > -INF else None
+        case "<=":
+            return Enclosure(-INF, b.hi, False, b.hi_open)
+        case ">":
+            return Enclosure(b.lo, INF, True, False) if b.lo < INF else None
+        case ">=":
+            return Enclosure(b.lo, INF, b.lo_open, False)
+        case "==":
+            return Enclosure(b.lo, b.hi, b.lo_open, b.hi_open)
+    return None
+
+
+def transfer(node: Apply, args: list[Enclosure]) -> Enclosure:
+    """The enclosure of a primitive over enclosures of its arguments."""
+    name = node.name
+    match name:
+        case "add":
+            return e.add(*args)
+        case "sub":
+            if node.args[0] is node.args[1] and args[0].finite:
+                return NO
+            return e.sub(*args)
+        case "neg":
+            return e.neg(args[0])
+        case "mul":
+            return e.square(args[0]) if node.args[0] is node.args[1] else e.mul(*args)
+        case "div":
+            if node.args[0] is node.args[1] and args[0].finite and args[0].nonzero:
+                return YES
+            return e.div(*args)
+        case "real" | "int":
+            return args[0]
+        case "max2" | "min2":
+            return _extreme(name, *args)
+        case "abs":
+            return e.absolute(args[0])
+        case "pow" | "powi":
+            return _power(node, *args)
+    return _record(name, args)
+
+
+def _extreme(name: str, a: Enclosure, b: Enclosure) -> Enclosure:
+    if name == "min2":
+        return e.neg(_extreme("max2", e.neg(a), e.neg(b)))
+    lo, hi = max(a.lo, b.lo), max(a.hi, b.hi)
+    lo_open = any(v.lo_open for v in (a, b) if v.lo == lo)
+    hi_open = all(v.hi_open for v in (a, b) if v.hi == hi)
+    return Enclosure(lo, hi, lo_open, hi_open, a.nan or b.nan)
+
+
+def _power(node: Apply, a: Enclosure, b: Enclosure) -> Enclosure:
+    exponent = node.args[1]
+    if isinstance(exponent, Const) and not isinstance(exponent.value, str) and exponent.value.denominator == 1:
+        k = exponent.value.numerator
+        if abs(k) <= 64:
+            return e.integer_power(a, k)
+    if not a.nonnegative or b.nan or not (a.finite and b.finite):
+        return ANYTHING
+    if not a.positive and not b.nonnegative:
+        return ANYTHING
+    box = PRIMITIVES["pow"].enclose(_interval(a), _interval(b))
+    lo, hi = max(0.0, box.lo), box.hi
+    if b.nonnegative and a.hi <= 1:
+        hi = min(hi, 1.0)
+    if b.nonnegative and a.lo >= 1:
+        lo = max(lo, 1.0)
+    return Enclosure(lo, hi, lo == 0 and a.positive, hi == INF)
+
+
+def _interval(a: Enclosure) -> Interval:
+    lo = TINY if a.lo == 0 and a.lo_open and a.hi > 0 else a.lo
+    hi = -TINY if a.hi == 0 and a.hi_open and a.lo < 0 else a.hi
+    return Interval(lo, hi)
+
+
+def _record(name: str, args: list[Enclosure]) -> Enclosure:
+    record = PRIMITIVES.get(name)
+    if record is None or any(a.nan for a in args):
+        return ANYTHING
+    inner = inside(name, args)
+    finite = all(a.finite for a in args)
+    if not inner:
+        if name in ("log", "sqrt", "log1p", "log2", "log10") and args[0].lo == (-1.0 if name == "log1p" else 0.0):
+            box = record.enclose(Interval(args[0].lo, args[0].hi))  # closed at the end of its domain: log 0 = -inf
+            return Enclosure(box.lo, box.hi, False, box.hi == INF and finite)
+        return ANYTHING
+    box = record.enclose(*(Interval(a.lo, a.hi) for a in args))
+    if box.is_empty:
+        return ANYTHING
+    lo_open, hi_open = finite and box.lo == -INF, finite and box.hi == INF
+    lo, hi = box.lo, box.hi
+    if name in _STRICTLY_INCREASING:
+        lo_open, hi_open = lo_open or args[0].lo_open, hi_open or args[0].hi_open
+    if finite and name in _POSITIVE and lo <= 0:
+        lo, lo_open = 0.0, True
+    if finite and name in _NEGATIVE and hi >= 0:
+        hi, hi_open = 0.0, True
+    if finite and name in _BELOW_ONE and hi >= 1:
+        hi, hi_open = 1.0, True
+    if finite and name in _ABOVE_MINUS_ONE and lo <= -1:
+        lo, lo_open = -1.0, True
+    return Enclosure(lo, hi, lo_open, hi_open)
+
+
+def inside(name: str, args: list[Enclosure], check: Callable[..., bool] | None = None) -> bool:
+    """Whether the primitive is defined on the whole box: ends that are open and 0 are approached, not attained."""
+    record = PRIMITIVES[name]
+    if not all(a.finite for a in args):
+        # limits at infinity are part of the language for these; of others nothing is assumed
+        if name not in _LIMITS:
+            return False
+    return bool((check or record.defined)(*(clipped(name, a) for a in args)))
+
+
+_LIMITS = frozenset({"exp", "sigmoid", "logsigmoid", "softplus", "tanh", "relu", "abs", "atan", "erf", "expm1"})
+
+
+def clipped(name: str, a: Enclosure) -> Interval:
+    box = _interval(a)
+    lo, hi = box.lo, box.hi
+    if a.finite or name in _LIMITS:
+        lo, hi = max(lo, -1.7e308), min(hi, 1.7e308)
+    if a.lo_open and name in ("log1p", "atanh") and a.lo == -1:
+        lo = e.up(-1.0)
+    if a.hi_open and name in ("asin", "acos", "erfinv", "atanh") and a.hi == 1:
+        hi = e.down(1.0)
+    if lo > hi:
+        lo, hi = box.lo, box.hi
+    return Interval(lo, hi)
+
+
+class Ranges:
+    """Enclosures of the tensors of a program.
+
+    assume    narrows parameters and inputs by name (a `when`, an `on`, the defaults)
+    interior  inputs of whose declared domain the boundary is left out (claims about the relative interior)
+    """
+
+    def __init__(
+        self, program: Program, assume: Mapping[str, Enclosure] | None = None, *, interior: frozenset[str] = frozenset()
+    ) -> None:
+        self.program = program
+        self.assume = dict(assume or {})
+        self.interior = interior
+        self._inputs = {i.name: i for i in program.inputs}
+        self._parameters = {p.name: p for p in program.parameters}
+        self._definitions = {d.tensor: d for d in program.definitions()}
+        self._grouped = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
+        self._memo: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
+        self._scopes: dict[frozenset[Dim], Scope] = {}
+
+    # ---------------------------------------------------------------------------------------------- leaves
+
+    def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
+        found = self._scopes.get(nonempty)
+        if found is None:
+            found = self._scopes[nonempty] = Scope(self, nonempty, {})
+        return found
+
+    def parameter(self, name: str) -> Enclosure:
+        declared = self._parameters.get(name)
+        base = _domain_of_parameter(declared, self) if declared is not None else REALS
+        return self._narrow(name, base)
+
+    def input(self, name: str) -> Enclosure:
+        return self._narrow(name, _domain_of_input(self._inputs[name], self, name in self.interior))
+
+    def _narrow(self, name: str, base: Enclosure) -> Enclosure:
+        more = self.assume.get(name)
+        if more is None:
+            return base
+        both = e.meet(base, more)
+        return base if both is None else both
+
+    def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
+        if dim.constant is not None:
+            return Enclosure(float(dim.constant), float(dim.constant))
+        least = 1.0 if dim in nonempty else 0.0
+        return Enclosure(least, INF, False, True)
+
+    def tensor(self, name: str, nonempty: frozenset[Dim] = frozenset()) -> Enclosure:
+        """Every element of an input or a definition; `nonempty` are axes known to have an element."""
+        if name in self._inputs:
+            return self.input(name)
+        if name in self._grouped or name not in self._definitions:
+            return ANYTHING
+        definition = self._definitions[name]
+        inside = nonempty | frozenset(definition.dims)
+        key = (name, inside)
+        if key not in self._memo:
+            self._memo[key] = self._definition(definition, inside)
+        return self._memo[key]
+
+    # ----------------------------------------------------------------------------------------- definitions
+
+    def _definition(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
+        if d.support is not TRUE:
+            inner = self._head(d, nonempty)
+            return e.hull(inner, Enclosure(0.0, 0.0))
+        return self._head(d, nonempty)
+
+    def _head(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
+        bound = frozenset(i.dim for i in d.bound)
+        scope: Scope | None = self.scope(nonempty | bound)
+        assert scope is not None
+        if d.head == "map":
+            return scope[d.body]
+        if d.head == "count":
+            return Enclosure(0.0, INF, False, True)
+        if d.head in ("any", "all"):
+            return EITHER
+        if d.where is not TRUE:
+            scope = scope.under(d.where, True)
+        if scope is None:  # nothing is ever selected
+            return _empty(d.head)
+        body = scope[d.body]
+        some = d.where is TRUE and all(i.dim in nonempty or (i.dim.constant or 0) > 0 for i in d.bound)
+        most = 1.0
+        for index in d.bound:
+            size = index.dim.constant
+            most = most * size if size is not None else INF
+        match d.head:
+            case "sum":
+                return _total(body, some, most)
+            case "max" | "min":
+                # without elements it has a value only if the head says so: readers ask first
+                return body if some or HEADS[d.head].empty is None else e.hull(body, _empty(d.head))
+            case "logsumexp":
+                return _logsumexp(body, some, most)
+            case "argmax" | "argmin" | "argsort":
+                return Enclosure(0.0, INF, False, True)
+            case "prod":
+                if body.finite and body.nonnegative:
+                    top = 1.0 if body.hi <= 1 else INF
+                    return Enclosure(0.0, top, False, top == INF)
+                return ANYTHING if not body.finite else REALS
+        return ANYTHING
+
+    # ---------------------------------------------------------------------------------------------- facts
+
+    def refine(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
+        """What is known of a node beside the enclosure of its operation."""
+        fact: Enclosure | None = None
+        if node.name in ("sub", "expdiff"):
+            fact = self._difference(node.args[0], node.args[1], scope)
+            if fact is not None and node.name == "expdiff":
+                fact = Enclosure(0.0, 1.0, scope[node.args[0]].finite and scope[node.args[1]].finite, False)
+        elif node.name == "add" and isinstance(node.args[1], Apply) and node.args[1].name == "neg":
+            fact = self._difference(node.args[0], node.args[1].args[0], scope)
+        elif node.name == "div":
+            fact = self._average(node, scope)
+        if fact is None:
+            return found
+        return e.meet(Enclosure(found.lo, found.hi, found.lo_open, found.hi_open), fact) or found if (
+            not found.nan
+        ) else found
+
+    def _difference(self, a: Scalar, b: Scalar, scope: Scope) -> Enclosure | None:
+        """The sign of `element - maximum of its row` and its kin."""
+        for x, y, sign in ((a, b, 1), (b, a, -1)):
+            if not isinstance(y, Read) or y.tensor in self._grouped:
+                continue
+            d = self._definitions.get(y.tensor)
+            if d is None or d.where is not TRUE or d.head not in ("max", "min", "logsumexp"):
+                continue
+            formals: dict[Index, Scalar] = dict(zip(d.formals, y.indices, strict=True))
+            if not matches(d.body, x, formals, set(d.bound), self.names):
+                continue
+            upward = sign if d.head != "min" else -sign
+            return Enclosure(-INF, 0.0, True, False) if upward > 0 else Enclosure(0.0, INF, False, True)
+        return None
+
+    def names(self, node: Scalar, dim: Dim) -> bool:
+        """Whether an index scalar certainly names an element of the axis (a class that is read is one of its classes
+        wherever the access that it makes is evaluated)."""
+        if isinstance(node, Index):
+            return node.dim == dim
+        declared = self._inputs.get(node.tensor) if isinstance(node, Read) else None
+        return declared is not None and declared.classes == dim
+
+    def _average(self, node: Apply, scope: Scope) -> Enclosure | None:
+        """A sum over whole axes divided by their size lies in the hull of its elements."""
+        read, size = node.args[0], node.args[1]
+        d = self._definitions.get(read.tensor) if isinstance(read, Read) else None
+        if d is None or d.head != "sum" or d.where is not TRUE or d.tensor in self._grouped:
+            return None
+        if _product_of_sizes(size) != sorted((i.dim for i in d.bound)):
+            return None
+        body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
+        return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+
+def _product_of_sizes(node: Scalar) -> list[Dim] | None:
+    if isinstance(node, Apply) and node.name in ("real", "int") and len(node.args) == 1:
+        return _product_of_sizes(node.args[0])
+    if isinstance(node, Size):
+        return [node.dim]
+    if isinstance(node, Apply) and node.name == "mul":
+        parts = [_product_of_sizes(a) for a in node.args]
+        if all(p is not None for p in parts):
+            return sorted(dim for p in parts if p is not None for dim in p)
+    return None
+
+
+def matches(
+    pattern: Scalar, node: Scalar, fixed: dict[Index, Scalar], free: set[Index], names: Callable[[Scalar, Dim], bool]
+) -> bool:
+    """Whether `node` is `pattern` with its formals replaced as in `fixed` and each free index by one index scalar."""
+    if isinstance(pattern, Index):
+        if pattern in fixed:
+            return fixed[pattern] is node
+        if pattern in free:
+            fixed[pattern] = node
+            return names(node, pattern.dim)
+        return pattern is node
+    if type(pattern) is not type(node) or len(pattern.children) != len(node.children):
+        return False
+    if not pattern.children:
+        return pattern is node
+    if pattern.rebuild(node.children) is not node:
+        return False
+    return all(matches(p, n, fixed, free, names) for p, n in zip(pattern.children, node.children, strict=True))
+
+
+def _empty(head: str) -> Enclosure:
+    empty = HEADS[head].empty
+    if empty is None:
+        return ANYTHING
+    return e.exact(empty) if not isinstance(empty, float) or abs(empty) != INF else Enclosure(empty, empty)
+
+
+def _total(body: Enclosure, some: bool, most: float) -> Enclosure:
+    """A sum of at least one (`some`) and at most `most` values of the body."""
+    if body.nan or (body.may_be_plus_infinite and body.may_be_minus_infinite):
+        return ANYTHING
+    least = 1.0 if some else 0.0
+    lo = e.mul_down(most if body.lo < 0 else least, body.lo)
+    hi = e.mul_up(most if body.hi > 0 else least, body.hi)
+    if most == INF:
+        lo = -INF if body.lo < 0 else lo
+        hi = INF if body.hi > 0 else hi
+    lo_open = (some and body.lo == 0 and body.lo_open) or (lo == -INF and not body.may_be_minus_infinite)
+    hi_open = (some and body.hi == 0 and body.hi_open) or (hi == INF and not body.may_be_plus_infinite)
+    return Enclosure(min(lo, 1.7e308), max(hi, -1.7e308), lo_open, hi_open)
+
+
+def _logsumexp(body: Enclosure, some: bool, most: float) -> Enclosure:
+    if body.nan:
+        return ANYTHING
+    hi = body.hi if most == 1 else INF if most == INF else e.add_up(body.hi, e.up(math.log(max(most, 1.0))))
+    lo = body.lo if some else -INF
+    return Enclosure(lo, hi, some and body.lo_open, hi == INF and not body.may_be_plus_infinite)
+
+
+# ------------------------------------------------------------------------------------------------- domains
+
+
+def _domain_of_parameter(p: Parameter, ranges: Ranges) -> Enclosure:
+    if p.kind == "bool":
+        return UNIT
+    return _narrowed(REALS, p.range, ranges)
+
+
+def _domain_of_input(i: Input, ranges: Ranges, interior: bool) -> Enclosure:
+    match i.kind:
+        case "prob" | "simplex":
+            base = Enclosure(0.0, 1.0, interior, interior)
+        case "unit":
+            base = Enclosure(-1.0, 1.0)
+        case "bool" | "binary":
+            return UNIT
+        case "sign":
+            return Enclosure(-1.0, 1.0)
+        case "class":
+            base = Enclosure(0.0, INF, False, True)
+            return REALS if i.also is not None else base
+        case _:
+            base = REALS
+    full = _narrowed(base, i.range, ranges)
+    if interior and i.dtype not in (BOOL, INT) and full.lo < full.hi:
+        return Enclosure(full.lo, full.hi, True, True, full.nan)
+    return full
+
+
+def _narrowed(base: Enclosure, declared: Range, ranges: Ranges) -> Enclosure:
+    result = base
+    scope = ranges.scope()
+    for bound, is_open, upper in (
+        (declared.lower, declared.lower_open, False),
+        (declared.upper, declared.upper_open, True),
+    ):
+        if bound is None:
+            continue
+        at = scope[bound]
+        if at.nan:
+            continue
+        if upper:
+            side = Enclosure(-INF, at.hi, True, is_open or at.hi_open)
+        else:
+            side = Enclosure(at.lo, INF, is_open or at.lo_open, True)
+        result = e.meet(result, side) or result
+    return result

@@ -1,0 +1,270 @@
+"""Properties of a scalar view: convexity, differentiability, slopes. Everything is proved piece by piece, then at the joins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lossdsl.ir.nodes import INT, ZERO, Apply, Const, Scalar, postorder
+from lossdsl.primitives import PRIMITIVES
+from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
+from lossdsl.verify.derive import derivative
+from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
+from lossdsl.verify.ranges import Scope, inside
+from lossdsl.verify.signs import Budget, infeasible, prove
+from lossdsl.verify.show import text
+from lossdsl.verify.verdict import Proved, Step, Unknown
+
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg", "real", "int"})
+
+
+@dataclass
+class Smooth:
+    """A piece with the forms of its value and derivatives in the view's variable, over the piece's own scope."""
+
+    piece: Piece
+    field: Field
+    slot: int
+    value: Form
+    constraints: list[Form]
+
+    def order(self, k: int) -> Form:
+        f = self.value
+        for _ in range(k):
+            f = derivative(self.field, f, self.slot)
+        return f
+
+
+@dataclass
+class Join:
+    """Where two pieces meet: `point` is the variable there; `jumps[k]` the jump of the k-th derivative, from the side of
+    smaller values of the variable to that of larger ones."""
+
+    surface: Scalar
+    point: Form
+    field: Field
+    constraints: list[Form]
+    jumps: list[Form]
+    left: Piece
+    right: Piece
+
+
+class Stuck(Exception):
+    """No engine gets past a subexpression: its text is the message."""
+
+
+def irregular(piece: Piece) -> Scalar | None:
+    """The smallest subexpression that may be undefined, infinite or not smooth inside the piece; None if there is none."""
+    scope = piece.scope
+    for n in postorder(piece.body):
+        if n.dtype is INT and not isinstance(n, Apply):
+            continue
+        box = scope[n]
+        if not box.finite:
+            return n
+        if isinstance(n, Apply) and n.name not in _ARITHMETIC and not _regular(n, scope):
+            return n
+    return None
+
+
+def _regular(n: Apply, scope: Scope) -> bool:
+    boxes = [scope[a] for a in n.args]
+    if n.name in ("pow", "powi"):
+        k = n.args[1]
+        if isinstance(k, Const) and not isinstance(k.value, str) and k.value.denominator == 1:
+            return k.value >= 0 or boxes[0].nonzero
+        return boxes[0].positive
+    if n.name in ("sqrt", "log", "log2", "log10"):
+        return boxes[0].positive
+    record = PRIMITIVES.get(n.name)
+    return record is not None and not record.kinks and inside(n.name, boxes, record.regular)
+
+
+def smooth_pieces(view: View) -> list[Smooth]:
+    """All pieces with their forms. Raises Stuck with what stands in the way."""
+    try:
+        pieces = split(view.body, view.scope)
+    except NotScalar as reason:
+        raise Stuck(str(reason)) from None
+    found = []
+    for piece in pieces:
+        bad = irregular(piece)
+        if bad is not None:
+            raise Stuck(f"{text(bad)} may be undefined, infinite or not smooth")
+        found.append(_with_forms(view, piece, piece.scope))
+    return found
+
+
+def _with_forms(view: View, piece: Piece, scope: Scope) -> Smooth:
+    field = Field(scope)
+    try:
+        variable = field.form(view.variable)
+        slot = next(s for s, g in enumerate(field.generators) if g.leaf is view.variable)
+        assert not variable.zero
+        value = field.form(piece.body)
+        constraints = [field.form(c) for c in piece.constraints]
+    except TooLarge:
+        raise Stuck(f"the normal form of {text(piece.body)} is too large") from None
+    return Smooth(piece, field, slot, value, constraints)
+
+
+def joins(view: View, pieces: list[Smooth], budget: Budget, orders: int) -> Iterator[Join]:
+    """All places where two pieces may meet for fixed values of everything else. Raises Stuck."""
+    for i, a in enumerate(pieces):
+        for b in pieces[:i]:
+            surface = _divergence(a.piece, b.piece)
+            slope = affine_slope(surface, view.variable)
+            if slope is ZERO:
+                continue
+            if slope is None:
+                raise Stuck(f"the branch at {text(surface)} = 0 is not at a point that can be solved for")
+            direction = view.scope[slope]
+            if not direction.nonzero:
+                raise Stuck(f"the slope of {text(surface)} may vanish")
+            a_is_up = (surface, True) in a.piece.path
+            right, left = (a, b) if a_is_up == direction.positive else (b, a)
+            try:
+                yield from _join(view, surface, slope, left.piece, right.piece, budget, orders)
+            except TooLarge:
+                raise Stuck(f"the normal form at {text(surface)} = 0 is too large") from None
+
+
+def _divergence(a: Piece, b: Piece) -> Scalar:
+    for (surface, side), (other, other_side) in zip(a.path, b.path, strict=False):
+        if surface is other and side != other_side:
+            return surface
+    raise AssertionError("two pieces of one split differ somewhere")
+
+
+def _join(
+    view: View, surface: Scalar, slope: Scalar, left: Piece, right: Piece, budget: Budget, orders: int
+) -> Iterator[Join]:
+    low, high = _with_forms(view, left, view.scope), _with_forms(view, right, view.scope)
+    # one field for both: forms are only comparable inside one
+    high = Smooth(right, low.field, low.slot, low.field.form(right.body), [low.field.form(c) for c in right.constraints])
+    field, slot = low.field, low.slot
+    s = field.form(surface)
+    point = plus(field.form(view.variable), minus(times(s, power(field.form(slope), -1))))
+    constraints = []
+    for c in (*low.constraints, *high.constraints):
+        at = replace(field, c, slot, point)
+        if not at.zero:
+            constraints.append(at)
+    constraints += _inside_domain(field, slot, point)
+    if infeasible(field, constraints, budget):
+        return
+    difference = plus(high.value, minus(low.value))
+    jumps = [replace(field, difference, slot, point)]
+    for _ in range(orders):
+        difference = derivative(field, difference, slot)
+        jumps.append(replace(field, difference, slot, point))
+    yield Join(surface, point, field, constraints, jumps, left, right)
+
+
+def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
+    """That the point lies in the variable's own domain, as constraints."""
+    box = field.generators[slot].enclosure
+    result = []
+    if abs(box.lo) < 1e300:
+        result.append(plus(point, field.number(-_fraction(box.lo))))
+    if abs(box.hi) < 1e300:
+        result.append(plus(field.number(_fraction(box.hi)), minus(point)))
+    return result
+
+
+def _fraction(x: float):  # type: ignore[no-untyped-def]
+    from fractions import Fraction
+
+    return Fraction(x)
+
+
+# ------------------------------------------------------------------------------------------------ properties
+
+
+def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Proved | Unknown:
+    """f'' >= 0 on every piece, values equal and slopes not falling at every join."""
+    steps: list[Step] = []
+    factor = -1 if concave else 1
+    word = "concave" if concave else "convex"
+    for view in cases:
+        note = f" where {view.case_text}" if view.case else ""
+        try:
+            pieces = smooth_pieces(view)
+            for smooth in pieces:
+                second = times(smooth.order(2), smooth.field.number(factor))
+                how = prove(smooth.field, second, smooth.constraints, budget)
+                if how is None:
+                    return Unknown(f"sign of the second derivative of {text(smooth.piece.body)}{note}", _ENGINES)
+                steps.append(Step(how, text(smooth.piece.body), f"{word} on its piece{note}"))
+            if len(pieces) > 1:
+                for join in joins(view, pieces, budget, 1):
+                    if not join.jumps[0].zero:
+                        return Unknown(f"value at {text(join.surface)} = 0{note}", _ENGINES)
+                    jump = times(join.jumps[1], join.field.number(factor))
+                    how = prove(join.field, jump, join.constraints, budget)
+                    if how is None:
+                        return Unknown(f"jump of the slope at {text(join.surface)} = 0{note}", _ENGINES)
+                    steps.append(Step(how, f"{text(join.surface)} = 0", f"values agree, slope does not turn{note}"))
+        except Stuck as reason:
+            return Unknown(f"{reason}{note}", _ENGINES)
+        except TooLarge:
+            return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
+    return Proved("second derivative, piece by piece", tuple(steps))
+
+
+_ENGINES = ("pieces", "normal form", "interval", "z3", "branch and bound")
+
+
+def slope_between(
+    cases: list[View], lower: Scalar | None, upper: Scalar | None, budget: Budget, *, order: int = 1, strict: bool = False
+) -> Proved | Unknown:
+    """lower <= d^order f / d entry^order <= upper on all pieces, and continuity of order - 1 at the joins."""
+    steps: list[Step] = []
+    for view in cases:
+        note = f" where {view.case_text}" if view.case else ""
+        try:
+            pieces = smooth_pieces(view)
+            for smooth in pieces:
+                field = smooth.field
+                d = times(smooth.order(order), power(field.form(view.slope), order))
+                for bound, sense in ((lower, 1), (upper, -1)):
+                    if bound is None:
+                        continue
+                    gap = times(plus(d, minus(field.form(bound))), field.number(sense))
+                    how = prove(field, gap, smooth.constraints, budget, strict=strict)
+                    if how is None:
+                        name = "slope" if order == 1 else f"derivative of order {order}"
+                        return Unknown(f"{name} of {text(smooth.piece.body)} against {text(bound)}{note}", _ENGINES)
+                    steps.append(Step(how, text(smooth.piece.body), f"{'>=' if sense > 0 else '<='} {text(bound)}{note}"))
+            if len(pieces) > 1:
+                for join in joins(view, pieces, budget, order - 1):
+                    if not all(j.zero for j in join.jumps):
+                        return Unknown(f"jump at {text(join.surface)} = 0{note}", _ENGINES)
+        except Stuck as reason:
+            return Unknown(f"{reason}{note}", _ENGINES)
+        except TooLarge:
+            return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
+    if not steps:
+        steps.append(Step("no piece", "", "nothing to bound"))
+    return Proved("derivative, piece by piece", tuple(steps))
+
+
+def differentiable(cases: list[View], order: int, budget: Budget) -> Proved | Unknown:
+    """C^order: pieces are smooth, and derivatives up to the order agree at every join."""
+    steps: list[Step] = []
+    for view in cases:
+        note = f" where {view.case_text}" if view.case else ""
+        try:
+            pieces = smooth_pieces(view)
+            steps += [Step("composition of smooth records", text(s.piece.body), f"smooth{note}") for s in pieces]
+            if len(pieces) > 1:
+                for join in joins(view, pieces, budget, order):
+                    for k, jump in enumerate(join.jumps):
+                        if not jump.zero:
+                            return Unknown(f"derivative of order {k} at {text(join.surface)} = 0{note}", _ENGINES)
+                    steps.append(Step("exact normal form", f"{text(join.surface)} = 0", f"C{order} there{note}"))
+        except Stuck as reason:
+            return Unknown(f"{reason}{note}", _ENGINES)
+        except TooLarge:
+            return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
+    return Proved("joins of smooth pieces", tuple(steps))
