@@ -6,8 +6,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from lossdsl import primitives
 from lossdsl.ir import nodes as ir
-from lossdsl.ir.nodes import REAL, Apply, Compare, Scalar
+from lossdsl.ir.nodes import INT, REAL, Apply, Compare, Scalar
 
 
 class NodeAlgebra:
@@ -44,8 +45,12 @@ class NodeAlgebra:
             raise AttributeError(name)
 
         def build(*args: Any) -> Scalar:
-            dtype = next((a.dtype for a in args if isinstance(a, Scalar)), REAL)
-            return Apply(name, tuple(ir.number(a, dtype) for a in args))
+            integral = any(isinstance(a, Scalar) and a.dtype is INT for a in args)
+            record = primitives.PRIMITIVES.get(name)
+            accepts = record.accepts if record is not None else (REAL,) * len(args)
+            if integral and all(k is REAL for k in accepts):
+                accepts = (INT,) * len(args)  # exact integer arithmetic
+            return Apply(name, tuple(ir.number(a, k) for a, k in zip(args, accepts, strict=True)))
 
         return build
 

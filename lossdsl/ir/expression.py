@@ -17,8 +17,25 @@ from typing import Any, NamedTuple
 from lossdsl import primitives
 from lossdsl.dim import Dim, parse_dim
 from lossdsl.ir import nodes as ir
-from lossdsl.ir.nodes import BOOL, INT, REAL, Apply, Compare, Const, Definition, Index, Input, Output, Parameter
-from lossdsl.ir.nodes import Program, Range, Read, Reductions, Scalar, Select
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    REAL,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Input,
+    Output,
+    Parameter,
+    Program,
+    Range,
+    Read,
+    Reductions,
+    Scalar,
+    Select,
+)
 from lossdsl.ir.text import print_scalar
 from lossdsl.primitives.record import Dtype
 
@@ -159,6 +176,9 @@ def _postorder(tree: Any) -> list[Any]:
 # --------------------------------------------------------------------------------------------- algebraic form
 
 
+_PATHS = 5000  # beyond so many (node, path) pairs conditions are asked for everywhere, which is stronger
+
+
 @dataclass(frozen=True)
 class DomainCondition:
     """The algebraic form is the node's value only where `node` (a partial function) is defined and finite.
@@ -262,6 +282,8 @@ def _conditions(root: Scalar) -> tuple[DomainCondition, ...]:
     stack: list[tuple[Scalar, tuple[Scalar, ...]]] = [(root, ())]
     while stack:
         node, path = stack.pop()
+        if len(seen) > _PATHS:
+            path = ()
         if (node, path) in seen or (node, ()) in seen:
             continue
         seen.add((node, path))
@@ -339,6 +361,10 @@ class _Reader:
             return ir.real(self.leaves[t])
         if isinstance(t, s.Symbol):
             raise ValueError(f"{t} is neither an input nor a parameter")
+        if t is s.pi:
+            return Apply("pi", ())
+        if t is s.E:
+            return Apply("exp", (Const(1),))
         if t.is_Number or isinstance(t, s.NumberSymbol):
             return _exact(t, s)
         if isinstance(t, s.Add):
