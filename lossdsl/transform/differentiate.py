@@ -39,7 +39,7 @@ from lossdsl.ir.nodes import (
     Size,
     postorder,
 )
-from lossdsl.ir.rewrite import Fresh, free_indices, fresh_index, prune, substitute
+from lossdsl.ir.rewrite import Fresh, free_indices, fresh_index, members, prune, substitute
 from lossdsl.transform.arithmetic import (
     NotYetError,
     add,
@@ -53,7 +53,7 @@ from lossdsl.transform.arithmetic import (
 )
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
 from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge
-from lossdsl.transform.winners import expose_winners, split_products
+from lossdsl.transform.winners import expose_winners, others, split_products
 
 _SEED = Param("'")  # stands for the cotangent while a body is walked; no parameter can have this name
 
@@ -199,6 +199,10 @@ class _Reverse:
                 rule = _SEED
             case "logsumexp":
                 rule = mul(_SEED, Apply("expdiff", (d.body, here)))
+            case "prod":
+                made, rest = others(d, self.names)
+                self.define(*made)
+                rule = mul(_SEED, rest)
             case _:
                 raise NotYetError(f"the reduction {d.head!r}", d.tensor)
         found = adjoints(d.body, rule, lambda r: r.tensor in self.active)
@@ -222,7 +226,7 @@ class _Reverse:
         value, soft = _peel(term.value)
         path = unique((*conjuncts(d.where), *term.conditions))
         support_hard, support_soft = self.support_for(adjoint, (value, *soft), d)
-        at_formals = dict(zip(adjoint.formals, d.formals, strict=True))
+        at_formals: dict[Scalar, Scalar] = dict(zip(adjoint.formals, d.formals, strict=True))
         incoming = substitute(adjoint.value, at_formals) if at_formals else adjoint.value
         value = substitute(value, {_SEED: incoming})
         soft = tuple(substitute(c, {_SEED: incoming}) for c in soft)
@@ -287,9 +291,11 @@ class _Reverse:
             result.append(fresh_index(Index(base, dim), result))
         return tuple(result)
 
-    def define(self, definition: Definition) -> None:
-        self.made.append(definition)
-        self.facts.dims[definition.tensor] = definition.dims
+    def define(self, *items: Definition | Group) -> None:
+        for item in items:
+            self.made.append(item)
+            for d in members(item):
+                self.facts.dims[d.tensor] = d.dims
 
     def finish(self, tensor: str, formals: tuple[Index, ...], *, inline: bool = True) -> _Adjoint:
         """Put the contributions to one tensor together: its adjoint."""
@@ -400,10 +406,23 @@ def _cheap(value: Scalar) -> bool:
     return work <= 2
 
 
+# Functions whose partials are finite at finite data.
 _REGULAR = frozenset(
-    "add sub mul neg real abs relu clamp min2 max2 exp tanh sigmoid softplus logsigmoid sin cos erf atan expdiff "
-    "normal_cdf logcosh cosh sinh expm1 square".split()
+    {"add", "sub", "mul", "neg", "real", "abs", "sign", "relu", "clamp", "min2", "max2", "exp", "tanh"}
 )
+_REGULAR |= {
+    "sigmoid",
+    "softplus",
+    "logsigmoid",
+    "logcosh",
+    "expdiff",
+    "expm1",
+    "sin",
+    "cos",
+    "sinh",
+    "cosh",
+    "atan",
+} | {"tanh"}
 
 
 def _singular(*factors: Scalar) -> bool:

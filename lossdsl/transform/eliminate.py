@@ -138,9 +138,7 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
     proved = [c for c in hard if not _always(c, facts)]
     for left, right in rest:
         proved = _absorb(proved, left, right, facts)
-    return Selection(
-        tuple(bound), (), unique(proved), unique(soft), tuple(values), unique((*pure, *reading))
-    )
+    return Selection(tuple(bound), (), unique(proved), unique(soft), tuple(values), unique((*pure, *reading)))
 
 
 def _absorb(conditions: list[Scalar], left: Scalar, right: Scalar, facts: Facts) -> list[Scalar]:
@@ -219,9 +217,7 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
     return found
 
 
-def _join_divisions(
-    equations: tuple[tuple[Scalar, Scalar], ...], facts: Facts
-) -> tuple[tuple[Scalar, Scalar], ...]:
+def _join_divisions(equations: tuple[tuple[Scalar, Scalar], ...], facts: Facts) -> tuple[tuple[Scalar, Scalar], ...]:
     """`p // W == u` and `p % W == v` with 0 <= v < W proved become `p == u * W + v` (a flat position read back)."""
     quotients: dict[tuple[Scalar, Scalar], int] = {}
     for k, (left, _) in enumerate(equations):

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 from lossdsl import primitives
+from lossdsl.ir.algebra import NodeAlgebra
 from lossdsl.ir.nodes import (
+    FALSE,
+    INT,
     ONE,
     REAL,
+    TRUE,
     ZERO,
     AdjointMap,
     And,
     Apply,
     Compare,
-    Not,
-    Or,
+    Const,
     Proxy,
     Read,
     Scalar,
@@ -44,42 +45,23 @@ from lossdsl.transform.arithmetic import (
     total,
 )
 
-
-class _NodeAlgebra:
-    """Builds IR nodes from the formulas of the registry."""
-
-    def number(self, value: Fraction | int | float) -> Scalar:
-        return number(value)
-
-    def select(self, condition: Scalar, a: Any, b: Any) -> Scalar:
-        return Select(condition, number(a), number(b))
-
-    def lt(self, a: Any, b: Any) -> Scalar:
-        return Compare("<", number(a), number(b))
-
-    def le(self, a: Any, b: Any) -> Scalar:
-        return Compare("<=", number(a), number(b))
-
-    def eq(self, a: Any, b: Any) -> Scalar:
-        return Compare("==", number(a), number(b))
-
-    def both(self, a: Scalar, b: Scalar) -> Scalar:
-        return And((a, b))
-
-    def either(self, a: Scalar, b: Scalar) -> Scalar:
-        return Or((a, b))
-
-    def __getattr__(self, name: str) -> Callable[..., Scalar]:
-        if name == "invert":
-            return lambda a: Not(a)
-        return lambda *args: Apply(name, tuple(number(a) for a in args))
-
-
-_ALGEBRA = _NodeAlgebra()
+_ALGEBRA = NodeAlgebra()
 _SMART: Mapping[str, Callable[..., Scalar]] = {"add": add, "sub": sub, "mul": mul, "div": div, "neg": neg}
 
 
 def _tidy(node: Scalar) -> Scalar:
+    """Constants folded: a written exponent is a constant, and so is which case of its derivative applies."""
+    if isinstance(node, Apply) and node.name == "real" and isinstance(node.args[0], Const):
+        return Const(node.args[0].value)
+    if isinstance(node, Apply) and node.name == "powi" and isinstance(node.args[1], Const):
+        if node.args[1].value == 1:
+            return node.args[0]
+        if node.args[1].value == 0:
+            return ONE
+    if isinstance(node, Compare) and isinstance(node.a, Const) and isinstance(node.b, Const) and node.op == "==":
+        return TRUE if node.a.value == node.b.value else FALSE
+    if isinstance(node, Apply) and node.dtype is INT and node.name in ("add", "sub", "neg"):
+        return _SMART[node.name](*node.args)
     if isinstance(node, Apply) and node.dtype is REAL and node.name in _SMART:
         return _SMART[node.name](*node.args)
     if isinstance(node, Select):

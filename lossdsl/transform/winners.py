@@ -9,7 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Group, Index, Program, Read, Scalar, Size
+from lossdsl.ir.nodes import (
+    INT,
+    ONE,
+    REAL,
+    TRUE,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Program,
+    Read,
+    Scalar,
+    Select,
+    Size,
+)
 from lossdsl.ir.rewrite import Fresh, substitute
 from lossdsl.transform.affine import extent
 from lossdsl.transform.arithmetic import conjunction, select
@@ -78,3 +94,23 @@ def split_products(program: Program, active: set[str]) -> Program:
         else:
             body.append(item)
     return program.with_body(tuple(body))
+
+
+def others(d: Definition, names: Fresh) -> tuple[list[Definition | Group], Scalar]:
+    """For `d = prod b where w . body` with one bound index: definitions, and a scalar over the formals and `b` that is
+    the product of all the other factors, exact with zeros: a forward and a backward cumulative product."""
+    (b,) = d.bound
+    axes = (*d.formals, b)
+    made: list[Definition | Group] = []
+    element = names(f"{d.tensor}.factor")
+    made.append(Definition(element, axes, "map", (), TRUE, select(d.where, d.body, ONE)))
+    sides: list[Scalar] = []
+    for label, sign in (("before", 1), ("after", -1)):
+        name = names(f"{d.tensor}.{label}")
+        step = Apply("sub" if sign > 0 else "add", (b, Const(1, INT)))
+        inside = Compare(">=", b, Const(1, INT)) if sign > 0 else Compare("<", step, Size(b.dim))
+        product = Read(name, (*d.formals, step), REAL) * Read(element, (*d.formals, step), REAL)
+        cumulative = Definition(name, axes, "map", (), TRUE, Select(inside, product, ONE))
+        made.append(Group(((b.name, sign),), (cumulative,)))
+        sides.append(Read(name, axes, REAL))
+    return made, sides[0] * sides[1]

@@ -1,0 +1,284 @@
+"""Local rewrites that change neither value, nor derivative, nor where something is defined.
+
+Constants are folded, units dropped, selections of one condition joined; maps that only pass something on are put in
+their readers; equal definitions become one; what nothing needs goes. `0 * x` stays: its value at x = inf is a fact
+about the loss.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from lossdsl.ir.nodes import (
+    BOOL,
+    FALSE,
+    INT,
+    REAL,
+    TRUE,
+    ZERO,
+    AdjointMap,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Not,
+    Or,
+    Param,
+    Program,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    postorder,
+)
+from lossdsl.ir.rewrite import cse, instantiate, map_item, map_scalars, prune, roots, transform
+from lossdsl.transform.arithmetic import conjunction, conjuncts, disjunction, negation
+from lossdsl.transform.eliminate import normal_indices
+
+_BITS = 256  # exact constants grow no further
+
+
+def simplify(program: Program) -> Program:
+    """The same program, smaller; a fixed point of the rules (at most eight rounds)."""
+    for _ in range(8):
+        memo: dict[Scalar, Scalar] = {}
+
+        def scalars(d: Definition, memo: dict[Scalar, Scalar] = memo) -> Definition:
+            return map_scalars(d, lambda s: transform(s, simple, memo))
+
+        body = tuple(map_item(item, scalars) for item in program.body)
+        after = prune(cse(inline(program.with_body(body))))
+        if after == program:
+            return after
+        program = after
+    return program
+
+
+# --------------------------------------------------------------------------------------------------- one node
+
+
+def simple(node: Scalar) -> Scalar:
+    """One step of simplification at a node whose children are simple already."""
+    match node:
+        case Apply():
+            return _apply(node)
+        case Select():
+            return _select(node.condition, node.a, node.b)
+        case Compare():
+            return _compare(node)
+        case And():
+            return conjunction(node.args)
+        case Or():
+            return disjunction(node.args)
+        case Not():
+            return negation(node.a)
+    return node
+
+
+def _number(node: Scalar) -> Fraction | None:
+    if isinstance(node, Const) and isinstance(node.value, Fraction) and node.dtype is not BOOL:
+        return node.value
+    return None
+
+
+def _short(value: Fraction) -> bool:
+    return value.numerator.bit_length() <= _BITS and value.denominator.bit_length() <= _BITS
+
+
+def _apply(node: Apply) -> Scalar:
+    name, args = node.name, node.args
+    if node.dtype is INT:
+        if name in ("add", "sub", "neg"):
+            return normal_indices(node)
+        if name == "mul" and any(_number(a) == 1 for a in args):
+            return args[1] if _number(args[0]) == 1 else args[0]
+        return node
+    if name == "real" and isinstance(args[0], Const):
+        return Const(args[0].value, REAL)
+    folded = _fold(name, [_number(a) for a in args])
+    if folded is not None and _short(folded):
+        return Const(folded)
+    match name:
+        case "add":
+            return _add(*args)
+        case "sub":
+            return _sub(*args)
+        case "mul":
+            return _mul(*args)
+        case "div":
+            return _div(*args)
+        case "neg":
+            return _neg(args[0])
+    return node
+
+
+def _fold(name: str, values: list[Fraction | None]) -> Fraction | None:
+    known = [v for v in values if v is not None]
+    if len(known) != len(values):
+        return None
+    match name:
+        case "add":
+            return known[0] + known[1]
+        case "sub":
+            return known[0] - known[1]
+        case "mul":
+            return known[0] * known[1]
+        case "neg":
+            return -known[0]
+        case "div" if known[1] != 0:
+            return known[0] / known[1]
+    return None
+
+
+def _neg(a: Scalar) -> Scalar:
+    if isinstance(a, Apply) and a.name == "neg":
+        return a.args[0]
+    if isinstance(a, Apply) and a.name == "sub":
+        return Apply("sub", (a.args[1], a.args[0]))
+    return Apply("neg", (a,))
+
+
+def _add(a: Scalar, b: Scalar) -> Scalar:
+    if a is ZERO:
+        return b
+    if b is ZERO:
+        return a
+    if isinstance(b, Apply) and b.name == "neg":
+        return _sub(a, b.args[0])
+    if isinstance(a, Apply) and a.name == "neg":
+        return _sub(b, a.args[0])
+    joined = _join("add", a, b)
+    return joined if joined is not None else Apply("add", (a, b))
+
+
+def _sub(a: Scalar, b: Scalar) -> Scalar:
+    if b is ZERO:
+        return a
+    if a is ZERO:
+        return _neg(b)
+    if isinstance(b, Apply) and b.name == "neg":
+        return _add(a, b.args[0])
+    joined = _join("sub", a, b)
+    return joined if joined is not None else Apply("sub", (a, b))
+
+
+def _join(name: str, a: Scalar, b: Scalar) -> Scalar | None:
+    """Two selections of one condition, with a zero in each: one selection of the sums."""
+    if not (isinstance(a, Select) and isinstance(b, Select)):
+        return None
+    if a.condition is b.condition:
+        left, right = b.a, b.b
+    elif negation(a.condition) is b.condition or negation(b.condition) is a.condition:
+        left, right = b.b, b.a
+    else:
+        return None
+    if ZERO not in (a.a, left) or ZERO not in (a.b, right):
+        return None
+    build = _add if name == "add" else _sub
+    return _select(a.condition, build(a.a, left), build(a.b, right))
+
+
+def _mul(a: Scalar, b: Scalar) -> Scalar:
+    x, y = _number(a), _number(b)
+    if x == 1:
+        return b
+    if y == 1:
+        return a
+    if x == -1:
+        return _neg(b)
+    if y == -1:
+        return _neg(a)
+    if isinstance(a, Apply) and a.name == "neg":
+        return _neg(_mul(a.args[0], b))
+    if isinstance(b, Apply) and b.name == "neg":
+        return _neg(_mul(a, b.args[0]))
+    return Apply("mul", (a, b))
+
+
+def _div(a: Scalar, b: Scalar) -> Scalar:
+    if _number(b) == 1:
+        return a
+    if isinstance(a, Apply) and a.name == "neg":
+        return _neg(_div(a.args[0], b))
+    return Apply("div", (a, b))
+
+
+def _select(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+    if condition is TRUE or a is b:
+        return a
+    if condition is FALSE:
+        return b
+    if isinstance(condition, Not):
+        return _select(condition.a, b, a)
+    if isinstance(a, Select):
+        known = conjuncts(condition)
+        rest = [c for c in conjuncts(a.condition) if c not in known]
+        if len(rest) < len(conjuncts(a.condition)):
+            return _select(condition, _select(conjunction(rest), a.a, a.b), b)
+        if a.b is b:
+            return _select(conjunction((condition, a.condition)), a.a, b)
+    if isinstance(b, Select) and b.condition is condition:
+        return _select(condition, a, b.b)
+    return Select(condition, a, b)
+
+
+def _compare(node: Compare) -> Scalar:
+    x, y = _number(node.a), _number(node.b)
+    if x is not None and y is not None:
+        holds = {"<": x < y, "<=": x <= y, ">": x > y, ">=": x >= y, "==": x == y, "!=": x != y}[node.op]
+        return TRUE if holds else FALSE
+    return node
+
+
+# --------------------------------------------------------------------------------------------------- inlining
+
+
+def inline(program: Program) -> Program:
+    """Maps that are no dearer to compute than to read are put in their readers (outputs and commented ones stay).
+
+    An index that depends on data keeps its read: outside of its range a read is NaN, a copy of the body need not be.
+    """
+    kept = {*roots(program)}
+    small = {
+        d.tensor: d
+        for d in program.body
+        if isinstance(d, Definition) and d.tensor not in kept and d.comment is None and _passes_on(d)
+    }
+    if not small:
+        return program
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(node: Scalar) -> Scalar:
+        if isinstance(node, Read) and node.tensor in small and not _by_data(node):
+            return transform(instantiate(small[node.tensor], node.indices), step)
+        return node
+
+    body: list[Definition | Group] = []
+    for item in program.body:
+        body.append(map_item(item, lambda d: map_scalars(d, lambda s: transform(s, step, memo))))
+    return program.with_body(tuple(body))
+
+
+def _by_data(read: Read) -> bool:
+    return any(isinstance(n, Read | Param) for i in read.indices for n in postorder(i))
+
+
+def _passes_on(d: Definition) -> bool:
+    """A map whose body is a constant, a parameter, a read, or one arithmetic operation on constants of the call."""
+    if d.head != "map" or d.support is not TRUE:
+        return False
+    work = 0
+    for n in postorder(d.body):
+        if isinstance(n, AdjointMap) or not isinstance(n, Const | Param | Size | Index | Read | Apply):
+            return False
+        if isinstance(n, Apply) and n.dtype is REAL and n.name not in ("real", "neg"):
+            work += 1
+            if n.name not in ("add", "sub", "mul", "div"):
+                return False
+    return work == 0 or (work == 1 and not d.formals and not any(isinstance(n, Read) for n in postorder(d.body)))
+
+
+__all__ = ["inline", "simple", "simplify"]
