@@ -141,8 +141,8 @@ CODES: dict[str, Code] = {
     "E0108": Code(
         "indentation",
         "Indentation says which block a statement belongs to: the statements of a loss stand deeper than its `loss` "
-        "line, all equally deep, and those of a `def` block deeper than its `def`. A line is continued inside brackets, or "
-        "after an operator, `and`, `or`, `not`, `if`, `else` or a comma at its end.",
+        "line, all equally deep, and those of a `def` block deeper than its `def`. A line is continued inside "
+        "brackets, or after an operator, `and`, `or`, `not`, `if`, `else` or a comma at its end.",
     ),
     "E0109": Code(
         "statement in the wrong place", "Some statements belong into a loss, some into a `def` block, some to the top."
@@ -168,6 +168,107 @@ CODES: dict[str, Code] = {
         "defaults` stand at most once in a claim.",
     ),
     "E0118": Code("not a whole number", "An unnamed axis has a whole number as its extent."),
+    "E0201": Code("unknown name", "A name stands for an axis, an input, a parameter, a definition or a function."),
+    "E0202": Code(
+        "name declared twice",
+        "A name is one thing in a loss: an axis, a tensor, a parameter, a definition or a function. The losses and "
+        "functions of a file have names of their own, too, and built-in functions keep theirs.",
+    ),
+    "E0203": Code("reserved word", "`pi inf nan true false last step size` have a fixed meaning."),
+    "E0204": Code("unknown function", "What is called is a built-in function, or one of the file or the loss."),
+    "E0205": Code(
+        "cyclic definitions",
+        "A definition may not depend on its own value at the same position, nor an extent on itself. A recurrence "
+        "reads its definition at an earlier position.",
+    ),
+    "E0206": Code("unknown axis", "An axis is named by an input or an `axis` line."),
+    "E0207": Code("name out of place", "A function is called, never read; `last` stands inside an access."),
+    "E0301": Code(
+        "reduction over an absent axis",
+        "`over k` binds `k` in the argument and its `where`. If neither has the axis, nothing is folded: "
+        "`sum(x over k)` of an `x` without `k` would have to mean `size(k) * x`, which can be written.",
+    ),
+    "E0302": Code("positions do not fit", "An access gives one index for each position, an axis stands once in a list."),
+    "E0303": Code(
+        "positions of unwritten axes",
+        "Access by position needs axes that are written: of an input, or of a definition `name[n, c] = ...`. An "
+        "inferred order would bind the wrong axes silently. Name the axis, `name[c = target]`, or write the axes.",
+    ),
+    "E0304": Code("no such axis here", "An access by name replaces an axis that the tensor or expression has."),
+    "E0305": Code("access by name and by position", "One access replaces axes by name or gives every position."),
+    "E0306": Code(
+        "unbound index",
+        "Written axes of a definition contain every axis of its right side; the others are reduced over there.",
+    ),
+    "E0307": Code("returned value with axes", "A loss returns a number: reduce what is left with `mean` or `sum`."),
+    "E0309": Code(
+        "unnamed position", "An unnamed axis of an input (`real[n, 4]`) is read by position: `boxes[n, 2]`."
+    ),
+    "E0310": Code(
+        "not an extent", "Extents are made of axes, integer parameters, whole numbers and + - * // ^: `axis s = 2 * u + 1`."
+    ),
+    "E0311": Code(
+        "ranges that cannot be compared",
+        "Shifted accesses narrow the range of an axis to where all of them are in bounds; two bounds met of which "
+        "neither is always the smaller.",
+    ),
+    "E0401": Code("wrong number of arguments", "The function takes another number of arguments."),
+    "E0402": Code("operand of the wrong type", "`//` and `%` are for integers; tables hold numbers and are indexed."),
+    "E0403": Code(
+        "power of a base that may be negative",
+        "`x^k` with a written whole number is a polynomial. With any other exponent the power is real, and its base "
+        "must be proved not to be negative from the declared domains and the conditions around it.",
+    ),
+    "E0404": Code(
+        "no value over an empty set",
+        "`max` and `min` have no value over an empty set. Where a `where` may exclude everything, say the value: "
+        "`max(x over m where c else 0)`.",
+    ),
+    "E0405": Code(
+        "index that may be out of range",
+        "A label that may be the ignored one, or an index that is not proved to be a position, is read under a "
+        "condition that excludes the others, on the path of every reader.",
+    ),
+    "E0406": Code("domain or type that does not fit", "See the table of types and domains in the language reference."),
+    "E0407": Code("default that does not fit", "A default is a number of the declared type inside the declared domain."),
+    "E0408": Code("index that is no integer", "Positions are integers: axes, `class` and `int` inputs, `floor(x)`."),
+    "E0409": Code("number out of place", "Division by zero, zero to a negative power, or a constant outside its range."),
+    "E0410": Code("unknown keyword argument", "The function has no such argument, or it is given twice."),
+    "E0411": Code("not a condition", "`if`, `where`, `and`, `or`, `not`, `any`, `all` and `count` take conditions."),
+    "E0412": Code(
+        "clause out of place",
+        "`over`, `where` and `else` belong to reductions of one argument; axis-keeping functions need `over`.",
+    ),
+    "E0413": Code("return missing or repeated", "A loss has exactly one `return`, of one value."),
+    "E0501": Code(
+        "no meaning yet",
+        "This construct is part of the language and can be written and formatted, but this version does not compile it.",
+    ),
+    "E0502": Code(
+        "coarser grid",
+        "An index with a multiple of its own axis (`x[h = 2 * h + i]`) lives on a coarser grid of that axis; this "
+        "version does not compile it.",
+    ),
+    "E0601": Code("claim about something that does not exist", "A claim names inputs, parameters, definitions, reports."),
+    "E0707": Code("too much to elaborate", "Functions that call functions made this loss too large. Name shared parts."),
+    "W1001": Code(
+        "silent broadcasting",
+        "Two tensors meet, each with an axis that the other lacks, so every entry is paired with every entry: the "
+        "well-known (N, 1) against (N,) mistake. Write the axes of the definition if that is meant.",
+    ),
+    "W1002": Code(
+        "outside of the domain",
+        "The argument of a function may leave the function's domain, for the declared domains of the inputs.",
+    ),
+    "W1003": Code(
+        "index not proved in range",
+        "The compiler could not prove that an index is a position. Out of range the value is nan and its gradient zero.",
+    ),
+    "W1004": Code("never used", "A declaration or definition has no effect on the value, a report or a claim."),
+    "W1005": Code(
+        "entries left out",
+        "A shifted access narrows the range of an axis, so an input that is read without offset loses its last entries.",
+    ),
     "E0701": Code("file too large", "A source file has at most 1 MiB."),
     "E0702": Code(
         "nested too deep", "Brackets and operators may be nested 200 deep. Give inner parts a name of their own."

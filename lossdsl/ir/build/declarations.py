@@ -1,0 +1,398 @@
+"""Declarations: axes and their extents, parameters, inputs, with their domains and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from lossdsl.diagnostics import Span
+from lossdsl.dim import Dim
+from lossdsl.ir.build.affine import raw_constant
+from lossdsl.ir.build.elaborate import Elaborator, strip
+from lossdsl.ir.build.scope import (
+    RESERVED,
+    REST,
+    AxisEntity,
+    Entity,
+    Failed,
+    Frame,
+    FunctionEntity,
+    ParameterEntity,
+    PendingDefinition,
+    Slot,
+    TensorEntity,
+    Unavailable,
+    entity_span,
+    suggestion,
+)
+from lossdsl.ir.nodes import BOOL, INT, REAL, Const, Index, Input, Parameter, Range, Read, Scalar, postorder, real
+from lossdsl.primitives.record import Dtype
+from lossdsl.syntax import tree
+
+_NO_RANGE = ("bool", "binary", "sign", "class", "simplex", "unit")
+
+
+def declare(e: Elaborator, body: Sequence[tree.Statement]) -> list[tree.Declaration]:
+    """Enter every name of a loss into its scope; returns the input and learnable declarations in order."""
+    inputs: list[tree.Declaration] = []
+    _axes(e, body)
+    for statement in body:
+        match statement:
+            case tree.Declaration(keyword="state"):
+                e.sink.add("E0501", "`state` has no meaning yet in this version", statement.span)
+                for name in statement.names:
+                    _enter(e, name, Unavailable("`state`", name.span))
+            case tree.Declaration(keyword="param"):
+                _parameters(e, statement)
+            case tree.Definition(names=names) if len(names) > 1:
+                e.sink.add("E0501", "a definition of several names has no meaning yet in this version", statement.span)
+                for name in names:
+                    _enter(e, name, Unavailable("a definition of several names", name.span))
+            case tree.Definition():
+                _enter(e, statement.names[0], PendingDefinition(statement))
+            case tree.Def():
+                function(e, statement, in_loss=True)
+            case tree.Update():
+                e.sink.add("E0501", "`update` has no meaning yet in this version", statement.span)
+    for statement in body:
+        if isinstance(statement, tree.Declaration) and statement.keyword in ("input", "learnable"):
+            inputs.append(statement)
+            _inputs(e, statement)
+    return inputs
+
+
+def function(e: Elaborator, definition: tree.Def, in_loss: bool) -> None:
+    """Enter a function of the file or of a loss."""
+    name = definition.name
+    entity: FunctionEntity | Unavailable = FunctionEntity(definition, in_loss)
+    seen: set[str] = set()
+    for argument in definition.arguments:
+        if argument.name in seen:
+            e.sink.add("E0202", f"`{argument.name}` is declared twice", argument.span)
+        if argument.name in RESERVED:
+            e.sink.add("E0203", f"`{argument.name}` is a reserved word", argument.span)
+        seen.add(argument.name)
+    if definition.value is None:
+        what = f"the function block `def {name.name}(...):`"
+        if in_loss:
+            e.sink.add("E0501", f"{what} has no meaning yet in this version", name.span)
+        entity = Unavailable(what, name.span, reported=in_loss)
+    if name.name in e.functions:
+        e.sink.add("E0202", f"`{name.name}` is a built-in function", name.span, "choose another name")
+        return
+    if in_loss:
+        _enter(e, name, entity)
+    else:
+        e.file_functions[name.name] = entity
+
+
+def _enter(e: Elaborator, name: tree.Ident, entity: Entity) -> None:
+    if name.name in RESERVED:
+        e.sink.add("E0203", f"`{name.name}` is a reserved word", name.span, "choose another name")
+        return
+    old: Entity | None = e.names.get(name.name) or e.axes.get(name.name)
+    if old is not None:
+        line = entity_span(old).line
+        what = "an axis" if isinstance(old, AxisEntity) else "declared"
+        e.sink.add(
+            "E0202", f"`{name.name}` is already {what} (line {line})", name.span, "a name is one thing in a loss"
+        )
+        return
+    e.names[name.name] = entity
+
+
+# ---------------------------------------------------------------------------------------------------------- axes
+
+
+def _axes(e: Elaborator, body: Sequence[tree.Statement]) -> None:
+    written: dict[str, tuple[tree.AxisDeclaration, tree.Ident]] = {}
+    spans: dict[str, Span] = {}
+    for statement in body:
+        if isinstance(statement, tree.Declaration):
+            for item in statement.type.axes or ():
+                if isinstance(item, tree.Axis):
+                    spans.setdefault(item.name, item.span)
+                elif isinstance(item, tree.Rest):
+                    spans.setdefault(REST, item.span)
+    for statement in body:
+        if isinstance(statement, tree.AxisDeclaration):
+            for name in statement.names:
+                if name.name in written:
+                    e.sink.add("E0202", f"the axis `{name.name}` is declared twice", name.span)
+                    continue
+                written[name.name] = (statement, name)
+                spans.setdefault(name.name, name.span)
+    parameters = {
+        n.name
+        for s in body
+        if isinstance(s, tree.Declaration) and s.keyword == "param" and s.type.kind == "int"
+        for n in s.names
+    }
+    resolver = _Extents(e, written, set(spans), parameters)
+    for order, (axis, span) in enumerate(spans.items()):
+        if axis in RESERVED:
+            e.sink.add("E0203", f"`{axis}` is a reserved word", span, "choose another name")
+            continue
+        try:
+            dim, root = resolver.extent(axis)
+        except Failed:
+            dim, root = Dim.symbol(axis), axis
+        e.axes[axis] = AxisEntity(axis, dim, root, order, span)
+
+
+class _Extents:
+    """Extents of axes from their declarations; an axis without one is a symbol of its own."""
+
+    def __init__(
+        self,
+        e: Elaborator,
+        written: dict[str, tuple[tree.AxisDeclaration, tree.Ident]],
+        axes: set[str],
+        parameters: set[str],
+    ) -> None:
+        self.e, self.written, self.axes, self.parameters = e, written, axes, parameters
+        self.known: dict[str, tuple[Dim, str]] = {}
+        self.busy: list[str] = []
+
+    def extent(self, axis: str) -> tuple[Dim, str]:
+        """(extent, root axis: the one whose positions this one indexes)."""
+        if axis in self.known:
+            return self.known[axis]
+        if axis not in self.written:
+            self.known[axis] = (Dim.symbol(axis), axis)
+            return self.known[axis]
+        statement, name = self.written[axis]
+        if axis in self.busy:
+            raise self.e.sink.fail("E0205", f"the extent of `{axis}` depends on itself", name.span)
+        self.busy.append(axis)
+        try:
+            value = strip(statement.extent)
+            dim = self.value(value)
+            constant = raw_constant(dim)
+            if constant is not None and constant < 0:
+                raise self.e.sink.fail("E0310", f"the extent of `{axis}` is negative", statement.extent.span)
+            root = axis
+            if isinstance(value, tree.Name) and value.id in self.axes:
+                root = self.extent(value.id)[1]
+        finally:
+            self.busy.pop()
+        self.known[axis] = (dim, root)
+        return dim, root
+
+    def value(self, node: tree.Expr) -> Dim:
+        node = strip(node)
+        match node:
+            case tree.Number(value=value) if value.denominator == 1:
+                return Dim.const(int(value))
+            case tree.Name(id=name):
+                if name in self.axes:
+                    return self.extent(name)[0]
+                if name in self.parameters:
+                    self.e.used.add(name)
+                    return Dim.symbol(name)
+                help = suggestion(name, [*self.axes, *self.parameters]) or "an extent is made of axes, integer "
+                help = help if help.startswith("did") else "an extent is made of axes, integer parameters and numbers"
+                raise self.e.sink.fail("E0310", f"`{name}` is no axis and no integer parameter", node.span, help)
+            case tree.Unary(op="-"):
+                return -self.value(node.operand)
+            case tree.Binary(op="+" | "-" | "*" | "//" | "^" | "**"):
+                return self.binary(node)
+        help = "an extent is made of axes, integer parameters, numbers and + - * // ^"
+        raise self.e.sink.fail("E0310", "this cannot be the extent of an axis", node.span, help)
+
+    def binary(self, node: tree.Binary) -> Dim:
+        a, b = self.value(node.left), self.value(node.right)
+        if node.op == "+":
+            return a + b
+        if node.op == "-":
+            return a - b
+        if node.op == "*":
+            return a * b
+        constant = raw_constant(b)
+        if constant is None or constant < 1 or (node.op != "//" and constant > 16):
+            raise self.e.sink.fail("E0310", f"the right side of `{node.op}` is a small positive number", node.span)
+        if node.op == "//":
+            return a // constant
+        power = Dim.const(1)
+        for _ in range(constant):
+            power = power * a
+        return power
+
+
+# ---------------------------------------------------------------------------------------------- types and domains
+
+
+def _constant(e: Elaborator, node: tree.Expr, what: str) -> Const:
+    value = e.expression(e.top_context(Frame()), node)
+    if not isinstance(value, Const):
+        raise e.sink.fail("E0407", f"{what} is a number", node.span)
+    return value
+
+
+def _bound(e: Elaborator, node: tree.Expr, constant: bool) -> Scalar:
+    """A bound of a domain: a number, or (inputs) an expression of parameters and sizes."""
+    if constant:
+        return e.number(_constant(e, node, "a bound of a parameter"))
+    value = e.number(e.expression(e.top_context(Frame()), node))
+    if any(isinstance(s, (Read, Index)) for s in postorder(value)):
+        help = "bounds are made of numbers, parameters and `size(axis)`"
+        raise e.sink.fail("E0406", "a bound of a domain cannot depend on data", node.span, help)
+    return value
+
+
+def _range(e: Elaborator, declared: tree.Type, dtype: Dtype, constant: bool) -> Range:
+    lower: Scalar | None = None
+    upper: Scalar | None = None
+    lower_open = upper_open = False
+    for domain in declared.domains:
+        match domain:
+            case tree.CompareWith(op=op, bound=bound) if op in (">", ">="):
+                lower, lower_open = _bound(e, bound, constant), op == ">"
+            case tree.CompareWith(op=op, bound=bound) if op in ("<", "<="):
+                upper, upper_open = _bound(e, bound, constant), op == "<"
+            case tree.CompareWith():
+                raise e.sink.fail("E0406", f"`{domain.op}` is no domain", domain.span, "use < <= > >= or `in [a, b]`")
+            case tree.Between():
+                lower, lower_open = _bound(e, domain.lower, constant), domain.lower_open
+                upper, upper_open = _bound(e, domain.upper, constant), domain.upper_open
+            case _:
+                continue
+        if declared.kind in _NO_RANGE:
+            raise e.sink.fail("E0406", f"`{declared.kind}` has no range", domain.span)
+    infinite = {"inf", "-inf"}
+    if isinstance(lower, Const) and lower.value in infinite:
+        lower = None
+    if isinstance(upper, Const) and upper.value in infinite:
+        upper = None
+    if isinstance(lower, Const) and isinstance(upper, Const):
+        a, b = lower.value, upper.value
+        if isinstance(a, Fraction) and isinstance(b, Fraction) and (a > b or (a == b and (lower_open or upper_open))):
+            raise e.sink.fail("E0406", "this domain is empty", declared.span)
+    if dtype is REAL:
+        lower, upper = (real(b) if b is not None else None for b in (lower, upper))
+    if declared.kind == "prob":
+        lower = lower if lower is not None else Const(0)
+        upper = upper if upper is not None else Const(1)
+    return Range(lower, upper, lower_open, upper_open)
+
+
+def _inside(value: Fraction, r: Range) -> bool:
+    def fraction(bound: Scalar | None) -> Fraction | None:
+        return bound.value if isinstance(bound, Const) and isinstance(bound.value, Fraction) else None
+
+    lower, upper = fraction(r.lower), fraction(r.upper)
+    above = lower is None or (value > lower if r.lower_open else value >= lower)
+    below = upper is None or (value < upper if r.upper_open else value <= upper)
+    return above and below
+
+
+def _default(e: Elaborator, statement: tree.Declaration, k: int, dtype: Dtype, r: Range) -> Const | None:
+    if not statement.defaults:
+        return None
+    if len(statement.defaults) not in (1, len(statement.names)):
+        span = statement.defaults[0].span.to(statement.defaults[-1].span)
+        raise e.sink.fail("E0407", f"{len(statement.names)} names, {len(statement.defaults)} defaults", span)
+    node = statement.defaults[k if len(statement.defaults) > 1 else 0]
+    value = _constant(e, node, "a default")
+    if (value.dtype is BOOL) != (dtype is BOOL) or (dtype is INT and value.dtype is REAL):
+        raise e.sink.fail("E0407", f"this default does not fit the type `{statement.type.kind}`", node.span)
+    if isinstance(value.value, Fraction) and not _inside(value.value, r):
+        raise e.sink.fail("E0407", "this default is outside the declared domain", node.span)
+    return Const(value.value, dtype)
+
+
+def _parameters(e: Elaborator, statement: tree.Declaration) -> None:
+    declared = statement.type
+    for k, name in enumerate(statement.names):
+        kind = {"real": "real", "int": "int", "bool": "bool", "prob": "real"}.get(declared.kind)
+        parameter = Parameter(name.name, kind or "real", origin=name.span)
+        try:
+            if kind is None:
+                help = "`real`, `int`, `bool` or `prob`; what has axes is an `input` or `learnable`"
+                raise e.sink.fail("E0406", f"a parameter is a number, not `{declared.kind}`", declared.span, help)
+            if declared.axes:
+                help = "declare it as an `input` or `learnable`"
+                raise e.sink.fail("E0406", "a parameter has no axes", declared.span, help)
+            r = _range(e, declared, parameter.dtype, constant=True)
+            default = _default(e, statement, k, parameter.dtype, r)
+            parameter = Parameter(name.name, kind, r, default, name.span)
+        except Failed:
+            pass
+        _enter(e, name, ParameterEntity(parameter, name.span))
+        e.values.declare_parameter(parameter)
+
+
+def _inputs(e: Elaborator, statement: tree.Declaration) -> None:
+    for k, name in enumerate(statement.names):
+        try:
+            declared = _input(e, statement, name, k)
+        except Failed:
+            _enter(e, name, Unavailable("a faulty declaration", name.span))
+            continue
+        slots = tuple(Slot.whole(a, d) for a, d in zip(declared.axes, declared.dims, strict=True))
+        _enter(e, name, TensorEntity(name.name, name.name, slots, declared.dtype, True, name.span, is_input=True))
+        e.inputs[name.name] = declared
+        e.values.declare_input(declared)
+
+
+def _input(e: Elaborator, statement: tree.Declaration, name: tree.Ident, k: int) -> Input:
+    declared = statement.type
+    axes: list[str] = []
+    dims: list[Dim] = []
+    for item in declared.axes or ():
+        if isinstance(item, tree.FixedAxis):
+            axes.append("")
+            dims.append(Dim.const(item.extent))
+            continue
+        axis = REST if isinstance(item, tree.Rest) else item.name
+        if axis in axes:
+            help = f"a second index over the same extent is `axis m = {axis}`, declared `[{axis}, m]`"
+            raise e.sink.fail("E0302", f"axis `{axis}` stands twice in one type", item.span, help)
+        axes.append(axis)
+        dims.append(e.axes[axis].dim if axis in e.axes else Dim.symbol(axis))
+    over: tuple[int, ...] = ()
+    classes: Dim | None = None
+    also: str | None = None
+    for domain in declared.domains:
+        if isinstance(domain, tree.Along):
+            if declared.kind not in ("simplex", "unit"):
+                raise e.sink.fail("E0406", f"`{declared.kind}` takes no `over`", domain.span)
+            names = [REST if isinstance(a, tree.Rest) else a.name for a in domain.axes]
+            for axis, item_ in zip(names, domain.axes, strict=True):
+                if axis not in axes:
+                    raise e.sink.fail("E0304", f"`{name.name}` has no axis `{axis}`", item_.span)
+            over = tuple(axes.index(a) for a in names)
+        elif isinstance(domain, tree.Of):
+            if declared.kind != "class":
+                raise e.sink.fail("E0406", f"`{declared.kind}` takes no `of`", domain.span)
+            classes, also = _of(e, domain)
+    if declared.kind in ("simplex", "unit") and not over:
+        raise e.sink.fail("E0406", f"`{declared.kind}` needs `over` and its axes", declared.span)
+    if declared.kind == "class" and classes is None:
+        raise e.sink.fail("E0406", "`class` needs its labels", declared.span, "`class[n] of c`")
+    dtype = Input(name.name, (), (), declared.kind).dtype
+    r = _range(e, declared, dtype, constant=False)
+    default = _default(e, statement, k, dtype, r)
+    role = "learnable" if statement.keyword == "learnable" else "input"
+    return Input(
+        name.name, tuple(dims), tuple(axes), declared.kind, r, over, classes, also, default, role, origin=name.span
+    )
+
+
+def _of(e: Elaborator, domain: tree.Of) -> tuple[Dim, str | None]:
+    labels = strip(domain.of)
+    if isinstance(labels, tree.Number) and labels.value.denominator == 1 and labels.value > 0:
+        classes = Dim.const(int(labels.value))
+    elif isinstance(labels, tree.Name):
+        classes = e.axis(labels.id, labels.span).dim
+    else:
+        raise e.sink.fail("E0406", "the labels are those of an axis, or a number of them", labels.span)
+    if domain.otherwise is None:
+        return classes, None
+    other = strip(domain.otherwise)
+    entity = e.names.get(other.id) if isinstance(other, tree.Name) else None
+    if not isinstance(entity, ParameterEntity) or entity.parameter.kind != "int":
+        help = "`param ignore_index: int = -100`, then `class[n] of c or ignore_index`"
+        raise e.sink.fail("E0406", "what follows `or` is an integer parameter", other.span, help)
+    e.used.add(entity.parameter.name)
+    return classes, entity.parameter.name

@@ -1,0 +1,150 @@
+"""Elementwise functions: the primitives of the registry, `stop`, `size`, and warnings about their domains."""
+
+from __future__ import annotations
+
+from lossdsl import primitives
+from lossdsl.diagnostics import Span
+from lossdsl.ir.build.affine import raw_constant
+from lossdsl.ir.build.elaborate import Elaborator, Handler, size_scalar, strip
+from lossdsl.ir.build.scope import REST, Context
+from lossdsl.ir.build.values import Value
+from lossdsl.ir.nodes import INT, Apply, Const, Read, Scalar, Stop, postorder, real
+from lossdsl.syntax import tree
+
+ELEMENTWISE = [
+    "abs",
+    "sign",
+    "sqrt",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "log1mexp",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "sinh",
+    "cosh",
+    "tanh",
+    "floor",
+    "ceil",
+    "relu",
+    "clamp",
+    "sigmoid",
+    "logsigmoid",
+    "softplus",
+    "logaddexp",
+    "logcosh",
+    "xlogy",
+    "lgamma",
+    "digamma",
+    "erf",
+    "erfc",
+    "normal_cdf",
+    "log_normal_cdf",
+    "i0e",
+]
+
+
+def handlers() -> dict[str, Handler]:
+    """The handlers of all elementwise functions of the language."""
+    table: dict[str, Handler] = dict.fromkeys(ELEMENTWISE, _primitive)
+    table["stop"] = _stop
+    table["size"] = _size
+    return table
+
+
+def _no_clauses(e: Elaborator, node: tree.Call) -> None:
+    if node.over is not None or node.where is not None or node.otherwise is not None or node.direction is not None:
+        help = f"`{node.function}` is elementwise; put a reduction around it"
+        raise e.sink.fail("E0412", f"`{node.function}` takes no `over`, `where` or `else`", node.span, help)
+
+
+def _primitive(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
+    _no_clauses(e, node)
+    record = primitives.PRIMITIVES.get(node.function)
+    if record is None:
+        raise e.unavailable(f"`{node.function}`", node.span)
+    usage = f"`{node.function}({', '.join(record.arguments)})`"
+    given = dict(zip(record.arguments, node.arguments, strict=False))
+    for keyword in node.keywords:
+        if keyword.name not in record.arguments or keyword.name in given:
+            raise e.sink.fail("E0410", f"`{node.function}` has no free argument `{keyword.name}`", keyword.span)
+        given[keyword.name] = keyword.value
+    if len(given) != len(record.arguments) or len(node.arguments) > len(record.arguments):
+        raise e.arity(node, usage)
+    args = [e.number(e.expression(ctx, given[a])) for a in record.arguments]
+    for other in args[1:]:
+        e.check_broadcast(ctx, (args[0], other), node.span)
+    if node.function == "abs" and args[0].dtype is INT:
+        return Apply("abs", tuple(args))
+    if node.function in ("floor", "ceil") and args[0].dtype is INT:
+        return args[0]
+    values = tuple(real(a) for a in args)
+    _check_domain(e, ctx, node.function, values, node.span)
+    return Apply(node.function, values)
+
+
+def _stop(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
+    _no_clauses(e, node)
+    if len(node.arguments) != 1 or node.keywords:
+        raise e.arity(node, "`stop(value)`")
+    return Stop(e.expression(ctx, node.arguments[0]))
+
+
+def _size(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
+    _no_clauses(e, node)
+    argument = strip(node.arguments[0]) if len(node.arguments) == 1 and not node.keywords else None
+    if not isinstance(argument, tree.Name):
+        raise e.arity(node, "`size(axis)`")
+    return size_scalar(e.axis(argument.id, argument.span).dim)
+
+
+def _bad(name: str, v: Value) -> str | None:
+    """What of a range lies outside the domain of a function, in words; None if nothing does."""
+    low, high = v.interval.lo, v.interval.hi
+    if name in ("log", "log2", "log10", "lgamma", "digamma"):
+        if v.positive or v.interval.is_empty:
+            return None
+        return "0" if low >= 0 else "0 or negative"
+    if name == "log1p":
+        return None if low > -1 else ("-1" if low == -1 else "-1 or less")
+    if name == "sqrt":
+        return None if low >= 0 else "negative"
+    if name in ("asin", "acos"):
+        return None if low >= -1 and high <= 1 else "outside [-1, 1]"
+    if name == "log1mexp":
+        return None if v.negative else ("0" if high <= 0 else "0 or positive")
+    return None
+
+
+def _check_domain(e: Elaborator, ctx: Context, name: str, args: tuple[Scalar, ...], span: Span) -> None:
+    """Warn where the argument may leave the domain, with the ranges of the inputs that do it."""
+    bad = _bad(name, e.values.of(args[0], ctx.path))
+    if bad is None:
+        return
+    ranges: dict[str, str] = {}
+    for s in postorder(args[0]):
+        if isinstance(s, Read) and s.tensor in e.inputs:
+            interval = e.values.of(s, ctx.path).interval
+            unbounded = interval.lo == float("-inf") and interval.hi == float("inf")
+            ranges[s.tensor] = "any real number" if unbounded else f"in [{interval.lo:g}, {interval.hi:g}]"
+    notes = tuple(f"`{name_}` is {text}" for name_, text in ranges.items())
+    direct = args[0] if isinstance(args[0], Read) and args[0].tensor in e.inputs else None
+    subject = f"`{direct.tensor}`" if direct is not None else "its argument"
+    e.sink.add(
+        "W1002",
+        f"`{name}` where {subject} may be {bad}",
+        span,
+        "declare the domain of the input, or keep the argument inside it (`clamp`, `+ eps`, a stable function)",
+        notes,
+    )
+
+
+__all__ = ["REST", "Const", "handlers", "raw_constant"]
