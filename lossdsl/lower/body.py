@@ -1,0 +1,564 @@
+"""One kernel body: definitions evaluated at positions, as shared SSA statements over the axes of the kernel.
+
+A definition that has no buffer is evaluated where it is read: a map by substituting the positions for its formals, a
+fold by a `Fold` over axes of the kernel. Axes are shared between folds over one extent whenever the result does not
+vary along them, so that two folds over the classes load the logits once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    REAL,
+    TRUE,
+    ZERO,
+    AdjointMap,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Input,
+    Not,
+    Or,
+    Param,
+    Proxy,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    Table,
+)
+from lossdsl.ir.rewrite import free_indices, substitute
+from lossdsl.lower.extent import Form, Sizes, axes_of, form, in_range
+from lossdsl.lower.plan import (
+    AxisRef,
+    Fold,
+    Literal,
+    Load,
+    Op,
+    Operand,
+    ParamRef,
+    Scatter,
+    SizeRef,
+    Statement,
+    Store,
+    Subscript,
+    Value,
+)
+from lossdsl.lower.prepare import unsupported
+from lossdsl.lower.products import Selection, conjunction, conjuncts
+from lossdsl.primitives.record import Dtype
+
+Path = tuple[Scalar, ...]
+_TYPES = {REAL: "acc", INT: "int", BOOL: "bool"}
+_COMPARES = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+_IDENTITY: dict[str, Fraction | str] = {
+    "sum": Fraction(0),
+    "prod": Fraction(1),
+    "max": "-inf",
+    "min": "inf",
+    "logsumexp": "-inf",
+}
+TRUE_LITERAL = Literal(Fraction(1), "bool")
+
+
+class MustStore(Exception):
+    """A tensor has to have a buffer of its own before this kernel can be made."""
+
+    def __init__(self, tensor: str, reason: str) -> None:
+        super().__init__(tensor)
+        self.tensor, self.reason = tensor, reason
+
+
+class NotTogether(Exception):
+    """Two results cannot be made by one kernel."""
+
+
+@dataclass
+class Context:
+    """What bodies need to know of the program: definitions, and which tensors have buffers."""
+
+    definitions: dict[str, Definition]
+    inputs: dict[str, Input]
+    sizes: Sizes
+    stored: dict[str, str]  # tensor -> reason
+    selections: dict[str, Selection]
+    given: tuple[Counter[str], ...]  # growth of the inputs and of what is returned
+    recomputed: set[str] = field(default_factory=set)  # non-aligned reads that are cheaper than a buffer: for `why`
+
+    def dims(self, tensor: str) -> tuple[Dim, ...]:
+        if tensor in self.inputs:
+            return self.inputs[tensor].dims
+        return self.definitions[tensor].dims
+
+    def dtype(self, tensor: str) -> Dtype:
+        return self.inputs[tensor].dtype if tensor in self.inputs else self.definitions[tensor].dtype
+
+    def is_total(self, tensor: str) -> bool:
+        d = self.definitions[tensor]
+        return d.head != "map" and not d.formals
+
+    def iteration(self, tensor: str) -> tuple[Index, ...]:
+        """The index space over which the result is made: the formals, of a total the bound indices."""
+        if tensor in self.selections:
+            return self.selections[tensor].space
+        d = self.definitions[tensor]
+        return d.bound if self.is_total(tensor) else d.formals
+
+
+@dataclass(frozen=True)
+class FoldUse:
+    """A fold inside the kernel: its tensor, the axes that its result varies along, and whether it is read in place."""
+
+    tensor: str
+    axes: frozenset[str]
+    aligned: bool
+
+
+class Body:
+    """Builds the statements that make the given results. Raises MustStore and NotTogether."""
+
+    def __init__(self, context: Context, results: Iterable[str], alias: Mapping[str, str] | None = None) -> None:
+        self.context = context
+        self.results = tuple(results)
+        self.alias = dict(alias or {})
+        self.axes: dict[str, Index] = {}
+        self.statements: list[Statement] = []
+        self.folds: dict[tuple[str, tuple[Scalar, ...]], FoldUse] = {}
+        self.spread: dict[str, frozenset[str]] = {}  # value -> axes that it varies along
+        self.labels: dict[str, str] = {}  # value -> tensor
+        self.spaces: dict[str, frozenset[str]] = {}  # result -> axes of its iteration space
+        self.formal_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its formals
+        self.space_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its iteration space, in its order
+        self._memo: dict[tuple[Scalar, Path], Operand] = {}
+        self._shared: dict[object, str] = {}
+        self._fragile: dict[Scalar, bool] = {}
+        self._folded: dict[tuple[str, tuple[Scalar, ...]], Operand] = {}
+        for tensor in self.results:
+            self._result(tensor)
+
+    # ------------------------------------------------------------------------------------------------- results
+
+    def _result(self, tensor: str) -> None:
+        d = self.context.definitions[tensor]
+        chosen = self.context.selections.get(tensor)
+        space = self.context.iteration(tensor)
+        axes = self._place(space)
+        self.spaces[tensor] = frozenset(a.name for a in axes)
+        self.space_axes[tensor] = tuple(a.name for a in axes)
+        mapping: dict[Scalar, Scalar] = dict(zip(space, axes))
+        if chosen is not None:
+            guard = substitute(chosen.guard, mapping)
+            path = conjuncts(guard)
+            target = self._subscript(substitute(chosen.target, mapping), path)
+            value = self.emit(substitute(chosen.body, mapping), path)
+            places = [self._subscript(mapping[f], ()) for k, f in enumerate(d.formals) if k != chosen.at]
+            places.insert(chosen.at, target)
+            condition = None if guard is TRUE else self.emit(guard, ())
+            self.statements.append(Scatter(tensor, tuple(places), value, chosen.combine, condition))
+            self.formal_axes[tensor] = ()
+            return
+        if self.context.is_total(tensor):
+            value = self._fold(d, mapping, axes)
+            self.formal_axes[tensor] = ()
+            self.statements.append(Store(tensor, (), value))
+            self._label(value, tensor)
+            return
+        self.formal_axes[tensor] = tuple(a.name for a in axes)
+        value = self._definition(d, tuple(axes), ())
+        self.statements.append(Store(tensor, tuple(Subscript(((a.name, 1),)) for a in axes), value))
+
+    def _place(self, space: Iterable[Index]) -> tuple[Index, ...]:
+        """Axes of the kernel for an index space: the same name and extent if it is there, else an unused one of the
+        same extent, else a new one."""
+        space = tuple(space)
+        taken: dict[Index, Index] = {}
+        for i in space:
+            if self.axes.get(i.name) is i:
+                taken[i] = i
+        for i in space:
+            if i not in taken:
+                free = [a for a in self.axes.values() if a.dim == i.dim and a not in taken.values()]
+                taken[i] = free[0] if free else self._axis(i)
+        return tuple(taken[i] for i in space)
+
+    def _axis(self, like: Index) -> Index:
+        name, k = like.name, 1
+        while name in self.axes:
+            name, k = f"{like.name}{k}", k + 1
+        axis = Index(name, like.dim)
+        assert isinstance(axis, Index)
+        self.axes[name] = axis
+        return axis
+
+    # --------------------------------------------------------------------------------------------- definitions
+
+    def _definition(self, d: Definition, indices: tuple[Scalar, ...], path: Path) -> Operand:
+        """The value of a definition at positions, computed here."""
+        if d.head == "map":
+            body = self._map_body(d, indices)
+            value = self.emit(body, path)
+            if all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices):
+                self._label(value, d.tensor)
+            return value
+        key = (d.tensor, indices)
+        if key not in self._folded:
+            plain = all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices)
+            own = axes_of(*indices)
+            # Reserve the use before its body is made: an outer fold comes before its inner ones.
+            self.folds[key] = FoldUse(d.tensor, own, plain)
+            mapping: dict[Scalar, Scalar] = dict(zip(d.formals, indices))
+            bound: list[Index] = []
+            for b in d.bound:
+                same = self.axes.get(b.name)
+                free = [a for a in self.axes.values() if a.dim == b.dim and a.name not in own and a not in bound]
+                if same is not None and same in free:
+                    bound.append(same)
+                else:
+                    bound.append(free[0] if free else self._axis(b))
+            mapping.update(zip(d.bound, bound))
+            value = self._fold(d, mapping, tuple(bound))
+            self._folded[key] = value
+            if plain:
+                self._label(value, d.tensor)
+        return self._folded[key]
+
+    @staticmethod
+    def _map_body(d: Definition, indices: tuple[Scalar, ...]) -> Scalar:
+        body = d.body
+        if d.support is not TRUE and not (isinstance(body, Select) and body.condition is d.support):
+            body = Select(d.support, body, ZERO if d.dtype is REAL else Const(0, d.dtype))
+        return substitute(body, dict(zip(d.formals, indices)))
+
+    def _fold(self, d: Definition, mapping: Mapping[Scalar, Scalar], bound: tuple[Index, ...]) -> Operand:
+        if d.head not in (*_IDENTITY, "any", "all", "count", "argmax", "argmin"):
+            unsupported(d, f"`{d.head}`")
+        memo: dict[Scalar, Scalar] = dict(mapping)
+        condition = substitute(conjunction([*conjuncts(d.support), *conjuncts(d.where)]), memo, memo)
+        body = substitute(d.body, memo, memo)
+        where = None if condition is TRUE else self.emit(condition, ())
+        value = self.emit(body, conjuncts(condition))
+        head = d.head
+        if head in ("argmax", "argmin") and len(bound) > 1:
+            unsupported(d, f"`{head}` over several axes")
+        varying = self._varies(value) | (frozenset() if where is None else self._varies(where))
+        idle = tuple(b for b in bound if b.name not in varying)
+        if idle and head in ("sum", "count", "any", "all", "prod", "max", "min", "logsumexp"):
+            # A body that does not vary along an axis: made to, so that a whole-array reduction counts the extent.
+            if head == "sum":
+                value = self._times(value, idle, d.dtype)
+                bound = tuple(b for b in bound if b not in idle)
+                if not bound:
+                    return value if where is None else self._choose(where, value)
+            else:
+                for b in idle:
+                    here = self._op("bool", "ge", (AxisRef(b.name), Literal(Fraction(0), "int")))
+                    where = here if where is None else self._op("bool", "and", (where, here))
+        value = self._padded(value, where, head)
+        return self._define(
+            _TYPES[d.dtype],
+            ("fold", head, tuple(b.name for b in bound), value, where),
+            lambda name: Fold(name, _TYPES[d.dtype], head, tuple(b.name for b in bound), value, where),
+            (self._varies(value) | (self._varies(where) if where is not None else frozenset()))
+            - {b.name for b in bound},
+        )
+
+    def _times(self, value: Operand, idle: tuple[Index, ...], dtype: Dtype) -> Operand:
+        for b in idle:
+            size: Operand = SizeRef(b.dim)
+            value = self._op(_TYPES[dtype], "mul", (value, self._op("acc", "real", (size,)) if dtype is REAL else size))
+        return value
+
+    def _choose(self, where: Operand, value: Operand) -> Operand:
+        kind = self._type(value)
+        return self._op(kind, "select", (where, value, Literal(Fraction(0), kind)))
+
+    def _padded(self, value: Operand, where: Operand | None, head: str) -> Operand:
+        """The identity of the fold as pad value of a load that is guarded by the fold's own condition."""
+        if where is None or not isinstance(value, Value) or head not in _IDENTITY:
+            return value
+        load = next((s for s in self.statements if isinstance(s, Load) and s.name == value.name), None)
+        if load is None or load.guard != where or load.type != "acc":
+            return value
+        pad = Literal(_IDENTITY[head])
+        if load.pad == pad:
+            return value
+        return self._load(load.buffer, load.subscripts, load.type, load.guard, pad)
+
+    # ------------------------------------------------------------------------------------------------- scalars
+
+    def emit(self, node: Scalar, path: Path = ()) -> Operand:
+        """The operand for a scalar over axes of the kernel, evaluated where all of `path` holds."""
+        chain = [node]
+        while isinstance(chain[-1], Apply) and (chain[-1], self._path(chain[-1], path)) not in self._memo:
+            chain.append(chain[-1].args[0])  # long sums lean to the left: emitted bottom up, so depth is no limit
+        value: Operand = TRUE_LITERAL
+        for n in reversed(chain):
+            key = (n, self._path(n, path))
+            known = self._memo.get(key)
+            value = self._emit(n, key[1]) if known is None else known
+            self._memo[key] = value
+        return value
+
+    def _path(self, node: Scalar, path: Path) -> Path:
+        return path if path and self.fragile(node) else ()
+
+    def fragile(self, node: Scalar) -> bool:
+        """True if something below is read at a position that is not proved in range: its guard depends on the path."""
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            if top in self._fragile:
+                stack.pop()
+                continue
+            below = [*top.children]
+            if isinstance(top, Read) and (inner := self._inlined(top)) is not None:
+                below.append(inner)
+            waiting = [b for b in below if b not in self._fragile]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            own = isinstance(top, Read) and self._inlined(top) is None and not self._safe(top)
+            self._fragile[top] = own or any(self._fragile[b] for b in below)
+        return self._fragile[node]
+
+    def _inlined(self, read: Read) -> Scalar | None:
+        tensor = self.alias.get(read.tensor, read.tensor)
+        d = self.context.definitions.get(tensor)
+        if d is None or d.head != "map" or (tensor in self.context.stored and tensor not in self.results):
+            return None
+        return self._map_body(d, read.indices)
+
+    def _safe(self, read: Read) -> bool:
+        return all(in_range(i, dim) for i, dim in zip(read.indices, self.context.dims(read.tensor)))
+
+    def _emit(self, node: Scalar, path: Path) -> Operand:
+        match node:
+            case Const():
+                return Literal(node.value, _TYPES[node.kind])
+            case Param():
+                return ParamRef(node.name, _TYPES[node.kind])
+            case Size():
+                known = node.dim.constant
+                return SizeRef(node.dim) if known is None else Literal(Fraction(known), "int")
+            case Index():
+                return AxisRef(node.name)
+            case Read():
+                return self._read(node, path)
+            case Apply():
+                return self._apply(node, path)
+            case Table():
+                values = tuple(Literal(v.value, _TYPES[v.kind]) for v in node.values)
+                return self._op(_TYPES[node.dtype], "table", (*values, self.emit(node.index, path)))
+            case Select():
+                condition = self.emit(node.condition, path)
+                if isinstance(condition, Literal):
+                    return self.emit(node.a if condition.value else node.b, path)
+                yes = self.emit(node.a, (*path, *conjuncts(node.condition)))
+                no = self.emit(node.b, (*path, Not(node.condition)))
+                return yes if yes == no else self._op(_TYPES[node.dtype], "select", (condition, yes, no))
+            case Compare():
+                return self._op("bool", _COMPARES[node.op], (self.emit(node.a, path), self.emit(node.b, path)))
+            case And() | Or():
+                return self._junction(node, path)
+            case Not():
+                inner = self.emit(node.a, path)
+                if isinstance(inner, Literal):
+                    return Literal(Fraction(not inner.value), "bool")
+                return self._op("bool", "not", (inner,))
+            case Stop() | AdjointMap():
+                return self.emit(node.a, path)
+            case Proxy():
+                return self.emit(node.value, path)
+        raise TypeError(f"not a scalar node: {node!r}")
+
+    def _junction(self, node: And | Or, path: Path) -> Operand:
+        conjunctive = isinstance(node, And)
+        parts: list[Operand] = []
+        for a in node.args:
+            part = self.emit(a, path)
+            path = (*path, *(conjuncts(a) if conjunctive else (Not(a),)))
+            if isinstance(part, Literal):
+                if bool(part.value) != conjunctive:
+                    return part
+                continue
+            if part not in parts:
+                parts.append(part)
+        if not parts:
+            return Literal(Fraction(conjunctive), "bool")
+        return parts[0] if len(parts) == 1 else self._op("bool", "and" if conjunctive else "or", tuple(parts))
+
+    def _apply(self, node: Apply, path: Path) -> Operand:
+        args = tuple(self.emit(a, path) for a in node.args)
+        kind = _TYPES[node.dtype]
+        folded = _folded(node.name, args, kind)
+        return self._op(kind, node.name, args) if folded is None else folded
+
+    # --------------------------------------------------------------------------------------------------- reads
+
+    def _read(self, node: Read, path: Path) -> Operand:
+        tensor = self.alias.get(node.tensor, node.tensor)
+        if tensor in self.context.inputs:
+            return self._access(tensor, node.indices, path)
+        d = self.context.definitions[tensor]
+        plain = all(isinstance(i, Index) for i in node.indices) and len(set(node.indices)) == len(node.indices)
+        if tensor in self.results:
+            if not plain or self.context.is_total(tensor) or tensor in self.context.selections:
+                raise NotTogether(tensor)
+            return self._definition(d, node.indices, path)
+        if tensor in self.context.stored:
+            return self._access(tensor, node.indices, path)
+        if d.head == "map":
+            try:
+                return self._definition(d, node.indices, path)
+            except MustStore as need:
+                # Folds below would be made again at every shifted position: this map is what has to be kept.
+                if plain or self.context.is_total(need.tensor):
+                    raise
+                raise MustStore(tensor, "read at shifted positions, and made of folds") from None
+        if not d.formals:
+            raise MustStore(tensor, "a total, complete only after the whole pass")
+        if not plain:
+            own = {i for i in free_indices(*node.indices)}
+            weight = self.context.sizes.weight
+            if not own or weight(i.dim for i in own) >= weight(d.dims):
+                raise MustStore(tensor, "a fold that is read at other positions than its own")
+            self.context.recomputed.add(tensor)
+        return self._definition(d, node.indices, path)
+
+    def _access(self, tensor: str, indices: tuple[Scalar, ...], path: Path) -> Operand:
+        subscripts = tuple(self._subscript(i, path) for i in indices)
+        dims = self.context.dims(tensor)
+        kind = _TYPES[self.context.dtype(tensor)]
+        unsure = [(i, d) for i, d in zip(indices, dims) if not in_range(i, d)]
+        if not unsure:
+            return self._load(tensor, subscripts, kind, None, None)
+        guard: Operand | None = None
+        if path:
+            held = self.emit(conjunction(path), ())
+            guard = None if isinstance(held, Literal) and held.value else held
+        for i, d in unsure:
+            if guard is None and not form(i).data:
+                guard = self.emit(And((Compare("<=", Const(0, INT), i), Compare("<", i, Size(d)))), ())
+        pad = None if guard is None else Literal(Fraction(0), kind)
+        return self._load(tensor, subscripts, kind, guard, pad)
+
+    def _subscript(self, index: Scalar, path: Path) -> Subscript:
+        f: Form = form(index)
+        data: Value | None = None
+        if f.data:
+            total: Scalar = f.data[0]
+            for more in f.data[1:]:
+                total = Apply("add", (total, more))
+            operand = self.emit(total, path)
+            if not isinstance(operand, Value):
+                operand = Value(self._named("int", ("index", operand), (operand, Literal(Fraction(0), "int"))))
+            data = operand
+        return Subscript(tuple((i.name, c) for i, c in f.axes), f.offset, data)
+
+    def _named(self, kind: str, key: object, args: tuple[Operand, ...]) -> str:
+        value = self._define(kind, key, lambda name: Op(name, kind, "add", args), self._spread_of(args))
+        assert isinstance(value, Value)
+        return value.name
+
+    # ---------------------------------------------------------------------------------------------- statements
+
+    def _load(
+        self, buffer: str, subscripts: tuple[Subscript, ...], kind: str, guard: Operand | None, pad: Literal | None
+    ) -> Operand:
+        varies: frozenset[str] = frozenset(a for s in subscripts for a, _ in s.axes)
+        for s in subscripts:
+            if s.data is not None:
+                varies |= self.spread[s.data.name]
+        if guard is not None:
+            varies |= self._varies(guard)
+        return self._define(
+            kind,
+            ("load", buffer, subscripts, guard, pad),
+            lambda name: Load(name, kind, buffer, subscripts, guard, pad),
+            varies,
+        )
+
+    def _op(self, kind: str, op: str, args: tuple[Operand, ...]) -> Operand:
+        return self._define(kind, ("op", kind, op, args), lambda name: Op(name, kind, op, args), self._spread_of(args))
+
+    def _define(self, kind: str, key: object, make: Callable[[str], Statement], varies: frozenset[str]) -> Operand:
+        name = self._shared.get(key)
+        if name is None:
+            name = f"t{len(self._shared)}"
+            self._shared[key] = name
+            self.spread[name] = varies
+            self.statements.append(make(name))
+        return Value(name)
+
+    def _spread_of(self, args: Iterable[Operand]) -> frozenset[str]:
+        return frozenset().union(*(self._varies(a) for a in args))
+
+    def _varies(self, operand: Operand) -> frozenset[str]:
+        if isinstance(operand, Value):
+            return self.spread[operand.name]
+        return frozenset([operand.name]) if isinstance(operand, AxisRef) else frozenset()
+
+    def _type(self, operand: Operand) -> str:
+        if isinstance(operand, Value):
+            return next(s.type for s in self.statements if isinstance(s, Load | Op | Fold) and s.name == operand.name)
+        return "int" if isinstance(operand, SizeRef | AxisRef) else operand.type
+
+    def _label(self, value: Operand, tensor: str) -> None:
+        if isinstance(value, Value):
+            self.labels.setdefault(value.name, tensor)
+
+    # ------------------------------------------------------------------------------------------------ analysis
+
+    def rows(self) -> frozenset[str]:
+        """Axes along which the kernel can run in parallel: in the space of every result and of every fold in it."""
+        common = frozenset(self.axes)
+        for space in self.spaces.values():
+            common &= space
+        for use in self.folds.values():
+            common &= use.axes
+        return common
+
+    def loads(self) -> list[Load]:
+        return [s for s in self.statements if isinstance(s, Load)]
+
+
+_NUMBER = re.compile(r"-?\d+(/\d+)?\Z")
+
+
+def _folded(name: str, args: tuple[Operand, ...], kind: str) -> Operand | None:
+    """Exact arithmetic on literals, and neutral elements of products and differences; None if the operation stays."""
+    if name == "real" and isinstance(args[0], Literal):
+        return Literal(args[0].value, "acc")
+    if name == "int" and isinstance(args[0], Literal):
+        return Literal(args[0].value, "int")
+    exact = [a.value for a in args if isinstance(a, Literal) and isinstance(a.value, Fraction)]
+    if len(exact) == len(args):
+        if name == "neg":
+            return Literal(-exact[0], kind)
+        if len(exact) == 2 and name in ("add", "sub", "mul"):
+            a, b = exact
+            return Literal({"add": a + b, "sub": a - b, "mul": a * b}[name], kind)
+        if name == "div" and exact[1] != 0:
+            return Literal(exact[0] / exact[1], kind)
+    if len(args) == 2:
+        first, second = (isinstance(a, Literal) and a.value == 1 for a in args)
+        if (name == "mul" and first) or (name == "add" and isinstance(args[0], Literal) and args[0].value == 0):
+            return args[1]
+        if name in ("mul", "div") and second:
+            return args[0]
+        if name in ("add", "sub") and isinstance(args[1], Literal) and args[1].value == 0:
+            return args[0]
+    return None

@@ -1,0 +1,235 @@
+"""Which results are made together: row scopes, row results that are kept, and kernels joined by what they read.
+
+Every stored result starts as a kernel of its own. Two kernels become one when they share an operand that is the largest
+of one of them, have parallel axes in common, and no third kernel must run between them: so the value of a loss and its
+gradient are one pass, and a sum that the gradient needs first (the weight of a weighted mean) is a pass of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lossdsl.dim import Dim
+from lossdsl.lower.body import Body, Context, MustStore, NotTogether
+from lossdsl.lower.extent import Weight, symbols
+from lossdsl.lower.plan import Load
+from lossdsl.lower.products import Contraction
+
+
+@dataclass
+class Node:
+    """One kernel (`body`) or one library call (`call`), and the tensors that it makes."""
+
+    results: tuple[str, ...]
+    body: Body | None
+    call: Contraction | None = None
+    alias: dict[str, str] = field(default_factory=dict)
+
+    def reads(self) -> tuple[str, ...]:
+        """Buffers that it needs, each once."""
+        if self.call is not None:
+            return tuple(dict.fromkeys(t for t, _ in self.call.operands))
+        assert self.body is not None
+        return tuple(dict.fromkeys(s.buffer for s in self.body.statements if isinstance(s, Load)))
+
+
+def clusters(context: Context, roots: Iterable[str], products: dict[str, Contraction]) -> list[Node]:
+    """The kernels and calls that make `roots`, in an order that can run. Extends `context.stored`."""
+    roots = tuple(dict.fromkeys(roots))
+    while True:
+        try:
+            nodes = _solo(context, roots, products)
+            nodes = _merged(context, nodes)
+            _keep_row_results(context, nodes)
+            return ordered(nodes)
+        except MustStore as need:
+            if need.tensor in context.stored:
+                raise AssertionError(f"{need.tensor} is stored already") from None
+            context.stored[need.tensor] = need.reason
+
+
+def _solo(context: Context, roots: tuple[str, ...], products: dict[str, Contraction]) -> list[Node]:
+    nodes: dict[str, Node] = {}
+    waiting = list(roots)
+    while waiting:
+        tensor = waiting.pop(0)
+        if tensor in nodes or tensor in context.inputs:
+            continue
+        nodes[tensor] = node = make(context, (tensor,), products)
+        if node.body is not None:
+            _row_scope(node.body)
+        waiting.extend(node.reads())
+    return ordered(list(nodes.values()), context)
+
+
+def make(
+    context: Context, results: tuple[str, ...], products: dict[str, Contraction], alias: dict[str, str] | None = None
+) -> Node:
+    """The node of one or several results."""
+    if len(results) == 1 and results[0] in products:
+        return Node(results, None, products[results[0]], alias or {})
+    return Node(results, Body(context, results, alias), None, alias or {})
+
+
+def _row_scope(body: Body) -> None:
+    """Raise MustStore for folds that leave no axis to run in parallel over: the axis on which most folds agree stays."""
+    space = [a for a in body.axes if all(a in s for s in body.spaces.values())]
+    if not space or body.rows():
+        return
+    uses = list(body.folds.values())
+    weight = body.context.sizes.weight
+
+    def merit(axis: str) -> tuple[int, Weight]:
+        return sum(axis in u.axes for u in uses), weight([body.axes[axis].dim])
+
+    best = space[0]
+    for axis in space[1:]:
+        if merit(axis) > merit(best):
+            best = axis
+    for use in uses:
+        if best not in use.axes:
+            raise MustStore(use.tensor, f"its rows are not along {best}, over which its reader runs in parallel")
+
+
+def ordered(nodes: list[Node], context: Context | None = None) -> list[Node]:
+    """Topological order; otherwise by the place of the first result among the definitions, or as given."""
+    if context is not None:
+        place = {t: k for k, t in enumerate(context.definitions)}
+        nodes = sorted(nodes, key=lambda n: min(place[t] for t in n.results))
+    maker = {t: k for k, n in enumerate(nodes) for t in n.results}
+    done: set[int] = set()
+    out: list[Node] = []
+
+    def visit(k: int) -> None:
+        if k in done:
+            return
+        done.add(k)
+        for t in nodes[k].reads():
+            if t in maker and maker[t] != k:
+                visit(maker[t])
+        out.append(nodes[k])
+
+    for k in range(len(nodes)):
+        visit(k)
+    return out
+
+
+def reachable(nodes: list[Node], start: int, without: frozenset[int] = frozenset()) -> set[int]:
+    """Nodes that need a result of `start`, directly or through others, not passing through `without`."""
+    readers: dict[int, list[int]] = {}
+    maker = {t: k for k, n in enumerate(nodes) for t in n.results}
+    for k, n in enumerate(nodes):
+        for t in n.reads():
+            if t in maker and maker[t] != k:
+                readers.setdefault(maker[t], []).append(k)
+    seen: set[int] = set()
+    stack = [start]
+    while stack:
+        for k in readers.get(stack.pop(), ()):
+            if k not in seen and k not in without:
+                seen.add(k)
+                stack.append(k)
+    return seen
+
+
+def between(nodes: list[Node], a: int, b: int) -> bool:
+    """True if a third node must run after one of the two and before the other."""
+    both = frozenset((a, b))
+    for first, last in ((a, b), (b, a)):
+        for k in reachable(nodes, first, both):
+            if last in reachable(nodes, k, frozenset((first,))):
+                return True
+    return False
+
+
+def _merged(context: Context, nodes: list[Node]) -> list[Node]:
+    rejected: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
+    while True:
+        best: tuple[Weight, int, int] | None = None
+        for i, a in enumerate(nodes):
+            for j in range(i + 1, len(nodes)):
+                b = nodes[j]
+                if a.body is None or b.body is None or (a.results, b.results) in rejected:
+                    continue
+                shared = _shared(context, a, b)
+                if shared is not None and (best is None or shared > best[0]):
+                    best = (shared, i, j)
+        if best is None:
+            return nodes
+        _, i, j = best
+        joint = None if between(nodes, i, j) else _joint(context, nodes[i], nodes[j])
+        if joint is None:
+            rejected.add((nodes[i].results, nodes[j].results))
+            continue
+        rest = [n for k, n in enumerate(nodes) if k not in (i, j)]
+        rest.insert(i, joint)
+        nodes = ordered(rest)
+
+
+def _shared(context: Context, a: Node, b: Node) -> Weight | None:
+    """The size of the largest operand of both, if it is the largest of one of them; None if there is nothing to share.
+    Scalar kernels share their launch."""
+    assert a.body is not None
+    assert b.body is not None
+    weight = context.sizes.weight
+    if not a.body.axes and not b.body.axes:
+        return (0, 0, 0)
+    ra, rb = set(a.reads()), set(b.reads())
+    # A row result that is read in place counts as read by its maker too: it need not leave the kernel.
+    common = (ra & rb) | (ra & set(b.results)) | (rb & set(a.results))
+    if not common:
+        return None
+    largest = max(weight(context.dims(t)) for t in common)
+    if largest == (0, 0, 1):
+        return None
+    tops = [max(weight(context.dims(t)) for t in r | set(n.results)) for r, n in ((ra, a), (rb, b))]
+    own = [max((weight(context.dims(t)) for t in r), default=(0, 0, 0)) for r in (ra, rb)]
+    return largest if largest >= min(own) or largest >= min(tops) else None
+
+
+def _joint(context: Context, a: Node, b: Node) -> Node | None:
+    place = {t: k for k, t in enumerate(context.definitions)}
+    results = tuple(sorted(a.results + b.results, key=place.__getitem__))
+    try:
+        body = Body(context, results)
+    except NotTogether:
+        return None
+    if not body.rows() and body.axes:
+        return None
+    assert a.body is not None
+    assert b.body is not None
+    alone = len(a.body.rows()), len(b.body.rows())
+    if len(body.rows()) == 0 and max(alone) > 0:
+        return None
+    return Node(results, body)
+
+
+def _keep_row_results(context: Context, nodes: list[Node]) -> None:
+    """A fold that several kernels make is stored by the first, unless it is larger than every given array."""
+    count: dict[str, int] = {}
+    for n in nodes:
+        if n.body is None:
+            continue
+        tensors = {u.tensor for u in n.body.folds.values() if u.aligned}
+        for t in tensors:
+            count[t] = count.get(t, 0) + 1
+    for t, k in sorted(count.items()):
+        d = context.definitions[t]
+        if k < 2 or t in context.stored or all(b.dim.constant is not None for b in d.bound):
+            continue
+        if amplified(context, t):
+            context.recomputed.add(t)
+            continue
+        raise MustStore(t, f"a row result that {k} passes need: stored once, not recomputed")
+
+
+def amplified(context: Context, tensor: str) -> bool:
+    """True if no input and no returned value grows with all extents that the tensor grows with."""
+    return grows(context, context.dims(tensor))
+
+
+def grows(context: Context, dims: Iterable[Dim]) -> bool:
+    """The same for an array of these extents."""
+    mine = symbols(dims)
+    return not any(all(given[s] >= c for s, c in mine.items()) for given in context.given)

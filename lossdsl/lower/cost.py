@@ -1,0 +1,156 @@
+"""What a plan costs, as expressions in the extents, from its text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+
+from lossdsl.dim import Dim
+from lossdsl.lower.plan import (
+    Allocate,
+    AxisRef,
+    Buffer,
+    Call,
+    ChunkLoop,
+    Cost,
+    Fill,
+    Fold,
+    Free,
+    Kernel,
+    Load,
+    Op,
+    Operand,
+    Scatter,
+    Step,
+    Store,
+    Subscript,
+    Value,
+)
+
+_ONE, _NONE = Dim.const(1), Dim(())
+_STAND_IN = 997  # for the choice of the largest of several peaks: one value for every symbol
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    return reduce(lambda a, b: a * b, dims, _ONE)
+
+
+class _Meter:
+    def __init__(self, buffers: Iterable[Buffer]) -> None:
+        self.table = {b.name: b for b in buffers}
+        self.read = self.written = self.operations = _NONE
+        self.passes = 0
+        self.live: dict[str, Dim] = {}
+        self.peak = _NONE
+
+    def held(self) -> None:
+        total = reduce(lambda a, b: a + b, self.live.values(), _NONE)
+        if _number(total) > _number(self.peak):
+            self.peak = total
+
+    def steps(self, steps: Iterable[Step], loop: ChunkLoop | None = None) -> None:
+        for step in steps:
+            match step:
+                case Allocate(name):
+                    if self.table[name].role in ("temporary", "chunk"):
+                        self.live[name] = product(self.table[name].dims)
+                        self.held()
+                case Free(name):
+                    self.live.pop(name, None)
+                case Fill(name):
+                    self.written = self.written + product(self.table[name].dims)
+                case ChunkLoop():
+                    mine = [b for b in self.table.values() if b.role == "chunk" and _writes(step, b.name)]
+                    for b in mine:
+                        dims = [Dim.const(step.size) if k == b.chunked else d for k, d in enumerate(b.dims)]
+                        self.live[b.name] = product(dims)
+                    self.held()
+                    self.steps(step.steps, step)
+                    for b in mine:
+                        del self.live[b.name]
+                case Call():
+                    self.call(step, loop)
+                case Kernel():
+                    self.kernel(step, loop)
+
+    def rounds(self, loop: ChunkLoop | None, axes: Iterable[str]) -> Dim:
+        """How often something is touched again because the loop does not cut it."""
+        return _ONE if loop is None or loop.axis in axes else (loop.extent + (loop.size - 1)) // loop.size
+
+    def call(self, call: Call, loop: ChunkLoop | None) -> None:
+        extents: dict[str, Dim] = {}
+        for name, axes in (*call.operands, (call.out, call.out_axes)):
+            extents.update(zip(axes, self.table[name].dims))
+        for name, axes in call.operands:
+            if self.table[name].role != "chunk":
+                self.read = self.read + product(self.table[name].dims) * self.rounds(loop, axes)
+        if self.table[call.out].role != "chunk":
+            out = product(self.table[call.out].dims) * self.rounds(loop, call.out_axes)
+            self.written = self.written + out
+            self.read = self.read + (out if call.accumulate else _NONE)
+        self.operations = self.operations + product(extents.values()) * 2
+        self.passes += 1
+
+    def kernel(self, kernel: Kernel, loop: ChunkLoop | None) -> None:
+        extent = {a.name: a.extent for a in kernel.axes}
+        varies: dict[str, frozenset[str]] = {}
+
+        def of(operands: Iterable[Operand | None]) -> frozenset[str]:
+            found: frozenset[str] = frozenset()
+            for o in operands:
+                if isinstance(o, Value):
+                    found |= varies[o.name]
+                elif isinstance(o, AxisRef):
+                    found |= {o.name}
+            return found
+
+        def places(subscripts: tuple[Subscript, ...]) -> frozenset[str]:
+            return frozenset(a for s in subscripts for a, _ in s.axes) | of(s.data for s in subscripts)
+
+        def size(axes: Iterable[str]) -> Dim:
+            return product(extent[a] for a in sorted(axes))
+
+        seen: set[tuple[str, tuple[Subscript, ...]]] = set()
+        for s in kernel.statements:
+            match s:
+                case Load():
+                    axes = places(s.subscripts)
+                    varies[s.name] = axes | of([s.guard])
+                    if (s.buffer, s.subscripts) not in seen and self.table[s.buffer].role != "chunk":
+                        seen.add((s.buffer, s.subscripts))
+                        self.read = self.read + size(axes) * self.rounds(loop, axes)
+                case Op():
+                    varies[s.name] = of(s.args)
+                    if s.op not in ("real", "int"):
+                        self.operations = self.operations + size(varies[s.name])
+                case Fold():
+                    inner = of([s.value, s.where]) | set(s.axes)
+                    varies[s.name] = inner - set(s.axes)
+                    self.operations = self.operations + size(inner)
+                case Store() | Scatter():
+                    axes = places(s.subscripts)
+                    if self.table[s.buffer].role != "chunk":
+                        self.written = self.written + size(axes) * self.rounds(loop, axes)
+                    if isinstance(s, Scatter):
+                        self.operations = self.operations + size(axes | of([s.value]))
+        self.passes += bool(kernel.axes)
+
+
+def _writes(loop: ChunkLoop, name: str) -> bool:
+    for step in loop.steps:
+        if isinstance(step, Call) and step.out == name:
+            return True
+        if isinstance(step, Kernel) and any(isinstance(s, Store) and s.buffer == name for s in step.statements):
+            return True
+    return False
+
+
+def _number(dim: Dim) -> int:
+    return dim.evaluate(dict.fromkeys(dim.symbols(), _STAND_IN))
+
+
+def cost(buffers: Iterable[Buffer], steps: Iterable[Step]) -> Cost:
+    """Elements read and written, counted operations, the largest sum of temporaries, and passes over arrays."""
+    meter = _Meter(buffers)
+    meter.steps(steps)
+    return Cost(meter.read, meter.written, meter.operations, meter.peak, meter.passes)

@@ -1,0 +1,118 @@
+"""From a program and a key to the definitions that the plan must compute: modes, absent inputs, cotangent 1, sharing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from lossdsl.ir.nodes import (
+    ONE,
+    TRUE,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Input,
+    Output,
+    Program,
+    Read,
+    Scalar,
+)
+from lossdsl.ir.rewrite import cse, map_scalars, prune, topological, transform
+from lossdsl.lower.plan import Key
+
+
+class LoweringError(Exception):
+    """The program has a construct that no plan exists for yet; the message names the definition."""
+
+
+def unsupported(definition: Definition | Group, what: str) -> NoReturn:
+    name = definition.tensor if isinstance(definition, Definition) else definition.definitions[0].tensor
+    raise LoweringError(f"{name}: {what} cannot be scheduled yet")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One returned value: its role, its tensor, and the input whose element type it has ("" for the loss itself)."""
+
+    role: str
+    tensor: str
+    like: str
+
+
+def prepare(program: Program, key: Key) -> tuple[Program, tuple[Wanted, ...]]:
+    """The pruned program of an entry, in dependency order, and what it returns. Every returned tensor is a definition
+    of its own. Raises LoweringError, and ValueError for a key that does not fit the program."""
+    outputs = _outputs(program, key)
+    program = replace(program, outputs=outputs)
+    program = _substitute_inputs(program, key)
+    program = cse(program)
+    program, wanted = _own_tensors(program)
+    program = prune(program, [o.name for o in program.outputs])
+    return program.with_body(topological(program.body)), wanted
+
+
+def _outputs(program: Program, key: Key) -> tuple[Output, ...]:
+    table = {o.name: o for o in program.outputs}
+    if key.entry == "value" and program.reductions is not None and key.reduction:
+        tensor = {"mean": program.reductions.mean, "sum": program.reductions.sum, "none": program.reductions.none}
+        table["return"] = Output("return", tensor[key.reduction])
+    gradients = [f"d {name}" for name in key.wrt] if key.entry != "value" else []
+    missing = [g for g in gradients if g not in table]
+    if missing:
+        raise ValueError(f"{program.name} has no output {missing[0]!r}")
+    reports = [o for o in program.outputs if o.name != "return" and not o.name.startswith("d ")]
+    first = [] if key.entry == "backward" else [table["return"]]
+    return (*first, *(table[g] for g in gradients), *(reports if key.entry != "backward" else []))
+
+
+def _substitute_inputs(program: Program, key: Key) -> Program:
+    """Absent inputs by their defaults; for value and gradient together, the cotangent by 1."""
+    constants: dict[str, Const] = {}
+    for i in program.inputs:
+        if i.name in key.absent:
+            if i.default is None:
+                raise ValueError(f"{i.name} has no default, so it cannot be absent")
+            constants[i.name] = i.default
+        elif i.role == "cotangent" and key.entry == "value_and_gradient":
+            assert isinstance(ONE, Const)
+            constants[i.name] = ONE
+    if not constants:
+        return program
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(node: Scalar) -> Scalar:
+        return constants.get(node.tensor, node) if isinstance(node, Read) else node
+
+    def over(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    body = tuple(
+        replace(item, definitions=tuple(over(d) for d in item.definitions)) if isinstance(item, Group) else over(item)
+        for item in program.body
+    )
+    inputs = tuple(i for i in program.inputs if i.name not in constants)
+    return replace(program, body=body, inputs=inputs)
+
+
+def _own_tensors(program: Program) -> tuple[Program, tuple[Wanted, ...]]:
+    """Returned inputs, and tensors returned in two roles with different types, get a copying definition."""
+    taken: dict[str, str] = {}
+    wanted: list[Wanted] = []
+    extra: list[Definition] = []
+    names = {d.tensor: d for d in program.definitions()}
+    for o in program.outputs:
+        like = o.name[2:] if o.name.startswith("d ") else ""
+        tensor = o.tensor
+        if tensor not in names or taken.get(tensor, like) != like:
+            source: Definition | Input | None = names.get(tensor) or program.input(tensor)
+            if source is None:
+                raise ValueError(f"{program.name} has no tensor {tensor!r}")
+            formals = tuple(Index(f"i{k}", d) for k, d in enumerate(source.dims))
+            copy = f"{tensor}.{o.name}"
+            extra.append(Definition(copy, formals, "map", (), TRUE, Read(tensor, formals, source.dtype)))
+            tensor = copy
+        taken[tensor] = like
+        wanted.append(Wanted(o.name, tensor, like))
+    outputs = tuple(Output(w.role, w.tensor) for w in wanted)
+    return replace(program, body=(*program.body, *extra), outputs=outputs), tuple(wanted)

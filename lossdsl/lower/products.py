@@ -1,0 +1,278 @@
+"""Sums that are not loops of a kernel: contractions (a library's matrix product) and selections (a scatter)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from lossdsl.ir.nodes import (
+    ONE,
+    REAL,
+    TRUE,
+    ZERO,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Read,
+    Scalar,
+    Select,
+    Stop,
+)
+from lossdsl.ir.rewrite import Fresh, free_indices, reads, substitute
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A definition that is one `contract` call: the sum over its bound indices of the product of two tensors."""
+
+    definition: Definition
+    operands: tuple[tuple[str, tuple[Index, ...]], tuple[str, tuple[Index, ...]]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`T[.., a, ..] = sum b where t[b] == a . body`: combined at position `at`, over `space`, where `guard` holds."""
+
+    definition: Definition
+    at: int
+    target: Scalar
+    space: tuple[Index, ...]
+    guard: Scalar
+    body: Scalar
+    combine: str
+
+
+def conjuncts(condition: Scalar) -> tuple[Scalar, ...]:
+    """The conditions of a conjunction, in order; none for TRUE."""
+    if condition is TRUE:
+        return ()
+    if isinstance(condition, And):
+        return tuple(c for a in condition.args for c in conjuncts(a))
+    return (condition,)
+
+
+def conjunction(parts: Iterable[Scalar]) -> Scalar:
+    kept = tuple(dict.fromkeys(p for p in parts if p is not TRUE))
+    if not kept:
+        return TRUE
+    return kept[0] if len(kept) == 1 else And(kept)
+
+
+def selection(d: Definition) -> Selection | None:
+    """The scatter form of a sum, max or min over a data-dependent equation of one of its formals; None if it is none."""
+    if d.head not in ("sum", "max", "min") or d.dtype is not REAL:
+        return None
+    parts = conjuncts(d.where)
+    for k, part in enumerate(parts):
+        if not isinstance(part, Compare) or part.op != "==":
+            continue
+        for formal, target in ((part.a, part.b), (part.b, part.a)):
+            if not isinstance(formal, Index) or formal not in d.formals or not any(True for _ in reads(target)):
+                continue
+            inside = set(free_indices(target))
+            if formal in inside or not inside & set(d.bound):
+                continue
+            at = d.formals.index(formal)
+            rest = conjunction([*parts[:k], *parts[k + 1 :], *conjuncts(d.support)])
+            mapping: dict[Scalar, Scalar] = {formal: target}
+            space = (*d.formals[:at], *d.formals[at + 1 :], *d.bound)
+            guard, body = substitute(rest, mapping), substitute(d.body, mapping)
+            return Selection(d, at, target, space, guard, body, d.head)
+    return None
+
+
+# --------------------------------------------------------------------------------------------------- contractions
+
+
+@dataclass(frozen=True)
+class _Factor:
+    node: Scalar
+    inverse: bool
+
+
+def contractions(
+    definitions: Iterable[Definition], fresh: Fresh
+) -> tuple[list[Definition], dict[str, Contraction], list[str]]:
+    """Definitions with every contraction isolated in one of its own, the contractions by tensor, and the decisions."""
+    out: list[Definition] = []
+    found: dict[str, Contraction] = {}
+    why: list[str] = []
+    for d in definitions:
+        if d.head != "sum" or d.dtype is not REAL or not any(b.dim.constant is None for b in d.bound):
+            out.append(d)
+            continue
+        terms = _terms(d.body)
+        split = [_split(replace(d, body=t)) for t in terms]
+        if len(terms) > 1 and any(s is None for s in split):
+            out.append(d)
+            continue
+        if all(s is None for s in split):
+            out.append(d)
+            continue
+        parts: list[Scalar] = []
+        for s in split:
+            assert s is not None
+            whole = len(split) == 1 and not s.outer and d.support is TRUE
+            name = d.tensor if whole else fresh(d.tensor + ".product")
+            made, contraction, value = s.build(name, fresh)
+            out.extend(made)
+            out.append(contraction.definition)
+            found[name] = contraction
+            if not whole:
+                parts.append(value)
+            (a, ai), (b, bi) = contraction.operands
+            axes = ", ".join(i.name for i in d.bound)
+            why.append(
+                f"{name} is a library product of {a}[{_list(ai)}] and {b}[{_list(bi)}]: "
+                f"the sum over {axes} has free axes of both, and a symbolic extent"
+            )
+        if parts:
+            out.append(replace(d, head="map", bound=(), where=TRUE, body=_sum(parts)))
+    return out, found, why
+
+
+def _sum(parts: list[Scalar]) -> Scalar:
+    body = parts[0]
+    for p in parts[1:]:
+        body = Apply("add", (body, p))
+    return body
+
+
+def _list(indices: Iterable[Index]) -> str:
+    return ", ".join(i.name for i in indices)
+
+
+def _terms(body: Scalar) -> list[Scalar]:
+    """The summands of a body: a sum over them is the sum of their sums."""
+    if isinstance(body, Apply) and body.name == "add":
+        return [*_terms(body.args[0]), *_terms(body.args[1])]
+    if isinstance(body, Apply) and body.name == "sub":
+        return [*_terms(body.args[0]), *(Apply("neg", (t,)) for t in _terms(body.args[1]))]
+    return [body]
+
+
+def _factors(node: Scalar, inverse: bool = False) -> list[_Factor]:
+    if isinstance(node, Stop):
+        return _factors(node.a, inverse)
+    if isinstance(node, Apply) and node.name == "mul":
+        return _factors(node.args[0], inverse) + _factors(node.args[1], inverse)
+    if isinstance(node, Apply) and node.name == "div":
+        return _factors(node.args[0], inverse) + _factors(node.args[1], not inverse)
+    if isinstance(node, Apply) and node.name == "neg":
+        return [_Factor(Const(-1), False), *_factors(node.args[0], inverse)]
+    return [] if node is ONE else [_Factor(node, inverse)]
+
+
+def _product(factors: Iterable[_Factor]) -> Scalar:
+    value: Scalar | None = None
+    below: list[Scalar] = []
+    for f in factors:
+        if f.inverse:
+            below.append(f.node)
+        elif value is None:
+            value = f.node
+        else:
+            value = Apply("mul", (value, f.node))
+    result = ONE if value is None else value
+    for b in below:
+        result = Apply("div", (result, b))
+    return result
+
+
+@dataclass(frozen=True)
+class _Split:
+    definition: Definition
+    sides: tuple[tuple[_Factor, ...], tuple[_Factor, ...]]
+    axes: tuple[tuple[Index, ...], tuple[Index, ...]]
+    outer: tuple[_Factor, ...]
+    wheres: tuple[Scalar, Scalar]
+
+    def build(self, name: str, fresh: Fresh) -> tuple[list[Definition], Contraction, Scalar]:
+        d = self.definition
+        made: list[Definition] = []
+        operands: list[tuple[str, tuple[Index, ...]]] = []
+        for factors, axes, where in zip(self.sides, self.axes, self.wheres):
+            value = _product(factors)
+            plain = _plain(value) if where is TRUE else None
+            if plain is None:
+                body = value if where is TRUE else Select(where, value, ZERO)
+                side = Definition(fresh(d.tensor + ".operand"), axes, "map", (), TRUE, body, origin=d.origin)
+                made.append(side)
+                plain = (side.tensor, axes)
+            operands.append(plain)
+        body = Apply("mul", tuple(Read(t, i, REAL) for t, i in operands))
+        contraction = replace(d, tensor=name, where=TRUE, body=body, support=TRUE, comment=None)
+        value = _product([_Factor(Read(name, d.formals, REAL), False), *self.outer])
+        return made, Contraction(contraction, (operands[0], operands[1])), value
+
+
+def _plain(node: Scalar) -> tuple[str, tuple[Index, ...]] | None:
+    if isinstance(node, Read):
+        indices = tuple(i for i in node.indices if isinstance(i, Index))
+        if len(indices) == len(node.indices) == len(set(indices)):
+            return node.tensor, indices
+    return None
+
+
+def _split(d: Definition) -> _Split | None:
+    """Factors on two sides with free axes of their own; None if the sum is no contraction."""
+    bound, formals = set(d.bound), set(d.formals)
+    inner: list[tuple[_Factor, set[Index]]] = []
+    outer: list[_Factor] = []
+    for f in _factors(d.body):
+        axes = set(free_indices(f.node))
+        if axes & bound:
+            inner.append((f, axes))
+        else:
+            outer.append(f)
+    wheres = conjuncts(d.where)
+    free = [axes & formals for _, axes in inner if axes & formals]
+    if len(free) < 2:
+        return None
+    batch = set.intersection(*free)
+    groups: list[set[Index]] = []
+    for axes in free:
+        own = axes - batch
+        if not own:
+            return None
+        touching = [g for g in groups if g & own]
+        groups = [g for g in groups if not g & own] + [own.union(*touching)]
+    if len(groups) != 2:
+        return None
+    order: Callable[[set[Index]], int] = lambda g: min(d.formals.index(i) for i in g)  # noqa: E731
+    left, right = sorted(groups, key=order)
+    sides: tuple[list[_Factor], list[_Factor]] = ([], [])
+    for f, axes in inner:
+        if axes & left:
+            sides[0].append(f)
+        elif axes & right:
+            sides[1].append(f)
+    for f, axes in inner:
+        if not axes & (left | right):  # only bound or batch axes: beside the side that is a tensor of its own anyway
+            heavy = 0 if len(sides[0]) >= len(sides[1]) else 1
+            sides[heavy].append(f)
+    reach = [set().union(*(set(free_indices(f.node)) for f in s)) for s in sides]
+    masks: list[list[Scalar]] = [[], []]
+    for w in wheres:
+        # A mask goes on both sides: on one alone, an excluded inf or nan of the other would leak through 0 * inf.
+        if not set(free_indices(w)) <= reach[0] & reach[1]:
+            return None
+        masks[0].append(w)
+        masks[1].append(w)
+    if any(b not in reach[0] or b not in reach[1] for b in bound):
+        return None
+    every = (*d.formals, *d.bound)
+    axes_of = tuple(tuple(i for i in every if i in r) for r in reach)
+    used = set().union(*reach)
+    if not formals <= used:
+        return None
+    return _Split(
+        d,
+        (tuple(sides[0]), tuple(sides[1])),
+        (axes_of[0], axes_of[1]),
+        tuple(outer),
+        (conjunction(masks[0]), conjunction(masks[1])),
+    )
