@@ -92,7 +92,7 @@ def ascii_name(text: str) -> str:
         elif character.casefold().isascii():
             out += character.casefold()
         elif words[:1] == ["GREEK"] and "LETTER" in words and words[-1] != "LETTER":
-            spelled = words[words.index("LETTER") + 1].lower()
+            spelled = words[words.index("LETTER") + 1].lower().replace("lamda", "lambda")  # Unicode's own spelling
             out += spelled if words[1] == "SMALL" else spelled.capitalize()
     return out if out and not out[0].isdigit() else ""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -49,6 +50,46 @@ def parse(source: Source) -> tuple[tree.Module, list[Diagnostic]]:
         too_large = Diagnostic("E0701", f"the file has {size} bytes", NOWHERE, f"a file has at most {MAX_BYTES} bytes")
         return tree.Module(items=()), [too_large]
     return _FileParser(source).run()
+
+
+def readable_part(module: tree.Module) -> tree.Module:
+    """The losses and functions without an error in them or in what they use: those about which more can be said.
+
+    Without this, every use of a definition that could not be read would be reported as an unknown name.
+    """
+    unread = set(module.unread)
+    items = [item for item in module.items if _defined(item) not in unread]
+    while True:
+        kept = [item for item in items if not unread & _read_names(item)]
+        if len(kept) == len(items):
+            return replace(module, items=tuple(kept))
+        unread |= {_defined(item) for item in items if item not in kept}
+        items = kept
+
+
+def _defined(item: tree.Statement) -> str:
+    match item:
+        case tree.Loss() | tree.Def():
+            return item.name.name
+        case tree.Use():
+            return item.alias.name if item.alias is not None else item.path[-1]
+    return ""
+
+
+def _read_names(item: tree.Statement) -> set[str]:
+    found: set[str] = set()
+    stack: list[Any] = [item]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, tuple):
+            stack.extend(value)
+        elif isinstance(value, tree.Node):
+            if isinstance(value, tree.Name):
+                found.add(value.id)
+            elif isinstance(value, tree.Call):
+                found.add(value.function)
+            stack.extend(getattr(value, name) for name in _child_fields(value))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- statements
@@ -102,6 +143,19 @@ def _index(line: LogicalLine, position: int) -> int:
     return len(line.lexemes)
 
 
+def raw_tree(source: Source, line: LogicalLine) -> Tree[Token] | _Failure:
+    """What the grammar makes of a line, from the start that its first words ask for."""
+    if is_definition(line.lexemes):
+        return _run(source, line, "definition")
+    if line.lexemes[0].text != "claim":
+        return _run(source, line, "stmt")
+    bound = _run(source, line, "bound_claim")
+    if not isinstance(bound, _Failure):
+        return bound
+    result = _run(source, line, "stmt")
+    return bound if isinstance(result, _Failure) and bound.index > result.index else result
+
+
 def parse_statement(
     source: Source, line: LogicalLine, trivia: dict[str, Any]
 ) -> tuple[tree.Statement | None, list[Diagnostic]]:
@@ -114,18 +168,9 @@ def parse_statement(
         return None, [bad]
     if len(words) > MAX_LEXEMES:
         return None, [_too_many(words[0].span)]
-    if is_definition(words):
-        result = _run(source, line, "definition")
-    elif words[0].text == "claim":
+    if words[0].text == "claim" and not is_definition(words):
         trivia = {**trivia, "text": _written(source, words[1:])}
-        result = _run(source, line, "bound_claim")
-        if isinstance(result, _Failure):
-            bound = result
-            result = _run(source, line, "stmt")
-            if isinstance(result, _Failure) and bound.index > result.index:
-                result = bound
-    else:
-        result = _run(source, line, "stmt")
+    result = raw_tree(source, line)
     if isinstance(result, _Failure):
         return None, [explain(words, result.index, result.expected)]
     builder = Builder(words[0].line, words[0].column, trivia)
@@ -197,6 +242,7 @@ class _FileParser:
         self.source = source
         self.problems: list[Diagnostic] = []
         self.blocks = [_Block("file", None, -1, NOWHERE)]
+        self.tops: list[tuple[int, frozenset[str]]] = []  # first line and names of what stands at the top
         self.nodes = 0
         self.carried: list[Comment] = []  # comments around a docstring, given to the next statement
         self.outside_reported = False
@@ -219,8 +265,8 @@ class _FileParser:
         while len(self.blocks) > 1:
             rest, previous = self.close(rest, previous)
         closing = paragraphs(rest, previous)
-        module = tree.Module(items=tuple(self.blocks[0].body), closing=closing)
         self.problems.sort(key=lambda d: d.span)
+        module = tree.Module(items=tuple(self.blocks[0].body), closing=closing, unread=self.unread())
         if len(self.problems) > MAX_ERRORS:
             place = self.problems[MAX_ERRORS].span
             self.problems[MAX_ERRORS:] = [Diagnostic("E0706", "too many errors; the rest is not shown", place)]
@@ -228,6 +274,12 @@ class _FileParser:
 
     def problem(self, code: str, message: str, span: Span, help: str = "") -> None:
         self.problems.append(Diagnostic(code, message, span, help))
+
+    def unread(self) -> frozenset[str]:
+        """The names of what has an error in it."""
+        starts = [line for line, _ in self.tops]
+        broken = {bisect_right(starts, problem.span.line) - 1 for problem in self.problems}
+        return frozenset[str]().union(*(self.tops[k][1] for k in broken if k >= 0))
 
     # ---- one line
 
@@ -239,6 +291,9 @@ class _FileParser:
         while len(self.blocks) > 1 and line.indent <= self.blocks[-1].indent and not self.adopts(line):
             comments, previous = self.close(comments, previous)
         block = self.blocks[-1]
+        if block.kind == "file":
+            names = [word.text for word in words if word.kind == "name"]
+            self.tops.append((words[0].line, frozenset(names[1:2] if names[0:1] in (["loss"], ["def"]) else names)))
         if words[0].kind == "doc" and len(words) == 1:
             self.carried = comments + line.inside
             self.docstring(block, words[0])

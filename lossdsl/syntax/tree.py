@@ -338,7 +338,11 @@ class Loss(Statement):
 
 @dataclass(frozen=True, kw_only=True)
 class Module(Node):
-    """A file: losses, functions and imports in order; `closing` are comments at its end."""
+    """A file: losses, functions and imports in order; `closing` are comments at its end.
+
+    `unread` names what the file would define but for an error in it; see `parser.readable_part`.
+    """
 
     items: tuple[Statement, ...]
     closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
+    unread: frozenset[str] = field(default=frozenset(), compare=False)
