@@ -166,8 +166,7 @@ class _Reverse:
         self.facts.dims[cotangent] = target.dims
         for item in reversed(program.body):
             if isinstance(item, Group):
-                if any(d.tensor in self.active and d.tensor in self.contributions for d in item.definitions):
-                    raise NotYetError("a recurrence", item.definitions[0].tensor)
+                self.backward_group(item)
                 continue
             if item.tensor not in self.active:
                 continue
@@ -192,22 +191,74 @@ class _Reverse:
 
     def backward(self, d: Definition, adjoint: _Adjoint) -> None:
         """Add the contributions of one definition to the adjoints of what it reads."""
-        here = Read(d.tensor, d.formals, REAL)
-        rule: Scalar
-        match d.head:
-            case "map" | "sum":
-                rule = _SEED
-            case "logsumexp":
-                rule = mul(_SEED, Apply("expdiff", (d.body, here)))
-            case "prod":
-                made, rest = others(d, self.names)
-                self.define(*made)
-                rule = mul(_SEED, rest)
-            case _:
-                raise NotYetError(f"the reduction {d.head!r}", d.tensor)
+        rule = self.rule(d)
         found = adjoints(d.body, rule, lambda r: r.tensor in self.active)
         for read, term in found.items():
             self.contribute(d, adjoint, read, term)
+
+    def rule(self, d: Definition) -> Scalar:
+        """The cotangent of the body at one point, as a multiple of the cotangent of the definition."""
+        here = Read(d.tensor, d.formals, REAL)
+        match d.head:
+            case "map" | "sum":
+                return _SEED
+            case "logsumexp":
+                return mul(_SEED, Apply("expdiff", (d.body, here)))
+            case "prod":
+                made, rest = others(d, self.names)
+                self.define(*made)
+                return mul(_SEED, rest)
+        raise NotYetError(f"the reduction {d.head!r}", d.tensor)
+
+    def backward_group(self, group: Group) -> None:
+        """The adjoint of a recurrence: the reversed recurrence, linear in the adjoints of its members."""
+        reached = {d.tensor for d in group.definitions if d.tensor in self.contributions and d.tensor in self.active}
+        within = {d.tensor for d in group.definitions} & self.active
+        grown = True
+        while grown:
+            grown = False
+            for d in group.definitions:
+                if d.tensor in reached:
+                    more = {t for t in within - reached if depends(d.body, lambda r, t=t: r.tensor == t)}  # type: ignore[misc]
+                    grown |= bool(more)
+                    reached |= more
+        members_ = [d for d in group.definitions if d.tensor in reached]
+        outside: dict[str, _Adjoint] = {}
+        names: dict[str, str] = {}
+        for d in members_:
+            if d.head not in ("map", "sum", "logsumexp"):
+                raise NotYetError(f"the reduction {d.head!r} in a recurrence", d.tensor)
+            if d.tensor in self.contributions:
+                outside[d.tensor] = self.finish(d.tensor, d.formals)
+        for d in members_:
+            names[d.tensor] = self.names(f"{d.tensor}'")
+            self.facts.dims[names[d.tensor]] = d.dims
+        for d in members_:
+            value = Read(names[d.tensor], d.formals, REAL)
+            self.backward(d, _Adjoint(d.formals, value, (), (), False))
+        reversed_: list[Definition] = []
+        for d in members_[::-1]:
+            name, parts = names[d.tensor], []
+            terms: list[Guarded] = []
+            if d.tensor in outside:
+                given = outside[d.tensor]
+                conditions = (*given.hard, *given.soft) if given.must else ()
+                terms.append(Guarded(conditions, given.value))
+            for c in _join(self.contributions.pop(d.tensor, [])):
+                if c.bound:
+                    parts.append(self.part(self.names(f"{name}.{len(parts)}"), d.formals, c))
+                    terms.append(Guarded((), Read(parts[-1].tensor, d.formals, REAL)))
+                else:
+                    terms.append(_term(c))
+            reversed_ += parts
+            body = total(t.scalar() for t in merge(terms))
+            reversed_.append(Definition(name, d.formals, "map", (), TRUE, body))
+        if reversed_:
+            self.define(Group(tuple((axis, -sign) for axis, sign in group.order), tuple(reversed_)))
+
+    def part(self, name: str, formals: tuple[Index, ...], c: _Contribution) -> Definition:
+        where = conjunction((*c.guards, *c.hard))
+        return Definition(name, formals, "sum", c.bound, where, select(conjunction(c.soft), c.value, ZERO))
 
     def contribute(self, d: Definition, adjoint: _Adjoint, read: Read, term: Guarded) -> None:
         formals = self.formals(read.tensor)
@@ -310,16 +361,12 @@ class _Reverse:
         for c in items:
             if c.bound:
                 part = name if len(items) == 1 else self.names(f"{name}.{len(parts)}")
-                where = conjunction((*c.guards, *c.hard))
-                body = select(conjunction(c.soft), c.value, ZERO)
-                origin = d.origin if d is not None else None
-                made = Definition(part, formals, "sum", c.bound, where, body)
-                self.define(replace(made, origin=origin) if origin is not None else made)
+                made = self.part(part, formals, c)
+                self.define(replace(made, origin=d.origin) if d is not None else made)
                 terms.append(Guarded((), Read(part, formals, REAL)))
                 parts.append((part, c))
             else:
-                soft = select(conjunction(c.soft), c.value, ZERO)
-                terms.append(Guarded(unique((*c.guards, *c.hard)), soft))
+                terms.append(_term(c))
                 parts.append((name, c))
         outer = [_outer(c) for c in items]
         hard = conjuncts(disjunction(conjunction(o) for o in outer))
@@ -349,6 +396,10 @@ class _Reverse:
         body = mul(Read(cotangent, (), REAL), adjoint.value)
         self.define(Definition(scaled, formals, "map", (), TRUE, body))
         return scaled
+
+
+def _term(c: _Contribution) -> Guarded:
+    return Guarded(unique((*c.guards, *c.hard)), select(conjunction(c.soft), c.value, ZERO))
 
 
 def _join(items: list[_Contribution]) -> list[_Contribution]:
@@ -407,22 +458,9 @@ def _cheap(value: Scalar) -> bool:
 
 
 # Functions whose partials are finite at finite data.
-_REGULAR = frozenset(
-    {"add", "sub", "mul", "neg", "real", "abs", "sign", "relu", "clamp", "min2", "max2", "exp", "tanh"}
-)
-_REGULAR |= {
-    "sigmoid",
-    "softplus",
-    "logsigmoid",
-    "logcosh",
-    "expdiff",
-    "expm1",
-    "sin",
-    "cos",
-    "sinh",
-    "cosh",
-    "atan",
-} | {"tanh"}
+_REGULAR = frozenset({"add", "sub", "mul", "neg", "real", "abs", "sign", "relu", "clamp", "min2", "max2", "exp"})
+_REGULAR |= {"sigmoid", "softplus", "logsigmoid", "logcosh", "expdiff", "expm1", "sin", "cos", "sinh", "cosh"}
+_REGULAR |= {"tanh", "atan"}
 
 
 def _singular(*factors: Scalar) -> bool:
