@@ -172,7 +172,7 @@ def lift(
     span: Span,
 ) -> Scalar:
     """A reduction inside an expression becomes a definition of its own; the result is the read of it."""
-    bound = ordered(elaborator, [b for b in bound])
+    bound = ordered(elaborator, list(bound))
     free = (elaborator.free(body) | elaborator.free(where)) - frozenset(bound)
     for need in frame.needs:
         free |= elaborator.free(need.condition)

@@ -76,6 +76,14 @@ WORK_LIMIT = 200_000
 FOLD_BITS = 256
 DEPTH_LIMIT = 120
 
+_CONSTANTS: dict[str, Scalar] = {
+    "inf": Const("inf"),
+    "nan": Const("nan"),
+    "true": Const(1, BOOL),
+    "false": Const(0, BOOL),
+    "pi": Apply("pi", ()),
+}
+
 Handler = Callable[["Elaborator", Context, tree.Call], Scalar]
 
 
@@ -116,6 +124,7 @@ class Elaborator:
         self._fresh = 0
         self._arguments: dict[tuple[object, ...], Scalar] = {}
         self._keep: list[object] = []
+        self._short: set[tuple[str, str]] = set()
 
     # -------------------------------------------------------------------------------------------- index variables
 
@@ -218,15 +227,8 @@ class Elaborator:
     def name(self, ctx: Context, node: tree.Name) -> Scalar:
         if node.id in ctx.locals:
             return self._argument(ctx, ctx.locals[node.id])
-        constant = {
-            "inf": lambda: Const("inf"),
-            "nan": lambda: Const("nan"),
-            "true": lambda: Const(1, BOOL),
-            "false": lambda: Const(0, BOOL),
-            "pi": lambda: Apply("mul", (Const(4), Apply("atan", (Const(1),)))),
-        }.get(node.id)
-        if constant is not None:
-            return constant()
+        if node.id in _CONSTANTS:
+            return _CONSTANTS[node.id]
         if node.id == "last":
             if ctx.last is None:
                 raise self.sink.fail("E0207", "`last` stands for a position, inside an access only", node.span)
@@ -268,8 +270,8 @@ class Elaborator:
     def _unavailable_name(self, entity: Unavailable, span: Span) -> Failed:
         return Failed(entity.what) if entity.reported else self.unavailable(entity.what, span)
 
-    def unavailable(self, what: str, span: Span) -> Failed:
-        return self.sink.fail("E0501", f"{what} has no meaning yet in this version", span)
+    def unavailable(self, what: str, span: Span, reason: str = "") -> Failed:
+        return self.sink.fail("E0501", f"{what} has no meaning yet in this version", span, reason)
 
     def _argument(self, ctx: Context, argument: Argument) -> Scalar:
         inner = replace(ctx, locals=argument.locals, loss_names=argument.loss_names, calls=argument.calls)
@@ -613,14 +615,22 @@ class Elaborator:
                 "say what stands outside: `x[index else 0]`, or put the access under a condition",
             )
         if not silent:
-            self.sink.add(
-                "W1003",
-                f"this index into `{tensor.name}` is not proved to stay in range; outside, the value is nan",
-                span,
-                "say what stands outside: `x[index else 0]`, or put the access under a condition",
-            )
+            self._warn_range(tensor, indices, span)
         condition = guards[0] if len(guards) == 1 else And(tuple(guards))
         return Select(condition, read, Const("nan"))
+
+    def _warn_range(self, tensor: TensorEntity, indices: Sequence[Scalar | None], span: Span) -> None:
+        """One warning for each tensor where constant positions may be missing, one for each other access."""
+        message = f"this index into `{tensor.name}` is not proved to stay in range; outside, the value is nan"
+        help = "say what stands outside: `x[index else 0]`, or put the access under a condition"
+        for slot, index in zip(tensor.slots, indices, strict=True):
+            if isinstance(index, Const) and slot.axis and raw_constant(slot.full) is None:
+                if (tensor.name, slot.axis) in self._short:
+                    return
+                self._short.add((tensor.name, slot.axis))
+                message = f"`{tensor.name}` is read at fixed positions of `{slot.axis}`, which may have fewer"
+                help = f"declare the extent: `axis {slot.axis} = ...`; outside, the value is nan"
+        self.sink.add("W1003", message, span, help)
 
     def _require(self, ctx: Context, needs: Iterable[Obligation]) -> None:
         """Establish what a read needs here, or pass it on to the readers of the definition at hand."""
@@ -908,7 +918,7 @@ def arithmetic(name: str, a: Scalar, b: Scalar) -> Scalar:
 
 def whole_power(base: Scalar, exponent: int) -> Scalar:
     """`base ^ exponent` for a whole exponent, as the registry represents it."""
-    return Apply("powi", (base, Const(exponent)))
+    return Apply("powi", (base, integer(exponent)))
 
 
 def size_scalar(dim: Dim) -> Scalar:

@@ -4,57 +4,17 @@ from __future__ import annotations
 
 from lossdsl import primitives
 from lossdsl.diagnostics import Span
-from lossdsl.ir.build.affine import raw_constant
 from lossdsl.ir.build.elaborate import Elaborator, Handler, size_scalar, strip
-from lossdsl.ir.build.scope import REST, Context
+from lossdsl.ir.build.scope import Context
 from lossdsl.ir.build.values import Value
-from lossdsl.ir.nodes import INT, Apply, Const, Read, Scalar, Stop, postorder, real
+from lossdsl.ir.nodes import INT, Apply, Param, Read, Scalar, Stop, postorder, real
 from lossdsl.syntax import tree
-
-ELEMENTWISE = [
-    "abs",
-    "sign",
-    "sqrt",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "log1mexp",
-    "sin",
-    "cos",
-    "tan",
-    "asin",
-    "acos",
-    "atan",
-    "atan2",
-    "sinh",
-    "cosh",
-    "tanh",
-    "floor",
-    "ceil",
-    "relu",
-    "clamp",
-    "sigmoid",
-    "logsigmoid",
-    "softplus",
-    "logaddexp",
-    "logcosh",
-    "xlogy",
-    "lgamma",
-    "digamma",
-    "erf",
-    "erfc",
-    "normal_cdf",
-    "log_normal_cdf",
-    "i0e",
-]
-
 
 def handlers() -> dict[str, Handler]:
     """The handlers of all elementwise functions of the language."""
-    table: dict[str, Handler] = dict.fromkeys(ELEMENTWISE, _primitive)
+    table: dict[str, Handler] = {name: _primitive for name, f in primitives.FUNCTIONS.items() if not f.folds}
+    for name, reason in primitives.NOT_YET.items():
+        table[name] = _not_yet(reason)
     table["stop"] = _stop
     table["size"] = _size
     return table
@@ -89,6 +49,13 @@ def _primitive(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
     values = tuple(real(a) for a in args)
     _check_domain(e, ctx, node.function, values, node.span)
     return Apply(node.function, values)
+
+
+def _not_yet(reason: str) -> Handler:
+    def handle(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
+        raise e.unavailable(f"`{node.function}`", node.function_span, reason)
+
+    return handle
 
 
 def _stop(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
@@ -131,13 +98,14 @@ def _check_domain(e: Elaborator, ctx: Context, name: str, args: tuple[Scalar, ..
         return
     ranges: dict[str, str] = {}
     for s in postorder(args[0]):
-        if isinstance(s, Read) and s.tensor in e.inputs:
+        name_ = s.tensor if isinstance(s, Read) and s.tensor in e.inputs else s.name if isinstance(s, Param) else None
+        if name_ is not None:
             interval = e.values.of(s, ctx.path).interval
             unbounded = interval.lo == float("-inf") and interval.hi == float("inf")
-            ranges[s.tensor] = "any real number" if unbounded else f"in [{interval.lo:g}, {interval.hi:g}]"
+            ranges[name_] = "any real number" if unbounded else f"in [{interval.lo:g}, {interval.hi:g}]"
     notes = tuple(f"`{name_}` is {text}" for name_, text in ranges.items())
-    direct = args[0] if isinstance(args[0], Read) and args[0].tensor in e.inputs else None
-    subject = f"`{direct.tensor}`" if direct is not None else "its argument"
+    direct = isinstance(args[0], Param) or (isinstance(args[0], Read) and args[0].tensor in e.inputs)
+    subject = f"`{next(iter(ranges))}`" if direct else "its argument"
     e.sink.add(
         "W1002",
         f"`{name}` where {subject} may be {bad}",
@@ -147,4 +115,4 @@ def _check_domain(e: Elaborator, ctx: Context, name: str, args: tuple[Scalar, ..
     )
 
 
-__all__ = ["REST", "Const", "handlers", "raw_constant"]
+__all__ = ["handlers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from lossdsl.diagnostics import Diagnostic, Severity, Source, Span
@@ -26,7 +27,7 @@ from lossdsl.ir.build.scope import (
     Unavailable,
     base_name,
 )
-from lossdsl.ir.nodes import TRUE, Definition, Index, Output, Parameter, Program, Read, Scalar, Size, postorder
+from lossdsl.ir.nodes import TRUE, And, Definition, Index, Output, Param, Parameter, Program, Read, Scalar, Size, postorder
 from lossdsl.syntax import tree
 
 
@@ -35,11 +36,13 @@ class Elaborated:
     """A claim expression as a scalar.
 
     `scalar` reads tensors of the program at coordinates `Index(axis, extent)`; `definitions` are further ones that it
-    needs (reductions inside it), in dependency order, not in the program.
+    needs (reductions inside it), in dependency order, not in the program. Where `support` is false the scalar has no
+    value (a label that is ignored), and the claim says nothing.
     """
 
     scalar: Scalar
     definitions: tuple[Definition, ...]
+    support: Scalar = TRUE
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,15 @@ def _elaborate(
     outer_sink, e.sink, place.owner = e.sink, sink, "claim"
     try:
         scalar = e.expression(e.top_context(frame, unwritten=False), node)
-        for need in frame.needs:
-            raise sink.fail("E0405", need.message, need.span, need.help)
     except Failed:
         return None, sink.found
     finally:
         e.sink = outer_sink
-    needed = _reachable(place.definitions, _reads(scalar))
+    conditions = tuple(dict.fromkeys(n.condition for n in frame.needs))
+    support = TRUE if not conditions else conditions[0] if len(conditions) == 1 else And(conditions)
+    needed = _reachable(place.definitions, _reads(scalar, support))
     further = tuple(d for d in place.definitions if d.tensor in needed and d.tensor not in present)
-    return Elaborated(scalar, further), sink.found
+    return Elaborated(scalar, further, support), sink.found
 
 
 def _reads(*roots: Scalar) -> set[str]:
@@ -146,10 +149,8 @@ class LossBuilder:
 
     def _quietly(self, pending: PendingDefinition) -> None:
         if pending.state == "new":
-            try:
+            with suppress(Failed):
                 self.define(self.e, pending, pending.statement.span, False)
-            except Failed:
-                pass
 
     # ------------------------------------------------------------------------------------------------ definitions
 
@@ -348,7 +349,7 @@ class LossBuilder:
             elif isinstance(entity, TensorEntity) and entity.is_input and name not in needed:
                 self.sink.add("W1004", f"the input `{name}` is never used", entity.span)
         scalars = [s for d in body for s in postorder(*d.scalars())]
-        mentioned = {s.name for s in scalars if type(s).__name__ == "Param"} | e.used
+        mentioned = {s.name for s in scalars if isinstance(s, Param)} | e.used
         mentioned |= {x for s in scalars if isinstance(s, Size) for x in s.dim.symbols()}
         for parameter in parameters:
             if parameter.name not in mentioned:

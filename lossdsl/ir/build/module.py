@@ -41,7 +41,7 @@ def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | U
     seen: dict[str, int] = {}
     for item in module.items:
         ident: tree.Ident | None = None
-        if isinstance(item, tree.Def) or isinstance(item, tree.Loss):
+        if isinstance(item, (tree.Def, tree.Loss)):
             ident = item.name
         elif isinstance(item, tree.Use):
             sink.add("E0501", "`use` has no meaning yet in this version", item.span)

@@ -1,4 +1,4 @@
-"""What names mean while a loss is built: axes, tensors, functions, and the state of one definition under construction."""
+"""What names mean while a loss is built: axes, tensors, functions, and one definition under construction."""
 
 from __future__ import annotations
 
