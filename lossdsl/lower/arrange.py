@@ -1,4 +1,4 @@
-"""A finished kernel from a body: dead values dropped, an order that ends lifetimes early, readable names, axis roles."""
+"""A finished kernel from a body: dead values dropped, lifetimes that end early, readable names, axis roles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import Definition
 from lossdsl.lower.body import Body
-from lossdsl.lower.extent import Weight
+from lossdsl.lower.extent import Weight, index
 from lossdsl.lower.plan import (
     Axis,
     AxisRef,
@@ -70,7 +70,7 @@ def live(statements: Iterable[Statement]) -> list[Statement]:
 def reorder(statements: list[Statement], size: Mapping[str, int]) -> list[Statement]:
     """An order in which the sum of live values stays low: at each point the ready statement that frees most."""
     uses = Counter(n for s in statements for n in used(s))
-    waiting = {k: {n for n in used(s)} for k, s in enumerate(statements)}
+    waiting = {k: set(used(s)) for k, s in enumerate(statements)}
     have: set[str] = set()
     out: list[Statement] = []
     pending = list(range(len(statements)))
@@ -109,8 +109,7 @@ def rename_axes(body: Body, mapping: Mapping[str, str]) -> None:
     to = {a: mapping.get(a, a) for a in body.axes}
     if all(a == b for a, b in to.items()):
         return
-    from_index = {a: i for a, i in body.axes.items()}
-    body.axes = {to[a]: type(i)(to[a], i.dim) for a, i in from_index.items()}  # type: ignore[misc]
+    body.axes = {to[a]: index(to[a], i.dim) for a, i in body.axes.items()}
     body.statements = [_axes_renamed(s, to) for s in body.statements]
     body.spread = {v: frozenset(to[a] for a in axes) for v, axes in body.spread.items()}
     body.spaces = {t: frozenset(to[a] for a in axes) for t, axes in body.spaces.items()}

@@ -40,7 +40,7 @@ from lossdsl.ir.nodes import (
     Table,
 )
 from lossdsl.ir.rewrite import free_indices, substitute
-from lossdsl.lower.extent import Form, Sizes, axes_of, form, in_range
+from lossdsl.lower.extent import Form, Sizes, axes_of, form, in_range, index
 from lossdsl.lower.plan import (
     AxisRef,
     Fold,
@@ -197,9 +197,7 @@ class Body:
         name, k = like.name, 1
         while name in self.axes:
             name, k = f"{like.name}{k}", k + 1
-        axis = Index(name, like.dim)
-        assert isinstance(axis, Index)
-        self.axes[name] = axis
+        self.axes[name] = axis = index(name, like.dim)
         return axis
 
     # --------------------------------------------------------------------------------------------- definitions
@@ -431,7 +429,7 @@ class Body:
         if not d.formals:
             raise MustStore(tensor, "a total, complete only after the whole pass")
         if not plain:
-            own = {i for i in free_indices(*node.indices)}
+            own = set(free_indices(*node.indices))
             weight = self.context.sizes.weight
             if not own or weight(i.dim for i in own) >= weight(d.dims):
                 raise MustStore(tensor, "a fold that is read at other positions than its own")

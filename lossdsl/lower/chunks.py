@@ -1,8 +1,8 @@
 """Loops over chunks of rows, so that what grows faster than every input and output is never whole in memory.
 
 A tensor is chunked along a position at which all its readers go along with it: a kernel that uses one of its own
-parallel axes there, a library product that keeps the axis (its result is made row by row) or sums over it (its result is
-accumulated). Readers that cannot go along get a copy of their own, made again in a loop of theirs.
+parallel axes there, a library product that keeps the axis (its result is made row by row) or sums over it (its result
+is accumulated). Readers that cannot go along get a copy of their own, made again in a loop of theirs.
 """
 
 from __future__ import annotations

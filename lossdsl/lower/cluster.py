@@ -73,7 +73,7 @@ def make(
 
 
 def _row_scope(body: Body) -> None:
-    """Raise MustStore for folds that leave no axis to run in parallel over: the axis on which most folds agree stays."""
+    """Raise MustStore for folds that leave no axis to run in parallel over; the axis on which most agree stays."""
     space = [a for a in body.axes if all(a in s for s in body.spaces.values())]
     if not space or body.rows():
         return

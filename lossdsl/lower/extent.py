@@ -150,15 +150,22 @@ def sizes(program: Program) -> Sizes:
             leads.update(i.dims[0].symbols())
         for d in i.dims:
             every.update(d.symbols())
-    for d in program.definitions():
-        if d.head != "map" and d.formals:
-            found.update(s for b in d.bound for s in b.dim.symbols() if s not in leads)
+    for definition in program.definitions():
+        if definition.head != "map" and definition.formals:
+            found.update(s for b in definition.bound for s in b.dim.symbols())
     return Sizes(frozenset(s for s in found if s != "..." and (s not in leads or _only_class(program, s))))
 
 
 def _only_class(program: Program, symbol: str) -> bool:
     """A class extent stays one although some input is led by it (one weight for each class)."""
     return any(i.classes is not None and symbol in i.classes.symbols() for i in program.inputs)
+
+
+def index(name: str, dim: Dim) -> Index:
+    """The index variable of a name and an extent."""
+    made = Index(name, dim)
+    assert isinstance(made, Index)
+    return made
 
 
 def axes_of(*nodes: Scalar) -> frozenset[str]:

@@ -438,7 +438,7 @@ def fold(head: str, value: Array, where: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _first_winner(head: str, value: Array, where: Array, axis: int) -> Array:
-    """The first of the largest (smallest) included entries; a masked entry never wins, a NaN does. 0 if there is none."""
+    """The first of the largest (smallest) included entries; a masked one never wins, a NaN does. 0 if there is none."""
     if value.shape[axis] == 0:
         return np.zeros([1 if k == axis else n for k, n in enumerate(value.shape)], dtype=np.int64)
     key = value.astype(np.float64) if value.dtype == np.bool_ else value

@@ -1,4 +1,4 @@
-"""From a program and a key to the definitions that the plan must compute: modes, absent inputs, cotangent 1, sharing."""
+"""From a program and a key to the definitions that a plan must compute: modes, absent inputs, cotangent 1."""
 
 from __future__ import annotations
 
@@ -62,6 +62,8 @@ def _outputs(program: Program, key: Key) -> tuple[Output, ...]:
     if missing:
         raise ValueError(f"{program.name} has no output {missing[0]!r}")
     reports = [o for o in program.outputs if o.name != "return" and not o.name.startswith("d ")]
+    if "return" not in table:
+        return program.outputs  # a program of totals: the (sum, weight) pair of a mean
     first = [] if key.entry == "backward" else [table["return"]]
     return (*first, *(table[g] for g in gradients), *(reports if key.entry != "backward" else []))
 

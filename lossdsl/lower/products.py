@@ -62,7 +62,7 @@ def conjunction(parts: Iterable[Scalar]) -> Scalar:
 
 
 def selection(d: Definition) -> Selection | None:
-    """The scatter form of a sum, max or min over a data-dependent equation of one of its formals; None if it is none."""
+    """The scatter form of a sum, max or min over a data-dependent equation of one of its formals, if it is one."""
     if d.head not in ("sum", "max", "min") or d.dtype is not REAL:
         return None
     parts = conjuncts(d.where)

@@ -1,4 +1,4 @@
-"""`schedule(program, key, choices) -> Plan`: from definitions to kernels, calls and chunk loops. No branch for any loss.
+"""`schedule(program, key, choices) -> Plan`: definitions become kernels, calls and chunk loops, by one algorithm.
 
 The order of decisions: products and selections are set apart (`products`), definitions become results and what is
 computed where it is read (`body`, `cluster`), results that share what they read become one kernel (`cluster`), what
@@ -19,7 +19,7 @@ from lossdsl.lower.body import Context
 from lossdsl.lower.chunks import Chunks, Loop, SplitTotal, split_total, stages
 from lossdsl.lower.cluster import Node, clusters
 from lossdsl.lower.cost import cost
-from lossdsl.lower.extent import sizes, symbols
+from lossdsl.lower.extent import index, sizes, symbols
 from lossdsl.lower.plan import (
     Allocate,
     Buffer,
@@ -38,10 +38,11 @@ from lossdsl.lower.plan import (
     Store,
 )
 from lossdsl.lower.prepare import LoweringError, Wanted, prepare, unsupported
-from lossdsl.lower.products import Contraction, contractions, selection
+from lossdsl.lower.products import Contraction, Selection, contractions, selection
 
 __all__ = ["LoweringError", "schedule"]
 
+_START: dict[str, Fraction | str] = {"sum": Fraction(0), "max": "-inf", "min": "inf"}
 _TYPES = {REAL: "acc", INT: "int", BOOL: "bool"}
 _DEPTH = 20_000  # a definition may nest as deep as the language's limits allow; the walks over it recurse
 
@@ -102,7 +103,7 @@ class _Scheduler:
         return self._emit(context, chunks)
 
     def _context(
-        self, every: dict[str, Definition], chosen: dict[str, object], products: dict[str, Contraction]
+        self, every: dict[str, Definition], chosen: dict[str, Selection], products: dict[str, Contraction]
     ) -> Context:
         definitions = _dependency_order(every)
         stored: dict[str, str] = {w.tensor: "returned" for w in self.wanted}
@@ -117,7 +118,7 @@ class _Scheduler:
             stored.setdefault(t, reason)
         given = [symbols(i.dims) for i in self.program.inputs]
         given += [symbols(definitions[w.tensor].dims) for w in self.wanted]
-        return Context(definitions, self.inputs, sizes(self.program), stored, chosen, tuple(given))  # type: ignore[arg-type]
+        return Context(definitions, self.inputs, sizes(self.program), stored, chosen, tuple(given))
 
     # ---------------------------------------------------------------------------------------------------- emission
 
@@ -138,10 +139,10 @@ class _Scheduler:
             members = stage.members if isinstance(stage, Loop) else [stage]
             fills: list[Step] = []
             inner: list[Step] = []
+            around = stage if isinstance(stage, Loop) else None
             for n in members:
-                loop = stage if isinstance(stage, Loop) else None
-                fills += self._fills(context, n, loop)
-                inner.append(self._step(context, n, loop))
+                fills += self._fills(context, n, around)
+                inner.append(self._step(context, n, around))
             steps: list[Step] = inner
             if isinstance(stage, Loop):
                 axis = stage.axes[members[0].results]
@@ -178,8 +179,7 @@ class _Scheduler:
         found: list[Step] = []
         for t in node.results:
             if t in context.selections:
-                start: Fraction | str = {"sum": Fraction(0), "max": "-inf", "min": "inf"}[context.selections[t].combine]
-                found.append(Fill(self.names[t], Literal(start)))
+                found.append(Fill(self.names[t], Literal(_START[context.selections[t].combine])))
             elif self._accumulates(context, node, t, loop):
                 kind = _TYPES[context.definitions[t].dtype]
                 found.append(Fill(self.names[t], Literal(Fraction(0), kind)))
@@ -275,11 +275,11 @@ def _align_axes(loop: Loop) -> None:
             rename_axes(n.body, swap)
         else:
             assert n.call is not None
-            renamed = {i: type(i)(swap.get(i.name, i.name), i.dim) for _, axes in n.call.operands for i in axes}
+            renamed = {i: index(swap.get(i.name, i.name), i.dim) for _, axes in n.call.operands for i in axes}
             d = n.call.definition
-            formals = tuple(renamed.get(i, i) for i in d.formals)  # type: ignore[misc]
+            formals = tuple(renamed[i] for i in d.formals)
             operands = tuple((t, tuple(renamed[i] for i in axes)) for t, axes in n.call.operands)
-            n.call = Contraction(replace(d, formals=formals), (operands[0], operands[1]))  # type: ignore[arg-type]
+            n.call = Contraction(replace(d, formals=formals), (operands[0], operands[1]))
         loop.axes[n.results] = name
 
 
