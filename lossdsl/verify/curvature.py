@@ -8,6 +8,7 @@ only through one affine subexpression, its second derivative decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossdsl.ir.nodes import (
@@ -205,7 +206,7 @@ class Curvatures:
         intervals = tuple(clipped(n.name, b) for b in boxes)
         if not record.defined(*intervals):
             return unknown(n, "may be undefined")
-        return _compose(record.curvature(*intervals), record.monotone(*intervals), tuple(shapes), n, n.name)
+        return _compose(_curvature(record.curvature, intervals, shapes), record.monotone(*intervals), tuple(shapes), n, n.name)
 
     def _scaled(self, n: Scalar, shape: Shape, by: Scalar, scope: Scope, *, divide: bool = False) -> Shape:
         box = scope[by]
@@ -318,7 +319,7 @@ class Curvatures:
         known = dict(scope.known)
         known[VARIABLE] = scope[chosen]
         inner = Scope(scope.ranges, scope.nonempty, known)
-        view = View(fold(substitute(whole, {chosen: VARIABLE})), VARIABLE, Const(1), entry, (), inner)
+        view = View(fold(substitute(whole, {chosen: VARIABLE})), VARIABLE, Const(1), entry, chosen, (), inner)
         for concave in (False, True):
             verdict = one.convex([view], self.budget, concave=concave)
             if isinstance(verdict, Proved):
@@ -331,6 +332,13 @@ class Curvatures:
         if key not in self._memo:
             self._memo[key] = self._node(n, scope) if isinstance(n, (Read, Apply)) and not _heavy(n) else Shape(False, False)
         return self._memo[key].affine
+
+
+def _curvature(facet: Callable[..., Curvature], intervals: tuple[Interval, ...], shapes: list[Shape]) -> Curvature:
+    """The curvature in the arguments that vary."""
+    if len(shapes) > 1 and any(s.constant for s in shapes):
+        return facet(*intervals, varying=[not s.constant for s in shapes])
+    return facet(*intervals)
 
 
 def _heavy(n: Scalar) -> bool:

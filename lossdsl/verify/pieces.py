@@ -67,6 +67,7 @@ class View:
     variable: Read
     slope: Scalar
     entry: Read
+    inner: Scalar  # the subexpression that the variable stands for
     case: tuple[tuple[Scalar, Const], ...]  # the values of enumerated inputs and switches
     scope: Scope = field(repr=False)
 
@@ -280,7 +281,7 @@ def _cut(body: Scalar, entry: Read, case: tuple[tuple[Scalar, Const], ...], scop
     replaced = substitute(body, {chosen: VARIABLE})
     known = dict(scope.known)
     known[VARIABLE] = scope[chosen]
-    return View(replaced, VARIABLE, chosen_slope, best, case, Scope(scope.ranges, scope.nonempty, known))
+    return View(replaced, VARIABLE, chosen_slope, best, chosen, case, Scope(scope.ranges, scope.nonempty, known))
 
 
 # ---------------------------------------------------------------------------------------------------- splitting

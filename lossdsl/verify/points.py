@@ -293,7 +293,9 @@ class Sampler:
             return self._along(i, places)
         out: dict[Place, Fraction] = {}
         for place in places:
-            if i.kind == "class":
+            if i.name in self.fixed:
+                out[place] = self.fixed[i.name]
+            elif i.kind == "class":
                 top = i.classes.evaluate(extents) if i.classes is not None else 1
                 if top < 1:
                     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lossdsl.ir.nodes import INT, ZERO, Apply, Const, Scalar, postorder
 from lossdsl.primitives import PRIMITIVES
@@ -47,6 +48,7 @@ class Join:
     jumps: list[Form]
     left: Piece
     right: Piece
+    simple: bool  # at the point nothing but this surface changes sign
 
 
 class Stuck(Exception):
@@ -145,11 +147,14 @@ def _join(
     field, slot = low.field, low.slot
     s = field.form(surface)
     point = plus(field.form(view.variable), minus(times(s, power(field.form(slope), -1))))
-    constraints = []
-    for c in (*low.constraints, *high.constraints):
-        at = replace(field, c, slot, point)
-        if not at.zero:
-            constraints.append(at)
+    constraints, simple = [], True
+    for smooth, side in ((low, left), (high, right)):
+        for c, node in zip(smooth.constraints, side.constraints, strict=True):
+            at = replace(field, c, slot, point)
+            if not at.zero:
+                constraints.append(at)
+            elif node is not surface and not (isinstance(node, Apply) and node.name == "neg" and node.args[0] is surface):
+                simple = False
     constraints += _inside_domain(field, slot, point)
     if infeasible(field, constraints, budget):
         return
@@ -158,7 +163,7 @@ def _join(
     for _ in range(orders):
         difference = derivative(field, difference, slot)
         jumps.append(replace(field, difference, slot, point))
-    yield Join(surface, point, field, constraints, jumps, left, right)
+    yield Join(surface, point, field, constraints, jumps, left, right, simple)
 
 
 def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
@@ -166,16 +171,10 @@ def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
     box = field.generators[slot].enclosure
     result = []
     if abs(box.lo) < 1e300:
-        result.append(plus(point, field.number(-_fraction(box.lo))))
+        result.append(plus(point, field.number(-Fraction(box.lo))))
     if abs(box.hi) < 1e300:
-        result.append(plus(field.number(_fraction(box.hi)), minus(point)))
+        result.append(plus(field.number(Fraction(box.hi)), minus(point)))
     return result
-
-
-def _fraction(x: float):  # type: ignore[no-untyped-def]
-    from fractions import Fraction
-
-    return Fraction(x)
 
 
 # ------------------------------------------------------------------------------------------------ properties
@@ -236,7 +235,7 @@ def slope_between(
                         name = "slope" if order == 1 else f"derivative of order {order}"
                         return Unknown(f"{name} of {text(smooth.piece.body)} against {text(bound)}{note}", _ENGINES)
                     steps.append(Step(how, text(smooth.piece.body), f"{'>=' if sense > 0 else '<='} {text(bound)}{note}"))
-            if len(pieces) > 1:
+            if len(pieces) > 1 and order > 0:
                 for join in joins(view, pieces, budget, order - 1):
                     if not all(j.zero for j in join.jumps):
                         return Unknown(f"jump at {text(join.surface)} = 0{note}", _ENGINES)

@@ -1,0 +1,103 @@
+"""The report of one loss: its findings under the nine criteria, and its claims."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from lossdsl.ir.build import BuiltLoss
+from lossdsl.ir.nodes import Program
+from lossdsl.verify import properties
+from lossdsl.verify.claims import Claims
+from lossdsl.verify.context import Context
+from lossdsl.verify.finite import finite_in
+from lossdsl.verify.pieces import dependents
+from lossdsl.verify.signs import Budget
+from lossdsl.verify.verdict import Bracket, ClaimResult, Finding, Proved, Report, Step, Unknown, Verdict
+
+TASK = "task alignment"
+LEARNING = "learning behaviour"
+STABILITY = "stability and convergence"
+COST = "computational efficiency"
+DIFFERENTIABILITY = "differentiability"
+NOISE = "noise sensitivity"
+SCALABILITY = "scalability"
+INTERPRETABILITY = "interpretability"
+REGULARISATION = "provision for regularisation"
+CRITERIA = (TASK, LEARNING, STABILITY, COST, DIFFERENTIABILITY, NOISE, SCALABILITY, INTERPRETABILITY, REGULARISATION)
+
+
+def verify_program(built: BuiltLoss, *, effort: float = 1.0) -> Report:
+    """Decide the standard properties and all claims of a loss. `effort` multiplies the budgets; never raises for a
+    property that no engine decides."""
+    base = Context(
+        built.program,
+        budget=Budget(0.1 * effort, int(400 * effort), int(100 * effort)),
+        seconds=0.1 * effort,
+    )
+    claims = Claims(built, base)
+    results = tuple(
+        ClaimResult(c.text, c.span.line, _guarded(lambda c=c: claims.decide(c))[0], c.negated) for c in built.claims
+    )
+    return Report(built.program.name, tuple(findings(built.program, base)), results)
+
+
+def _guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
+    start = time.perf_counter()
+    try:
+        verdict = decide()
+    except (RecursionError, OverflowError, ZeroDivisionError) as problem:
+        verdict = Unknown(f"an engine gave up: {type(problem).__name__}")
+    return verdict, time.perf_counter() - start
+
+
+def findings(program: Program, base: Context) -> Iterator[Finding]:
+    """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness."""
+    target = program.target or program.outputs[0].tensor
+    quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 2)
+
+    def ask(name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = "") -> Finding:
+        verdict, seconds = _guarded(decide)
+        return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
+
+    yield ask("range", (), INTERPRETABILITY, lambda: value_range(quick, target))
+    yield ask("non-negative", (), TASK, lambda: properties.nonnegative(quick, target))
+    for i in program.inputs:
+        if not i.differentiable or target not in dependents(program, i.name):
+            continue
+        wrt = (i.name,)
+        yield from _differentiability(quick, target, wrt)
+        yield ask("convex", wrt, STABILITY, lambda wrt=wrt: properties.convexity(quick, target, wrt))
+        yield ask("lipschitz", wrt, NOISE, lambda wrt=wrt: properties.lipschitz(quick, target, wrt, None))
+    for word in ("float32", "float16"):
+        returned = program.outputs[0].tensor
+        yield ask(f"finite in {word}", (), STABILITY, lambda word=word: finite_in(quick, target, word, returned))
+
+
+def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Iterator[Finding]:
+    start = time.perf_counter()
+    try:
+        found = properties.smoothness(ctx, target, wrt)
+    except RecursionError:
+        found = properties.Smoothness("", None, None, "too deep")
+    seconds = time.perf_counter() - start
+    tried = ("composition", "pieces")
+    if found.evidence is not None:
+        yield Finding(found.proved, target, wrt, "", found.evidence, DIFFERENTIABILITY, "", seconds)
+    if found.fails is not None:
+        order, verdict, surface = found.fails
+        name = ("C0", "C1", "C2", "smooth")[min(order, 3)]
+        yield Finding(name, target, wrt, "", verdict, DIFFERENTIABILITY, f"not {name} at {surface} = 0", seconds)
+    elif found.evidence is None:
+        yield Finding("differentiable", target, wrt, "", Unknown(found.blocker, tried), DIFFERENTIABILITY, "", seconds)
+
+
+def value_range(ctx: Context, target: str) -> Verdict:
+    """The enclosure of the target over the declared domains (an outer bound, not always attained)."""
+    box = ctx.ranges().tensor(target)
+    if box.nan:
+        return Unknown(f"{target} may be undefined", ("interval",))
+    lower = None if box.lo == float("-inf") else box.lo
+    upper = None if box.hi == float("inf") else box.hi
+    return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),), Bracket(lower, upper, str(box)))
+

@@ -1,0 +1,146 @@
+"""What a question is asked under: the program after a `when`, the ranges that narrow it, and the conditions that a witness must meet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Param, Program, Read, Scalar
+from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.ranges import Ranges, truth
+from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
+from lossdsl.verify.signs import Budget
+
+_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+
+
+@dataclass
+class Context:
+    """A program and everything that is assumed."""
+
+    program: Program
+    assume: dict[str, Enclosure] = field(default_factory=dict)
+    fixed: dict[str, Fraction] = field(default_factory=dict)  # inputs and parameters that have one value
+    conditions: tuple[Scalar, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    seconds: float = 0.2  # for one search for a witness
+
+    def ranges(self, interior: Iterable[str] = ()) -> Ranges:
+        return Ranges(self.program, self.assume, interior=frozenset(interior))
+
+    def sampler(self, seed: int) -> Sampler:
+        return Sampler(self.program, self.ranges(), seed, self.fixed)
+
+    def admits(self, point: Point) -> bool:
+        """Whether the point certainly meets every condition, for all elements of the tensors that it reads."""
+        evaluator = Evaluator(self.program, point)
+        try:
+            for name, value in self.fixed.items():
+                if any(v != value for v in point.inputs.get(name, {}).values()):
+                    return False
+            return all(_everywhere(c, evaluator, point) for c in self.conditions)
+        except Undecided:
+            return False
+
+    def narrowed(self, condition: Scalar) -> Context:
+        """The context under one more condition on parameters and inputs."""
+        assume, fixed = dict(self.assume), dict(self.fixed)
+        for part in _conjuncts(condition):
+            _learn(part, assume, fixed)
+        program = _fix(self.program, fixed) if fixed != self.fixed else self.program
+        return Context(program, assume, fixed, (*self.conditions, condition), self.budget, self.seconds)
+
+    def at_defaults(self) -> Context:
+        fixed = dict(self.fixed)
+        for p in self.program.parameters:
+            if p.default is not None and isinstance(p.default.value, Fraction):
+                fixed.setdefault(p.name, p.default.value)
+        return Context(_fix(self.program, fixed), self.assume, fixed, self.conditions, self.budget, self.seconds)
+
+
+def _conjuncts(condition: Scalar) -> list[Scalar]:
+    if isinstance(condition, And):
+        return [c for a in condition.args for c in _conjuncts(a)]
+    return [] if condition is TRUE else [condition]
+
+
+def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction]) -> None:
+    """Take a comparison of a name with a constant into the ranges; anything else only binds witnesses."""
+    if not isinstance(part, Compare):
+        return
+    for a, b, op in ((part.a, part.b, part.op), (part.b, part.a, _MIRROR[part.op])):
+        while isinstance(a, Apply) and a.name in ("real", "int"):
+            a = a.args[0]
+        value = _constant(b)
+        if value is None:
+            continue
+        if isinstance(a, Apply) and a.name == "abs" and op in ("<", "<="):
+            name = _name(a.args[0])
+            box: Enclosure | None = Enclosure(-e.exact(value).hi, e.exact(value).hi, op == "<", op == "<")
+        else:
+            name, box = _name(a), _box(op, value)
+        if name is None or box is None:
+            continue
+        if op == "==":
+            fixed[name] = value
+        before = assume.get(name)
+        both = e.meet(before, box) if before is not None else box
+        if both is not None:
+            assume[name] = both
+        return
+
+
+def _name(node: Scalar) -> str | None:
+    while isinstance(node, Apply) and node.name in ("real", "int"):
+        node = node.args[0]
+    if isinstance(node, Param):
+        return node.name
+    return node.tensor if isinstance(node, Read) else None
+
+
+def _constant(node: Scalar) -> Fraction | None:
+    if isinstance(node, Const) and isinstance(node.value, Fraction):
+        return node.value
+    if isinstance(node, Apply) and node.name in ("neg", "real"):
+        inner = _constant(node.args[0])
+        return None if inner is None else -inner if node.name == "neg" else inner
+    return None
+
+
+def _box(op: str, value: Fraction) -> Enclosure | None:
+    at = e.exact(value)
+    match op:
+        case "==":
+            return Enclosure(at.lo, at.hi)
+        case "<" | "<=":
+            return Enclosure(-INF, at.hi, True, op == "<" and at.lo == at.hi)
+        case ">" | ">=":
+            return Enclosure(at.lo, INF, op == ">" and at.lo == at.hi, True)
+    return None
+
+
+def _fix(program: Program, fixed: Mapping[str, Fraction]) -> Program:
+    """The program with reads of the fixed inputs and parameters replaced by their value."""
+    inputs = {i.name for i in program.inputs}
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(n: Scalar) -> Scalar:
+        name = n.name if isinstance(n, Param) else n.tensor if isinstance(n, Read) and n.tensor in inputs else None
+        return Const(fixed[name], n.dtype) if name is not None and name in fixed else n
+
+    def define(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return program.with_body(tuple(map_item(item, define) for item in program.body))
+
+
+def _everywhere(condition: Scalar, evaluator: Evaluator, point: Point) -> bool:
+    indices = free_indices(condition)
+    for at in itertools.product(*(range(i.dim.evaluate(point.extents)) for i in indices)):
+        if truth(evaluator.scalar(condition, dict(zip(indices, at, strict=True)))) is not True:
+            return False
+    return True

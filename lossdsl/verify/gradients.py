@@ -1,0 +1,179 @@
+"""Gradients of what is coupled along an axis, as P - Q with P, Q >= 0 entry by entry and a bound on the mass of each.
+
+A log-sum-exp has a gradient of mass 1 (a softmax), an entry of the input too; sums add, factors scale. Then
+|P - Q| <= sqrt(mass(P)^2 + mass(Q)^2) in l2, their sum in l1, the larger of them in linf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Definition, Group, Read, Scalar, Select, Size, postorder
+from lossdsl.ir.rewrite import substitute
+from lossdsl.verify.algebra import Field, TooLarge, minus, plus, times
+from lossdsl.verify.context import Context
+from lossdsl.verify.pieces import dependents, fold
+from lossdsl.verify.ranges import Scope
+from lossdsl.verify.show import text
+from lossdsl.verify.signs import prove
+from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
+
+ZERO, ONE = Const(0), Const(1)
+
+
+class NoRule(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Mass:
+    """Upper bounds, as scalars free of the input, on the mass of the positive and of the negative part."""
+
+    plus: Scalar
+    minus: Scalar
+
+
+class Masses:
+    def __init__(self, ctx: Context, entry: str) -> None:
+        self.ctx, self.entry = ctx, entry
+        self.ranges = ctx.ranges((entry,))
+        self.varying = dependents(ctx.program, entry)
+        self.grouped = {d.tensor for g in ctx.program.body if isinstance(g, Group) for d in g.definitions}
+        self.steps: list[Step] = []
+
+    def tensor(self, name: str, indices: tuple[Scalar, ...]) -> Mass:
+        if name == self.entry:
+            return Mass(ONE, ZERO)
+        d = self.ctx.program.definition(name)
+        if d is None or name in self.grouped or d.support is not TRUE:
+            raise NoRule(name)
+        if any(self._varies(i) for i in indices) or self._varies(d.where):
+            raise NoRule(f"{name}: a selection that depends on the input")
+        scope = self.ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+        mass = self.node(d.body, scope)
+        mass = self._head(d, mass)
+        self.steps.append(Step("gradient mass", name, f"{text(mass.plus)} and {text(mass.minus)}"))
+        places = dict(zip(d.formals, indices, strict=True))
+        return Mass(substitute(mass.plus, places), substitute(mass.minus, places))
+
+    def _head(self, d: Definition, mass: Mass) -> Mass:
+        if d.head == "map":
+            return mass
+        inside = [n for m in (mass.plus, mass.minus) for n in postorder(m) if n in d.bound]
+        if inside:
+            raise NoRule(f"{d.tensor}: a mass that varies along the reduced axis")
+        if d.head in ("logsumexp", "max", "min"):  # a weighted mean of gradients, with weights that sum to at most 1
+            return mass
+        if d.head == "sum":  # at most as many terms as the axes are long, whatever is selected
+            total = mass
+            for index in d.bound:
+                size = Apply("real", (Size(index.dim),)) if index.dim.constant is None else Const(index.dim.constant)
+                total = Mass(_times(size, total.plus), _times(size, total.minus))
+            return total
+        raise NoRule(f"{d.tensor}: {d.head}")
+
+    def _varies(self, n: Scalar) -> bool:
+        return any(isinstance(m, Read) and m.tensor in self.varying for m in postorder(n))
+
+    def node(self, n: Scalar, scope: Scope) -> Mass:
+        if not self._varies(n):
+            return Mass(ZERO, ZERO)
+        if n.dtype is not REAL:
+            raise NoRule(text(n))
+        if isinstance(n, Read):
+            return self.tensor(n.tensor, n.indices)
+        if isinstance(n, Select) and not self._varies(n.condition):
+            decided = [(b, scope.under(n.condition, h)) for b, h in ((n.a, True), (n.b, False))]
+            masses = [self.node(b, s) for b, s in decided if s is not None]
+            if len(masses) == 1:
+                return masses[0]
+            a, b = masses
+            return Mass(_larger(a.plus, b.plus), _larger(a.minus, b.minus))
+        if not isinstance(n, Apply):
+            raise NoRule(text(n))
+        match n.name:
+            case "add":
+                a, b = (self.node(x, scope) for x in n.args)
+                return Mass(_plus(a.plus, b.plus), _plus(a.minus, b.minus))
+            case "sub":
+                a, b = (self.node(x, scope) for x in n.args)
+                return Mass(_plus(a.plus, b.minus), _plus(a.minus, b.plus))
+            case "neg":
+                a = self.node(n.args[0], scope)
+                return Mass(a.minus, a.plus)
+            case "mul" | "div":
+                first, second = n.args
+                if self._varies(second) and (n.name == "div" or self._varies(first)):
+                    raise NoRule(text(n))
+                inner, factor = (first, second) if self._varies(first) else (second, first)
+                a = self.node(inner, scope)
+                box = scope[factor]
+                if not box.finite:
+                    raise NoRule(text(n))
+                if n.name == "div":
+                    factor = Apply("div", (ONE, factor))
+                    box = scope[factor]
+                if box.nonnegative:
+                    return Mass(_times(factor, a.plus), _times(factor, a.minus))
+                if box.nonpositive:
+                    down = Apply("neg", (factor,))
+                    return Mass(_times(down, a.minus), _times(down, a.plus))
+                size = Apply("abs", (factor,))
+                both = _larger(a.plus, a.minus)
+                return Mass(_times(size, both), _times(size, both))
+            case "relu":
+                return self.node(n.args[0], scope)
+            case "abs":
+                a = self.node(n.args[0], scope)
+                both = _larger(a.plus, a.minus)
+                return Mass(both, both)
+        raise NoRule(text(n))
+
+
+def _plus(a: Scalar, b: Scalar) -> Scalar:
+    return b if a is ZERO else a if b is ZERO else fold(Apply("add", (a, b)))
+
+
+def _times(a: Scalar, b: Scalar) -> Scalar:
+    return ZERO if b is ZERO or a is ZERO else fold(Apply("mul", (a, b)))
+
+
+def _larger(a: Scalar, b: Scalar) -> Scalar:
+    return b if a is ZERO else a if b is ZERO or a is b else Apply("max2", (a, b))
+
+
+def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm: str) -> Proved | Unknown:
+    """The Lipschitz bound of the target in the entry by gradient masses."""
+    d = ctx.program.definition(target)
+    if d is None:
+        return Unknown(f"no definition {target}", ("gradient masses",))
+    masses = Masses(ctx, entry)
+    try:
+        mass = masses.tensor(target, d.formals)
+    except NoRule as reason:
+        return Unknown(str(reason), ("gradient masses",))
+    scope = masses.ranges.scope(frozenset(d.dims))
+    steps = (*masses.steps, Step("gradient mass", target, f"P - Q with masses {text(mass.plus)} and {text(mass.minus)}"))
+    total = fold(Apply("add", (fold(Apply("powi", (mass.plus, Const(2)))), Apply("powi", (mass.minus, Const(2))))))
+    box = scope[Apply("sqrt", (total,))]
+    if bound is None:
+        finite = scope[mass.plus].finite and scope[mass.minus].finite and norm == "l2"
+        upper = box.hi if box.bounded else None
+        if finite:
+            return Proved("gradient masses", steps, Bracket(None, upper, None))
+        return Unknown(f"masses {text(mass.plus)} and {text(mass.minus)}", ("gradient masses",))
+    field = Field(scope)
+    try:
+        b, p, q = field.form(bound), field.form(mass.plus), field.form(mass.minus)
+        gaps = {
+            "l2": [plus(times(b, b), minus(plus(times(p, p), times(q, q)))), b],
+            "l1": [plus(b, minus(p)), plus(b, minus(q))],
+            "linf": [plus(b, minus(plus(p, q)))],
+        }[norm]
+        for gap in gaps:
+            if prove(field, gap, (), ctx.budget) is None:
+                return Unknown(f"masses {text(mass.plus)} and {text(mass.minus)} against {text(bound)}", ("gradient masses",))
+    except TooLarge:
+        return Unknown("the normal form of the bound is too large", ("gradient masses",))
+    upper = float(bound.value) if isinstance(bound, Const) and not isinstance(bound.value, str) else None
+    return Proved("gradient masses", steps, Bracket(None, upper, None))

@@ -1,0 +1,345 @@
+"""The properties, each decided by its engines in order of cost: rules, scalar view, then the search for a witness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
+    AdjointMap,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Param,
+    Program,
+    Proxy,
+    Read,
+    Scalar,
+    Select,
+    Stop,
+    postorder,
+)
+from lossdsl.ir.rewrite import free_indices, substitute
+from lossdsl.primitives import PRIMITIVES
+from lossdsl.verify import gradients, refute, scalar
+from lossdsl.verify.context import Context
+from lossdsl.verify.curvature import Curvatures
+from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, views
+from lossdsl.verify.ranges import Ranges, Scope, inside
+from lossdsl.verify.scalar import Stuck
+from lossdsl.verify.show import text
+from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict
+
+
+def scalar_views(ctx: Context, target: str, entry: str, *, interior: bool = True) -> list[View] | str:
+    """The views of the target in one input, or what stands in the way."""
+    try:
+        return views(ctx.program, ctx.ranges((entry,) if interior else ()), target, entry)
+    except NotScalar as reason:
+        return str(reason)
+
+
+def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
+    """Joint convexity (concavity) of one element of the target in all entries of the inputs."""
+    rules = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget)
+    first = rules.verdict(target, concave=concave)
+    if isinstance(first, Proved):
+        return first
+    second: Proved | Unknown = first
+    if len(inputs) == 1:
+        cases = scalar_views(ctx, target, inputs[0])
+        if not isinstance(cases, str):
+            second = scalar.convex(cases, ctx.budget, concave=concave)
+            if isinstance(second, Proved):
+                return second
+    found = refute.chord(ctx, target, inputs, concave=concave)
+    if found is not None:
+        return found
+    blocker = second.blocker if isinstance(second, Unknown) else first.blocker
+    return Unknown(blocker, ("composition rules", *(second.tried if isinstance(second, Unknown) else ()), "chord search"))
+
+
+def affine(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
+    for concave in (False, True):
+        verdict = convexity(ctx, target, inputs, concave=concave)
+        if not isinstance(verdict, Proved):
+            return verdict
+    return Proved("convex and concave", (Step("both curvatures", target, "affine"),))
+
+
+# ----------------------------------------------------------------------------------------------- bounds
+
+
+def nonnegative(ctx: Context, target: str, *, strict: bool = False) -> Verdict:
+    """Every element of the target is >= 0 (> 0)."""
+    box = ctx.ranges().tensor(target)
+    if box.positive or (box.nonnegative and not strict):
+        return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
+    blocked = f"enclosure {box}"
+    for i in ctx.program.inputs:
+        if i.differentiable and target in dependents(ctx.program, i.name):
+            cases = scalar_views(ctx, target, i.name, interior=False)
+            if isinstance(cases, str):
+                continue
+            verdict = scalar.slope_between(cases, Const(0), None, ctx.budget, order=0, strict=strict)
+            if isinstance(verdict, Proved):
+                return Proved("value, piece by piece", verdict.steps)
+            blocked = verdict.blocker
+            break
+    found = refute.negative(ctx, target, strict=strict)
+    return found or Unknown(blocked, ("interval", "pieces", "search"))
+
+
+def with_difference(ctx: Context, name: str, low: Scalar, high: Scalar, further: Iterable[Definition] = ()) -> Context:
+    """The context with one more tensor, `high - low`."""
+    body = fold(Apply("sub", (_real(high), _real(low))))
+    definition = Definition(name, free_indices(body), "map", (), TRUE, body)
+    present = {d.tensor for d in ctx.program.definitions()}
+    more = tuple(d for d in further if d.tensor not in present)
+    return Context(
+        ctx.program.with_body((*ctx.program.body, *more, definition)),
+        ctx.assume, ctx.fixed, ctx.conditions, ctx.budget, ctx.seconds,
+    )
+
+
+def _real(n: Scalar) -> Scalar:
+    return n if n.dtype is REAL else Apply("real", (n,))
+
+
+def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
+    """Wherever the condition (an equality of an input with something) holds, the target takes its least value."""
+    definition = ctx.program.definition(target)
+    if not isinstance(condition, Compare) or condition.op != "==" or definition is None or definition.head != "map":
+        return Unknown("the place of the minimum is not an equality of an input with an expression", ())
+    for a, b in ((condition.a, condition.b), (condition.b, condition.a)):
+        if not isinstance(a, Read) or ctx.program.input(a.tensor) is None or contains(b, a):
+            continue
+        try:
+            body = inline(ctx.program, definition.body)
+        except NotScalar as reason:
+            return Unknown(str(reason), ())
+        above = dependents(ctx.program, a.tensor)
+        if any(isinstance(n, Read) and n.tensor in above and n is not a for n in postorder(body)):
+            continue
+        lowest = fold(substitute(body, {a: b}))
+        verdict = nonnegative(with_difference(ctx, "$gap", lowest, body), "$gap")
+        if isinstance(verdict, Proved):
+            return Proved(verdict.method, (*verdict.steps, Step("difference", target, f"least where {text(condition)}")))
+        return verdict
+    return Unknown(f"{text(condition)} does not solve for one entry of an input", ())
+
+
+# ------------------------------------------------------------------------------------------ differentiability
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """The largest class that is proved ("smooth", "C2" ... "continuous"; "" for none), and whether the next one fails."""
+
+    proved: str
+    evidence: Proved | None
+    fails: tuple[int, Refuted, str] | None  # the order of the derivative that jumps, the witness, the surface
+    blocker: str = ""
+
+
+_CLASSES = ("C0", "C1", "C2", "smooth")
+
+
+def smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothness:
+    composed = smooth_composition(ctx.program, ctx.ranges(inputs), target, inputs)
+    if isinstance(composed, Proved):
+        return Smoothness("smooth", composed, None)
+    blocker, fails, best = composed, None, None
+    proved = ""
+    if len(inputs) == 1:
+        cases = scalar_views(ctx, target, inputs[0])
+        if isinstance(cases, str):
+            return Smoothness("", None, None, f"{composed}")
+        for order, name in enumerate(_CLASSES):
+            verdict = scalar.differentiable(cases, min(order, 3), ctx.budget)
+            if isinstance(verdict, Proved):
+                if name == "smooth" and not _no_joins(cases, ctx):
+                    break
+                proved, best = name, verdict
+            else:
+                blocker = verdict.blocker
+                found = refute.kink(ctx, cases, order, ctx.budget, target)
+                if found is not None:
+                    fails = (found[1], found[0], found[2])
+                break
+    return Smoothness(proved, best, fails, blocker)
+
+
+def _no_joins(cases: list[View], ctx: Context) -> bool:
+    """Whether no two different formulas meet (three equal derivatives prove C3, not smoothness)."""
+    try:
+        return all(
+            _same(join)
+            for view in cases
+            for join in scalar.joins(view, scalar.smooth_pieces(view), ctx.budget, 1)
+        )
+    except Stuck:
+        return False
+
+
+def _same(join: scalar.Join) -> bool:
+    left, right = join.field.form(join.left.body), join.field.form(join.right.body)
+    return left.key == right.key
+
+
+def smooth_composition(program: Program, ranges: Ranges, target: str, inputs: tuple[str, ...]) -> Proved | str:
+    """Whether every operation between the inputs and the target is smooth where it is used; else the first that is not."""
+    varying = frozenset().union(*(dependents(program, x) for x in inputs))
+    steps: list[Step] = []
+    needed = {target}
+    for item in reversed(program.body):
+        members = item.definitions if isinstance(item, Group) else (item,)
+        for d in members:
+            if d.tensor not in needed:
+                continue
+            reads = {n.tensor for s in d.scalars() for n in postorder(s) if isinstance(n, Read)}
+            needed |= reads
+            if d.tensor not in varying:
+                continue
+            if isinstance(item, Group):
+                return f"{d.tensor}: a recurrence"
+            blocked = _rough(program, ranges, d, varying)
+            if blocked is not None:
+                return blocked
+            steps.append(Step("composition of smooth records", d.tensor, "smooth"))
+    return Proved("composition", tuple(steps) or (Step("does not vary", target, "constant"),))
+
+
+def _rough(program: Program, ranges: Ranges, d: Definition, varying: frozenset[str]) -> str | None:
+    def moves(n: Scalar) -> bool:
+        return any(isinstance(m, Read) and m.tensor in varying for m in postorder(n))
+
+    if moves(d.where) or moves(d.support):
+        return f"{d.tensor}: the selection depends on the input"
+    if d.head not in ("map", "sum", "logsumexp", "prod"):
+        return f"{d.tensor}: {d.head} has corners"
+    scope = ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+    if d.where is not TRUE:
+        narrowed = scope.under(d.where, True)
+        if narrowed is None:
+            return None
+        scope = narrowed
+    return _rough_scalar(d.body, scope, moves)
+
+
+def _rough_scalar(node: Scalar, scope: Scope, moves: Callable[[Scalar], bool]) -> str | None:
+    if isinstance(node, Select):
+        if moves(node.condition):
+            return f"{text(node)}: a branch on the input"
+        for branch, holds in ((node.a, True), (node.b, False)):
+            inner = scope.under(node.condition, holds)
+            found = _rough_scalar(branch, inner, moves) if inner is not None else None
+            if found is not None:
+                return found
+        return None
+    if not moves(node):
+        return None
+    if isinstance(node, (Stop, Proxy, AdjointMap)):
+        return f"{text(node)}: value and derivative are declared apart"
+    for child in node.children:
+        found = _rough_scalar(child, scope, moves)
+        if found is not None:
+            return found
+    if not scope[node].finite:
+        return f"{text(node)}: may be undefined or infinite"
+    if isinstance(node, Apply) and node.name not in ("add", "sub", "mul", "div", "neg", "real"):
+        boxes = [scope[a] for a in node.args]
+        if node.name in ("pow", "powi"):
+            k = node.args[1]
+            whole = isinstance(k, Const) and not isinstance(k.value, str) and k.value.denominator == 1
+            if not boxes[0].positive and not (whole and isinstance(k, Const) and (boxes[1].nonnegative or boxes[0].nonzero)):
+                return f"{text(node)}: a power at 0"
+            return None
+        if node.name in ("sqrt", "log", "log2", "log10"):
+            return None if boxes[0].positive else f"{text(node)}: its argument may be 0"
+        record = PRIMITIVES.get(node.name)
+        if record is None or record.kinks or not inside(node.name, boxes, record.regular):
+            return f"{text(node)}: {node.name} has a corner or a singular point here"
+    return None
+
+
+# -------------------------------------------------------------------------------------------- slopes
+
+
+def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar | None, norm: str = "l2") -> Verdict:
+    """|f(x) - f(y)| <= bound * |x - y|; without a bound: for some constant, for each value of everything else."""
+    if len(inputs) != 1:
+        return Unknown("a Lipschitz constant in several inputs at once", ())
+    cases = scalar_views(ctx, target, inputs[0])
+    blocker = cases if isinstance(cases, str) else ""
+    if not isinstance(cases, str):
+        bounds = [bound] if bound is not None else list(candidates(ctx.program))
+        for b in bounds:
+            verdict = scalar.slope_between(cases, fold(Apply("neg", (b,))), b, ctx.budget)
+            if isinstance(verdict, Proved):
+                exact = text(b) if attained(cases, b) else None
+                upper = float(b.value) if isinstance(b, Const) and not isinstance(b.value, str) else None
+                lower = upper if exact is not None else None
+                return Proved(verdict.method, verdict.steps, Bracket(lower, upper, exact))
+            blocker = verdict.blocker
+        if bound is None:
+            found = refute.unbounded_slope(ctx, cases)
+            if found is not None:
+                return found
+    coupled = gradients.lipschitz(ctx, target, inputs[0], bound, norm)
+    if isinstance(coupled, Proved):
+        return coupled
+    if bound is not None:
+        steep = refute.steep(ctx, target, inputs, bound, norm)
+        if steep is not None:
+            return steep
+    return Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search"))
+
+
+def candidates(program: Program) -> Iterable[Scalar]:
+    """Constants that are often the Lipschitz constant: numbers, and parameters or their reciprocals."""
+    yield Const(1)
+    reals = [Param(p.name) for p in program.parameters if p.kind == "real"]
+    for p in reals:
+        yield p
+        yield Apply("div", (Const(1), p))
+    for k in (2, 4, 16):
+        yield Const(k)
+
+
+def attained(cases: list[View], bound: Scalar) -> bool:
+    """Whether the slope is the bound, or its negative, all along a piece that is not empty."""
+    for view in cases:
+        try:
+            for smooth in scalar.smooth_pieces(view):
+                d = scalar.times(smooth.order(1), smooth.field.form(view.slope))
+                b = smooth.field.form(bound)
+                if (d.key == b.key or d.key == scalar.minus(b).key) and len(smooth.constraints) <= 2:
+                    return True
+        except (Stuck, scalar.TooLarge):
+            continue
+    return False
+
+
+def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: bool, strict: bool) -> Verdict:
+    if len(inputs) != 1 or strict:
+        return Unknown("no engine for strict monotonicity, or for several inputs at once", ())
+    cases = scalar_views(ctx, target, inputs[0])
+    if isinstance(cases, str):
+        return Unknown(cases, ("pieces",))
+    zero = Const(0)
+    return scalar.slope_between(cases, zero if increasing else None, None if increasing else zero, ctx.budget)
+
+
+def second_derivative(ctx: Context, target: str, inputs: tuple[str, ...], low: Scalar | None, high: Scalar | None) -> Verdict:
+    """low <= f'' <= high with continuous slope: strong convexity, Lipschitz gradients."""
+    if len(inputs) != 1:
+        return Unknown("a second derivative in several inputs at once", ())
+    cases = scalar_views(ctx, target, inputs[0])
+    if isinstance(cases, str):
+        return Unknown(cases, ("pieces",))
+    return scalar.slope_between(cases, low, high, ctx.budget, order=2)

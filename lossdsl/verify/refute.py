@@ -1,0 +1,281 @@
+"""Counterexamples: a search over small instances, and a witness only where enclosures leave no doubt."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+from lossdsl.ir.nodes import Apply, Const, Index, Param, Read, Scalar, postorder
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.algebra import Form, TooLarge
+from lossdsl.verify.context import Context
+from lossdsl.verify.derive import derivative
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.pieces import VARIABLE, View
+from lossdsl.verify.points import Evaluator, Place, Point, Undecided, elements, within
+from lossdsl.verify.scalar import Join, Smooth, Stuck, joins, smooth_pieces
+from lossdsl.verify.show import text
+from lossdsl.verify.signs import At, Budget
+from lossdsl.verify.verdict import Refuted, Witness
+
+_SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
+
+
+def _points(ctx: Context, seed: int) -> Iterator[Point]:
+    """Admissible points until the time is up."""
+    end = time.perf_counter() + ctx.seconds
+    sampler = ctx.sampler(seed)
+    misses = 0
+    for k in itertools.count():
+        if time.perf_counter() > end or misses > 60:
+            return
+        point = sampler.point(spread=_SPREADS[k % 5], extent=(2, 2, 3, 1)[k // 5 % 4], defaults=k % 3 != 2)
+        if point is None or not ctx.admits(point):
+            misses += 1
+            continue
+        yield point
+
+
+def _value(ctx: Context, point: Point, target: str, place: Place) -> Enclosure | None:
+    try:
+        value = Evaluator(ctx.program, point).element(target, place)
+    except (Undecided, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return None if value.nan else value
+
+
+def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | None:
+    """A point at which the target is certainly below 0 (`strict`: not above 0)."""
+    for point in _points(ctx, 1):
+        for place in elements(ctx.program, target, point):
+            value = _value(ctx, point, target, place)
+            if value is not None and (value.negative or (strict and value.nonpositive)):
+                return Refuted("search, interval evaluation", Witness((point.flat(),), f"the value is in {value}"))
+    return None
+
+
+def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Refuted | None:
+    """Two points whose midpoint lies above the chord (below it, for concave)."""
+    resample = ctx.sampler(5)
+    for k, low in enumerate(_points(ctx, 2)):
+        moved = {}
+        spread = _SPREADS[(k // 2) % 5]
+        for i in ctx.program.inputs:
+            if i.name in inputs:
+                entries = resample.entries(i, low.extents, spread)
+                if entries is None:
+                    return None
+                moved[i.name] = entries
+        high = low.with_inputs(moved)
+        middle = low.with_inputs(
+            {n: {p: (low.inputs[n][p] + v) / 2 for p, v in entries.items()} for n, entries in moved.items()}
+        )
+        if not ctx.admits(high) or not ctx.admits(middle):
+            continue
+        for place in elements(ctx.program, target, low):
+            ends = [_value(ctx, p, target, place) for p in (low, high, middle)]
+            if any(v is None or not v.bounded for v in ends):
+                continue
+            a, b, m = (v for v in ends if v is not None)
+            gap = e.sub(e.mul(Enclosure(2.0, 2.0), m), e.add(a, b))
+            if gap.negative if concave else gap.positive:
+                word = "below" if concave else "above"
+                text_ = f"the value at the midpoint is {m}, {word} the chord between {a} and {b}"
+                points = (low.flat(), high.flat(*inputs))
+                return Refuted("chord", Witness(points, text_, Fraction(1, 2)))
+    return None
+
+
+def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str = "l2") -> Refuted | None:
+    """Two points between which the target changes by more than `bound` times their distance."""
+    resample = ctx.sampler(6)
+    for k, low in enumerate(_points(ctx, 3)):
+        moved: dict[str, dict[Place, Fraction]] = {}
+        for i in ctx.program.inputs:
+            if i.name in inputs:
+                box = ctx.ranges().input(i.name)
+                entries = dict(low.inputs[i.name])
+                near = resample.entries(i, low.extents, _SPREADS[k % 5])
+                if near is None:
+                    return None
+                for place, v in near.items():
+                    step = (v - entries[place]) / (1 if k % 2 else 256)
+                    if within(entries[place] + step, box):
+                        entries[place] += step
+                moved[i.name] = entries
+        high = low.with_inputs(moved)
+        differences = [v - low.inputs[n][p] for n, entries in moved.items() for p, v in entries.items()]
+        distance = _distance(differences, norm)
+        if distance is None or not ctx.admits(high):
+            continue
+        evaluator = Evaluator(ctx.program, low)
+        for place in elements(ctx.program, target, low):
+            a, b = _value(ctx, low, target, place), _value(ctx, high, target, place)
+            definition = ctx.program.definition(target)
+            if a is None or b is None or definition is None:
+                continue
+            env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
+            try:
+                limit = e.mul(evaluator.scalar(bound, env), distance)
+            except (Undecided, KeyError):
+                continue
+            if e.sub(e.absolute(e.sub(a, b)), limit).positive:
+                found = f"the values are {a} and {b}, further apart than {text(bound)} times the distance"
+                return Refuted("difference quotient", Witness((low.flat(), high.flat(*inputs)), found))
+    return None
+
+
+def _distance(differences: list[Fraction], norm: str) -> Enclosure | None:
+    if not any(differences):
+        return None
+    if norm == "l1":
+        return e.exact(sum((abs(d) for d in differences), Fraction(0)))
+    if norm == "linf":
+        return e.exact(max(abs(d) for d in differences))
+    square = e.exact(sum((d * d for d in differences), Fraction(0)))
+    return Enclosure(e.down(square.lo**0.5), e.up(square.hi**0.5)) if square.lo > 0 else None
+
+
+# --------------------------------------------------------------------------------------------------- kinks
+
+
+def kink(ctx: Context, cases: list[View], order: int, budget: Budget, target: str) -> tuple[Refuted, int, str] | None:
+    """A point at which a derivative of order <= `order` jumps; the order of the jump, and the surface."""
+    best: tuple[Refuted, int, str] | None = None
+    for view in cases:
+        try:
+            pieces = smooth_pieces(view)
+            if len(pieces) < 2 or not _attained(view):
+                continue
+            for join in joins(view, pieces, budget, order):
+                for k, jump in enumerate(join.jumps):
+                    if jump.zero or (best is not None and best[1] <= k):
+                        continue
+                    found = _at_join(ctx, view, join, jump, k, target)
+                    if found is not None:
+                        best = (found, k, text(join.surface))
+                        break
+        except (Stuck, TooLarge):
+            continue
+    return best
+
+
+def _attained(view: View) -> bool:
+    """Whether every value of the variable's enclosure is taken by some value of the entry."""
+    box = view.scope[view.entry]
+    return view.inner is view.entry or (box.lo == -INF and box.hi == INF)
+
+
+def _at_join(ctx: Context, view: View, join: Join, jump: Form, order: int, target: str) -> Refuted | None:
+    if not join.simple:
+        return None
+    for point in itertools.islice(_points(ctx, 4), 40):
+        boxes = _leaf_boxes(ctx, view, join, point, target)
+        if boxes is None:
+            continue
+        at = At(join.field, boxes)
+        size = at.value(jump)
+        if not size.nonzero or not all(at.value(c).positive for c in join.constraints):
+            continue
+        where = at.value(join.point)
+        if where.nan:
+            continue
+        what = ("the value", "the slope")[order] if order < 2 else f"the derivative of order {order}"
+        middle = Fraction(where.lo) / 2 + Fraction(where.hi) / 2
+        place = {**{k: v for k, v in point.flat().items() if not k.startswith(f"{view.entry.tensor}[")},
+                 text(view.inner): middle}
+        return Refuted("one-sided derivatives", Witness((place,), f"{what} jumps by {size} where {text(join.surface)} = 0"))
+    return None
+
+
+def _leaf_boxes(ctx: Context, view: View, join: Join, point: Point, target: str) -> dict[int, Enclosure] | None:
+    """Point enclosures for the leaves of a join's field, or None where they are not what the case says."""
+    definition = ctx.program.definition(target)
+    if definition is None:
+        return None
+    env = dict.fromkeys(definition.formals, 0)
+    evaluator = Evaluator(ctx.program, point)
+    boxes: dict[int, Enclosure] = {}
+    try:
+        for node, value in view.case:
+            if evaluator.scalar(node, env).lo != float(value.value):
+                if isinstance(node, Read):
+                    entries = point.inputs[node.tensor]
+                    assert isinstance(value.value, Fraction)
+                    for p in entries:
+                        entries[p] = value.value
+                else:
+                    assert isinstance(node, Param) and isinstance(value.value, Fraction)
+                    point.parameters[node.name] = value.value
+        evaluator = Evaluator(ctx.program, point)
+        for slot, g in enumerate(join.field.generators):
+            if g.leaf is VARIABLE:
+                boxes[slot] = join.field.generators[slot].enclosure
+            elif g.leaf is not None:
+                boxes[slot] = evaluator.scalar(g.leaf, env)
+    except (Undecided, KeyError, AssertionError):
+        return None
+    return boxes if ctx.admits(point) else None
+
+
+def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
+    """A piece that is a tail of the variable's line, on which the slope is a polynomial that is not constant.
+
+    Everything else takes one admissible value, so the slope outgrows every bound along the tail."""
+    for view in cases:
+        box = view.scope[view.entry]
+        if not (box.lo == -INF and box.hi == INF):
+            continue
+        try:
+            for smooth in smooth_pieces(view):
+                for sign in (1, -1):
+                    d = smooth.order(1)
+                    if _grows(smooth, d) and _is_tail(smooth, sign):
+                        tail = "inf" if sign > 0 else "-inf"
+                        place = {text(view.inner): Fraction(sign * 10**9)}
+                        return Refuted("slope along a tail", Witness(
+                            (place,), f"the slope is a polynomial of degree > 0 in {text(view.inner)}: no bound holds "
+                            f"as it goes to {tail}"))
+        except (Stuck, TooLarge):
+            continue
+    return None
+
+
+def _grows(smooth: Smooth, d: Form) -> bool:
+    """Whether the slope is a non-constant polynomial in the variable alone, the coefficients being constants or
+    products that vanish nowhere."""
+    field, slot = smooth.field, smooth.slot
+    degree = 0
+    top: list[tuple[int, ...]] = []
+    for exponents, _ in d.num.terms():
+        k = int(exponents[slot])
+        for s, power in enumerate(exponents):
+            if power and s != slot and not (field.generators[s].leaf is not None and field.generators[s].enclosure.nonzero):
+                return False
+        if k > degree:
+            degree, top = k, [exponents]
+        elif k == degree:
+            top.append(exponents)
+    for exponents, _ in d.den.terms():
+        for s, power in enumerate(exponents):
+            if power and (s == slot or not field.generators[s].enclosure.nonzero or field.generators[s].leaf is None):
+                return False
+    return degree > 0 and len(top) == 1 and len(list(d.den.terms())) == 1
+
+
+def _is_tail(smooth: Smooth, sign: int) -> bool:
+    """Whether the piece holds for all large values of the variable: its constraints are affine and grow that way."""
+    for c in smooth.constraints:
+        slope = derivative(smooth.field, c, smooth.slot)
+        if not derivative(smooth.field, slope, smooth.slot).zero:
+            return False
+        rate = smooth.field.value(slope)
+        if not (rate.positive if sign > 0 else rate.negative):
+            return False
+    return True
+
+
+Search = Callable[[], Refuted | None]
+__all__ = ["Apply", "Const", "Search", "chord", "kink", "negative", "postorder", "steep", "unbounded_slope"]
