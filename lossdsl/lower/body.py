@@ -124,6 +124,7 @@ class FoldUse:
     tensor: str
     axes: frozenset[str]
     aligned: bool
+    within: tuple[tuple[str, frozenset[str]], ...] = ()  # the maps around it, outermost first, and their axes
 
 
 class Body:
@@ -143,7 +144,9 @@ class Body:
         self.space_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its iteration space, in its order
         self._memo: dict[tuple[Scalar, Path], Operand] = {}
         self._shared: dict[object, str] = {}
+        self._gathered: dict[tuple[str, tuple[Subscript, ...]], list[tuple[frozenset[Scalar], Operand]]] = {}
         self._fragile: dict[Scalar, bool] = {}
+        self._enclosing: list[tuple[str, frozenset[str]]] = []  # maps being evaluated at plain positions
         self._folded: dict[tuple[str, tuple[Scalar, ...]], Operand] = {}
         for tensor in self.results:
             self._result(tensor)
@@ -206,8 +209,13 @@ class Body:
         """The value of a definition at positions, computed here."""
         if d.head == "map":
             body = self._map_body(d, indices)
+            plain = all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices)
+            if plain and indices:
+                self._enclosing.append((d.tensor, axes_of(*indices)))
             value = self.emit(body, path)
-            if all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices):
+            if plain and indices:
+                self._enclosing.pop()
+            if plain:
                 self._label(value, d.tensor)
             return value
         key = (d.tensor, indices)
@@ -215,7 +223,7 @@ class Body:
             plain = all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices)
             own = axes_of(*indices)
             # Reserve the use before its body is made: an outer fold comes before its inner ones.
-            self.folds[key] = FoldUse(d.tensor, own, plain)
+            self.folds[key] = FoldUse(d.tensor, own, plain, tuple(self._enclosing))
             mapping: dict[Scalar, Scalar] = dict(zip(d.formals, indices))
             bound: list[Index] = []
             for b in d.bound:
@@ -299,7 +307,11 @@ class Body:
     def emit(self, node: Scalar, path: Path = ()) -> Operand:
         """The operand for a scalar over axes of the kernel, evaluated where all of `path` holds."""
         chain = [node]
-        while isinstance(chain[-1], Apply) and (chain[-1], self._path(chain[-1], path)) not in self._memo:
+        while (
+            isinstance(chain[-1], Apply)
+            and chain[-1].args
+            and (chain[-1], self._path(chain[-1], path)) not in self._memo
+        ):
             chain.append(chain[-1].args[0])  # long sums lean to the left: emitted bottom up, so depth is no limit
         value: Operand = TRUE_LITERAL
         for n in reversed(chain):
@@ -443,6 +455,14 @@ class Body:
         unsure = [(i, d) for i, d in zip(indices, dims) if not in_range(i, d)]
         if not unsure:
             return self._load(tensor, subscripts, kind, None, None)
+        gathers = all(form(i).data for i, _ in unsure)
+        if gathers and path:
+            # Clamping keeps a gather safe, the guard only saves work: it must not add axes to what is loaded.
+            varies = self._positions(subscripts)
+            path = tuple(p for p in path if axes_of(p) <= varies)
+        for held_by, value in self._gathered.get((tensor, subscripts), ()):
+            if held_by <= frozenset(path):  # where this one is needed, the other was read
+                return value
         guard: Operand | None = None
         if path:
             held = self.emit(conjunction(path), ())
@@ -451,7 +471,9 @@ class Body:
             if guard is None and not form(i).data:
                 guard = self.emit(And((Compare("<=", Const(0, INT), i), Compare("<", i, Size(d)))), ())
         pad = None if guard is None else Literal(Fraction(0), kind)
-        return self._load(tensor, subscripts, kind, guard, pad)
+        value = self._load(tensor, subscripts, kind, guard, pad)
+        self._gathered.setdefault((tensor, subscripts), []).append((frozenset(path), value))
+        return value
 
     def _subscript(self, index: Scalar, path: Path) -> Subscript:
         f: Form = form(index)
@@ -476,10 +498,7 @@ class Body:
     def _load(
         self, buffer: str, subscripts: tuple[Subscript, ...], kind: str, guard: Operand | None, pad: Literal | None
     ) -> Operand:
-        varies: frozenset[str] = frozenset(a for s in subscripts for a, _ in s.axes)
-        for s in subscripts:
-            if s.data is not None:
-                varies |= self.spread[s.data.name]
+        varies = self._positions(subscripts)
         if guard is not None:
             varies |= self._varies(guard)
         return self._define(
@@ -488,6 +507,15 @@ class Body:
             lambda name: Load(name, kind, buffer, subscripts, guard, pad),
             varies,
         )
+
+    def _positions(self, subscripts: Iterable[Subscript]) -> frozenset[str]:
+        """Axes that an access depends on through its positions."""
+        varies: frozenset[str] = frozenset()
+        for s in subscripts:
+            varies |= {a for a, _ in s.axes}
+            if s.data is not None:
+                varies |= self.spread[s.data.name]
+        return varies
 
     def _op(self, kind: str, op: str, args: tuple[Operand, ...]) -> Operand:
         return self._define(kind, ("op", kind, op, args), lambda name: Op(name, kind, op, args), self._spread_of(args))

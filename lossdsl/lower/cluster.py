@@ -72,6 +72,9 @@ def make(
     return Node(results, Body(context, results, alias), None, alias or {})
 
 
+_ACROSS = "its rows are not along {}, over which its reader runs in parallel"
+
+
 def _row_scope(body: Body) -> None:
     """Raise MustStore for folds that leave no axis to run in parallel over; the axis on which most agree stays."""
     space = [a for a in body.axes if all(a in s for s in body.spaces.values())]
@@ -88,8 +91,11 @@ def _row_scope(body: Body) -> None:
         if merit(axis) > merit(best):
             best = axis
     for use in uses:
-        if best not in use.axes:
-            raise MustStore(use.tensor, f"its rows are not along {best}, over which its reader runs in parallel")
+        if best in use.axes:
+            continue
+        # A fold at gathered positions is best kept as the smaller map that gathers it.
+        maps = [t for t, axes in use.within if best not in axes and t not in body.results] if not use.aligned else []
+        raise MustStore(maps[-1] if maps else use.tensor, _ACROSS.format(best))
 
 
 def ordered(nodes: list[Node], context: Context | None = None) -> list[Node]:

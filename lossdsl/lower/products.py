@@ -21,7 +21,7 @@ from lossdsl.ir.nodes import (
     Select,
     Stop,
 )
-from lossdsl.ir.rewrite import Fresh, free_indices, reads, substitute
+from lossdsl.ir.rewrite import Fresh, canonical, free_indices, reads, substitute
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ def contractions(
     definitions: Iterable[Definition], fresh: Fresh
 ) -> tuple[list[Definition], dict[str, Contraction], list[str]]:
     """Definitions with every contraction isolated in one of its own, the contractions by tensor, and the decisions."""
+    definitions = list(definitions)
+    tensors = {d.tensor for d in definitions}
+    known: dict[object, str] = {}
     out: list[Definition] = []
     found: dict[str, Contraction] = {}
     why: list[str] = []
@@ -115,9 +118,10 @@ def contractions(
         parts: list[Scalar] = []
         for s in split:
             assert s is not None
+            s = s.scaled(tensors)
             whole = len(split) == 1 and not s.outer and d.support is TRUE
             name = d.tensor if whole else fresh(d.tensor + ".product")
-            made, contraction, value = s.build(name, fresh)
+            made, contraction, value = s.build(name, fresh, known)
             out.extend(made)
             out.append(contraction.definition)
             found[name] = contraction
@@ -190,7 +194,22 @@ class _Split:
     outer: tuple[_Factor, ...]
     wheres: tuple[Scalar, Scalar]
 
-    def build(self, name: str, fresh: Fresh) -> tuple[list[Definition], Contraction, Scalar]:
+    def scaled(self, tensors: set[str]) -> _Split:
+        """Scalar factors beside a side that some kernel makes anyway: one operation there, instead of a pass over the
+        product."""
+        scalars = tuple(f for f in self.outer if not free_indices(f.node))
+        if not scalars:
+            return self
+        for k in (0, 1):
+            plain = _plain(_product(self.sides[k])) if self.wheres[k] is TRUE else None
+            if plain is None or plain[0] in tensors:
+                sides = list(self.sides)
+                sides[k] = (*sides[k], *scalars)
+                outer = tuple(f for f in self.outer if f not in scalars)
+                return replace(self, sides=(sides[0], sides[1]), outer=outer)
+        return self
+
+    def build(self, name: str, fresh: Fresh, known: dict[object, str]) -> tuple[list[Definition], Contraction, Scalar]:
         d = self.definition
         made: list[Definition] = []
         operands: list[tuple[str, tuple[Index, ...]]] = []
@@ -198,10 +217,14 @@ class _Split:
             value = _product(factors)
             plain = _plain(value) if where is TRUE else None
             if plain is None:
+                axes = next((p[1] for f in factors if (p := _plain(f.node)) and set(p[1]) == set(axes)), axes)
                 body = value if where is TRUE else Select(where, value, ZERO)
-                side = Definition(fresh(d.tensor + ".operand"), axes, "map", (), TRUE, body, origin=d.origin)
-                made.append(side)
-                plain = (side.tensor, axes)
+                side = Definition(d.tensor + ".operand", axes, "map", (), TRUE, body, origin=d.origin)
+                key = canonical(side)
+                if key not in known:
+                    known[key] = fresh(side.tensor)
+                    made.append(replace(side, tensor=known[key]))
+                plain = (known[key], axes)
             operands.append(plain)
         body = Apply("mul", tuple(Read(t, i, REAL) for t, i in operands))
         contraction = replace(d, tensor=name, where=TRUE, body=body, support=TRUE, comment=None)
