@@ -103,7 +103,7 @@ def render(source: Source, diagnostic: Diagnostic) -> str:
     out += [f"{gutter} = note: {note}" for note in d.notes]
     if d.help:
         out.append(f"{gutter} = help: {d.help}")
-    return "\n".join(out)
+    return "\n".join(printable(line) for text in out for line in text.split("\n"))
 
 
 CODES: dict[str, Code] = {

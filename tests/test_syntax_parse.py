@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lark import Tree
+from lark import Lark, Tree
+from lark.exceptions import UnexpectedInput
 
 from lossdsl.diagnostics import Diagnostic, Source, render
-from lossdsl.syntax import tree
+from lossdsl.syntax import grammar, tree
 from lossdsl.syntax.grammar import STARTS, grammar_path, make_parser
 from lossdsl.syntax.lines import split
 from lossdsl.syntax.parser import parse, raw_tree, readable_part
@@ -72,6 +74,42 @@ def test_the_grammar_is_strict_lalr() -> None:
     parser = make_parser(strict=True)
     assert parser.options.strict
     assert tuple(parser.options.start) == STARTS
+
+
+def test_the_stored_tables_are_those_of_the_grammar() -> None:
+    """`python -m lossdsl.syntax.grammar` writes them anew after a change."""
+    stored = json.loads(grammar.TABLES.read_text(encoding="utf-8"))
+    assert stored["digest"] == grammar._digest()
+    fresh, loaded = make_parser(strict=False), grammar.parser()
+    assert loaded.source_path == "<deserialized>"
+    for path in SPELLED:
+        source = Source(path.name, path.read_text(encoding="utf-8"))
+        for line in split(source).lines:
+            first, last = line.lexemes[0], line.lexemes[-1]
+            for cut in (last.end, last.start):
+                for start in STARTS:
+                    text = source.text[first.start : cut]
+                    assert outcome(fresh, text, start) == outcome(loaded, text, start)
+
+
+def outcome(parser: Lark, text: str, start: str) -> object:
+    try:
+        return parser.parse(text, start=start)
+    except UnexpectedInput as error:
+        return type(error), error.pos_in_stream, getattr(error, "expected", None) or getattr(error, "allowed", None)
+
+
+def test_without_stored_tables_the_grammar_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "loss a:\n    return sum(x[n = n + 1 else 0] over n)\n"
+    expected = read(text)
+    for content in (None, "{", '{"digest": "other", "tables": {}}'):
+        tables = tmp_path / "tables.json"
+        if content is not None:
+            tables.write_text(content)
+        monkeypatch.setattr(grammar, "TABLES", tables)
+        grammar.parser.cache_clear()
+        assert read(text) == expected
+    grammar.parser.cache_clear()
 
 
 def test_every_rule_of_the_grammar_is_used() -> None:

@@ -60,7 +60,7 @@ def readable_part(module: tree.Module) -> tree.Module:
     unread = set(module.unread)
     items = [item for item in module.items if _defined(item) not in unread]
     while True:
-        kept = [item for item in items if not unread & _read_names(item)]
+        kept = [item for item in items if not unread & _called(item)]
         if len(kept) == len(items):
             return replace(module, items=tuple(kept))
         unread |= {_defined(item) for item in items if item not in kept}
@@ -76,7 +76,7 @@ def _defined(item: tree.Statement) -> str:
     return ""
 
 
-def _read_names(item: tree.Statement) -> set[str]:
+def _called(item: tree.Statement) -> set[str]:
     found: set[str] = set()
     stack: list[Any] = [item]
     while stack:
@@ -84,9 +84,7 @@ def _read_names(item: tree.Statement) -> set[str]:
         if isinstance(value, tuple):
             stack.extend(value)
         elif isinstance(value, tree.Node):
-            if isinstance(value, tree.Name):
-                found.add(value.id)
-            elif isinstance(value, tree.Call):
+            if isinstance(value, tree.Call):
                 found.add(value.function)
             stack.extend(getattr(value, name) for name in _child_fields(value))
     return found
