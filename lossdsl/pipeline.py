@@ -7,15 +7,12 @@ Parts that need torch, triton or SymPy are imported by the stage that needs them
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lossdsl.diagnostics import Diagnostic, Severity, Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.check import check as well_formed
-from lossdsl.ir.nodes import Program
-from lossdsl.syntax.parser import parse
-from lossdsl.transform import differentiate, simplify, stabilise
+from lossdsl.syntax.parser import parse, readable_part
 from lossdsl.verify import verify_program
 from lossdsl.verify.verdict import Report
 
@@ -64,7 +61,7 @@ class Shown:
 def analyse(source: Source, only: str | None = None) -> Analysis:
     """Parse and build; never raises for anything that a user wrote. `only` selects one loss by name."""
     module, problems = parse(source)
-    losses, found = build(module, source)
+    losses, found = build(readable_part(module), source)
     diagnostics = sorted([*problems, *found], key=lambda d: (d.span, d.code))
     chosen = tuple(b for b in losses if only is None or b.program.name == only)
     for built in chosen:
@@ -77,26 +74,6 @@ def check(source: Source, *, effort: float = 1.0, only: str | None = None) -> Ch
     analysis = analyse(source, only)
     reports = () if analysis.failed else tuple(verify_program(b, effort=effort) for b in analysis.losses)
     return Checked(analysis, reports)
-
-
-def value_program(program: Program) -> Program:
-    """The value in its stable form."""
-    return _finished(program)
-
-
-def gradient_program(program: Program, output: str, wrt: Sequence[str]) -> Program:
-    """Value and vector-Jacobian product of `output` in the inputs `wrt`: first differentiated, then stabilised."""
-    derived = differentiate(program, output, tuple(wrt))
-    well_formed(derived)
-    return _finished(derived)
-
-
-def _finished(program: Program) -> Program:
-    stable = stabilise(program)
-    well_formed(stable)
-    small = simplify(stable)
-    well_formed(small)
-    return small
 
 
 def spec_hash(source: Source) -> str:

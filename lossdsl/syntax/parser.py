@@ -325,6 +325,7 @@ class _FileParser:
         if words[0].text == "loss" and not is_definition(words) and (named or block.kind == "file"):
             if block.kind != "file":
                 self.outside_reported = True
+                self.tops.append((words[0].line, self.tops[-1][1] | {words[1].text}))
                 self.problem("E0109", "a loss cannot stand inside another block", span, "write it at the left margin")
                 while len(self.blocks) > 1:
                     self.close([], 0)
