@@ -351,7 +351,7 @@ class _Reader:
 
     def read(self, expression: Any) -> Scalar:
         for t in _postorder(expression):
-            if t not in self.done and type(t).__name__ != "ExprCondPair":
+            if t not in self.done and not isinstance(t, self.sympy.Tuple):
                 self.done[t] = self.node(t)
         return self.done[expression]
 
@@ -388,7 +388,9 @@ class _Reader:
             return ir.And(inner) if isinstance(t, s.And) else ir.Or(inner)
         if isinstance(t, s.Not):
             return ir.Not(self.done[t.args[0]])
-        return self.function(t, [self.done[a] for a in args])
+        if not args:
+            raise ValueError(f"{t} is not a real number")
+        return self.function(t, [self.done[a] for a in args if a in self.done])
 
     def total(self, t: Any) -> Scalar:
         """A sum; what has a negative coefficient is subtracted, and comes after what has not."""
@@ -462,7 +464,11 @@ class _Reader:
         record = primitives.PRIMITIVES.get(ours)
         if ours in ("floor", "ceil") and len(args) == 1:
             return ir.real(Apply(ours, (args[0],)))
-        if record is None or len(record.accepts) != len(args) or any(k is not REAL for k in record.accepts):
+        if (
+            record is None
+            or not len(record.accepts) == len(args) == len(t.args)
+            or any(k is not REAL for k in record.accepts)
+        ):
             raise ValueError(f"{name} is not a function that a loss can use, in {t}")
         return Apply(ours, tuple(args))
 

@@ -20,7 +20,7 @@ _GREEK = frozenset(_LETTERS.split())
 _ESCAPES = {"\\": r"\backslash{}", "~": r"\sim{}", "^": r"\hat{}"} | {c: "\\" + c for c in "{}_#&%$"}
 _RELATION = {"<": "<", "<=": r"\le", ">": ">", ">=": r"\ge", "==": "=", "!=": r"\ne"}
 _INFIX = {"add": ("+", _SUM), "sub": ("-", _SUM), "mul": (r"\,", _PRODUCT)}
-_PLACE = re.compile(r"\{(\d+|index)\}")
+_PLACE = re.compile(r"\{\{|\}\}|\{(\d+|index)\}")
 
 
 def name_latex(name: str) -> str:
@@ -159,18 +159,19 @@ class _Latex:
             return template, _ATOM
         if template.startswith("\\") and template.endswith(" {0}") and template.count("{") == 1:
             return rf"{template[:-4]}\left({self._at(args[0], _SUM)}\right)", _ATOM
-        spelled = template.replace("{{", "\0").replace("}}", "\1")
 
         def fill(m: re.Match[str]) -> str:
-            before = spelled[: m.start()].rstrip()
-            enclosed = before.endswith(("\0", "(", "|", ",", "[", "lfloor", "lceil"))
+            if m[1] is None:
+                return m[0][0]
+            before = template[: m.start()].rstrip()
+            enclosed = before.endswith(("{{", "(", "|", ",", "[", "lfloor", "lceil"))
             return self._at(args[int(m[1])], _SUM if enclosed else _ATOM)
 
-        text = _PLACE.sub(fill, spelled).replace("\0", "{").replace("\1", "}")
-        closed = spelled.endswith((r"\right)", ")", r"\right|", r"\rfloor", r"\rceil", "\1")) and not re.search(
-            r"\} [-+] |\\right\) [-+] ", spelled
-        )
-        return text, _ATOM if closed else _SUM
+        whole = template.startswith(("\\", "e^")) and template.endswith((")", "|", r"\rfloor", r"\rceil", "}}", "]_+"))
+        flat = _PLACE.sub("", template)
+        return _PLACE.sub(fill, template), _ATOM if whole and not re.search(
+            r"[-+]", flat.split("(")[0].split("{{")[0]
+        ) else _SUM
 
 
 def _escaped(dim: str) -> str:
@@ -204,9 +205,7 @@ def latex_definition(d: Definition) -> tuple[str, str]:
 def _head(head: str, index: str, body: str) -> str:
     record = primitives.HEADS.get(head)
     template = record.latex if record is not None else rf"\operatorname*{{{head}}}_{{{{{{index}}}}}}\left({{0}}\right)"
-    spelled = template.replace("{{", "\0").replace("}}", "\1")
-    filled = _PLACE.sub(lambda m: index if m[1] == "index" else body, spelled)
-    return filled.replace("\0", "{").replace("\1", "}")
+    return _PLACE.sub(lambda m: m[0][0] if m[1] is None else index if m[1] == "index" else body, template)
 
 
 def latex(program: Program) -> str:
