@@ -110,10 +110,11 @@ class Curvatures:
         assert scope is not None
         if self._varies(d.where) or self._varies(d.support):
             return Shape(False, False, blocker=f"{d.tensor}: the selection depends on the input")
-        if d.where is not TRUE:
-            scope = scope.under(d.where, True)
-            if scope is None:
-                return CONSTANT
+        for condition in (d.support, d.where):
+            if condition is not TRUE:
+                scope = scope.under(condition, True)
+                if scope is None:
+                    return CONSTANT
         body = self.node(d.body, scope)
         if d.support is not TRUE and d.head != "map":
             return Shape(False, False, blocker=f"{d.tensor}: a support")
@@ -278,7 +279,7 @@ class Curvatures:
             )
         if isinstance(inside, Read):
             d = self.program.definition(inside.tensor)
-            if d is None or d.tensor in self._grouped or d.support is not TRUE or self._varies(d.where):
+            if d is None or d.tensor in self._grouped or self._varies(d.support) or self._varies(d.where):
                 return False
             if d.head not in ("sum", "map") or any(self._varies(i) for i in inside.indices):
                 return False
@@ -287,8 +288,8 @@ class Curvatures:
         if isinstance(inside, Apply) and inside.name in ("mul", "pow", "powi"):
             is_square = {
                 "mul": inside.args[0] is inside.args[-1],
-                "pow": inside.args[-1] is Const(2),
-                "powi": inside.args[-1] is Const(2),
+                "pow": _is_two(inside.args[-1]),
+                "powi": _is_two(inside.args[-1]),
             }
             if not is_square[inside.name]:
                 return False
@@ -339,6 +340,10 @@ def _curvature(facet: Callable[..., Curvature], intervals: tuple[Interval, ...],
     if len(shapes) > 1 and any(s.constant for s in shapes):
         return facet(*intervals, varying=[not s.constant for s in shapes])
     return facet(*intervals)
+
+
+def _is_two(n: Scalar) -> bool:
+    return isinstance(n, Const) and n.value == 2
 
 
 def _heavy(n: Scalar) -> bool:

@@ -45,11 +45,12 @@ class Masses:
         if name == self.entry:
             return Mass(ONE, ZERO)
         d = self.ctx.program.definition(name)
-        if d is None or name in self.grouped or d.support is not TRUE:
+        if d is None or name in self.grouped:
             raise NoRule(name)
-        if any(self._varies(i) for i in indices) or self._varies(d.where):
+        if any(self._varies(i) for i in indices) or self._varies(d.where) or self._varies(d.support):
             raise NoRule(f"{name}: a selection that depends on the input")
         scope = self.ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+        scope = scope.under(d.support, True) or scope
         mass = self.node(d.body, scope)
         mass = self._head(d, mass)
         self.steps.append(Step("gradient mass", name, f"{text(mass.plus)} and {text(mass.minus)}"))

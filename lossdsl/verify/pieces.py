@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lossdsl.ir.nodes import (
     BOOL,
@@ -23,6 +23,7 @@ from lossdsl.ir.nodes import (
     Apply,
     Compare,
     Const,
+    Definition,
     Group,
     Not,
     Or,
@@ -39,6 +40,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import instantiate, substitute, transform
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.ranges import Ranges, Scope, truth
+from lossdsl.verify.show import text
 
 _MOST_NODES = 3000
 _MOST_PIECES = 24
@@ -73,7 +75,7 @@ class View:
 
     @property
     def case_text(self) -> str:
-        return ", ".join(f"{n.tensor if isinstance(n, Read) else getattr(n, 'name', '')} = {c.value}" for n, c in self.case)
+        return ", ".join(f"{text(n)} is {c.value}" for n, c in self.case)
 
 
 def depends(program: Program, name: str, on: str) -> bool:
@@ -94,7 +96,7 @@ def dependents(program: Program, on: str) -> frozenset[str]:
 
 def inline(program: Program, node: Scalar, only: frozenset[str] | None = None) -> Scalar:
     """`node` with reads of `map` definitions replaced by their bodies, as far as definitions go."""
-    plain = {d.tensor: d for d in program.body if not isinstance(d, Group) and d.head == "map" and d.support is TRUE}
+    plain = {d.tensor: _total(d) for d in program.body if not isinstance(d, Group) and d.head == "map"}
     memo: dict[Scalar, Scalar] = {}
     count = 0
 
@@ -115,7 +117,12 @@ def target_scalar(program: Program, target: str) -> Scalar:
     definition = program.definition(target)
     if definition is None or definition.head != "map":
         raise NotScalar(f"{target} is a reduction")
-    return inline(program, definition.body)
+    return inline(program, _total(definition).body)
+
+
+def _total(d: Definition) -> Definition:
+    """The definition with its support written into the body."""
+    return d if d.support is TRUE else replace(d, support=TRUE, body=Select(d.support, d.body, ZERO))
 
 
 def views(program: Program, ranges: Ranges, target: str, entry: str, body: Scalar | None = None) -> list[View]:
@@ -136,10 +143,16 @@ def views(program: Program, ranges: Ranges, target: str, entry: str, body: Scala
     nonempty = frozenset(definition.dims) if definition is not None else frozenset()
     scope = ranges.scope(nonempty)
     result = []
-    for case in _cases(program, ranges, whole):
+    for case in _cases(program, scope, whole, own[0]):
         fixed = fold(substitute(whole, dict(case)), scope)
-        known = {n: scope_value(c) for n, c in case}
-        inner = Scope(ranges, nonempty, known)
+        inner = Scope(ranges, nonempty, {n: scope_value(c) for n, c in case})
+        conditions = [(n, c) for n, c in case if isinstance(n, Compare)]
+        narrowed: Scope | None = inner
+        for n, c in conditions:
+            narrowed = narrowed.under(n, c is TRUE) if narrowed is not None else None
+        if narrowed is None and conditions:
+            continue
+        inner = narrowed or inner
         result.append(_cut(fixed, own[0], case, inner))
     return result
 
@@ -149,7 +162,7 @@ def scope_value(c: Const) -> Enclosure:
     return Enclosure(float(c.value), float(c.value))
 
 
-def _cases(program: Program, ranges: Ranges, whole: Scalar) -> Iterator[tuple[tuple[Scalar, Const], ...]]:
+def _cases(program: Program, scope: Scope, whole: Scalar, entry: Scalar) -> Iterator[tuple[tuple[Scalar, Const], ...]]:
     choices: list[list[tuple[Scalar, Const]]] = []
     for n in postorder(whole):
         values: tuple[int, ...] = ()
@@ -161,9 +174,11 @@ def _cases(program: Program, ranges: Ranges, whole: Scalar) -> Iterator[tuple[tu
             parameter = next((p for p in program.parameters if p.name == n.name), None)
             values = (0, 1) if parameter is not None and parameter.kind == "bool" else ()
         if values:
-            box = ranges.scope()[n]
+            box = scope[n]
             allowed = [v for v in values if box.lo <= v <= box.hi]
             choices.append([(n, Const(v, n.dtype)) for v in allowed])
+        elif isinstance(n, Compare) and n.op in ("==", "!=") and not contains(n, entry) and truth(scope[n]) is None:
+            choices.append([(n, TRUE), (n, FALSE)])
     if len(choices) > 5:
         raise NotScalar("more than five inputs of two values")
     yield from itertools.product(*choices)

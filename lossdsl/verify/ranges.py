@@ -134,6 +134,10 @@ class Scope:
         known[condition] = YES if holds else NO
         if isinstance(condition, Compare):
             op = condition.op if holds else _OPPOSITE[condition.op]
+            if op == "!=":
+                self._apart(condition.a, self[condition.b], known)
+                self._apart(condition.b, self[condition.a], known)
+                return True
             for node, other, sense in ((condition.a, condition.b, op), (condition.b, condition.a, _MIRROR[op])):
                 bound = _below(sense, self[other])
                 here = known.get(node, self[node])
@@ -149,6 +153,17 @@ class Scope:
                     if tight is not None:
                         known[node.args[0]] = tight
         return True
+
+    def _apart(self, node: Scalar, other: Enclosure, known: dict[Scalar, Enclosure]) -> None:
+        """Learn `node != value` where the value is an end of what the node may be."""
+        here = known.get(node, self[node])
+        if here.nan or other.nan or other.lo != other.hi or here.lo == here.hi or isinstance(node, Const):
+            return
+        step = 1.0 if node.dtype is INT and abs(other.lo) < 2**52 else 0.0
+        if here.lo == other.lo:
+            known[node] = Enclosure(here.lo + step, here.hi, here.lo_open or not step, here.hi_open)
+        elif here.hi == other.lo:
+            known[node] = Enclosure(here.lo, here.hi - step, here.lo_open, here.hi_open or not step)
 
     def _node(self, node: Scalar) -> Enclosure:
         memo = self.memo
@@ -419,14 +434,15 @@ class Ranges:
     # ----------------------------------------------------------------------------------------- definitions
 
     def _definition(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
-        if d.support is not TRUE:
-            inner = self._head(d, nonempty)
-            return e.hull(inner, Enclosure(0.0, 0.0))
-        return self._head(d, nonempty)
+        if d.support is TRUE:
+            return self._head(d, nonempty, {})
+        scope = self.scope(nonempty).under(d.support, True)
+        outside = Enclosure(0.0, 0.0)
+        return outside if scope is None else e.hull(self._head(d, nonempty, scope.known), outside)
 
-    def _head(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
-        bound = frozenset(i.dim for i in d.bound)
-        scope: Scope | None = self.scope(nonempty | bound)
+    def _head(self, d: Definition, nonempty: frozenset[Dim], known: Mapping[Scalar, Enclosure]) -> Enclosure:
+        inside = nonempty | frozenset(i.dim for i in d.bound)
+        scope: Scope | None = Scope(self, inside, known) if known else self.scope(inside)
         assert scope is not None
         if d.head == "map":
             return scope[d.body]
@@ -625,3 +641,35 @@ def _narrowed(base: Enclosure, declared: Range, ranges: Ranges) -> Enclosure:
             side = Enclosure(at.lo, INF, is_open or at.lo_open, True)
         result = e.meet(result, side) or result
     return result
+
+
+_SMOOTH = frozenset(
+    {"exp", "expm1", "sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "sinh", "cosh", "atan", "erf", "erfc"}
+    | {"logcosh", "logaddexp", "expdiff", "normal_cdf", "log_normal_cdf", "i0e", "add", "sub", "mul", "neg", "real"}
+)
+_SMOOTH_POSITIVE = frozenset({"sqrt", "log", "log2", "log10", "lgamma", "digamma"})
+
+
+def smooth_at(node: Apply, boxes: list[Enclosure]) -> bool:
+    """Whether the primitive has derivatives of every order at every point of the box (in real arithmetic)."""
+    if not all(b.finite for b in boxes):
+        return False
+    name = node.name
+    if name in _SMOOTH:
+        return True
+    if name in _SMOOTH_POSITIVE:
+        return boxes[0].positive
+    if name == "div":
+        return boxes[1].nonzero
+    if name == "log1p":
+        return boxes[0].lo > -1 or (boxes[0].lo == -1 and boxes[0].lo_open)
+    if name == "log1mexp":
+        return boxes[0].negative
+    if name == "xlogy":
+        return boxes[1].positive
+    if name in ("pow", "powi"):
+        k = node.args[1]
+        if isinstance(k, Const) and not isinstance(k.value, str) and k.value.denominator == 1:
+            return k.value >= 0 or boxes[0].nonzero
+        return boxes[0].positive
+    return False

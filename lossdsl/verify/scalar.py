@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.ir.nodes import INT, ZERO, Apply, Const, Scalar, postorder
-from lossdsl.primitives import PRIMITIVES
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
-from lossdsl.verify.ranges import Scope, inside
+from lossdsl.verify.ranges import Scope, smooth_at
 from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step, Unknown
-
-_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "neg", "real", "int"})
 
 
 @dataclass
@@ -64,22 +61,9 @@ def irregular(piece: Piece) -> Scalar | None:
         box = scope[n]
         if not box.finite:
             return n
-        if isinstance(n, Apply) and n.name not in _ARITHMETIC and not _regular(n, scope):
+        if isinstance(n, Apply) and n.dtype is not INT and not smooth_at(n, [scope[a] for a in n.args]):
             return n
     return None
-
-
-def _regular(n: Apply, scope: Scope) -> bool:
-    boxes = [scope[a] for a in n.args]
-    if n.name in ("pow", "powi"):
-        k = n.args[1]
-        if isinstance(k, Const) and not isinstance(k.value, str) and k.value.denominator == 1:
-            return k.value >= 0 or boxes[0].nonzero
-        return boxes[0].positive
-    if n.name in ("sqrt", "log", "log2", "log10"):
-        return boxes[0].positive
-    record = PRIMITIVES.get(n.name)
-    return record is not None and not record.kinks and inside(n.name, boxes, record.regular)
 
 
 def smooth_pieces(view: View) -> list[Smooth]:
@@ -226,20 +210,22 @@ def slope_between(
             for smooth in pieces:
                 field = smooth.field
                 d = times(smooth.order(order), power(field.form(view.slope), order))
-                for bound, sense in ((lower, 1), (upper, -1)):
-                    if bound is None:
-                        continue
-                    gap = times(plus(d, minus(field.form(bound))), field.number(sense))
-                    how = prove(field, gap, smooth.constraints, budget, strict=strict)
-                    if how is None:
-                        name = "slope" if order == 1 else f"derivative of order {order}"
-                        return Unknown(f"{name} of {text(smooth.piece.body)} against {text(bound)}{note}", _ENGINES)
-                    steps.append(Step(how, text(smooth.piece.body), f"{'>=' if sense > 0 else '<='} {text(bound)}{note}"))
+                for whole, sense in ((lower, 1), (upper, -1)):
+                    for part in split(whole, smooth.piece.scope) if whole is not None else ():
+                        bound = part.body
+                        gap = times(plus(d, minus(field.form(bound))), field.number(sense))
+                        given = [*smooth.constraints, *(field.form(c) for c in part.constraints)]
+                        how = prove(field, gap, given, budget, strict=strict)
+                        if how is None:
+                            name = ("value", "slope")[order] if order < 2 else f"derivative of order {order}"
+                            return Unknown(f"{name} of {text(smooth.piece.body)} against {text(bound)}{note}", _ENGINES)
+                        relation = ">=" if sense > 0 else "<="
+                        steps.append(Step(how, text(smooth.piece.body), f"{relation} {text(bound)}{note}"))
             if len(pieces) > 1 and order > 0:
                 for join in joins(view, pieces, budget, order - 1):
                     if not all(j.zero for j in join.jumps):
                         return Unknown(f"jump at {text(join.surface)} = 0{note}", _ENGINES)
-        except Stuck as reason:
+        except (Stuck, NotScalar) as reason:
             return Unknown(f"{reason}{note}", _ENGINES)
         except TooLarge:
             return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
