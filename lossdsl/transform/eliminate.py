@@ -48,9 +48,13 @@ def within(value: Scalar, dim: Dim, facts: Facts) -> tuple[Scalar, ...]:
     """The conditions `0 <= value < dim` that are not proved already."""
     form = affine(value)
     lower = () if _never_negative(form, facts) else (_at_least_zero(form),)
-    upper = () if _never_negative(Affine({}, dim - 1) - form, facts) else (Compare("<", value, Size(dim)),)
+    upper = () if _never_negative(Affine({}, dim - 1) - form, facts) else (Compare("<", value, _size(dim)),)
     here = free_indices(value)
     return tuple(c for c in (*lower, *upper) if not implies(here, c, signed=facts.signed))
+
+
+def _size(dim: Dim) -> Scalar:
+    return Size(dim) if dim.constant is None else Const(dim.constant, INT)
 
 
 def _never_negative(form: Affine, facts: Facts) -> bool:
