@@ -63,13 +63,16 @@ class IntervalAlgebra:
             return first.hull(second)
         return first if condition else second
 
-    def lt(self, a: Interval, b: Interval) -> bool | None:
+    def lt(self, x: Interval | int, y: Interval | int) -> bool | None:
+        a, b = _as_interval(x), _as_interval(y)
         return True if a.hi < b.lo else False if a.lo >= b.hi else None
 
-    def le(self, a: Interval, b: Interval) -> bool | None:
+    def le(self, x: Interval | int, y: Interval | int) -> bool | None:
+        a, b = _as_interval(x), _as_interval(y)
         return True if a.hi <= b.lo else False if a.lo > b.hi else None
 
-    def eq(self, a: Interval, b: Interval) -> bool | None:
+    def eq(self, x: Interval | int, y: Interval | int) -> bool | None:
+        a, b = _as_interval(x), _as_interval(y)
         if a.hi < b.lo or b.hi < a.lo:
             return False
         return True if a.lo == a.hi == b.lo == b.hi else None
@@ -85,7 +88,8 @@ class IntervalAlgebra:
         return None if a is None or b is None else False
 
     def __getattr__(self, name: str) -> Callable[..., Interval]:
-        return _of_record(name, "enclose")
+        function = _of_record(name, "enclose")
+        return lambda *arguments: function(*map(_as_interval, arguments))
 
 
 class MpmathAlgebra:

@@ -292,7 +292,7 @@ POWI = Primitive(
     defined=_powi_defined,
     regular=_powi_regular,
     partials=(
-        lambda o, x, k: o.select(o.eq(k, o.number(0)), o.number(0), o.real(k) * o.powi(x, k - 1)),
+        lambda o, x, k: o.select(o.eq(k, 0), o.number(0), o.real(k) * o.powi(x, k - 1)),
         None,
     ),
     kinks=NO_KINKS,
