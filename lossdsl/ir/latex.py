@@ -137,6 +137,8 @@ class _Latex:
                 right = rf"\left({right}\right)"
             if node.name == "mul" and right[0].isdigit():
                 sign = r"\cdot"
+            if node.name == "mul" and isinstance(args[0], ir.Apply) and args[0].name == "neg":
+                return f"{self.done[args[0]][0]} {sign} {right}", _SUM  # -(a b) for (-a) b: one sign in front
             return f"{self._at(args[0], level)} {sign} {right}", level
         if node.name == "div":
             return rf"\frac{{{self._at(args[0], _SUM)}}}{{{self._at(args[1], _SUM)}}}", _UNARY
