@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +13,13 @@ from lossdsl import pipeline
 from lossdsl.catalogue import find
 from lossdsl.diagnostics import Diagnostic, LossError, Severity, Source
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.expression import algebraic_program, program_from_sympy
+from lossdsl.ir.nodes import Program
+from lossdsl.ir.expression import sympy_view, program_from_sympy
 from lossdsl.loader import load_module
+from lossdsl.names import class_name, function_name
 from lossdsl.syntax.source import read_source
 from lossdsl.verify.verdict import Report
+from lossdsl.view import sympy_view
 
 Spec = str | os.PathLike[str]
 
@@ -89,10 +93,8 @@ def from_sympy(
     (nothing is ever evaluated) and ValueError for a function that has no counterpart here, with its name.
     """
     program = program_from_sympy(expression, inputs=inputs, params=params or {}, name=name, reduction=reduction)
-    built = BuiltLoss.of_program(program)
     source = Source(f"<sympy {name}>", "")
-    emitted = pipeline.emit(source, (built,), target)
-    return _classes(source, (built,), emitted.text, (), target)
+    return _classes(source, (program,), pipeline.emit(source, (program,), target).text, {})
 
 
 def _read(spec: Spec) -> tuple[Source, str | None]:
@@ -118,24 +120,22 @@ def _load(source: Source, only: str | None, target: str) -> Any:
     _raise(source, analysis.diagnostics)
     if only is not None and not analysis.losses:
         raise ValueError(f"there is no loss '{only}' in {source.path}")
-    emitted = pipeline.emit(source, analysis.losses, target)
-    return _classes(source, analysis.losses, emitted.text, analysis.diagnostics, target)
+    programs = [b.program for b in analysis.losses]
+    emitted = pipeline.emit(source, programs, target)
+    return _classes(source, programs, emitted.text, {b.program.name: b for b in analysis.losses})
 
 
-def _classes(
-    source: Source, losses: Sequence[BuiltLoss], text: str, diagnostics: Sequence[Diagnostic], target: str
-) -> Any:
-    from lossdsl.names import class_name
-
+def _classes(source: Source, losses: Sequence[Program], text: str, built: Mapping[str, BuiltLoss]) -> Any:
     module = load_module(text, source.path)
     classes: dict[str, Any] = {}
-    for built in losses:
-        cls = getattr(module, class_name(built.program.name))
-        cls.function = staticmethod(getattr(module, built.program.name))
+    for program in losses:
+        cls = getattr(module, class_name(program.name))
+        cls.function = staticmethod(getattr(module, function_name(program.name)))
         cls.source = text
-        cls.sympy = _Lazy(lambda program=built.program: algebraic_program(program))
-        cls.report = _Lazy(lambda built=built: pipeline.report(built))
-        classes[built.program.name] = cls
+        cls.sympy = _Lazy(partial(sympy_view, program))
+        if program.name in built:
+            cls.report = _Lazy(partial(pipeline.report, built[program.name]))
+        classes[program.name] = cls
     return next(iter(classes.values())) if len(classes) == 1 else SimpleNamespace(**classes)
 
 

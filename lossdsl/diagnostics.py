@@ -174,7 +174,6 @@ CODES: dict[str, Code] = {
         "A name is one thing in a loss: an axis, a tensor, a parameter, a definition or a function. The losses and "
         "functions of a file have names of their own, too, and built-in functions keep theirs.",
     ),
-    "E0203": Code("reserved word", "`pi inf nan true false last step size` have a fixed meaning."),
     "E0204": Code("unknown function", "What is called is a built-in function, or one of the file or the loss."),
     "E0205": Code(
         "cyclic definitions",
@@ -284,6 +283,7 @@ CODES: dict[str, Code] = {
     "E0803": Code("not UTF-8", "A source file is text in UTF-8."),
     "E0804": Code("not a text file", "The file has a zero byte, so it is not text."),
     "E0805": Code("nothing in the file", "A file has at least one `loss`, or a `def` that other files use."),
+    "E0807": Code("no such loss", "The file has no loss, or none of the name that was asked for."),
     "E0806": Code("file cannot be read", "The operating system refused to read the file."),
     "E0901": Code(
         "internal error",

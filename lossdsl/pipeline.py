@@ -15,6 +15,7 @@ from lossdsl.ir.check import check as well_formed
 from lossdsl.syntax.parser import parse, readable_part
 from lossdsl.verify import verify_program
 from lossdsl.verify.verdict import Report
+from lossdsl.view import sympy_text
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,73 @@ def check(source: Source, *, effort: float = 1.0, only: str | None = None) -> Ch
 def spec_hash(source: Source) -> str:
     """The hash of a source text that the header of an emitted module pins."""
     return hashlib.sha256(source.text.encode()).hexdigest()[:16]
+
+
+def report(built: BuiltLoss, *, effort: float = 1.0) -> Report:
+    """The report of one loss."""
+    return verify_program(built, effort=effort)
+
+
+@dataclass(frozen=True)
+class Emitted:
+    text: str
+    notes: tuple[str, ...]
+
+
+def emit(source: Source, losses: Sequence[Program], target: str, reports: Sequence[Report] = ()) -> Emitted:
+    """The text of a module with these losses, and notes on what fell back to torch operations."""
+    spec = module_spec(source, losses, target, reports, spec_hash(source))
+    emitter = importlib.import_module(f"lossdsl.backends.emit_{target}")
+    text: str = emitter.emit(spec)
+    return Emitted(text, tuple(getattr(emitter, "notes", lambda _: ())(spec)))
+
+
+def compile(source: Source, *, target: str, only: str | None = None, effort: float = 1.0) -> CompileResult:
+    """Check and emit. A refuted claim is in the reports; whether that stops a build is the caller's decision."""
+    checked = check(source, effort=effort, only=only)
+    losses = checked.analysis.losses
+    if checked.analysis.failed or not losses:
+        return CompileResult(None, _none_found(checked.diagnostics, losses, only))
+    emitted = emit(source, [b.program for b in losses], target, checked.reports)
+    return CompileResult(emitted.text, checked.diagnostics, checked.reports, emitted.notes)
+
+
+def show(source: Source, stage: str, *, only: str | None = None, why: bool = False, target: str = "torch") -> Shown:
+    """The text of a stage: tree ir grad plan sympy latex torch triton."""
+    if stage == "tree":
+        module, problems = parse(source)
+        return Shown(None if _fatal(problems) else dump(module), tuple(problems))
+    analysis = analyse(source, only)
+    if analysis.failed or not analysis.losses:
+        return Shown(None, _none_found(analysis.diagnostics, analysis.losses, only))
+    programs = [b.program for b in analysis.losses]
+    if stage in ("torch", "triton"):
+        return Shown(emit(source, programs, stage).text, analysis.diagnostics)
+    return Shown("\n".join(_stage(p, stage, why, target) for p in programs), analysis.diagnostics)
+
+
+def _stage(program: Program, stage: str, why: bool, target: str) -> str:
+    match stage:
+        case "ir":
+            return print_ir(program)
+        case "grad":
+            return print_ir(gradient_program(program, program.outputs[0].tensor, differentiable(program)))
+        case "plan":
+            shown = plans(program, target).values()
+            return "\n".join(print_plan(p if why else replace(p, why=())) for p in shown)
+        case "latex":
+            return latex(program)
+    return sympy_text(program)
+
+
+def _fatal(diagnostics: Sequence[Diagnostic]) -> bool:
+    return any(d.severity is Severity.ERROR for d in diagnostics)
+
+
+def _none_found(
+    diagnostics: tuple[Diagnostic, ...], losses: Sequence[BuiltLoss], only: str | None
+) -> tuple[Diagnostic, ...]:
+    if losses or _fatal(diagnostics):
+        return diagnostics
+    message = f"there is no loss '{only}' in this file" if only else "there is no loss in this file"
+    return (*diagnostics, Diagnostic("E0807", message, NOWHERE))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lossdsl import pipeline
+from lossdsl.assemble import gradient_program
 from lossdsl.diagnostics import Diagnostic, Source
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import Const, Input, Parameter, Program
@@ -75,7 +76,7 @@ def sweep(program: Program, wrt: str | None = None) -> Curve:
             extents.setdefault(symbol, ENTRIES)
     parameters = {p.name: _parameter(p) for p in program.parameters}
     output = program.reductions.none if program.reductions else program.outputs[0].tensor
-    derived = pipeline.gradient_program(program, output, (swept.name,))
+    derived = gradient_program(program, output, (swept.name,))
     cotangent = next(i for i in derived.inputs if i.role == "cotangent")
     loss, gradient = np.empty_like(x), np.empty_like(x)
     place = tuple(0 for _ in swept.dims)

@@ -1,0 +1,205 @@
+"""From a program to what an emitter is given: its face, and the table of Plans that are reachable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations
+from pathlib import PurePath
+
+from lossdsl import __version__
+from lossdsl.backends.spec import Bound, InputSpec, LossSpec, ModuleSpec, ParameterSpec
+from lossdsl.card import bracket
+from lossdsl.diagnostics import Source
+from lossdsl.ir.check import check as well_formed
+from lossdsl.ir.nodes import Const, Input, Output, Param, Parameter, Program, Range, Scalar, Size
+from lossdsl.ir.text import print_ir
+from lossdsl.lower.plan import Key, Plan
+from lossdsl.lower.schedule import schedule
+from lossdsl.transform.differentiate import differentiate
+from lossdsl.transform.simplify import simplify
+from lossdsl.transform.stabilise import stabilise
+from lossdsl.verify.verdict import Finding, Proved, Report
+
+OPTIONAL = 4  # optional inputs whose every combination gets plans of its own
+
+
+def value_program(program: Program) -> Program:
+    """The value in its stable form."""
+    return _finished(program)
+
+
+def gradient_program(program: Program, output: str, wrt: Sequence[str]) -> Program:
+    """Value and vector-Jacobian product of the tensor `output` in the inputs `wrt`: first differentiated, then
+    stabilised. Outputs: "return", then "d NAME" for each."""
+    derived = differentiate(program, output, tuple(wrt))
+    well_formed(derived)
+    return _finished(derived)
+
+
+def _finished(program: Program) -> Program:
+    for rewrite in (stabilise, simplify):
+        program = rewrite(program)
+        well_formed(program)
+    return program
+
+
+def differentiable(program: Program) -> tuple[str, ...]:
+    """Inputs that can get a gradient, in the file's order."""
+    return tuple(i.name for i in program.inputs if i.differentiable)
+
+
+def plans(program: Program, target: str) -> dict[Key, Plan]:
+    """The table of plans: every entry that a call can reach, for each reduction and each set of absent inputs.
+
+    Gradients are planned for the first differentiable input alone (the usual call) and for all of them together; any
+    other set runs the smallest plan that makes it.
+    """
+    optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
+    modes = _modes(program) or ("",)
+    stable = value_program(program)
+    table: dict[Key, Plan] = {}
+    for count in range(len(optional) + 1):
+        for absent in combinations(optional, count):
+            able = tuple(n for n in differentiable(program) if n not in absent)
+            wanted = list(dict.fromkeys(w for w in (able[:1], able) if w))
+            for mode in modes:
+                key = Key(program.name, "value", mode, (), absent, target)
+                table[key] = schedule(stable, key)
+                output = _tensor(program, mode)
+                for wrt in wanted:
+                    derived = gradient_program(program, output, wrt)
+                    for entry in ("value_and_gradient", "backward") if mode != "none" else ("backward",):
+                        key = Key(program.name, entry, mode, wrt, absent, target)
+                        table[key] = schedule(derived, key)
+    return table
+
+
+def pairs(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], ...]:
+    """The (total, weight) plan of a mean for each set of absent inputs; empty if there is none."""
+    if program.reductions is None:
+        return ()
+    outputs = (Output("total", program.reductions.total), Output("weight", program.reductions.weight))
+    totals = value_program(replace(program, outputs=outputs, reductions=None))
+    optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
+    absences = [a for count in range(len(optional) + 1) for a in combinations(optional, count)]
+    return tuple((a, schedule(totals, Key(program.name, "value", "", (), a, target))) for a in absences)
+
+
+def _modes(program: Program) -> tuple[str, ...]:
+    if program.reductions is None:
+        return ()
+    written = program.reductions.written
+    return (written, *(m for m in ("mean", "sum", "none") if m != written))
+
+
+def _tensor(program: Program, mode: str) -> str:
+    r = program.reductions
+    if r is None or not mode:
+        return program.outputs[0].tensor
+    return {"mean": r.mean, "sum": r.sum, "none": r.none}[mode]
+
+
+def loss_spec(program: Program, target: str, report: Report | None) -> LossSpec:
+    """Everything that an emitter needs of one loss."""
+    modes = _modes(program)
+    none = program.definition(program.reductions.none) if program.reductions else None
+    return LossSpec(
+        name=program.name,
+        inputs=tuple(_input(i) for i in program.inputs),
+        parameters=tuple(_parameter(p) for p in program.parameters),
+        plans=tuple(plans(program, target).items()),
+        modes=modes,
+        none_dims=none.dims if none is not None else (),
+        docstring=program.docstring or "",
+        formula=_formula(value_program(program)),
+        gradient=_gradient(program),
+        properties=tuple(properties(report)) if report else (),
+        reports=tuple(o.name for o in program.outputs[1:]),
+        pair=pairs(program, target),
+    )
+
+
+def module_spec(
+    source: Source, losses: Sequence[Program], target: str, reports: Iterable[Report], digest: str
+) -> ModuleSpec:
+    """The module of a file. The header names the file, never where it lies."""
+    known = {r.loss: r for r in reports}
+    return ModuleSpec(
+        losses=tuple(loss_spec(p, target, known.get(p.name)) for p in losses),
+        spec_hash=digest,
+        compiler_version=__version__,
+        origin=PurePath(source.path).name,
+    )
+
+
+def properties(report: Report) -> list[str]:
+    """What is proved, one line each, for a docstring."""
+    return [_property(f) for f in report.findings if isinstance(f.verdict, Proved)]
+
+
+def _property(f: Finding) -> str:
+    subject = f" in {', '.join(f.wrt)}" if f.wrt else ""
+    value = f.detail or bracket(f.verdict.value)
+    when = f" when {f.when}" if f.when else ""
+    return f"{f.property} of {f.of}{subject}{': ' + value if value else ''}{when}"
+
+
+def _formula(program: Program) -> tuple[str, ...]:
+    return _definitions(program)
+
+
+def _gradient(program: Program) -> tuple[str, ...]:
+    able = differentiable(program)
+    if not able:
+        return ()
+    value = set(_definitions(value_program(program)))
+    derived = gradient_program(program, program.outputs[0].tensor, able[:1])
+    return tuple(line for line in _definitions(derived) if line not in value)
+
+
+def _definitions(program: Program) -> tuple[str, ...]:
+    """The lines of the IR text that are definitions and outputs."""
+    heads = ("program", "dim ", "input ", "param ", "target ", "reductions ", "docstring ")
+    lines = [line.strip() for line in print_ir(program).splitlines()]
+    return tuple(line for line in lines if line and not line.startswith(heads))
+
+
+def _input(i: Input) -> InputSpec:
+    lower, upper = _bounds(i.range)
+    default = i.default.value if i.default is not None else None
+    return InputSpec(
+        name=i.name,
+        dims=i.dims,
+        axes=i.axes,
+        kind=i.kind,
+        lower=lower,
+        upper=upper,
+        over=i.over,
+        classes=i.classes,
+        also=i.also,
+        optional=default is not None and i.role == "input",
+        learnable=i.role == "learnable",
+        initial=default if i.role == "learnable" else None,
+    )
+
+
+def _parameter(p: Parameter) -> ParameterSpec:
+    lower, upper = _bounds(p.range)
+    return ParameterSpec(p.name, p.kind, p.default.value if p.default is not None else None, lower, upper)
+
+
+def _bounds(range_: Range) -> tuple[Bound | None, Bound | None]:
+    return _bound(range_.lower, range_.lower_open), _bound(range_.upper, range_.upper_open)
+
+
+def _bound(node: Scalar | None, is_open: bool) -> Bound | None:
+    match node:
+        case Const(value=Fraction() as value):
+            return Bound(value, is_open)
+        case Param(name=name):
+            return Bound(name, is_open)
+        case Size(dim=dim):
+            return Bound(dim, is_open)
+    return None  # a bound that is an expression is not tested at run time

@@ -1,0 +1,35 @@
+"""`show --emit tree`: the syntax tree, one node a line."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from fractions import Fraction
+
+from lossdsl.syntax import tree
+
+_HIDDEN = {"span", "function_span", "leading", "trailing", "blank_before", "closing", "text"}
+
+
+def dump(module: tree.Module) -> str:
+    """The tree as indented text; fields that are empty are left out."""
+    lines: list[str] = []
+    _node(module, "", 0, lines)
+    return "\n".join(lines)
+
+
+def _node(node: tree.Node, label: str, depth: int, lines: list[str]) -> None:
+    words, children = [], []
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if f.name in _HIDDEN or value in (None, (), False):
+            continue
+        if isinstance(value, tree.Node):
+            children.append((f.name, value))
+        elif isinstance(value, tuple) and all(isinstance(v, tree.Node) for v in value):
+            children.extend((f.name if k == 0 else "", v) for k, v in enumerate(value))
+        else:
+            words.append(f"{f.name}={str(value) if isinstance(value, Fraction) else repr(value)}")
+    head = f"{label}: " if label else ""
+    lines.append("  " * depth + head + " ".join([type(node).__name__, *words]) + f"  @{node.span.line}:{node.span.column}")
+    for name, child in children:
+        _node(child, name, depth + 1, lines)

@@ -1,0 +1,60 @@
+"""A loss in ordinary SymPy, as people read it and as notebooks take it: `loss.sympy`, `show --emit sympy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossdsl.ir.expression import algebraic, symbols
+from lossdsl.ir.nodes import TRUE, Definition, Program, Read, Scalar, postorder
+from lossdsl.ir.rewrite import instantiate, transform
+from lossdsl.ir.text import print_scalar
+
+
+
+def sympy_view(program: Program) -> Any:
+    """The element of an elementwise loss as one SymPy expression in the names of its inputs and parameters.
+
+    Any other loss gives a dict from the left side of each definition ("lse[n]") to (head, expression), where the head is
+    "map" or the reduction that folds the expression. Symbols are real (integer for labels). Imports SymPy.
+    """
+    element = program.definition(program.reductions.element if program.reductions else program.outputs[0].tensor)
+    if element is not None and element.head == "map":
+        inlined = _inline(program, element.body)
+        read = [n for n in postorder(inlined) if isinstance(n, Read)]
+        if all(program.input(r.tensor) is not None and set(r.indices) <= set(element.formals) for r in read):
+            return _expression(inlined, {r: r.tensor for r in read})
+    return {_left(d): (d.head, _expression(d.body, {})) for d in program.definitions()}
+
+
+def sympy_text(program: Program) -> str:
+    """`sympy_view` as lines of text."""
+    view = sympy_view(program)
+    if not isinstance(view, dict):
+        return f"{program.name}: {view}"
+    return "\n".join(
+        f"{left} = {expression if head == 'map' else f'{head}({expression})'}"
+        for left, (head, expression) in view.items()
+    )
+
+
+def _inline(program: Program, node: Scalar) -> Scalar:
+    maps = {d.tensor: d for d in program.definitions() if d.head == "map" and d.support is TRUE}
+
+    def step(n: Scalar) -> Scalar:
+        if isinstance(n, Read) and n.tensor in maps:
+            return _inline(program, instantiate(maps[n.tensor], n.indices))
+        return n
+
+    return transform(node, step)
+
+
+def _expression(node: Scalar, names: dict[Scalar, str]) -> Any:
+    expression = algebraic(node).expression
+    table = symbols(node)
+    taken = [str(s) for n, s in table.items() if n not in names]
+    plain = {table[n]: type(table[n])(name, **table[n]._assumptions_orig) for n, name in names.items() if name not in taken}
+    return expression.xreplace(plain) if plain else expression
+
+
+def _left(d: Definition) -> str:
+    return d.tensor + (f"[{', '.join(print_scalar(i) for i in d.formals)}]" if d.formals else "")
