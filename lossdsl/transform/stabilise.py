@@ -8,9 +8,10 @@ stable itself, and at its kink it may be wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
+from lossdsl.ir.cost import operations
 from lossdsl.ir.nodes import (
     INT,
     ONE,
@@ -29,8 +30,8 @@ from lossdsl.ir.nodes import (
     Select,
     postorder,
 )
-from lossdsl.ir.rewrite import Fresh, instantiate, map_item, map_scalars, prune, transform
-from lossdsl.transform.arithmetic import add, div, mul, neg, sub
+from lossdsl.ir.rewrite import Fresh, instantiate, map_item, map_scalars, prune, substitute, transform
+from lossdsl.transform.arithmetic import add, conjuncts, div, mul, neg, sub
 
 
 def stabilise(program: Program) -> Program:
@@ -57,7 +58,7 @@ class _Stabiliser:
         body: list[Definition | Group] = []
         memo: dict[Scalar, Scalar] = {}
         for item in self.program.body:
-            done = map_item(item, lambda d: map_scalars(d, lambda s: transform(s, self.step, memo)))
+            done = map_item(item, lambda d: self.definition(d, memo))
             body.extend(self.extra)
             self.extra = []
             body.append(done)
@@ -68,9 +69,15 @@ class _Stabiliser:
                     self.sums[done.tensor] = done
         return self.program.with_body(tuple(body))
 
+    def definition(self, d: Definition, memo: dict[Scalar, Scalar]) -> Definition:
+        done = map_scalars(d, lambda s: transform(s, self.step, memo))
+        return replace(done, body=self.given(done.where, done.body)) if done.where is not TRUE else done
+
     # ------------------------------------------------------------------------------------------ one node
 
     def step(self, node: Scalar) -> Scalar:
+        if isinstance(node, Select):
+            return Select(node.condition, self.given(node.condition, node.a), node.b)
         if not isinstance(node, Apply) or node.dtype is not REAL:
             return node
         args = node.args
@@ -94,6 +101,22 @@ class _Stabiliser:
             case "div":
                 return self.product(node)
         return node
+
+    def given(self, condition: Scalar, node: Scalar) -> Scalar:
+        """A branch with what its condition equates put in, where that lets something cancel: under `t[n] == c`,
+        `p[n, t[n]]` is `p[n, c]`."""
+        if node.dtype is not REAL:
+            return node
+        equal: dict[Scalar, Scalar] = {}
+        for c in conjuncts(condition):
+            if isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT:
+                for a, b in ((c.a, c.b), (c.b, c.a)):
+                    if isinstance(b, Index) and not isinstance(a, Index | Const):
+                        equal[a] = b
+        if not equal:
+            return node
+        other = transform(substitute(node, equal), self.step)
+        return other if operations(other) < operations(node) else node
 
     def log(self, a: Scalar) -> Scalar:
         a = self.seen(a)
@@ -166,9 +189,9 @@ class _Stabiliser:
             if quotient is not None:
                 return Apply("sigmoid", (quotient,))
         chain = _Chain.of(node)
-        if not chain.below:
+        changed = _logistic_pairs(chain.above)
+        if not chain.below and not changed:
             return node
-        changed = False
         for low in list(chain.below):
             partner = self.partner(chain, low)
             if partner is None:
@@ -188,6 +211,18 @@ class _Stabiliser:
             if _positive(seen) and self.seen(high) is seen:
                 del chain.above[k]
                 return low
+        if isinstance(low, Apply) and low.name == "cosh":
+            k = next((k for k, high in enumerate(chain.above) if _is(high, "sinh") and high.args == low.args), None)
+            if k is not None:
+                del chain.above[k]
+                return Apply("tanh", low.args)
+        exponent = _one_plus_exp(seen)
+        if exponent is not None:
+            k = next((k for k, high in enumerate(chain.above) if self.seen(high) is Apply("exp", (exponent,))), None)
+            if k is None:
+                return Apply("sigmoid", (neg(exponent),))
+            del chain.above[k]
+            return Apply("sigmoid", (exponent,))
         for k, high in enumerate(chain.above):
             top = self.seen(high)
             if not _exp(top):
@@ -296,11 +331,16 @@ def _positive(node: Scalar) -> bool:
     """A real function without zeros or poles: what cancels in a quotient, cancels everywhere."""
     if not isinstance(node, Apply):
         return False
-    if node.name in ("exp", "sigmoid"):
-        return True
-    if node.name == "add":
-        return any(a is ONE and _exp(b) for a, b in (node.args, node.args[::-1]))
-    return False
+    return node.name in ("exp", "expdiff", "sigmoid") or _one_plus_exp(node) is not None
+
+
+def _one_plus_exp(node: Scalar) -> Scalar | None:
+    """u if the node is 1 + exp(u)."""
+    if isinstance(node, Apply) and node.name == "add":
+        for one, e in (node.args, node.args[::-1]):
+            if one is ONE and _exp(e):
+                return e.args[0]
+    return None
 
 
 def _difference(a: Scalar, b: Scalar) -> Scalar:
@@ -325,6 +365,18 @@ def _logistic(node: Apply) -> Scalar | None:
             if top is ONE:
                 return neg(e.children[0])
     return None
+
+
+def _logistic_pairs(factors: list[Scalar]) -> bool:
+    """exp(u) * sigmoid(-u) is sigmoid(u): put in wherever both are factors."""
+    changed = False
+    for e in [f for f in factors if _exp(f)]:
+        other = Apply("sigmoid", (neg(e.children[0]),))
+        if e in factors and other in factors:
+            factors.remove(e)
+            factors[factors.index(other)] = Apply("sigmoid", e.children)
+            changed = True
+    return changed
 
 
 def _strict(d: Definition, read: Read) -> bool:
