@@ -1,7 +1,7 @@
 """Losses with independent values in plain torch (float64), for the builder's tests by value.
 
-`SPELLED` are losses of tests/spelled; `WRITTEN` have their text here. Each case: inputs from a seeded generator, and the
-value (and reports, by name) as the formula says it. Nothing here reads what the builder makes.
+`SPELLED` are losses of tests/spelled; those of `build_written.py` have their text there. Each case: inputs from a seeded
+generator, and the value (and reports, by name) as the formula says it. Nothing here reads what the builder makes.
 """
 
 from __future__ import annotations
@@ -274,6 +274,14 @@ def labels(g: np.random.Generator, n: int, c: int) -> np.ndarray:
     return g.integers(0, c, n)
 
 
+def binary_labels(g: np.random.Generator) -> Arrays:
+    return {"logits": g.normal(size=(3, 4)), "target": labels(g, 12, 2).reshape(3, 4)}
+
+
+def images(g: np.random.Generator) -> Arrays:
+    return {n: g.uniform(0, 1, (1, 2, 14, 13)) for n in ("x", "y")}
+
+
 SPELLED = (
     Case("info_nce", lambda g: {"q": g.normal(size=(5, 3)), "k": g.normal(size=(5, 3))}, info_nce, file="pairs"),
     Case("supcon", lambda g: {"z": g.normal(size=(7, 3)), "label": labels(g, 7, 3)}, supcon, file="pairs"),
@@ -289,9 +297,7 @@ SPELLED = (
         multi_similarity,
         file="pairs",
     ),
-    Case(
-        "arcface", lambda g: {"cosine": g.uniform(-1, 1, (5, 4)), "target": labels(g, 5, 4)}, arcface, file="pairs"
-    ),
+    Case("arcface", lambda g: {"cosine": g.uniform(-1, 1, (5, 4)), "target": labels(g, 5, 4)}, arcface, file="pairs"),
     Case(
         "chamfer",
         lambda g: {"x": g.normal(size=(2, 4, 3)), "y": g.normal(size=(2, 5, 3))},
@@ -313,7 +319,10 @@ SPELLED = (
     ),
     Case("total_variation", lambda g: {"x": g.normal(size=(2, 3, 5, 4))}, total_variation, file="images"),
     Case(
-        "ssim", lambda g: {"x": g.uniform(0, 1, (1, 2, 14, 13)), "y": g.uniform(0, 1, (1, 2, 14, 13))}, ssim, file="images"
+        "ssim",
+        images,
+        ssim,
+        file="images",
     ),
     Case(
         "local_ncc",
@@ -384,10 +393,16 @@ SPELLED = (
         file="sequences",
     ),
     Case(
-        "focal", lambda g: {"logits": g.normal(size=(3, 4)), "target": labels(g, 12, 2).reshape(3, 4)}, focal, file="training"
+        "focal",
+        binary_labels,
+        focal,
+        file="training",
     ),
     Case(
-        "hybrid", lambda g: {"logits": g.normal(size=(3, 4)), "target": labels(g, 12, 2).reshape(3, 4)}, hybrid, file="training"
+        "hybrid",
+        binary_labels,
+        hybrid,
+        file="training",
     ),
     Case(
         "uncertainty_weighting",

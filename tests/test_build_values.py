@@ -37,7 +37,7 @@ def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {k: torch.as_tensor(v) for k, v in inputs.items()}
 
 
-@pytest.mark.parametrize("case", (*SPELLED, *WRITTEN), ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*SPELLED, *WRITTEN], ids=lambda c: c.name)
 def test_value(case: Case) -> None:
     text = case.text or (SPELLED_DIR / f"{case.file}.loss").read_text(encoding="utf-8")
     one = built(text, case.name)
@@ -49,4 +49,6 @@ def test_value(case: Case) -> None:
         found = interpret(one.program, inputs, case.parameters)
         assert set(found) == set(wanted)
         for key, value in wanted.items():
-            np.testing.assert_allclose(found[key], np.asarray(value, dtype=np.float64), rtol=1e-10, atol=1e-12, err_msg=key)
+            np.testing.assert_allclose(
+                found[key], np.asarray(value, dtype=np.float64), rtol=1e-10, atol=1e-12, err_msg=key
+            )

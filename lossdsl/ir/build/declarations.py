@@ -10,7 +10,6 @@ from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import raw_constant
 from lossdsl.ir.build.elaborate import Elaborator, strip
 from lossdsl.ir.build.scope import (
-    RESERVED,
     REST,
     AxisEntity,
     Entity,
@@ -36,6 +35,7 @@ def declare(e: Elaborator, body: Sequence[tree.Statement]) -> list[tree.Declarat
     """Enter every name of a loss into its scope; returns the input and learnable declarations in order."""
     inputs: list[tree.Declaration] = []
     _axes(e, body)
+    _once(e, body)
     for statement in body:
         match statement:
             case tree.Declaration(keyword="state"):
@@ -69,8 +69,6 @@ def function(e: Elaborator, definition: tree.Def, in_loss: bool) -> None:
     for argument in definition.arguments:
         if argument.name in seen:
             e.sink.add("E0202", f"`{argument.name}` is declared twice", argument.span)
-        if argument.name in RESERVED:
-            e.sink.add("E0203", f"`{argument.name}` is a reserved word", argument.span)
         seen.add(argument.name)
     if definition.value is None:
         what = f"the function block `def {name.name}(...):`"
@@ -86,9 +84,25 @@ def function(e: Elaborator, definition: tree.Def, in_loss: bool) -> None:
         e.file_functions[name.name] = entity
 
 
+def _once(e: Elaborator, body: Sequence[tree.Statement]) -> None:
+    """Report names that are declared twice; the first in the file counts."""
+    first: dict[str, tree.Ident] = {}
+    for statement in body:
+        names: tuple[tree.Ident, ...] = ()
+        if isinstance(statement, (tree.Declaration, tree.Definition)):
+            names = statement.names
+        elif isinstance(statement, tree.Def):
+            names = (statement.name,)
+        for name in names:
+            old = first.setdefault(name.name, name)
+            if old is not name:
+                help = "a name is one thing in a loss"
+                e.sink.add("E0202", f"`{name.name}` is already declared (line {old.span.line})", name.span, help)
+    e.first = {n: i.span for n, i in first.items()}
+
+
 def _enter(e: Elaborator, name: tree.Ident, entity: Entity) -> None:
-    if name.name in RESERVED:
-        e.sink.add("E0203", f"`{name.name}` is a reserved word", name.span, "choose another name")
+    if e.first.get(name.name, name.span) != name.span:
         return
     old: Entity | None = e.names.get(name.name) or e.axes.get(name.name)
     if old is not None:
@@ -130,9 +144,6 @@ def _axes(e: Elaborator, body: Sequence[tree.Statement]) -> None:
     }
     resolver = _Extents(e, written, set(spans), parameters)
     for order, (axis, span) in enumerate(spans.items()):
-        if axis in RESERVED:
-            e.sink.add("E0203", f"`{axis}` is a reserved word", span, "choose another name")
-            continue
         try:
             dim, root = resolver.extent(axis)
         except Failed:
@@ -163,6 +174,7 @@ class _Extents:
             return self.known[axis]
         statement, name = self.written[axis]
         if axis in self.busy:
+            self.known.update((a, (Dim.symbol(a), a)) for a in self.busy)
             raise self.e.sink.fail("E0205", f"the extent of `{axis}` depends on itself", name.span)
         self.busy.append(axis)
         try:
@@ -176,8 +188,7 @@ class _Extents:
                 root = self.extent(value.id)[1]
         finally:
             self.busy.pop()
-        self.known[axis] = (dim, root)
-        return dim, root
+        return self.known.setdefault(axis, (dim, root))
 
     def value(self, node: tree.Expr) -> Dim:
         node = strip(node)

@@ -74,7 +74,7 @@ from lossdsl.syntax import tree
 
 WORK_LIMIT = 200_000
 FOLD_BITS = 256
-DEPTH_LIMIT = 120
+DEPTH_LIMIT = 1_500  # nested expressions, through functions; `limits.deep` makes room for them
 
 _CONSTANTS: dict[str, Scalar] = {
     "inf": Const("inf"),
@@ -117,6 +117,7 @@ class Elaborator:
         self.values = Values()
         self.prover = Prover(self._promised)
         self.used: set[str] = set()
+        self.first: dict[str, Span] = {}
         self.depth = 0
         self._define = define
         self._free: dict[Scalar, frozenset[Index]] = {}
@@ -176,10 +177,16 @@ class Elaborator:
     def expression(self, ctx: Context, node: tree.Expr) -> Scalar:
         """The scalar that an expression stands for; raises Failed after recording a diagnostic."""
         self._work += 1
-        if self._work > WORK_LIMIT:
-            raise self.sink.fail(
-                "E0707", "this loss takes too long to elaborate", node.span, "name intermediate values as definitions"
-            )
+        if self._work > WORK_LIMIT or self.depth > DEPTH_LIMIT:
+            message = "this loss is too large to elaborate"
+            raise self.sink.fail("E0707", message, node.span, "name intermediate values as definitions")
+        self.depth += 1
+        try:
+            return self._expression(ctx, node)
+        finally:
+            self.depth -= 1
+
+    def _expression(self, ctx: Context, node: tree.Expr) -> Scalar:
         match node:
             case tree.Paren():
                 return self.expression(ctx, strip(node))
@@ -397,7 +404,7 @@ class Elaborator:
                 return value_
             return whole_power(real(base), k)
         base, exponent = real(base), real(exponent)
-        if not self.values.nonnegative(base, ctx.path):
+        if not self.values.nonnegative(base, ctx.path + ctx.outer):
             raise self.sink.fail(
                 "E0403",
                 "a power with this exponent needs a base that is proved not to be negative",
@@ -601,7 +608,7 @@ class Elaborator:
         inside = ctx.path + tuple(guards)
         self._require(
             replace(ctx, path=inside),
-            [replace(n, condition=substitute(n.condition, coordinates), span=span) for n in tensor.needs],
+            [replace(n, condition=substitute(n.condition, coordinates)) for n in tensor.needs],
         )
         if otherwise is not None:
             return self._choose(ctx, guards, read, otherwise)
@@ -828,8 +835,6 @@ class Elaborator:
             raise self.arity(node, f"`{name}({', '.join(wanted)})`")
         arguments = {n: Argument(e, ctx.locals, ctx.loss_names, ctx.calls) for n, e in given.items()}
         inner = replace(ctx, locals=arguments, loss_names=entity.in_loss, calls=(*ctx.calls, name), last=None)
-        if len(inner.calls) > DEPTH_LIMIT:
-            raise self.sink.fail("E0707", "functions are nested too deeply", node.span)
         return self.expression(inner, definition.value)
 
     def arity(self, node: tree.Call, usage: str) -> Failed:

@@ -10,6 +10,7 @@ from lossdsl.ir.build.values import Value
 from lossdsl.ir.nodes import INT, Apply, Param, Read, Scalar, Stop, postorder, real
 from lossdsl.syntax import tree
 
+
 def handlers() -> dict[str, Handler]:
     """The handlers of all elementwise functions of the language."""
     table: dict[str, Handler] = {name: _primitive for name, f in primitives.FUNCTIONS.items() if not f.folds}
@@ -93,14 +94,14 @@ def _bad(name: str, v: Value) -> str | None:
 
 def _check_domain(e: Elaborator, ctx: Context, name: str, args: tuple[Scalar, ...], span: Span) -> None:
     """Warn where the argument may leave the domain, with the ranges of the inputs that do it."""
-    bad = _bad(name, e.values.of(args[0], ctx.path))
+    bad = _bad(name, e.values.of(args[0], ctx.path + ctx.outer))
     if bad is None:
         return
     ranges: dict[str, str] = {}
     for s in postorder(args[0]):
         name_ = s.tensor if isinstance(s, Read) and s.tensor in e.inputs else s.name if isinstance(s, Param) else None
         if name_ is not None:
-            interval = e.values.of(s, ctx.path).interval
+            interval = e.values.of(s, ctx.path + ctx.outer).interval
             unbounded = interval.lo == float("-inf") and interval.hi == float("inf")
             ranges[name_] = "any real number" if unbounded else f"in [{interval.lo:g}, {interval.hi:g}]"
     notes = tuple(f"`{name_}` is {text}" for name_, text in ranges.items())

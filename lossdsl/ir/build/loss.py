@@ -12,10 +12,10 @@ from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import declare
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
+from lossdsl.ir.build.limits import deep
 from lossdsl.ir.build.reductions import Reductions as ReductionHandlers
 from lossdsl.ir.build.returns import Returned, build_return, fail_needs
 from lossdsl.ir.build.scope import (
-    RESERVED,
     REST,
     Failed,
     Frame,
@@ -27,7 +27,20 @@ from lossdsl.ir.build.scope import (
     Unavailable,
     base_name,
 )
-from lossdsl.ir.nodes import TRUE, And, Definition, Index, Output, Param, Parameter, Program, Read, Scalar, Size, postorder
+from lossdsl.ir.nodes import (
+    TRUE,
+    And,
+    Definition,
+    Index,
+    Output,
+    Param,
+    Parameter,
+    Program,
+    Read,
+    Scalar,
+    Size,
+    postorder,
+)
 from lossdsl.syntax import tree
 
 
@@ -81,7 +94,8 @@ def _elaborate(
     sink, frame = Sink(), Frame()
     outer_sink, e.sink, place.owner = e.sink, sink, "claim"
     try:
-        scalar = e.expression(e.top_context(frame, unwritten=False), node)
+        with deep():
+            scalar = e.expression(e.top_context(frame, unwritten=False), node)
     except Failed:
         return None, sink.found
     finally:
@@ -172,7 +186,7 @@ class LossBuilder:
                 help = "a recurrence reads itself at an earlier position: `a[t] = ... a[t - 1 else 0]`"
                 self.sink.add("E0205", f"cyclic definitions: {chain}", span, help)
             raise Failed(name)
-        if len(self.stack) > 100:
+        if len(self.stack) > 400:
             raise self.sink.fail("E0707", "definitions are nested too deeply", span, "put them in the order of use")
         pending.state = "busy"
         self.stack.append((pending, shifted))
@@ -247,9 +261,6 @@ class LossBuilder:
         for statement in statements:
             name = statement.name.name
             plain = isinstance(statement.value, tree.Name) and statement.value.id == name
-            if name in RESERVED:
-                self.sink.add("E0203", f"`{name}` is a reserved word", statement.name.span)
-                continue
             if name in found or ((name in self.e.names or name in self.e.axes) and not plain):
                 help = "a name is one thing in a loss"
                 self.sink.add("E0202", f"`{name}` is already declared", statement.name.span, help)

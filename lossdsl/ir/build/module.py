@@ -7,9 +7,10 @@ from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import function
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.limits import deep
 from lossdsl.ir.build.loss import BuiltLoss, LossBuilder
 from lossdsl.ir.build.reductions import Reductions
-from lossdsl.ir.build.scope import RESERVED, Failed, FunctionEntity, PendingDefinition, Sink, TensorEntity, Unavailable
+from lossdsl.ir.build.scope import Failed, FunctionEntity, PendingDefinition, Sink, TensorEntity, Unavailable
 from lossdsl.syntax import tree
 
 
@@ -25,7 +26,8 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
     found = list(sink.found)
     for item in module.items:
         if isinstance(item, tree.Loss):
-            one, diagnostics = LossBuilder(source, item, names).build()
+            with deep():
+                one, diagnostics = LossBuilder(source, item, names).build()
             if one is not None:
                 built.append(one)
             found += diagnostics
@@ -50,8 +52,6 @@ def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | U
             continue
         if ident is None:
             continue
-        if ident.name in RESERVED:
-            sink.add("E0203", f"`{ident.name}` is a reserved word", ident.span, "choose another name")
         if ident.name in seen:
             help = "each loss and function of a file has a name of its own"
             sink.add("E0202", f"`{ident.name}` is already declared (line {seen[ident.name]})", ident.span, help)

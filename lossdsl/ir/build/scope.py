@@ -13,7 +13,6 @@ from lossdsl.primitives.record import Dtype
 from lossdsl.syntax import tree
 
 REST = "..."
-RESERVED = frozenset({"pi", "inf", "nan", "true", "false", "last", "step", "size"})
 
 
 class Failed(Exception):

@@ -1,0 +1,189 @@
+"""What is wrong with a file is said by the builder: every code has a file, other losses still build, nothing raises."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from lossdsl.diagnostics import CODES, Diagnostic, Severity, Source
+from lossdsl.ir.build import BuiltLoss, build, elaborate_expression
+from lossdsl.ir.check import check
+from lossdsl.ir.nodes import BOOL, Apply, Compare, Param
+from lossdsl.ir.text import parse_ir, print_ir
+from lossdsl.syntax import tree
+from lossdsl.syntax.parser import parse
+
+HERE = Path(__file__).parent
+GROUPS = ("E02", "E03", "E04", "E05", "E06", "W1")
+EXPECT = re.compile(r"^# expect: ([EW]\d{4}) line (\d+)$", re.MULTILINE)
+FILES = [p for p in sorted((HERE / "errors").glob("*.loss")) if p.name.startswith(GROUPS) or p.name.startswith("E0707")]
+
+
+def compiled(text: str) -> tuple[list[BuiltLoss], list[Diagnostic]]:
+    source = Source("test.loss", text)
+    module, problems = parse(source)
+    losses, found = build(module, source)
+    return losses, problems + found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_wrong_loss_is_explained(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    wanted = [(code, int(line)) for code, line in EXPECT.findall(text)]
+    losses, found = compiled(text)
+    places = [(d.code, d.span.line) for d in found]
+    errors = [p for p in places if p[0].startswith("E")]
+    assert sorted(errors) == sorted(w for w in wanted if w[0].startswith("E"))
+    assert set(wanted) <= set(places)
+    for one in losses:
+        check(one.program)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_code_has_a_file(group: str) -> None:
+    assert {c for c in CODES if c.startswith(group)} <= {p.name[:5] for p in FILES}
+
+
+def test_a_wrong_loss_does_not_stop_the_others() -> None:
+    losses, found = compiled(
+        "loss bad:\n    input x: real[n]\n    a = y\n    b = z\n    c = a + w\n    return mean(a + b)\n\n"
+        "loss good:\n    input x: real[n]\n    return mean(x)\n"
+    )
+    assert [one.name for one in losses] == ["good"]
+    # one error for each statement that is wrong by itself, none for those that only read a wrong one
+    assert [(d.code, d.span.line) for d in found] == [("E0201", 3), ("E0201", 4)]
+
+
+def test_names_are_suggested() -> None:
+    _, found = compiled("loss a:\n    input pred: real[n]\n    return mean(prde)\n")
+    assert [d.help for d in found if d.code == "E0201"] == ["did you mean `pred`?"]
+
+
+def test_the_domain_warning_names_the_input() -> None:
+    _, found = compiled("loss a:\n    input p: prob[n]\n    return -mean(log(1 - p))\n")
+    (warning,) = [d for d in found if d.code == "W1002"]
+    assert "log" in warning.message
+    assert warning.notes == ("`p` is in [0, 1]",)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "input p: real[n] in (0, 1]\nreturn -mean(log(p))",
+        "input p: prob[n]\nreturn -mean(log(p + 1e-8))",
+        "input x: real[n]\nreturn mean(log(x) if x > 0 else 0)",
+        "input x: real[n]\nreturn mean(log(x) where x > 0)",
+        "input x: real[n]\nreturn mean(sqrt(x^2 + 1) + log(1 + exp(x)) + log(sum(exp(x) over n)))",
+        "input x: real[n, c]\nreturn mean(sqrt(var(x over n)))",
+    ],
+)
+def test_no_warning_inside_the_domain(body: str) -> None:
+    losses, found = compiled("loss a:\n" + "".join(f"    {line}\n" for line in body.split("\n")))
+    assert len(losses) == 1
+    assert found == []
+
+
+def test_pairs_are_fine_where_they_are_meant() -> None:
+    head = "    input x: real[n]\n    input y: real[m]\n"
+    for body in (
+        "    d[n, m] = x - y\n    return mean(d^2)\n",
+        "    return mean(min(abs(x - y) over m))\n",
+        "    return mean((x - y)^2 over n, m)\n",
+    ):
+        losses, found = compiled("loss a:\n" + head + body)
+        assert len(losses) == 1
+        assert found == [], body
+
+
+def test_equal_definitions_are_one() -> None:
+    losses, _ = compiled(
+        "loss a:\n    input x: real[n, c]\n    axis d = c\n    p = logsumexp(x over c)\n"
+        "    q[n] = logsumexp(x[n, d] over d)\n    return mean(p * q)\n"
+    )
+    heads = [d.head for d in losses[0].program.definitions()]
+    assert heads.count("logsumexp") == 1
+
+
+MODES = {
+    "mean(x)": ("mean", "x"),
+    "-2 * sum(x) / 3": ("sum", "x"),
+    "mean(x where x > 0)": ("mean", "x"),
+    "sum(w * x over n, c) / sum(w over n, c)": ("mean", "w * x"),
+}
+
+
+@pytest.mark.parametrize("text", MODES)
+def test_modes_of_a_returned_mean_or_sum(text: str) -> None:
+    losses, _ = compiled(f"loss a:\n    input x: real[n, c]\n    input w: real[n, c]\n    return {text} + 0 * 1\n")
+    assert losses[0].program.reductions is None  # a sum of terms has no modes
+    losses, _ = compiled(f"loss a:\n    input x: real[n, c]\n    input w: real[n, c]\n    return {text}\n")
+    reductions = losses[0].program.reductions
+    assert reductions is not None
+    assert reductions.written == MODES[text][0]
+
+
+@pytest.mark.parametrize(
+    "text", ["mean(x over n)[c = 0]", "1 - mean(x)", "sum(x * w) / sum(x + w)", "max(x)", "mean(x) + mean(w)"]
+)
+def test_no_modes(text: str) -> None:
+    losses, _ = compiled(f"loss a:\n    input x, w: real[n, c]\n    return {text}\n")
+    assert losses[0].program.reductions is None
+
+
+def claim_parts(text: str) -> tuple[BuiltLoss, list[tree.Claim]]:
+    losses, found = compiled(text)
+    assert not [d for d in found if d.severity is Severity.ERROR]
+    return losses[0], list(losses[0].claims)
+
+
+def test_claim_expressions() -> None:
+    one, claims = claim_parts(
+        "loss quantile:\n    input pred, target: real[n]\n    input weight: real[n] >= 0\n"
+        "    param tau: real in (0, 1) = 0.5\n"
+        "    r = target - pred\n    per = weight * max(tau * r, (tau - 1) * r)\n    return mean(per)\n"
+        "    claim lipschitz in pred <= max(tau, 1 - tau) * max(weight)\n"
+        "    claim minimum of per at pred == target\n    claim convex in pred when tau == 1 / 2\n"
+    )
+    bound, problems = elaborate_expression(one, claims[0].bound)  # type: ignore[arg-type]
+    assert problems == []
+    assert bound is not None
+    assert isinstance(bound.scalar, Apply)
+    assert [d.head for d in bound.definitions] == ["max"]
+    place, _ = elaborate_expression(one, claims[1].at)  # type: ignore[arg-type]
+    assert place is not None
+    assert isinstance(place.scalar, Compare)
+    when, _ = elaborate_expression(one, claims[2].when)  # type: ignore[arg-type]
+    assert when is not None
+    assert when.scalar.dtype is BOOL
+    assert isinstance(when.scalar, Compare)
+    assert when.scalar.a is Param("tau")
+    wrong, problems = elaborate_expression(one, tree.Name(id="nothing"))
+    assert wrong is None
+    assert [d.code for d in problems] == ["E0201"]
+
+
+def test_nothing_raises_on_damaged_files() -> None:
+    """Tokens of real losses dropped, doubled, swapped: diagnostics or programs, never an exception."""
+    dice = random.Random(7)
+    texts = [p.read_text(encoding="utf-8") for p in sorted((HERE / "spelled").glob("*.loss"))]
+    losses = [part for text in texts for part in re.split(r"(?m)^(?=loss )", text) if part.startswith("loss ")]
+    for _ in range(250):
+        tokens = re.findall(r"\w+|\s+|[^\w\s]", dice.choice(losses))
+        words = [k for k, t in enumerate(tokens) if not t.isspace()]
+        for _ in range(dice.randint(1, 3)):
+            a, b = dice.choice(words), dice.choice(words)
+            tokens[a] = dice.choice([tokens[b], tokens[a] + tokens[b], "", tokens[b]])
+        for one in compiled("".join(tokens))[0]:
+            check(one.program)
+
+
+def test_building_is_deterministic() -> None:
+    for path in sorted((HERE / "spelled").glob("*.loss")):
+        text = path.read_text(encoding="utf-8")
+        first, second = (["\n".join(print_ir(one.program)) for one in compiled(text)[0]] for _ in range(2))
+        assert first == second
+        for one in compiled(text)[0]:
+            assert parse_ir(print_ir(one.program)) == one.program
