@@ -68,10 +68,16 @@ def erfcx(x: Array) -> Any:
     return t * np.exp(chebyshev(ERFCX_SERIES, 2.0 * t - 1.0))
 
 
+def _bell(x: Array) -> Any:
+    """exp(-x^2 / 2) for x >= 0, with x split so that the rounding of the square is not multiplied by its size."""
+    coarse = np.where(x < 1e6, np.floor(x * 16.0) / 16.0, x)
+    return np.exp(-0.5 * coarse * coarse) * np.exp(-0.5 * (x - coarse) * (x + coarse))
+
+
 def normal_cdf(x: Any) -> Any:
     x = np.asarray(x, dtype=np.float64)
     z = np.abs(x) / sqrt(2.0)
-    tail = 0.5 * np.exp(-z * z) * erfcx(z)
+    tail = 0.5 * _bell(np.minimum(np.abs(x), 1e3)) * erfcx(z)
     return np.where(x < 0.0, tail, 1.0 - tail)[()]
 
 
@@ -80,7 +86,7 @@ def log_normal_cdf(x: Any) -> Any:
     z = np.abs(x) / sqrt(2.0)
     # z^2 overflows to inf, the right limit, and inf + log_erfcx stays inf
     left = log_erfcx(np.minimum(z, 1e300)) - z * z - log(2.0)
-    return np.where(x < 0.0, left, np.log1p(-0.5 * np.exp(-z * z) * erfcx(z)))[()]
+    return np.where(x < 0.0, left, np.log1p(-0.5 * _bell(np.minimum(np.abs(x), 1e3)) * erfcx(z)))[()]
 
 
 def inverse_mills(x: Any) -> Any:
@@ -88,7 +94,8 @@ def inverse_mills(x: Any) -> Any:
     x = np.asarray(x, dtype=np.float64)
     z = np.abs(x) / sqrt(2.0)
     scaled = erfcx(z)
-    right = sqrt(0.5 / pi) * np.exp(-z * z) / (1.0 - 0.5 * np.exp(-z * z) * scaled)
+    bell = _bell(np.minimum(np.abs(x), 1e3))
+    right = sqrt(0.5 / pi) * bell / (1.0 - 0.5 * bell * scaled)
     return np.where(x < 0.0, sqrt(2.0 / pi) / scaled, right)[()]
 
 
