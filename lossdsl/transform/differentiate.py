@@ -238,7 +238,8 @@ class _Reverse:
             self.backward(d, _Adjoint(d.formals, value, (), (), False))
         reversed_: list[Definition] = []
         for d in members_[::-1]:
-            name, parts = names[d.tensor], []
+            name = names[d.tensor]
+            parts: list[Definition] = []
             terms: list[Guarded] = []
             if d.tensor in outside:
                 given = outside[d.tensor]

@@ -212,16 +212,16 @@ class _Stabiliser:
                 del chain.above[k]
                 return low
         if isinstance(low, Apply) and low.name == "cosh":
-            k = next((k for k, high in enumerate(chain.above) if _is(high, "sinh") and high.args == low.args), None)
-            if k is not None:
-                del chain.above[k]
+            sinh = Apply("sinh", low.args)
+            if sinh in chain.above:
+                chain.above.remove(sinh)
                 return Apply("tanh", low.args)
         exponent = _one_plus_exp(seen)
         if exponent is not None:
-            k = next((k for k, high in enumerate(chain.above) if self.seen(high) is Apply("exp", (exponent,))), None)
-            if k is None:
+            same = [k for k, high in enumerate(chain.above) if self.seen(high) is Apply("exp", (exponent,))]
+            if not same:
                 return Apply("sigmoid", (neg(exponent),))
-            del chain.above[k]
+            del chain.above[same[0]]
             return Apply("sigmoid", (exponent,))
         for k, high in enumerate(chain.above):
             top = self.seen(high)
@@ -267,7 +267,9 @@ class _Stabiliser:
     def cancels(self, term: Scalar, factor: Scalar) -> bool:
         if not (isinstance(term, Apply) and term.name in ("mul", "div", "neg")):
             return False
-        return any(self.seen(low) is factor for low in _Chain.of(term).below)
+        chain = _Chain.of(term)
+        pair = Apply("sigmoid", (neg(factor.children[0]),)) if _exp(factor) else None
+        return pair in chain.above or any(self.seen(low) is factor for low in chain.below)
 
 
 _MINUS_ONE = Const(-1)
