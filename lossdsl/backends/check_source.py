@@ -1,0 +1,67 @@
+"""A second line of defence: emitted Python consists of a known set of syntax nodes, imports and names.
+
+User text reaches generated code only escaped; if a fault let some of it through as code, this check would refuse the
+module. A failure is a fault of the compiler and asks for a report.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from lossdsl.names import RESERVED
+
+
+class SourceError(Exception):
+    """The emitted text has a construct that emitted modules never have; `line` counts from 1."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(f"line {line} of the emitted module: {message}")
+        self.line = line
+
+
+_ALLOWED = (
+    ast.Module, ast.Import, ast.alias, ast.FunctionDef, ast.ClassDef, ast.arguments, ast.arg, ast.keyword, ast.Return, ast.Assign,
+    ast.AugAssign, ast.Delete, ast.For, ast.If, ast.With, ast.withitem, ast.Raise, ast.Expr, ast.Pass, ast.Continue,
+    ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Lambda, ast.IfExp, ast.Dict, ast.ListComp, ast.DictComp, ast.GeneratorExp,
+    ast.comprehension, ast.Compare, ast.Call, ast.JoinedStr, ast.FormattedValue, ast.Constant, ast.Attribute,
+    ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.expr_context, ast.boolop, ast.operator,
+    ast.unaryop, ast.cmpop,
+)  # fmt: skip
+
+# Builtins that would let data become code, or reach outside.
+_FORBIDDEN = frozenset(
+    "eval exec compile open input __import__ globals locals vars setattr delattr breakpoint memoryview help".split()
+)
+_DUNDER = frozenset({"__init__", "__all__", "__name__"})
+_TORCH = frozenset("load save hub ops classes utils package jit _C multiprocessing distributed onnx".split())
+_PRIVATE_TORCH = frozenset({"_C"})
+
+
+def check_source(text: str, imports: frozenset[str]) -> None:
+    """Raise SourceError unless the text is made of allowed syntax and imports only the given modules."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
+    defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    assigned = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    assigned |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 1)
+        if not isinstance(node, _ALLOWED):
+            raise SourceError(f"{type(node).__name__} is not used by emitted modules", line)
+        match node:
+            case ast.Import(names=names):
+                if any(alias.name not in imports for alias in names):
+                    raise SourceError(f"imports {names[0].name}", line)
+            case ast.Name(id=name, ctx=ast.Load()):
+                if name in _FORBIDDEN and name not in assigned:
+                    raise SourceError(f"uses {name}", line)
+                if not (name in defined | assigned | imports or name in RESERVED):
+                    raise SourceError(f"reads {name}, which nothing defines", line)
+            case ast.Attribute(attr=attr, value=value):
+                if attr.startswith("__") and attr not in _DUNDER:
+                    raise SourceError(f"reads the attribute {attr}", line)
+                outside = isinstance(value, ast.Name) and value.id == "torch" and attr in _TORCH - _PRIVATE_TORCH
+                if outside:
+                    raise SourceError(f"uses torch.{attr}", line)

@@ -1,0 +1,18 @@
+"""The torch target: `emit(spec)` gives the text of a standalone PyTorch module."""
+
+from __future__ import annotations
+
+from lossdsl.backends.spec import ModuleSpec
+from lossdsl.backends.torch_module import emit_torch
+
+__all__ = ["emit", "emit_torch", "notes"]
+
+
+def emit(spec: ModuleSpec) -> str:
+    """The text of the module; the same spec gives the same bytes."""
+    return emit_torch(spec)
+
+
+def notes(spec: ModuleSpec) -> tuple[str, ...]:
+    """What falls back to something slower than the plan says: nothing, for this target."""
+    return ()

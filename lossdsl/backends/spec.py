@@ -1,0 +1,100 @@
+"""What an emitter is given besides the Plans: the face of a module. Frozen data without any target in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.dim import Dim
+from lossdsl.lower.plan import Key, Plan
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One end of a range. `value`: an exact number, the name of a parameter, or an extent."""
+
+    value: Fraction | str | Dim
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A tensor argument, in the file's order.
+
+    kind      real prob simplex unit bool binary sign class int, as declared
+    dims      one per position; `...` is Dim.symbol("...") and stands for any number of axes
+    axes      declared axis names for messages, "" for an unnamed one
+    lower, upper   range of a real input; over: positions of `simplex over`, `unit over`
+    classes   extent of `class of`; also: the integer parameter of `or ignore_index`
+    optional  it may be None (the plans with this name in `absent` then run)
+    learnable an nn.Parameter of the module and a keyword of the function; `initial` its first value, or None
+    """
+
+    name: str
+    dims: tuple[Dim, ...]
+    axes: tuple[str, ...]
+    kind: str
+    lower: Bound | None = None
+    upper: Bound | None = None
+    over: tuple[int, ...] = ()
+    classes: Dim | None = None
+    also: str | None = None
+    optional: bool = False
+    learnable: bool = False
+    initial: Fraction | str | None = None
+
+    @property
+    def differentiable(self) -> bool:
+        return self.kind in ("real", "prob", "simplex", "unit")
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A keyword of the function and the constructor. kind: real int bool; `default` None: it must be given."""
+
+    name: str
+    kind: str
+    default: Fraction | str | None = None
+    lower: Bound | None = None
+    upper: Bound | None = None
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """One loss of a module.
+
+    docstring   the user's text, or ""; formula, gradient, properties: lines of text for the docstring
+    modes       reductions in which it can be called, the written one first; () if it has none
+    none_dims   extents of the value in mode "none"
+    plans       the table of plans. A "value" plan is needed for each mode (or "") and each set of absent inputs that
+                may be called; other entries are used where they exist, and the differentiable formula where not
+    pair        the value plan that returns "total" and "weight" of a mean, one for each set of absent inputs
+    reports     names of the reported values (in the returns of every value plan)
+    """
+
+    name: str
+    inputs: tuple[InputSpec, ...]
+    parameters: tuple[ParameterSpec, ...]
+    plans: tuple[tuple[Key, Plan], ...]
+    modes: tuple[str, ...] = ()
+    none_dims: tuple[Dim, ...] = ()
+    docstring: str = ""
+    formula: tuple[str, ...] = ()
+    gradient: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
+    pair: tuple[tuple[tuple[str, ...], Plan], ...] = ()
+
+    def input(self, name: str) -> InputSpec | None:
+        return next((i for i in self.inputs if i.name == name), None)
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """The losses of one emitted file. `origin`: the name of the `.loss` file, for the header."""
+
+    losses: tuple[LossSpec, ...]
+    spec_hash: str
+    compiler_version: str
+    origin: str = ""
+    notes: tuple[str, ...] = field(default=())

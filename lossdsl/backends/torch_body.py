@@ -1,0 +1,731 @@
+"""A kernel as a flat list of torch calls over registers: what the two printers (fused, formula) have in common.
+
+Layout: a register that varies along some axes of its kernel has one dimension for every axis of the kernel, of size 1
+where it does not vary; one that varies along none is a 0-d tensor or a Python number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.backends.text import ATOM, COMPARE, SUM, UNARY, Names, Text, dim_text, number_text, offset_text
+from lossdsl.backends.torch_ops import NUMBERS, Arg, Node, Num, Tree, helpers_of, operation
+from lossdsl.dim import Dim
+from lossdsl.lower.plan import (
+    AxisRef,
+    Buffer,
+    Fold,
+    Kernel,
+    Literal,
+    Load,
+    Op,
+    Operand,
+    ParamRef,
+    Plan,
+    Scatter,
+    SizeRef,
+    Store,
+    Subscript,
+    Value,
+)
+
+
+@dataclass(eq=False)
+class Reg:
+    """A tensor of a kernel. `owned`: its memory belongs to nobody else. `name`: its variable, once printed."""
+
+    axes: frozenset[str]
+    type: str
+    wanted: str = "t"
+    owned: bool = False
+    name: str = ""
+    text: Text | None = None  # printed inline where it is used
+
+    def __str__(self) -> str:
+        return self.text.text if self.text is not None else self.name
+
+
+@dataclass(frozen=True)
+class Number:
+    """A Python number, known when the function runs. `param`: the parameter it is, which may also be a tensor."""
+
+    text: Text
+    type: str
+    param: str = ""
+    zero: tuple[Dim, bool] | None = None  # (dim, True): the condition dim == 0; (dim, False): dim != 0
+
+    def __str__(self) -> str:
+        return self.text.text
+
+
+Term = Reg | Number
+
+_COUNTED = re.compile(r"v\d+(\.|\Z)|needed\.")  # names that the schedule, not the user, gave
+
+
+@dataclass(eq=False)
+class Instr:
+    """`dest = function(args)`. function: a name of `torch_ops.Node`, "where", or "text" with `template` over the
+    arguments; `strength`: how strongly the template binds; `aliases`: the result shares the first argument's memory."""
+
+    function: str
+    args: tuple[Term, ...]
+    dest: Reg
+    options: tuple[tuple[str, str], ...] = ()
+    template: str = ""
+    strength: int = ATOM
+    aliases: bool = False
+    comment: str = ""
+
+
+@dataclass(eq=False)
+class Write:
+    """A store or scatter of the plan, with its operands as registers."""
+
+    statement: Store | Scatter
+    value: Term
+    positions: tuple[Term | None, ...]  # for positions that are no plain axis
+    guard: Term | None = None
+
+
+@dataclass(eq=False)
+class Scope:
+    """What is known where a kernel runs: names, extents, rounds of the loops around it, and what the prologue needs."""
+
+    plan: Plan
+    names: Names
+    extents: dict[str, str]  # symbol -> variable
+    parameters: dict[str, str]
+    variables: dict[str, str]  # buffer -> variable
+    fast: bool
+    rounds: dict[str, tuple[str, str]] = field(default_factory=dict)
+    casts: dict[tuple[str, str], str] = field(default_factory=dict)  # (input, type) -> variable
+    tensors: set[str] = field(default_factory=set)  # parameters that must be tensors
+    constants: dict[tuple[str, str], str] = field(default_factory=dict)  # (number, type) -> variable of a 0-d tensor
+    helpers: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)  # of device, acc
+    kinds: dict[str, str] = field(default_factory=dict)  # input -> declared kind
+    local: dict[str, bool] = field(default_factory=dict)  # buffers whose memory the kernel may overwrite
+
+    def dim(self, dim: Dim) -> Text:
+        return dim_text(dim, self.extents)
+
+    def extent(self, axis: str, dim: Dim) -> Text:
+        if axis in self.rounds:
+            start, stop = self.rounds[axis]
+            return Text(f"{stop} - {start}", SUM)
+        return self.dim(dim)
+
+    def need(self, word: str) -> str:
+        self.used.add(word)
+        return word
+
+    def dtype(self, type_: str) -> str:
+        return {"acc": self.need("acc") if type_ == "acc" else "", "int": "torch.int64", "bool": "torch.bool"}[type_]
+
+    def source(self, buffer: Buffer, type_: str) -> str:
+        """The variable of a buffer's values as `type_`; for an input, its conversion in the prologue."""
+        if buffer.role not in ("input", "cotangent", "direction"):
+            return self.variables[buffer.name]
+        key = (buffer.name, type_)
+        if key not in self.casts:
+            first = not any(name == buffer.name for name, _ in self.casts)
+            variable = self.variables[buffer.name]
+            self.casts[key] = variable if first else self.names.fresh(f"{variable}_{type_}")
+            if type_ == "acc":
+                self.need("acc")
+        return self.casts[key]
+
+    def constant(self, number: Number) -> str:
+        """The variable of a 0-d tensor with that value."""
+        if number.param:
+            self.tensors.add(number.param)
+            self.need("acc")
+            self.need("device")
+            return number.text.text
+        type_ = "acc" if number.type == "acc" else number.type
+        key = (number.text.text, type_)
+        if key not in self.constants:
+            known = {"0.0": "zero", "1.0": "one", "2.0": "two", "0.5": "half", "-1.0": "minus_one"}
+            self.constants[key] = self.names.fresh(known.get(number.text.text, "constant"))
+            self.need("device")
+            self.dtype(type_)
+        return self.constants[key]
+
+
+class Body:
+    """One kernel, as instructions."""
+
+    def __init__(self, scope: Scope, kernel: Kernel) -> None:
+        self.scope, self.kernel = scope, kernel
+        self.order = [a.name for a in kernel.axes]
+        self.dims = {a.name: a.extent for a in kernel.axes}
+        self.values: dict[str, Term] = {}
+        self.items: list[Instr | Write] = []
+        self.wanted = dict(kernel.names)
+        self.comments = dict(kernel.comments)
+        self.index: dict[str, Reg] = {}
+        self.loads = [s.buffer for s in kernel.statements if isinstance(s, Load)]
+        self.as_real = _read_as_real(kernel)
+
+    def lower(self) -> list[Instr | Write]:
+        for s in self.kernel.statements:
+            match s:
+                case Load():
+                    value = self.load(s)
+                case Op():
+                    value = self.op(s)
+                case Fold():
+                    value = self.fold(s)
+                case Store() | Scatter():
+                    self.write(s)
+                    continue
+            self.values[s.name] = value
+            wanted = self.wanted.get(s.name, "" if _COUNTED.match(s.name) else s.name)
+            if isinstance(value, Reg) and wanted and not value.name and value.wanted == "t":
+                value.wanted = wanted
+            if s.name in self.comments and self.items:
+                last = self.items[-1]
+                if isinstance(last, Instr) and last.dest is value:
+                    last.comment = self.comments[s.name]
+        return self.items
+
+    # ------------------------------------------------------------------------------------------------ building
+
+    def emit(
+        self,
+        function: str,
+        args: Sequence[Term],
+        type_: str,
+        *,
+        options: tuple[tuple[str, str], ...] = (),
+        template: str = "",
+        strength: int = ATOM,
+        axes: frozenset[str] | None = None,
+        owned: bool = True,
+        aliases: bool = False,
+        wanted: str = "t",
+    ) -> Reg:
+        if axes is None:
+            axes = frozenset().union(*(a.axes for a in args if isinstance(a, Reg)))
+        dest = Reg(axes, type_, wanted, owned)
+        self.items.append(Instr(function, tuple(args), dest, options, template, strength, aliases))
+        return dest
+
+    def term(self, operand: Operand) -> Term:
+        match operand:
+            case Value(name):
+                return self.values[name]
+            case Literal(value, type_):
+                return Number(number_text(value, type_), type_)
+            case ParamRef(name, type_):
+                return Number(Text(self.scope.parameters[name]), type_, name if type_ == "acc" else "")
+            case SizeRef(dim):
+                return Number(self.scope.dim(dim), "int")
+            case AxisRef(name):
+                return self.arange(name)
+
+    def arange(self, axis: str) -> Reg:
+        if axis not in self.index:
+            device = self.scope.need("device")
+            if axis in self.scope.rounds:
+                start, stop = self.scope.rounds[axis]
+                text = f"torch.arange({start}, {stop}, device={device})"
+            else:
+                text = f"torch.arange({self.scope.dim(self.dims[axis])}, device={device})"
+            shape = ", ".join(":" if a == axis else "None" for a in self.order)
+            text += "" if len(self.order) == 1 else f"[{shape}]"
+            self.index[axis] = self.emit(
+                "text", (), "int", template=text, axes=frozenset({axis}), owned=False, wanted=f"{axis}_index"
+            )
+        return self.index[axis]
+
+    def tensor(self, term: Term) -> Reg:
+        """A register for a term; Python numbers become 0-d tensors."""
+        if isinstance(term, Reg):
+            return term
+        return Reg(frozenset(), term.type, text=Text(self.scope.constant(term)))
+
+    # --------------------------------------------------------------------------------------------------- loads
+
+    def load(self, s: Load) -> Term:
+        buffer = self.scope.plan.buffer(s.buffer)
+        type_ = s.type
+        if s.name in self.as_real and self.scope.kinds.get(s.buffer) in ("binary", "sign", "bool"):
+            type_ = "acc"
+        name = self.scope.source(buffer, type_)
+        wanted = self.wanted.get(s.name, name)
+        guard = None if s.guard is None else self.term(s.guard)
+        at = buffer.chunked if buffer.role == "chunk" else None
+        plain = self.view(name, buffer, s.subscripts, at, guard is not None)
+        if plain is not None:
+            text, axes = plain
+            owned = self.scope.local.get(s.buffer, False) and self.loads.count(s.buffer) == 1 and axes == set(self.order)
+            if text == name and guard is None:
+                return Reg(axes, type_, wanted, owned, name=name)
+            value = self.emit("text", (), type_, template=text, axes=axes, owned=owned, wanted=wanted)
+        else:
+            value = self.gather(name, buffer, s.subscripts, at, type_, wanted, guarded=guard is not None)
+        if guard is None:
+            return value
+        pad = s.pad or (Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_))
+        return self.select(guard, value, self.term(Literal(pad.value, type_)), type_)
+
+    def view(
+        self, name: str, buffer: Buffer, subscripts: tuple[Subscript, ...], chunked: int | None, guarded: bool
+    ) -> tuple[str, frozenset[str]] | None:
+        """A view in the kernel's layout, or None if the access is no slice or may leave the buffer."""
+        items: list[str] = []
+        left: list[str] = []
+        for k, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
+            if s.data is not None or len(s.axes) > 1 or any(c != 1 for _, c in s.axes):
+                return None
+            if not s.axes:
+                if s.offset.constant is None and not _within(s.offset, Dim.const(1), dim):
+                    return None
+                items.append(offset_text(s.offset, self.scope.extents).text)
+                continue
+            axis = s.axes[0][0]
+            if axis in left:
+                return None
+            left.append(axis)
+            if k == chunked:
+                items.append(":")
+                continue
+            if guarded and not _within(s.offset, self.dims[axis], dim):
+                return None
+            items.append(self.slice(axis, s.offset, dim))
+        return self.layout(name, items, left), frozenset(left)
+
+    def slice(self, axis: str, offset: Dim, dim: Dim) -> str:
+        """The part of a buffer's dimension that an axis runs over, shifted by `offset`."""
+        extents = self.scope.extents
+        if axis in self.scope.rounds:
+            start, stop = self.scope.rounds[axis]
+            if not offset.terms:
+                return f"{start}:{stop}"
+            shift = offset_text(offset, extents).at(SUM + 1)
+            return f"{start} + {shift}:{stop} + {shift}"
+        if not offset.terms and self.dims[axis] == dim:
+            return ":"
+        start = "" if not offset.terms else offset_text(offset, extents).text
+        if offset + self.dims[axis] == dim:
+            return f"{start}:"
+        return f"{start}:{offset_text(offset + self.dims[axis], extents).text}"
+
+    def layout(self, name: str, items: list[str], left: list[str]) -> str:
+        """Index text that cuts a buffer by `items` and brings the axes `left` into the kernel's order."""
+        wanted = [a for a in self.order if a in left]
+        if wanted != left:
+            cut = f"{name}[{', '.join(items)}]" if any(i != ":" for i in items) else name
+            name = f"{cut}.permute({', '.join(str(left.index(a)) for a in wanted)})"
+            items = [":"] * len(left)
+        index: list[str] = []
+        rest = iter(items)
+        place = 0
+        if not left:
+            return f"{name}[{', '.join(items)}]" if items else name
+        queue = list(items)
+        for axis in self.order:
+            while queue and not _is_slice(queue[0]):
+                index.append(queue.pop(0))
+            if axis in left:
+                index.append(queue.pop(0))
+            else:
+                index.append("None")
+        index += queue
+        del rest, place
+        return name if all(i == ":" for i in index) else f"{name}[{', '.join(index)}]"
+
+    def position(self, s: Subscript) -> Term:
+        """The index of one position, as an int term."""
+        total: Term | None = None
+        for axis, coefficient in s.axes:
+            part: Term = self.arange(axis)
+            if coefficient != 1:
+                part = self.emit("mul", (part, Number(Text(str(coefficient)), "int")), "int")
+            total = part if total is None else self.emit("add", (total, part), "int")
+        if s.data is not None:
+            data = self.term(s.data)
+            total = data if total is None else self.integer("add", (total, data))
+        if s.offset.terms or total is None:
+            offset = Number(offset_text(s.offset, self.scope.extents), "int")
+            total = offset if total is None else self.integer("add", (total, offset))
+        return total
+
+    def gather(
+        self,
+        name: str,
+        buffer: Buffer,
+        subscripts: tuple[Subscript, ...],
+        chunked: int | None,
+        type_: str,
+        wanted: str,
+        guarded: bool,
+    ) -> Term:
+        valid: Term | None = None
+        positions: list[Term] = []
+        moved: list[int] = []
+        for k, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
+            simple = s.data is None and len(s.axes) == 1 and s.axes[0][1] == 1
+            inside = simple and (k == chunked or not guarded or _within(s.offset, self.dims[s.axes[0][0]], dim))
+            if simple and inside:
+                positions.append(Number(Text(":"), "slice"))
+                continue
+            moved.append(k)
+            place = self.position(s)
+            size = self.scope.dim(dim)
+            if s.data is not None:
+                ok = self.emit("ge", (place, Number(Text("0"), "int")), "bool")
+                ok = self.emit("and", (ok, self.emit("lt", (place, Number(size, "int")), "bool")), "bool")
+                valid = ok if valid is None else self.emit("and", (valid, ok), "bool", wanted="valid")
+            if s.data is not None or guarded:
+                top = Number(Text(f"{size.at(SUM)} - 1", SUM), "int")
+                place = self.emit("torch.clamp", (place, Number(Text("0"), "int"), top), "int", wanted="index")
+            positions.append(place)
+        value = self.take(name, buffer, subscripts, chunked, positions, moved, type_, wanted)
+        if valid is None:
+            return value
+        void = Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_)
+        return self.select(valid, value, self.term(void), type_)
+
+    def take(
+        self,
+        name: str,
+        buffer: Buffer,
+        subscripts: tuple[Subscript, ...],
+        chunked: int | None,
+        positions: list[Term],
+        moved: list[int],
+        type_: str,
+        wanted: str,
+    ) -> Reg:
+        others = [s.axes[0][0] for k, s in enumerate(subscripts) if k not in moved]
+        distinct = len(set(others)) == len(others)
+        if len(moved) == 1 and distinct and others:
+            k = moved[0]
+            place = positions[k]
+            along = place.axes if isinstance(place, Reg) else frozenset()
+            free = [a for a in self.order if a not in others and a not in along]
+            free.sort(key=lambda a: self.dims[a] != buffer.dims[k])
+            if free and along:
+                items: list[str] = []
+                left: list[str] = []
+                for j, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
+                    left.append(free[0] if j == k else s.axes[0][0])
+                    items.append(":" if j == k or j == chunked else self.slice(s.axes[0][0], s.offset, dim))
+                text = self.layout(name, items, left)
+                at = self.order.index(free[0])
+                axes = frozenset(others) | along
+                return self.emit(
+                    "text",
+                    (place,),
+                    type_,
+                    template=f"torch.take_along_dim({text}, {{0}}, dim={at})",
+                    axes=axes,
+                    wanted=wanted,
+                )
+        places: list[Term] = []
+        for k, s in enumerate(subscripts):
+            if k in moved:
+                places.append(positions[k])
+            elif k == chunked:
+                start, _ = self.scope.rounds[s.axes[0][0]]
+                places.append(self.emit("sub", (self.position(s), Number(Text(start), "int")), "int"))
+            else:
+                places.append(self.position(s))
+        axes = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
+        inside = ", ".join(f"{{{k}}}" for k in range(len(places)))
+        return self.emit("text", places, type_, template=f"{name}[{inside}]", axes=axes, wanted=wanted)
+
+    # ---------------------------------------------------------------------------------------------- operations
+
+    def select(self, condition: Term, a: Term, b: Term, type_: str) -> Term:
+        if isinstance(condition, Number):
+            if condition.text.text in ("True", "False"):
+                return a if condition.text.text == "True" else b
+            if condition.zero is not None:
+                # Where the extent of one of its own axes is 0, a value has no entries, and either will do.
+                dim, is_zero = condition.zero
+                likely = b if is_zero else a
+                if isinstance(likely, Reg) and self.empty_with(likely, dim):
+                    return likely
+            text = "{1} if {0} else {2}"
+            if isinstance(a, Number) and isinstance(b, Number):
+                return Number(Text(f"({a} if {condition} else {b})"), type_)
+            left, right = self.tensor(a), self.tensor(b)
+            axes = left.axes | right.axes
+            if left.axes != right.axes and axes:
+                left, right = self.spread(left, axes), self.spread(right, axes)
+            return self.emit("text", (condition, left, right), type_, template=text, strength=0, axes=axes, owned=not axes)
+        return self.emit("where", (condition, a, b), type_)
+
+    def empty_with(self, value: Reg, dim: Dim) -> bool:
+        """Whether the value has no entries if `dim` is 0: each factor of it is the extent of an axis of the value."""
+        if len(dim.terms) != 1:
+            return False
+        own = {self.dims[a] for a in value.axes}
+        return all(isinstance(atom, str) and Dim.symbol(atom) in own for atom in dim.terms[0][0])
+
+    def op(self, s: Op) -> Term:
+        if s.op == "real" and isinstance(s.args[0], Value) and s.args[0].name in self.as_real:
+            source = self.values[s.args[0].name]
+            if isinstance(source, Reg) and source.type == "acc":
+                return source
+        args = [self.term(a) for a in s.args]
+        numbers = [a for a in args if isinstance(a, Number)]
+        match s.op:
+            case "select":
+                return self.select(args[0], args[1], args[2], s.type)
+            case "lt" | "le" | "gt" | "ge" | "eq" | "ne":
+                if len(numbers) == 2 and not any(n.param for n in numbers):
+                    sign = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}[s.op]
+                    a, b = (n.text.at(COMPARE + 1) for n in numbers)
+                    return Number(Text(f"{a} {sign} {b}", COMPARE), "bool", zero=_is_zero(s))
+                return self.emit(s.op, self.some_tensor(args), "bool")
+            case "and" | "or":
+                total = args[0]
+                for a in args[1:]:
+                    if isinstance(total, Number) and isinstance(a, Number):
+                        total = Number(Text(f"({total} {s.op} {a})"), "bool")
+                    else:
+                        total = self.emit(s.op, (total, a), "bool")
+                return total
+            case "not":
+                if isinstance(args[0], Number):
+                    return Number(Text(f"(not {args[0]})"), "bool")
+                return self.emit("not", args, "bool")
+            case "real":
+                if isinstance(args[0], Number):
+                    return Number(args[0].text, "int") if args[0].type == "int" else self.number_of_bool(args[0])
+                acc = self.scope.need("acc")
+                return self.emit("text", args, "acc", template=f"{{0}}.to({acc})")
+            case "int":
+                if isinstance(args[0], Number):
+                    return self.number_of_bool(args[0])
+                return self.emit("text", args, "int", template="{0}.long()")
+            case "table":
+                return self.table(s, args)
+            case "stop":
+                if self.scope.fast or isinstance(args[0], Number):
+                    return args[0]
+                return self.emit("text", args, s.type, template="{0}.detach()", owned=False)
+            case "proxy":
+                if self.scope.fast:
+                    return args[0]
+                self.scope.helpers.add("_proxy")
+                return self.emit("_proxy", [self.tensor(a) for a in args], s.type)
+        if s.type == "int":
+            return self.integer(s.op, args)
+        tree = operation(s.op, not self.scope.fast)
+        self.scope.helpers |= helpers_of(tree)
+        if s.op == "polygamma" and isinstance(args[0], Number):
+            args[0] = Number(Text(str(int(float(args[0].text.text)))), "int")
+        return self.tree(tree, args, s.type)
+
+    def number_of_bool(self, number: Number) -> Number:
+        return Number(Text(f"int({number})"), "int") if number.type == "bool" else number
+
+    def some_tensor(self, args: Sequence[Term]) -> list[Term]:
+        """The same terms, of which at least one is a tensor."""
+        if any(isinstance(a, Reg) for a in args):
+            return list(args)
+        return [self.tensor(args[0]), *args[1:]]
+
+    def table(self, s: Op, args: list[Term]) -> Term:
+        entries, index = args[:-1], args[-1]
+        kind = self.scope.dtype(s.type)
+        device = self.scope.need("device")
+        text = f"torch.tensor([{', '.join(str(e) for e in entries)}], dtype={kind}, device={device})"
+        last = Number(Text(str(len(entries) - 1)), "int")
+        index = self.tensor(index)
+        place = self.emit("torch.clamp", (index, Number(Text("0"), "int"), last), "int", wanted="index")
+        value = self.emit("text", (place,), s.type, template=f"{text}[{{0}}]")
+        if s.type != "acc":
+            return value
+        inside = self.emit("eq", (place, index), "bool")
+        return self.select(inside, value, self.term(Literal("nan")), s.type)
+
+    def integer(self, name: str, args: Sequence[Term]) -> Term:
+        """Exact int64 operations; of Python ints, Python's own."""
+        if all(isinstance(a, Number) and not a.param for a in args):
+            texts = [a.text if isinstance(a, Number) else Text("") for a in args]
+            sign = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%"}.get(name)
+            if sign is not None:
+                return Number(Text(f"({texts[0].at(UNARY)} {sign} {texts[1].at(UNARY)})"), "int")
+            if name == "neg":
+                return Number(Text(f"(-{texts[0].at(UNARY + 1)})"), "int")
+            if name in ("max2", "min2", "abs"):
+                return Number(Text(f"{name.rstrip('2')}({', '.join(t.text for t in texts)})"), "int")
+        if name in ("add", "sub", "mul", "neg"):
+            return self.emit(name, self.some_tensor(args), "int")
+        if name in ("max2", "min2"):
+            function = "torch.maximum" if name == "max2" else "torch.minimum"
+            return self.emit(function, [self.tensor(a) for a in args], "int")
+        if name == "abs":
+            return self.emit("torch.abs", args, "int")
+        if name == "floordiv":
+            return self.emit("text", self.some_tensor(args), "int", template="{0} // {1}", strength=SUM + 1)
+        if name == "mod":
+            return self.emit("text", self.some_tensor(args), "int", template="{0} % {1}", strength=SUM + 1)
+        if name in ("floor", "ceil"):
+            value = self.tensor(args[0])
+            return self.emit("text", (value,), "int", template=f"torch.{name}({{0}}).long()")
+        raise NotImplementedError(name)
+
+    def tree(self, tree: Tree, args: Sequence[Term], type_: str) -> Term:
+        match tree:
+            case Arg(index):
+                return args[index]
+            case Num(text):
+                return Number(Text(text, UNARY if text.startswith("-") else ATOM), "acc")
+            case Node(function, inner, options):
+                terms = [self.tree(a, args, type_) for a in inner]
+                result = "bool" if function in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not") else type_
+                if function == "torch.where":
+                    return self.select(terms[0], terms[1], terms[2], type_)
+                if function in ("add", "sub", "mul", "neg") and all(
+                    isinstance(t, Number) and not t.param for t in terms
+                ):
+                    return self.constant_arithmetic(function, terms)
+                return self.emit(function, self.operands(function, terms), result, options=options)
+
+    def constant_arithmetic(self, function: str, terms: Sequence[Term]) -> Number:
+        texts = [t.text if isinstance(t, Number) else Text("") for t in terms]
+        if function == "neg":
+            return Number(Text(f"(-{texts[0].at(UNARY + 1)})"), "acc")
+        sign = {"add": "+", "sub": "-", "mul": "*"}[function]
+        return Number(Text(f"({texts[0].at(UNARY)} {sign} {texts[1].at(UNARY)})"), "acc")
+
+    def operands(self, function: str, terms: list[Term]) -> list[Term]:
+        if function in ("add", "sub", "mul", "div", "lt", "le", "gt", "ge", "eq", "ne", "and", "or"):
+            return self.some_tensor(terms)
+        if function.startswith("."):
+            return terms
+        from_here = NUMBERS.get(function, ())
+        return [
+            t if isinstance(t, Reg) or (k in from_here and any(isinstance(u, Reg) for u in terms) and not (t.param and function == "torch.clamp")) else self.tensor(t)
+            for k, t in enumerate(terms)
+        ]
+
+    # --------------------------------------------------------------------------------------------------- folds
+
+    def shape(self, axes: frozenset[str]) -> str:
+        sizes = [self.scope.extent(a, self.dims[a]).text if a in axes else "1" for a in self.order]
+        return ", ".join(sizes)
+
+    def spread(self, value: Term, axes: frozenset[str]) -> Reg:
+        """The value as a tensor that has all entries along `axes`."""
+        if isinstance(value, Reg) and axes <= value.axes:
+            return value
+        reg = self.tensor(value)
+        every = reg.axes | axes
+        return self.emit(
+            "text", (reg,), reg.type, template=f"{{0}}.expand({self.shape(every)})", axes=every, owned=False, aliases=True
+        )
+
+    def fold(self, s: Fold) -> Term:
+        axes = frozenset(s.axes)
+        value = self.term(s.value)
+        where = None if s.where is None else self.term(s.where)
+        argument = s.head in ("argmax", "argmin")
+        if where is not None and not argument:
+            value = self.select(where, value, self.term(_identity(s.head, s.type)), s.type)
+        full = self.spread(value, axes)
+        left = full.axes - axes
+        places = [k for k, a in enumerate(self.order) if a in axes]
+        dims = str(places[0]) if len(places) == 1 else f"({', '.join(map(str, places))})"
+        if argument:
+            return self.winner(s, full, where, places[0], left, dims)
+        head = {"count": "sum", "max": "amax", "min": "amin"}.get(s.head, s.head)
+        if not self.scope.fast and s.head in ("max", "min", "logsumexp", "prod") and s.type == "acc":
+            helper = f"_fold_{s.head}"
+        elif head in ("amax", "amin", "prod"):
+            helper = f"_fold_{head}"
+        else:
+            helper = ""
+        if helper:
+            self.scope.helpers.add(helper)
+            every = f"({places[0]},)" if len(places) == 1 else dims
+            text = f"{helper}({{0}}, {every})"
+            return self.emit("text", (full,), s.type, template=text if left else f"{text}.reshape(())", axes=left)
+        if left:
+            text = f"{{0}}.{head}({dims}, keepdim=True)"
+        elif head == "logsumexp":
+            text = f"{{0}}.logsumexp({dims})"
+        else:
+            text = f"{{0}}.{head}()"
+        return self.emit("text", (full,), s.type, template=text, axes=left)
+
+    def winner(self, s: Fold, full: Reg, where: Term | None, place: int, left: frozenset[str], dims: str) -> Reg:
+        end = "" if left else ".reshape(())"
+        if where is None:
+            text = f"{{0}}.{s.head}({dims}, keepdim=True){end}"
+            return self.emit("text", (full,), "int", template=text, axes=left)
+        self.scope.helpers.add("_winner")
+        mask = self.spread(where, frozenset(full.axes))
+        full = self.spread(full, mask.axes)
+        left = full.axes - set(s.axes)
+        text = f"_winner({{0}}, {{1}}, {dims}, {s.head == 'argmax'}){'' if left else '.reshape(())'}"
+        return self.emit("text", (full, mask), "int", template=text, axes=left)
+
+    def write(self, s: Store | Scatter) -> None:
+        guard = None if isinstance(s, Store) or s.guard is None else self.term(s.guard)
+        positions = tuple(
+            None
+            if p.data is None and len(p.axes) <= 1 and all(c == 1 for _, c in p.axes)
+            else self.position(p)
+            for p in s.subscripts
+        )
+        self.items.append(Write(s, self.term(s.value), positions, guard))
+
+
+def _is_zero(s: Op) -> tuple[Dim, bool] | None:
+    match s:
+        case Op(op="eq" | "ne" as sign, args=(SizeRef(dim), Literal(value=Fraction(numerator=0)))):
+            return dim, sign == "eq"
+    return None
+
+
+def _is_slice(item: str) -> bool:
+    return ":" in item
+
+
+def _within(offset: Dim, extent: Dim, dim: Dim) -> bool:
+    """Whether 0 <= offset and offset + extent <= dim is plain from the normal forms."""
+    low, room = offset.constant, dim - offset - extent
+    exact = offset.terms == () or (len(offset.terms) == 1 and offset.terms[0][0] == () and offset.terms[0][1] >= 0)
+    return exact and low is not None and (not room.terms or (room.terms[0][0] == () and room.terms[0][1] >= 0))
+
+
+def _identity(head: str, type_: str) -> Literal:
+    if head in ("sum", "count", "any"):
+        return Literal(Fraction(0), "bool" if head in ("any", "count") else type_)
+    if head in ("prod", "all"):
+        return Literal(Fraction(1), "bool" if head == "all" else type_)
+    if type_ == "int":
+        return Literal(Fraction(-(2**63) if head == "max" else 2**63 - 1), "int")
+    return Literal("inf" if head == "min" else "-inf")
+
+
+def _read_as_real(kernel: Kernel) -> set[str]:
+    """Int and bool loads that are only ever converted to real."""
+    loaded = {s.name for s in kernel.statements if isinstance(s, Load) and s.type in ("int", "bool") and s.guard is None}
+    for s in kernel.statements:
+        used: list[Operand | None] = []
+        match s:
+            case Op(op=name, args=args) if name != "real":
+                used = list(args)
+            case Load(guard=guard, subscripts=subscripts):
+                used = [guard, *(p.data for p in subscripts)]
+            case Fold(value=value, where=where):
+                used = [value, where]
+            case Store(value=value, subscripts=subscripts):
+                used = [value, *(p.data for p in subscripts)]
+            case Scatter(value=value, guard=guard, subscripts=subscripts):
+                used = [value, guard, *(p.data for p in subscripts)]
+        loaded -= {u.name for u in used if isinstance(u, Value)}
+    return loaded

@@ -1,0 +1,602 @@
+"""A Plan as a Python function over torch tensors: steps, buffers, loops over chunks, library calls.
+
+`fused`: as the plan says, in place and by chunks, for plain eager tensors without autograd. `formula`: the same
+mathematics out of place and unchunked, so that autograd, functorch and torch.compile see ordinary torch operations
+whose derivatives are those of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lossdsl.backends.sanitise import sanitise
+from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
+from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Term, Write
+from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
+from lossdsl.dim import Dim
+from lossdsl.lower.plan import (
+    Allocate,
+    Buffer,
+    Call,
+    ChunkLoop,
+    Fill,
+    Free,
+    Kernel,
+    Load,
+    Plan,
+    Scatter,
+    Step,
+    Store,
+)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What all functions of one loss share: (buffer or parameter, variable) in order, and the inputs' kinds."""
+
+    inputs: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, str], ...]
+    integers: frozenset[str]  # parameters that are Python ints
+    kinds: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A function's lines, and the helpers that it calls."""
+
+    lines: list[str]
+    helpers: frozenset[str]
+
+
+def emit_function(plan: Plan, name: str, signature: Signature, *, fused: bool, comment: str = "") -> Emitted:
+    """The function `name(inputs..., parameters...[, grad_output])` of a plan, returning what the plan returns."""
+    return _Function(plan, name, signature, fused, comment).emit()
+
+
+class _Function:
+    def __init__(self, plan: Plan, name: str, signature: Signature, fused: bool, comment: str) -> None:
+        self.plan, self.name, self.signature, self.fused, self.comment = plan, name, signature, fused, comment
+        self.names = Names(v for _, v in (*signature.inputs, *signature.parameters))
+        variables = dict(signature.inputs)
+        for b in plan.buffers:
+            if b.role == "cotangent":
+                variables[b.name] = "grad_output"
+        self.scope = Scope(plan, self.names, {}, dict(signature.parameters), variables, fused)
+        self.scope.kinds = dict(signature.kinds)
+        self.extents()
+        self.made: set[str] = set()  # buffers that exist as tensors with all their entries
+        self.rows: dict[str, str] = {}  # chunk buffer -> variable of the memory for a whole round
+        self.out = Writer()
+        self.given: set[Reg] = set()  # registers whose memory is a buffer's now
+
+    # ------------------------------------------------------------------------------------------------ extents
+
+    def extents(self) -> None:
+        """Name the symbols of extents; integer parameters are their own."""
+        for name, variable in self.signature.parameters:
+            self.scope.extents[name] = variable
+        for b in self.plan.buffers:
+            for dim in b.dims:
+                for symbol in dim.symbols():
+                    if symbol not in self.scope.extents:
+                        self.scope.extents[symbol] = self.names.fresh("rest" if symbol == "..." else symbol)
+
+    def extent_lines(self, body: str) -> list[str]:
+        """Assignments of the extents that the body mentions, from the shapes of the arguments."""
+        words = set(_words(body))
+        missing = {
+            s: v
+            for s, v in self.scope.extents.items()
+            if v in words and s not in dict(self.signature.parameters)
+        }
+        lines: list[str] = []
+        for b in self.plan.buffers:
+            if b.role not in ("input", "cotangent", "direction"):
+                continue
+            found = [(k, s) for k, d in enumerate(b.dims) for s in missing if d == Dim.symbol(s)]
+            if not found:
+                continue
+            variable = self.scope.variables[b.name]
+            if len(found) == len(b.dims) and len({s for _, s in found}) == len(found) and len(found) > 1:
+                lines.append(f"{', '.join(missing[s] for _, s in found)} = {variable}.shape")
+            else:
+                done: set[str] = set()
+                for k, s in found:
+                    if s not in done:
+                        lines.append(f"{missing[s]} = {variable}.shape[{k}]")
+                        done.add(s)
+            for _, s in found:
+                missing.pop(s, None)
+        return lines
+
+    # --------------------------------------------------------------------------------------------------- whole
+
+    def emit(self) -> Emitted:
+        self.plan_steps(self.plan.steps)
+        returned = [self.result(buffer) for _, buffer in self.plan.returns]
+        self.out.line(f"return {', '.join(returned)}")
+        body = self.out.lines
+        prologue = self.prologue("\n".join(body))
+        arguments = [v for _, v in (*self.signature.inputs, *self.signature.parameters)]
+        if any(b.role == "cotangent" for b in self.plan.buffers):
+            arguments.append("grad_output")
+        writer = Writer()
+        writer.line(f"def {self.name}({', '.join(arguments)}):")
+        writer.indent()
+        if self.comment:
+            writer.line(f'"""{self.comment}"""')
+        writer.block(prologue)
+        writer.block(body)
+        return Emitted(writer.lines, frozenset(self.scope.helpers))
+
+    def prologue(self, body: str) -> list[str]:
+        scope = self.scope
+        lines: list[str] = []
+        inputs = [b for b in self.plan.buffers if b.role == "input"]
+        real = [
+            scope.variables[b.name]
+            for b in inputs
+            if scope.kinds.get(b.name) not in ("bool", "binary", "sign", "class", "int")
+        ]
+        first = scope.variables[inputs[0].name] if inputs else "grad_output"
+        for b in inputs:
+            variable = scope.variables[b.name]
+            if f"{variable}_dtype" in _words(body):
+                lines.append(f"{variable}_dtype = {variable}.dtype")
+        lines += self.extent_lines(body + "\n" + "\n".join(text for text, _ in scope.constants))
+        if "device" in scope.used:
+            lines.append(f"device = {first}.device")
+        if "acc" in scope.used:
+            scope.helpers.add("_accumulator")
+            lines.append(f"acc = _accumulator({', '.join(real)})")
+        for (buffer, type_), variable in scope.casts.items():
+            target = {"acc": "acc", "int": "torch.int64", "bool": "torch.bool"}[type_]
+            lines.append(f"{variable} = {scope.variables[buffer]}.to({target})")
+        # A rebinding must come after every other cast that reads the argument itself.
+        lines.sort(key=_rebinds)
+        for name, variable in self.signature.parameters:
+            if name in scope.tensors:
+                lines.append(f"{variable} = torch.as_tensor({variable}, dtype=acc, device=device)")
+        for (text, type_), variable in scope.constants.items():
+            dtype = {"acc": "acc", "int": "torch.int64", "bool": "torch.bool"}[type_]
+            lines.append(f"{variable} = torch.full((), {text}, dtype={dtype}, device=device)")
+        return lines
+
+    # --------------------------------------------------------------------------------------------------- steps
+
+    def plan_steps(self, steps: Sequence[Step]) -> None:
+        for at, step in enumerate(steps):
+            match step:
+                case Kernel():
+                    self.kernel(step, steps[at + 1 :])
+                case Call():
+                    self.call(step)
+                case Fill(buffer, value):
+                    self.fill(self.plan.buffer(buffer), number_text(value.value, value.type).text)
+                case ChunkLoop():
+                    self.loop(step)
+                case Allocate():
+                    pass  # made when it is first written
+                case Free(buffer):
+                    if self.fused and buffer in self.made and self.plan.buffer(buffer).dims:
+                        self.out.line(f"del {self.scope.variables[buffer]}")
+
+    def variable(self, buffer: Buffer) -> str:
+        if buffer.name not in self.scope.variables:
+            wanted = buffer.name
+            for role, name in self.plan.returns:
+                if name == buffer.name:
+                    wanted = "value" if role == "return" else role.replace(" ", "_")
+            self.scope.variables[buffer.name] = self.names.fresh(wanted)
+        return self.scope.variables[buffer.name]
+
+    def dtype(self, buffer: Buffer) -> str:
+        if buffer.type.startswith("like "):
+            return f"{self.scope.variables[buffer.type.removeprefix('like ')]}_dtype"
+        return self.scope.dtype(buffer.type)
+
+    def shape(self, buffer: Buffer) -> str:
+        sizes = [self.scope.dim(d).text for d in buffer.dims]
+        return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+    def fill(self, buffer: Buffer, value: str) -> None:
+        text = f"torch.full({self.shape(buffer)}, {value}, dtype={self.dtype(buffer)}, device={self.scope.need('device')})"
+        if value in ("0.0", "0"):
+            text = text.replace("torch.full(", "torch.zeros(").replace(f", {value}, ", ", ")
+        self.out.line(f"{self.variable(buffer)} = {text}")
+        self.made.add(buffer.name)
+
+    def empty(self, buffer: Buffer) -> None:
+        if buffer.name in self.made:
+            return
+        dtype, device = self.dtype(buffer), self.scope.need("device")
+        self.out.line(f"{self.variable(buffer)} = torch.empty({self.shape(buffer)}, dtype={dtype}, device={device})")
+        self.made.add(buffer.name)
+
+    def result(self, name: str) -> str:
+        buffer = self.plan.buffer(name)
+        return self.scope.variables[name] if name in self.scope.variables else self.variable(buffer)
+
+    def loop(self, step: ChunkLoop) -> None:
+        if not self.fused:
+            self.plan_steps(step.steps)
+            return
+        start, stop = self.names.fresh("start"), self.names.fresh("stop")
+        total = self.scope.dim(step.extent).text
+        for name in _written(step.steps):
+            buffer = self.plan.buffer(name)
+            if buffer.role != "chunk":
+                self.empty(buffer)
+        for inner in step.steps:
+            if isinstance(inner, Call) and self.plan.buffer(inner.out).role == "chunk":
+                self.round_memory(self.plan.buffer(inner.out), step)
+        self.out.line(f"for {start} in range(0, {total}, {step.size}):")
+        self.out.indent()
+        self.out.line(f"{stop} = min({start} + {step.size}, {total})")
+        self.scope.rounds[step.axis] = (start, stop)
+        self.plan_steps(step.steps)
+        del self.scope.rounds[step.axis]
+        for b in self.plan.buffers:
+            if b.role == "chunk":
+                self.made.discard(b.name)
+        self.out.dedent()
+
+    def round_memory(self, buffer: Buffer, step: ChunkLoop) -> None:
+        """Memory for one round, used again in each."""
+        sizes = [self.scope.dim(d).text for d in buffer.dims]
+        if buffer.chunked is not None:
+            sizes[buffer.chunked] = f"min({step.size}, {self.scope.dim(step.extent)})"
+        rows = self.names.fresh(f"{self.variable(buffer)}_rows")
+        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        dtype, device = self.dtype(buffer), self.scope.need("device")
+        self.out.line(f"{rows} = torch.empty({shape}, dtype={dtype}, device={device})")
+        self.rows[buffer.name] = rows
+
+    # --------------------------------------------------------------------------------------------------- calls
+
+    def operand(self, name: str, axes: tuple[str, ...]) -> str:
+        """The tensor of a call's operand, cut to the round of the loops around it."""
+        buffer = self.plan.buffer(name)
+        kind = "acc" if buffer.type.startswith("like ") else buffer.type
+        text = self.scope.source(buffer, kind)
+        items = []
+        for k, axis in enumerate(axes):
+            if axis in self.scope.rounds and not (buffer.role == "chunk" and buffer.chunked == k):
+                start, stop = self.scope.rounds[axis]
+                items.append(f"{start}:{stop}")
+            else:
+                items.append(":")
+        while items and items[-1] == ":":
+            items.pop()
+        return f"{text}[{', '.join(items)}]" if items else text
+
+    def call(self, call: Call) -> None:
+        if call.operation != "contract":
+            self.library(call)
+            return
+        out = self.plan.buffer(call.out)
+        operands = [(self.operand(n, axes), axes) for n, axes in call.operands]
+        product, matrix = _product(operands, call.out_axes)
+        target = self.variable(out)
+        cut = self.operand(call.out, call.out_axes) if call.out in self.made else ""
+        if not self.fused:
+            if call.accumulate:
+                self.out.line(f"{target} = {target} + {product}")
+            else:
+                self.out.line(f"{target} = {product}")
+            self.made.add(call.out)
+            return
+        if call.accumulate:
+            if matrix:
+                self.out.line(f"{cut}.addmm_({matrix[0]}, {matrix[1]})")
+            else:
+                self.out.line(f"{cut}.add_({product})")
+        elif call.out in self.rows:
+            rows = self.rows[call.out]
+            where = self.round_slice(out)
+            if matrix:
+                self.out.line(f"{target} = torch.mm({matrix[0]}, {matrix[1]}, out={rows}{where})")
+            else:
+                self.out.line(f"{target} = {rows}{where}.copy_({product})")
+        elif cut:
+            self.out.line(f"{cut}.copy_({product})")
+        else:
+            self.out.line(f"{target} = {product}{self.rounded(out)}")
+        self.made.add(call.out)
+
+    def rounded(self, buffer: Buffer) -> str:
+        return f".to({self.dtype(buffer)})" if buffer.type.startswith("like ") else ""
+
+    def round_slice(self, buffer: Buffer) -> str:
+        start, stop = next(reversed(self.scope.rounds.values()))
+        return f"[{':, ' * (buffer.chunked or 0)}: {stop} - {start}]"
+
+    def library(self, call: Call) -> None:
+        name, axes = call.operands[0]
+        text = {
+            "argsort": "torch.argsort({}, dim=-1, stable=True)",
+            "inverse": "torch.linalg.inv({})",
+            "logdet": "torch.linalg.slogdet({})[1]",
+        }[call.operation].format(self.operand(name, axes))
+        out = self.plan.buffer(call.out)
+        cut = self.operand(call.out, call.out_axes) if call.out in self.made else ""
+        self.out.line(f"{cut}.copy_({text})" if cut and self.fused else f"{self.variable(out)} = {text}")
+        self.made.add(call.out)
+
+    # ------------------------------------------------------------------------------------------------- kernels
+
+    def kernel(self, kernel: Kernel, later: Sequence[Step]) -> None:
+        if not self.fused:
+            kernel = sanitise(kernel)
+        read_later = set(_read(later))
+        self.scope.local = {
+            b.name: b.role in ("chunk", "temporary")
+            and b.name not in read_later
+            and b.type == "acc"
+            and (b.role == "chunk" or not self.scope.rounds)
+            for b in self.plan.buffers
+        }
+        body = Body(self.scope, kernel)
+        items = body.lower()
+        printer = print_fused if self.fused else print_formula
+        printer(body, items, self.out.line, lambda w: self.store(body, w))
+
+    def store(self, body: Body, w: Write) -> None:
+        s = w.statement
+        buffer = self.plan.buffer(s.buffer)
+        if isinstance(s, Scatter):
+            self.scatter(body, w, s, buffer)
+            return
+        if any(p is not None for p in w.positions):
+            self.put(body, w, buffer, accumulate=s.accumulate)
+            return
+        axes = [p.axes[0][0] if p.axes else "" for p in s.subscripts]
+        whole = all(
+            axis and not p.offset.terms and self.covers(body, axis, buffer, k)
+            for k, (axis, p) in enumerate(zip(axes, s.subscripts))
+        )
+        value = self.shaped(body, w.value, axes, buffer, whole)
+        if whole and buffer.name not in self.made and not s.accumulate:
+            bare = isinstance(w.value, Reg) and w.value.name == value
+            if bare and buffer.name not in self.scope.variables and not self.like(buffer):
+                self.scope.variables[buffer.name] = value
+                self.made.add(buffer.name)
+                return
+            self.out.line(f"{self.variable(buffer)} = {value}{self.like(buffer)}")
+            self.made.add(buffer.name)
+            return
+        target = self.variable(buffer)
+        if s.accumulate and whole and (not buffer.dims or not self.fused):
+            self.out.line(f"{target} = {target} + {value}{self.like(buffer)}")
+            return
+        if whole and not self.fused:
+            self.out.line(f"{target} = {value}{self.like(buffer)}")
+            return
+        if not self.fused:
+            self.put(body, w, buffer, accumulate=s.accumulate)
+            return
+        if not buffer.dims:
+            self.out.line(f"{target} = {value}")
+            return
+        self.empty(buffer)
+        cut = self.cut(body, buffer, axes, s)
+        self.out.line(f"{target}{cut}.{'add_' if s.accumulate else 'copy_'}({value})")
+
+    def covers(self, body: Body, axis: str, buffer: Buffer, k: int) -> bool:
+        if axis in self.scope.rounds:
+            return buffer.role == "chunk" and buffer.chunked == k
+        return body.dims[axis] == buffer.dims[k]
+
+    def like(self, buffer: Buffer) -> str:
+        return f".to({self.dtype(buffer)})" if buffer.type.startswith("like ") else ""
+
+    def cut(self, body: Body, buffer: Buffer, axes: list[str], s: Store) -> str:
+        items = []
+        for k, (axis, p) in enumerate(zip(axes, s.subscripts)):
+            if not axis:
+                items.append(offset_text(p.offset, self.scope.extents).text)
+            elif buffer.role == "chunk" and buffer.chunked == k:
+                items.append(":")
+            else:
+                items.append(body.slice(axis, p.offset, buffer.dims[k]))
+        while items and items[-1] == ":":
+            items.pop()
+        return f"[{', '.join(items)}]" if items else ""
+
+    def shaped(self, body: Body, value: Term, axes: list[str], buffer: Buffer, whole: bool) -> str:
+        """The value with one dimension for each axis of the access, in that order."""
+        named = [a for a in axes if a]
+        if isinstance(value, Number):
+            if not whole or not named:
+                if named:
+                    return value.text.text
+                dtype = self.scope.dtype(value.type if buffer.type.startswith("like ") else buffer.type)
+                device = self.scope.need("device")
+                if value.param:
+                    return f"torch.as_tensor({value}, dtype={dtype}, device={device})"
+                return f"torch.full((), {value}, dtype={dtype}, device={device})"
+            kind = self.scope.dtype("acc" if buffer.type.startswith("like ") else buffer.type)
+            if value.param:
+                value = body.tensor(value)
+                return f"{value}.expand({self.sizes(body, named)}).clone()"
+            return f"torch.full(({self.sizes(body, named)},), {value}, dtype={kind}, device={self.scope.need('device')})"
+        text = term_text(value)
+        if not value.axes:
+            if not named or not whole:
+                fresh = value.owned and value not in self.given
+                self.given.add(value)
+                return text.text if fresh or not self.fused or named else f"{text.at(ATOM)}.clone()"
+            return f"{text.at(ATOM)}.expand({self.sizes(body, named)}){'.clone()' if self.fused else ''}"
+        order = body.order
+        here = text.at(ATOM)
+        drop = [k for k, a in enumerate(order) if a not in named]
+        if drop:
+            here = f"{here}[{', '.join('0' if k in drop else ':' for k in range(len(order)))}]"
+        left = [a for a in order if a in named]
+        if left != named:
+            here = f"{here}.permute({', '.join(str(left.index(a)) for a in named)})"
+            if self.fused and whole:
+                here += ".contiguous()"
+        if whole and not set(named) <= value.axes:
+            here = f"{here}.expand({self.sizes(body, named)})"
+            return here + (".clone()" if self.fused else "")
+        if self.fused and whole and (not value.owned or value in self.given):
+            here = f"{here}.clone()"
+        self.given.add(value)
+        return here if buffer.type.startswith("like ") or here != text.at(ATOM) else text.text
+
+    def sizes(self, body: Body, axes: Iterable[str]) -> str:
+        return ", ".join(self.scope.extent(a, body.dims[a]).text for a in axes)
+
+    def positions(self, body: Body, w: Write, buffer: Buffer) -> tuple[list[Term], list[Term]]:
+        """(index terms, conditions of range) of a general access; the instructions are printed here."""
+        body.items = []
+        places: list[Term] = []
+        valid: list[Term] = []
+        for k, (p, known) in enumerate(zip(w.statement.subscripts, w.positions)):
+            place = known if known is not None else body.position(p)
+            size = self.scope.dim(buffer.dims[k])
+            if isinstance(w.statement, Scatter) and known is not None:
+                low = body.emit("ge", (place, Number(Text("0"), "int")), "bool")
+                high = body.emit("lt", (place, Number(size, "int")), "bool")
+                valid.append(body.emit("and", (low, high), "bool"))
+                top = Number(Text(f"{size.at(SUM)} - 1", SUM), "int")
+                place = body.emit("torch.clamp", (place, Number(Text("0"), "int"), top), "int", wanted="index")
+            if buffer.role == "chunk" and buffer.chunked == k and p.axes and p.axes[0][0] in self.scope.rounds:
+                start = self.scope.rounds[p.axes[0][0]][0]
+                place = body.emit("sub", (place, Number(Text(start), "int")), "int")
+            places.append(place)
+        return places, valid
+
+    def flush(self, body: Body) -> None:
+        for item in body.items:
+            assert not isinstance(item, Write)
+            item.dest.name = item.dest.name or self.names.fresh(item.dest.wanted)
+            self.out.line(f"{item.dest.name} = {expression(item)}")
+        body.items = []
+
+    def put(self, body: Body, w: Write, buffer: Buffer, accumulate: bool) -> None:
+        """A store at general positions."""
+        places, _ = self.positions(body, w, buffer)
+        self.flush(body)
+        self.empty_or_zero(buffer)
+        target = self.variable(buffer)
+        index = f"({', '.join(str(p) for p in places)},)"
+        value = term_text(body.tensor(w.value)).text
+        more = ", accumulate=True" if accumulate else ""
+        dtype = f"{value}.to({target}.dtype)" if buffer.type.startswith("like ") else value
+        self.indexed(target, index, dtype, more)
+
+    def indexed(self, target: str, index: str, value: str, more: str) -> None:
+        if self.fused:
+            self.out.line(f"{target}.index_put_({index}, {value}{more})")
+        else:
+            self.out.line(f"{target} = torch.index_put({target}, {index}, {value}{more})")
+
+    def empty_or_zero(self, buffer: Buffer) -> None:
+        if buffer.name in self.made:
+            return
+        if self.fused:
+            self.empty(buffer)
+        else:
+            self.fill(buffer, "0.0" if buffer.type != "int" else "0")
+
+    def scatter(self, body: Body, w: Write, s: Scatter, buffer: Buffer) -> None:
+        places, valid = self.positions(body, w, buffer)
+        keep: Term | None = w.guard
+        for v in valid:
+            keep = v if keep is None else body.emit("and", (keep, v), "bool")
+        identity = {"sum": "0.0", "max": "-torch.inf", "min": "torch.inf"}[s.combine]
+        value = w.value
+        if keep is not None:
+            value = body.select(keep, value, Number(Text(identity, UNARY if identity[0] == "-" else ATOM), "acc"), "acc")
+        axes = frozenset().union(*(t.axes for t in (*places, value) if isinstance(t, Reg)))
+        if s.combine != "sum":
+            places = [body.spread(p, axes) for p in places]
+            value = body.spread(value, axes)
+        elif isinstance(value, Reg) and value.axes != axes:
+            value = body.spread(value, axes)
+        self.flush(body)
+        target = self.variable(buffer)
+        if buffer.name not in self.made:
+            self.fill(buffer, identity)
+        index = f"({', '.join(str(p) for p in places)},)"
+        text = term_text(body.tensor(value)).text
+        if s.combine == "sum":
+            cast = f"{text}.to({target}.dtype)" if buffer.type.startswith("like ") else text
+            self.indexed(target, index, cast, ", accumulate=True")
+            return
+        self.scope.helpers.add("_fold_into")
+        verb = {"max": "amax", "min": "amin"}[s.combine]
+        self.out.line(f'{target} = _fold_into({target}, {index}, {text}, "{verb}")')
+
+
+def _product(operands: list[tuple[str, tuple[str, ...]]], out: tuple[str, ...]) -> tuple[str, tuple[str, str] | None]:
+    """(text, the two matrices if it is one matrix product) of a contraction."""
+    if len(operands) == 2 and len(out) == 2:
+        (a, axes_a), (b, axes_b) = operands
+        if out[0] in axes_b and out[1] in axes_a:
+            (a, axes_a), (b, axes_b) = (b, axes_b), (a, axes_a)
+        bound = [x for x in axes_a if x not in out]
+        if (
+            len(axes_a) == len(axes_b) == 2
+            and len(bound) == 1
+            and set(axes_a) == {out[0], bound[0]}
+            and set(axes_b) == {out[1], bound[0]}
+        ):
+            left = a if axes_a[0] == out[0] else f"{a}.t()"
+            right = b if axes_b[0] == bound[0] else f"{b}.t()"
+            return f"torch.mm({left}, {right})", (left, right)
+    letters: dict[str, str] = {}
+    for _, axes in (*operands, ("", out)):
+        for axis in axes:
+            letters.setdefault(axis, chr(ord("a") + len(letters)))
+    sides = ",".join("".join(letters[x] for x in axes) for _, axes in operands)
+    form = f"{sides}->{''.join(letters[x] for x in out)}"
+    return f'torch.einsum("{form}", {", ".join(t for t, _ in operands)})', None
+
+
+def _written(steps: Sequence[Step]) -> list[str]:
+    names: dict[str, None] = {}
+    for step in steps:
+        match step:
+            case Kernel(statements=statements):
+                names.update((s.buffer, None) for s in statements if isinstance(s, Store | Scatter))
+            case Call(out=out):
+                names[out] = None
+            case Fill(buffer=buffer):
+                names[buffer] = None
+            case ChunkLoop(steps=inner):
+                names.update((n, None) for n in _written(inner))
+    return list(names)
+
+
+def _read(steps: Sequence[Step]) -> list[str]:
+    names: dict[str, None] = {}
+    for step in steps:
+        match step:
+            case Kernel(statements=statements):
+                names.update((s.buffer, None) for s in statements if isinstance(s, Load))
+            case Call(operands=operands):
+                names.update((n, None) for n, _ in operands)
+            case ChunkLoop(steps=inner):
+                names.update((n, None) for n in _read(inner))
+    return list(names)
+
+
+def _words(text: str) -> set[str]:
+    word, words = "", set()
+    for c in text + " ":
+        if c.isalnum() or c == "_":
+            word += c
+        elif word:
+            words.add(word)
+            word = ""
+    return words
+
+
+def _rebinds(line: str) -> int:
+    target, _, value = line.partition(" = ")
+    return int(value.startswith(f"{target}.to("))

@@ -1,0 +1,381 @@
+'''Helper functions of emitted torch modules, as text; a module has only those that it uses.'''
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lossdsl import primitives
+
+_SOURCES: dict[str, str] = {}
+_NEEDS: dict[str, tuple[str, ...]] = {}
+
+
+def _define(source: str, *needs: str) -> None:
+    name = source.split("(")[0].strip().removeprefix("def ").removeprefix("class ")
+    _SOURCES[name] = source.strip("\n")
+    _NEEDS[name] = needs
+
+_define('''
+def _accumulator(*tensors):
+    """The type to compute in: float64 for float64, else float32 (half precision is only stored)."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+''')
+
+_define('''
+def _plain(*tensors):
+    """Whether in-place kernels may run: eager, no transform or forward-mode AD, ordinary tensors only."""
+    if torch.compiler.is_compiling():
+        return False
+    transforms = getattr(torch._C, "_are_functorch_transforms_active", None)
+    level = getattr(torch.autograd.forward_ad, "_current_level", None)
+    if transforms is None or level is None or transforms() or level >= 0:
+        return False
+    ordinary = (torch.Tensor, torch.nn.Parameter)
+    return all(type(t) in ordinary for t in tensors if not isinstance(t, (int, float)) and t is not None)
+''')
+
+_define('''
+def _find(table, entry, reduction, wrt, absent):
+    """The kernel that makes at least the gradients `wrt`, and the names that it makes; None if there is none."""
+    exact = table.get((entry, reduction, wrt, absent))
+    if exact is not None:
+        return wrt, exact
+    wider = [
+        (len(names), names)
+        for kind, mode, names, left_out in table
+        if (kind, mode, left_out) == (entry, reduction, absent) and set(wrt) <= set(names)
+    ]
+    if not wider:
+        return None
+    names = min(wider)[1]
+    return names, table[entry, reduction, names, absent]
+''')
+
+_define('''
+def _pack(tensor, at, width):
+    """The `width` dimensions from `at` on as one; one of extent 1 for none."""
+    if tensor is None or width == 1:
+        return tensor
+    return tensor.unsqueeze(at) if width == 0 else tensor.flatten(at, at + width - 1)
+''')
+
+_define('''
+def _unpack(tensor, at, shape):
+    """The inverse of `_pack`."""
+    if len(shape) == 1:
+        return tensor
+    return tensor.unflatten(at, shape) if shape else tensor.squeeze(at)
+''')
+
+_define('''
+def _evaluate(table, tensors, options, reduction):
+    """The value (and reports) of a loss: by its kernels where they may run, else by its formula.
+
+    table: the functions of the loss by (entry, reduction, gradients made, inputs left out). Which gradients are needed
+    is decided here, because inside of `apply` it can no longer be seen.
+    """
+    given = [t for t in tensors.values() if t is not None]
+    device = given[0].device.type
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return _evaluate(table, tensors, options, reduction)
+    absent = tuple(name for name, t in tensors.items() if t is None)
+    formula = table.get(("formula", reduction, (), absent))
+    if formula is None:
+        raise ValueError(f"cannot be called with reduction={reduction!r} and without {', '.join(absent) or 'any input'}")
+    recording = torch.is_grad_enabled()
+    learned = recording and any(isinstance(o, torch.Tensor) and o.requires_grad for o in options)
+    if learned or not _plain(*given, *options):
+        return formula(*tensors.values(), *options)
+    wrt = tuple(n for n in table["differentiable"] if recording and tensors[n] is not None and tensors[n].requires_grad)
+    if not wrt:
+        with torch.no_grad():
+            return table["value", reduction, (), absent](*tensors.values(), *options)
+    # The gradient of a scalar is made with its value; float16 must round it after the incoming gradient is in.
+    half = any(tensors[name].dtype == torch.float16 for name in wrt)
+    found = None if half else _find(table, "value_and_gradient", reduction, wrt, absent)
+    again = _find(table, "backward", reduction, wrt, absent)
+    if found is None and again is None:
+        return formula(*tensors.values(), *options)
+    call = table, reduction, wrt, absent, tuple(tensors), options
+    return _Kernels.apply(call, found, again, *tensors.values())
+''', "_plain", "_find", "_Kernels")
+
+_define('''
+class _Kernels(torch.autograd.Function):
+    """A loss by its kernels: gradients made together with the value, or in backward from the saved inputs."""
+
+    @staticmethod
+    def forward(ctx, call, found, again, *tensors):
+        table, reduction, wrt, absent, _, options = call
+        ctx.call, ctx.again, ctx.gradients = call, again, None
+        ctx.save_for_backward(*tensors)
+        if found is None:
+            results = table["value", reduction, (), absent](*tensors, *options)
+            value, *reports = results if isinstance(results, tuple) else (results,)
+        else:
+            names, kernel = found
+            value, *rest = kernel(*tensors, *options)
+            ctx.gradients = {name: g for name, g in zip(names, rest) if name in wrt}
+            reports = rest[len(names) :]
+        ctx.mark_non_differentiable(*reports)
+        return (value, *reports) if reports else value
+
+    @staticmethod
+    def backward(ctx, grad_output, *_):
+        table, reduction, wrt, absent, names, options = ctx.call
+        tensors = dict(zip(names, ctx.saved_tensors))
+        gradients, ctx.gradients = ctx.gradients, None
+        if torch.is_grad_enabled() or not _plain(grad_output):  # create_graph, batched gradients
+            ctx.gradients = gradients
+            made = _differentiate(table["formula", reduction, (), absent], wrt, grad_output, tensors, options)
+            gradients = dict(zip(wrt, made))
+        elif gradients is None:
+            kernel_names, kernel = ctx.again
+            made = kernel(*ctx.saved_tensors, *options, grad_output)
+            gradients = dict(zip(kernel_names, made if isinstance(made, tuple) else (made,)))
+        elif ctx.again is None:  # nothing could make them again for a second backward
+            ctx.gradients = gradients
+            gradients = {name: g * grad_output.to(g.dtype) for name, g in gradients.items()}
+        else:  # ours alone: scaled in place and handed over
+            for g in gradients.values():
+                g.mul_(grad_output)
+        return None, None, None, *(gradients[n] if n in wrt else None for n in names)
+''', "_plain", "_differentiate")
+
+_define('''
+def _differentiate(formula, wrt, grad_output, tensors, options):
+    """Gradients of the formula by autograd, differentiable again. Aliases make each a partial derivative."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        aliases = {
+            name: t.view_as(t).requires_grad_() if name in wrt else t for name, t in tensors.items()
+        }
+        value = formula(*aliases.values(), *options)
+        value = value[0] if isinstance(value, tuple) else value
+        if not value.requires_grad:
+            return [torch.zeros_like(aliases[name]) for name in wrt]
+        return torch.autograd.grad(
+            value,
+            [aliases[name] for name in wrt],
+            grad_output,
+            create_graph=create_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+''')
+
+_define('''
+def _real(loss, name, tensor):
+    """Refuse what is no floating-point tensor."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{loss}: {name} must be a tensor, not {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{loss}: {name} must be floating point, not {tensor.dtype}; convert it with {name}.float()")
+''')
+
+_define('''
+def _integer(loss, name, tensor):
+    """Refuse what is no integer tensor."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{loss}: {name} must be a tensor, not {type(tensor).__name__}")
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{loss}: {name} must be an integer tensor, not {tensor.dtype}; convert it with {name}.long()")
+''')
+
+_define('''
+def _discrete(loss, name, tensor):
+    """Refuse what is neither bool, nor integer, nor floating point."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{loss}: {name} must be a tensor, not {type(tensor).__name__}")
+    if tensor.is_complex():
+        raise TypeError(f"{loss}: {name} must not be complex")
+''')
+
+_define('''
+def _extents(loss, declared, tensors, known=()):
+    """The extents of the named axes; the shapes must agree exactly, `...` stands for any number of axes.
+
+    Raises ValueError with all extents that were known when the first shape did not fit.
+    """
+    extents = dict(known)
+    for name, axes in declared.items():
+        tensor = tensors[name]
+        if tensor is None:
+            continue
+        shape = tuple(tensor.shape)
+        if "..." in axes:
+            at = axes.index("...")
+            width = len(shape) - len(axes) + 1
+            if width >= 0:
+                rest = shape[at : at + width]
+                if tuple(extents.setdefault("...", rest)) != rest:
+                    raise ValueError(_mismatch(loss, name, "...", rest, extents))
+                shape = shape[:at] + shape[at + width :]
+                axes = axes[:at] + axes[at + 1 :]
+        if len(shape) != len(axes):
+            wanted = ", ".join(str(a) for a in declared[name])
+            raise ValueError(f"{loss}: {name} must have axes [{wanted}], but its shape is {tuple(tensor.shape)}")
+        for axis, size in zip(axes, shape):
+            expected = extents.setdefault(axis, size) if isinstance(axis, str) else axis
+            if axis is not None and expected != size:
+                raise ValueError(_mismatch(loss, name, axis, size, extents))
+    return extents
+''', "_mismatch")
+
+_define('''
+def _mismatch(loss, name, axis, size, extents):
+    known = " ".join(f"{k}={v if k != '...' else tuple(v)}" for k, v in extents.items())
+    if not isinstance(axis, str):
+        return f"{loss}: {name} has an axis of extent {size} where {axis} is declared"
+    return f"{loss}: {known}, but {name} has {axis}={tuple(size) if axis == '...' else size}"
+''')
+
+_define('''
+def _derived(loss, name, tensor, axis, text, size):
+    """Check an extent that is computed from others."""
+    if tensor is not None and tensor.shape[axis] != size:
+        raise ValueError(f"{loss}: {name} must have extent {text} = {size} at axis {axis}, not {tensor.shape[axis]}")
+''')
+
+_define('''
+def _number(loss, name, value, text, ok):
+    """Refuse a parameter outside of its range (tensors are left unchecked: reading them would synchronise)."""
+    if not isinstance(value, (int, float, torch.Tensor)):
+        raise TypeError(f"{loss}: {name} must be a number or a tensor, not {type(value).__name__}")
+    if isinstance(value, torch.Tensor):
+        if value.dim() != 0:
+            raise ValueError(f"{loss}: {name} must be a number or a 0-d tensor, not of shape {tuple(value.shape)}")
+    elif not ok(value):
+        raise ValueError(f"{loss}: {name} = {value} is outside of its range: {text}")
+''')
+
+_define('''
+def _flag(loss, name, value, kind):
+    """Refuse a parameter that is not of the Python type it must have."""
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{loss}: {name} must be {kind.__name__}, not {type(value).__name__}")
+''')
+
+_define('''
+def _domain(loss, name, tensor, ok, text):
+    """Raise ValueError with the first place and value at which a declared domain does not hold."""
+    bad = (~ok).nonzero()
+    if len(bad):
+        place = tuple(bad[0].tolist())
+        where = f"{name}[{', '.join(map(str, place))}]" if place else name
+        raise ValueError(f"{loss}: {where} = {tensor[place].item()} is not {text}")
+''')
+
+_define('''
+def _fold_amax(x, dims):
+    """The maximum; -inf over nothing."""
+    if x.numel() == 0:
+        low = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+        return x.new_full([1 if k in dims else s for k, s in enumerate(x.shape)], low)
+    return x.amax(dims, keepdim=True)
+''')
+
+_define('''
+def _fold_amin(x, dims):
+    """The minimum; inf over nothing."""
+    if x.numel() == 0:
+        high = torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
+        return x.new_full([1 if k in dims else s for k, s in enumerate(x.shape)], high)
+    return x.amin(dims, keepdim=True)
+''')
+
+_define('''
+def _fold_prod(x, dims):
+    """The product over several dimensions (torch.prod takes one)."""
+    for dim in dims:
+        x = x.prod(dim, keepdim=True)
+    return x
+''')
+
+_define('''
+def _joined(x, dims):
+    """The dimensions `dims` as one, at the end."""
+    return x.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims))
+''')
+
+_define('''
+def _fold_max(x, dims):
+    """The maximum, whose gradient goes to the first winner; -inf over nothing."""
+    shape = [1 if k in dims else s for k, s in enumerate(x.shape)]
+    if x.numel() == 0:
+        return x.new_full(shape, -torch.inf)
+    flat = _joined(x, dims)
+    return flat.gather(-1, flat.argmax(-1, keepdim=True)).reshape(shape)
+''', "_joined")
+
+_define('''
+def _fold_min(x, dims):
+    """The minimum, whose gradient goes to the first winner; inf over nothing."""
+    shape = [1 if k in dims else s for k, s in enumerate(x.shape)]
+    if x.numel() == 0:
+        return x.new_full(shape, torch.inf)
+    flat = _joined(x, dims)
+    return flat.gather(-1, flat.argmin(-1, keepdim=True)).reshape(shape)
+''', "_joined")
+
+_define('''
+def _fold_logsumexp(x, dims):
+    """log(sum(exp(x))) with zero gradient where everything is -inf."""
+    top = _fold_amax(x.detach(), dims)
+    top = torch.where(top.isfinite(), top, 0.0)
+    total = (x - top).exp().sum(dims, keepdim=True)
+    empty = total == 0
+    return torch.where(empty, -torch.inf, torch.where(empty, 1.0, total).log() + top)
+''', "_fold_amax")
+
+_define('''
+def _winner(x, valid, dim, largest):
+    """The first index of the maximum (minimum) among the valid entries, the first valid one if all are infinite."""
+    shape = torch.broadcast_shapes(x.shape, valid.shape)
+    worst = -torch.inf if largest else torch.inf
+    if not x.is_floating_point():
+        worst = torch.iinfo(x.dtype).min if largest else torch.iinfo(x.dtype).max
+    valid = valid.expand(shape)
+    x = torch.where(valid, x, worst)
+    place = x.argmax(dim, keepdim=True) if largest else x.argmin(dim, keepdim=True)
+    return torch.where(valid.gather(dim, place), place, valid.int().argmax(dim, keepdim=True))
+''')
+
+_define('''
+def _proxy(value, surrogate):
+    """The value of the first with the derivative of the second."""
+    return surrogate + (value - surrogate).detach()
+''')
+
+_define('''
+def _fold_into(target, index, value, fold):
+    """Combine values into `target` at the positions `index` (tensors that broadcast together)."""
+    shape = torch.broadcast_shapes(value.shape, *(i.shape for i in index))
+    flat = torch.zeros((), dtype=torch.int64, device=target.device)
+    for place, size in zip(index, target.shape):
+        flat = flat * size + place
+    flat = flat.expand(shape).flatten()
+    return target.flatten().scatter_reduce(0, flat, value.expand(shape).flatten(), fold).view_as(target)
+''')
+
+
+def helper_sources(names: Iterable[str]) -> list[str]:
+    """The texts of the helpers with these names and of what they call, in a fixed order."""
+    wanted: set[str] = set()
+    todo = sorted(names)
+    facets: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name.startswith("_h_"):
+            facets.add(name)
+        elif name not in wanted:
+            wanted.add(name)
+            todo += _NEEDS[name]
+    own = [text for name, text in _SOURCES.items() if name in wanted]
+    return own + (_facet_sources(facets) if facets else [])
+
+
+def _facet_sources(names: set[str]) -> list[str]:
+    found = primitives.helper_sources(sorted(names), primitives.TORCH_HELPERS)
+    return [text.strip("\n") for text in found]
