@@ -163,6 +163,8 @@ RANGES = [
     (True, "t[]", "c", ["t[] >= 0 and t[] < size(c)"], {}),
     (True, "size(n - 10) - 1", "n", ["n >= 0"], {"n": "n - 10"}),
     (False, "size(n - 10)", "n - 10", [], {"n": "n"}),
+    (False, "size((n - 3) // 2 + 1) + 1", "1", ["size(n) == 0"], {}),
+    (True, "size((n - 3) // 2 + 1)", "1", ["size(n) == 0"], {}),
     (False, "0", "n", [], {}),
     (False, "k", "k", [], {}),
     (True, "table(0, 2, 1)[h % 3]", "3", [], {"h": "h"}),
@@ -182,18 +184,21 @@ def test_the_prover_against_enumeration() -> None:
 
     rng = random.Random(3)
     proved = 0
-    for _ in range(1500):
+    for _ in range(800):
         shape = {
-            "i": rng.choice(["n", "n - 1", "2*n", "n*w", "4", "(n - 1) // 2 + 1"]),
+            "i": rng.choice(["n", "n - 1", "2*n", "n*w", "4", "(n - 1) // 2 + 1", "(n - 3) // 2"]),
             "j": rng.choice(["n", "w", "3"]),
         }
         a, b, c = rng.choice([-2, -1, 1, 2]), rng.choice([-1, 0, 1]), rng.randrange(-3, 4)
-        extra = rng.choice(["size(n)", "size(w)", "0", "i // 2", "i % 2", "i // size(w)", "max2(i, j)"])
+        extra = rng.choice(["size(n)", "size(w)", "size(n - 2)", "0", "i // 2", "i % 2", "i // size(w)", "max2(i, j)"])
         text = f"{a} * i + {b} * j + {c} - {extra}"
         condition = rng.choice(["i > j", "i != 0", "i + 1 < size(n)", "j > 0 and i >= 2", "i == j or i < 1", "i >= 0"])
         dim = parse_dim(rng.choice(["n", "w", "n*w", "2*n", "n - 1", "5"]))
         index, fact = _scalar(text, shape), _scalar(condition, shape)
-        if not in_range(index, dim, [fact]):
+        bound = rng.randrange(-6, 3)
+        floor = _scalar(f"{text} >= {bound}", shape)
+        claims = (in_range(index, dim, [fact]), implies([fact], floor))
+        if not any(claims):
             continue
         proved += 1
         for n in range(5):
@@ -203,13 +208,18 @@ def test_the_prover_against_enumeration() -> None:
                     for j in range(parse_dim(shape["j"]).evaluate(env)):
                         if _evaluate(condition, i, j, n, w):
                             value = _evaluate(text, i, j, n, w)
-                            assert 0 <= value < dim.evaluate(env), (text, condition, shape, str(dim), env, i, j)
-    assert proved > 20
+                            where = (text, condition, shape, str(dim), env, i, j)
+                            assert not claims[0] or 0 <= value < dim.evaluate(env), where
+                            assert not claims[1] or value >= bound, where
+    assert proved > 50
 
 
 def _evaluate(text: str, i: int, j: int, n: int, w: int) -> int:
     return int(
-        eval(text.replace("size(n)", "n").replace("size(w)", "w"), {"i": i, "j": j, "n": n, "w": w, "max2": max})
+        eval(
+            text.replace("size(n - 2)", "max(n - 2, 0)").replace("size", ""),
+            {"i": i, "j": j, "n": n, "w": w, "max2": max, "max": max},
+        )
     )
 
 

@@ -79,6 +79,14 @@ def _number(value: int) -> _Poly:
     return {(): value} if value else {}
 
 
+def _natural(dim: Dim, signed: Collection[str]) -> bool:
+    """Whether the polynomial of an extent is never negative, by the signs of its terms."""
+    if any(c < 0 for _, c in dim.terms):
+        return False
+    atoms = {a for monomial, _ in dim.terms for a in monomial}
+    return all(_natural(a.numerator, signed) if isinstance(a, FloorDiv) else a not in signed for a in atoms)
+
+
 class _State:
     """What is known: inequalities, truths of opaque conditions, and case splits that are still open."""
 
@@ -88,7 +96,7 @@ class _State:
         self.natural: set[int] = set()  # atoms that are never negative
         self.constraints: list[_Poly] = []
         self.truths: dict[Scalar, bool] = {}
-        self.splits: list[tuple[tuple[Scalar, ...], ...]] = []
+        self.splits: list[tuple[tuple[Scalar | _Poly, ...], ...]] = []
         self.false = False
         self.memo: dict[Scalar, _Poly] = {}
 
@@ -163,7 +171,7 @@ class _State:
                 self._nonnegative(key)
         elif new and isinstance(atom, FloorDiv):
             self._quotient(key, self.dim(atom.numerator), _number(atom.denominator))
-            if all(c >= 0 for _, c in atom.numerator.terms) and not self.signed & set(atom.numerator.symbols()):
+            if _natural(atom.numerator, self.signed):
                 self._nonnegative(key)
         return {(key,): 1}
 
@@ -220,8 +228,7 @@ class _State:
 
     def _size(self, dim: Dim) -> _Poly:
         """The extent as a value: max(0, polynomial)."""
-        plain = all(c >= 0 for _, c in dim.terms) and not self.signed & set(dim.symbols())
-        if plain:
+        if _natural(dim, self.signed):
             return self.dim(dim)
         key, new = self._atom(Size(dim))
         if new:
@@ -232,10 +239,8 @@ class _State:
             self.constraints.append(over)
             if any(isinstance(a, Index) and a.dim == dim for a in self.atoms) or self._positive(raw):
                 self.constraints.append(_add({}, over, -1))
-            elif all(isinstance(a, str) and a not in self.signed for m, _ in dim.terms for a in m):
-                # max(0, raw) is one of the two
-                empty = Compare("<=", Size(dim), Const(0, INT))
-                self.splits.append(((empty,), (Compare("==", Size(dim), _spelled(dim)),)))
+            else:
+                self.splits.append((({(key,): -1},), (_add({}, over, -1),)))  # max(0, raw) is one of the two
         return {(key,): 1}
 
     def _positive(self, a: _Poly) -> bool:
@@ -302,21 +307,13 @@ class _State:
         for alternative in first:
             case = self.copy()
             for fact in alternative:
-                case.assume(fact)
+                if isinstance(fact, dict):
+                    case.constraints.append(fact)
+                else:
+                    case.assume(fact)
             if not case.refuted(budget):
                 return False
         return True
-
-
-def _spelled(dim: Dim) -> Scalar:
-    """The polynomial of an extent over named symbols, as integer arithmetic without the lower bound 0."""
-    total: Scalar = Const(0, INT)
-    for monomial, coefficient in dim.terms:
-        term: Scalar = Const(coefficient, INT)
-        for atom in monomial:
-            term = Apply("mul", (term, Size(Dim((((atom,), 1),)))))
-        total = Apply("add", (total, term))
-    return total
 
 
 def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
