@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
+from lossdsl.dim import Dim
 from lossdsl.ir.cost import operations
 from lossdsl.ir.nodes import (
     INT,
@@ -30,7 +31,7 @@ from lossdsl.ir.nodes import (
     Select,
     postorder,
 )
-from lossdsl.ir.rewrite import Fresh, instantiate, map_item, map_scalars, prune, substitute, transform
+from lossdsl.ir.rewrite import Fresh, instantiate, map_item, map_scalars, prune, transform
 from lossdsl.transform.arithmetic import add, conjuncts, div, mul, neg, sub
 
 
@@ -52,6 +53,9 @@ class _Stabiliser:
         self.logs: dict[str, str] = {}
         self.extra: list[Definition] = []
         self.names = Fresh.of(program) if program is not None else Fresh()
+        self.dims: dict[str, tuple[Dim, ...]] = {}
+        if program is not None:
+            self.dims = {i.name: i.dims for i in program.inputs} | {d.tensor: d.dims for d in program.definitions()}
 
     def run(self) -> Program:
         assert self.program is not None
@@ -107,7 +111,7 @@ class _Stabiliser:
         `p[n, t[n]]` is `p[n, c]`."""
         if node.dtype is not REAL:
             return node
-        equal: dict[Scalar, Scalar] = {}
+        equal: dict[Scalar, Index] = {}
         for c in conjuncts(condition):
             if isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT:
                 for a, b in ((c.a, c.b), (c.b, c.a)):
@@ -115,7 +119,15 @@ class _Stabiliser:
                         equal[a] = b
         if not equal:
             return node
-        other = transform(substitute(node, equal), self.step)
+
+        def put(n: Scalar) -> Scalar:
+            if not isinstance(n, Read) or not any(i in equal for i in n.indices):
+                return n
+            dims = self.dims.get(n.tensor, ())
+            fits = [equal[i] if i in equal and equal[i].dim == d else i for i, d in zip(n.indices, dims)]
+            return Read(n.tensor, tuple(fits), n.kind)
+
+        other = transform(transform(node, put), self.step)
         return other if operations(other) < operations(node) else node
 
     def log(self, a: Scalar) -> Scalar:
