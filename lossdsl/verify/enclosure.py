@@ -218,13 +218,16 @@ def reciprocal(b: Enclosure) -> Enclosure:
         return ANYTHING
     if b.negative:
         return neg(reciprocal(neg(b)))
-    hi = INF if b.lo == 0 else up(1.0 / b.lo)
+    hi = INF if b.lo < 1e-300 else up(1.0 / b.lo)
     lo = 0.0 if b.hi == INF else max(0.0, down(1.0 / b.hi))
-    if b.lo > 0 and Fraction(1.0 / b.lo if b.lo > 1e-300 else 0) * Fraction(b.lo) == 1:
-        hi = 1.0 / b.lo
-    if 0 < b.hi < INF and 1.0 / b.hi > 0 and Fraction(1.0 / b.hi) * Fraction(b.hi) == 1:
-        lo = 1.0 / b.hi
+    hi = _power_of_two(b.lo, hi)
+    lo = _power_of_two(b.hi, lo)
     return Enclosure(lo, hi, lo == 0 and b.finite, hi == INF or b.lo_open, False)
+
+
+def _power_of_two(x: float, otherwise: float) -> float:
+    """1 / x where that is exact."""
+    return 1.0 / x if 1e-300 < x < 1e300 and math.frexp(x)[0] == 0.5 else otherwise
 
 
 def div(a: Enclosure, b: Enclosure) -> Enclosure:

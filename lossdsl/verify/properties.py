@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -49,6 +50,9 @@ def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bo
     if isinstance(first, Proved):
         return first
     second: Proved | Unknown = first
+    quick = refute.chord(replace(ctx, seconds=ctx.seconds / 5), target, inputs, concave=concave)
+    if quick is not None:
+        return quick
     if len(inputs) == 1:
         cases = scalar_views(ctx, target, inputs[0])
         if not isinstance(cases, str):
@@ -268,7 +272,10 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
     blocker = cases if isinstance(cases, str) else ""
     if not isinstance(cases, str):
         bounds = [bound] if bound is not None else list(candidates(ctx.program))
+        end = time.perf_counter() + ctx.seconds
         for b in bounds:
+            if time.perf_counter() > end:
+                break
             if bound is None and refute.steep(replace(ctx, seconds=0.01), target, inputs, b) is not None:
                 continue
             verdict = scalar.slope_between(cases, fold(Apply("neg", (b,))), b, ctx.budget)

@@ -174,7 +174,7 @@ class Scope:
                 if isinstance(node.value, str):
                     end = INF if node.value == "inf" else -INF
                     return Enclosure(end, end)
-                return e.exact(node.value)
+                return self.ranges.constant(e.exact(node.value))
             case Param():
                 return self.ranges.parameter(node.name)
             case Size():
@@ -227,7 +227,7 @@ class Scope:
 
     def _apply(self, node: Apply) -> Enclosure:
         args = [self.memo[a] for a in node.args]
-        return self.ranges.refine(node, transfer(node, args), self)
+        return self.ranges.refine(node, self.ranges.operation(node, args), self)
 
 
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -388,6 +388,15 @@ class Ranges:
         self._grouped = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
         self._memo: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._scopes: dict[frozenset[Dim], Scope] = {}
+
+    # ------------------------------------------------------------------ what another arithmetic overrides
+
+    def operation(self, node: Apply, args: list[Enclosure]) -> Enclosure:
+        """The enclosure of one operation."""
+        return transfer(node, args)
+
+    def constant(self, value: Enclosure) -> Enclosure:
+        return value
 
     # ---------------------------------------------------------------------------------------------- leaves
 
@@ -655,7 +664,7 @@ def smooth_at(node: Apply, boxes: list[Enclosure]) -> bool:
     if not all(b.finite for b in boxes):
         return False
     name = node.name
-    if name in _SMOOTH:
+    if name in _SMOOTH or not boxes:
         return True
     if name in _SMOOTH_POSITIVE:
         return boxes[0].positive
