@@ -123,6 +123,12 @@ def _h_log_normal_cdf(x):
     upper = torch.log1p(-0.5 * torch.erfc(0.7071067811865476 * torch.where(right, x, 1.0)))
     return torch.where(right, upper, torch.where(far, tail, middle))
 ''',
+    "_h_polygamma": '''\
+def _h_polygamma(n, x):
+    """Derivative of digamma of order n (an int), 0 at inf, where torch has nan."""
+    far = x == float("inf")
+    return torch.where(far, 0.0, torch.polygamma(n, torch.where(far, 1.0, x)))
+''',
     "_h_inverse_mills": '''\
 def _h_inverse_mills(x):
     """Normal density over distribution function; its derivatives keep their accuracy in both tails."""
