@@ -1,7 +1,8 @@
 """Losses with independent values in plain torch (float64), for the builder's tests by value.
 
-`SPELLED` are losses of tests/spelled; those of `build_written.py` have their text there. Each case: inputs from a seeded
-generator, and the value (and reports, by name) as the formula says it. Nothing here reads what the builder makes.
+`SPELLED` are losses of tests/spelled; those of `build_written.py` have their text there. Each case: inputs from a
+seeded generator, and the value (and reports, by name) as the formula says it. Nothing here reads what the builder
+makes.
 """
 
 from __future__ import annotations

@@ -96,7 +96,39 @@ def inner_products(x: Any) -> Any:
     return sum(off[i, j] for i in range(n) for j in range(n) if i != j) / n
 
 
+CALLS = """
+loss contrast:
+    input z: real[n, d]
+    input label: int[n]
+    param margin: real > 0 = 1
+    axis m = n
+    gap[n, m] = sum((z[n, d] - z[m, d])^2 over d)
+    per = mean(relu(margin - gap) over m where label[n] != label[m])
+    return mean(per)
+
+loss calls:
+    input gap, per: real[b, e]
+    input label: int[b]
+    param margin: real > 0 = 2
+    shifted[b, e] = 2 * gap
+    return contrast(gap, label, margin = margin) + 3 * contrast(shifted, label) + mean(per)
+"""
+
+
+def contrast(z: Any, label: Any, margin: float) -> Any:
+    gap = ((z[:, None] - z[None]) ** 2).sum(2)
+    other = (label[:, None] != label[None]).double()
+    return ((margin - gap).relu() * other).sum(1).div(other.sum(1).clamp(min=1)).mean()
+
+
 WRITTEN = (
+    Case(
+        "calls",
+        lambda g: {"gap": g.normal(size=(5, 2)), "per": g.normal(size=(5, 2)), "label": labels(g, 5, 3)},
+        lambda gap, per, label: contrast(gap, label, 2.0) + 3 * contrast(2 * gap, label, 1.0) + per.mean(),
+        {},
+        CALLS,
+    ),
     one(
         "cross_entropy",
         """

@@ -79,6 +79,9 @@ def function(e: Elaborator, definition: tree.Def, in_loss: bool) -> None:
         e.sink.add("E0202", f"`{name.name}` is a built-in function", name.span, "choose another name")
         return
     if in_loss:
+        if name.name in e.file_functions:
+            e.sink.add("E0202", f"`{name.name}` is already a function of the file", name.span, "choose another name")
+            return
         _enter(e, name, entity)
     else:
         e.file_functions[name.name] = entity

@@ -36,6 +36,7 @@ from lossdsl.ir.build.scope import (
     Failed,
     Frame,
     FunctionEntity,
+    LossEntity,
     Obligation,
     ParameterEntity,
     PendingDefinition,
@@ -106,12 +107,15 @@ class Elaborator:
         sink: Sink,
         functions: Mapping[str, Handler],
         define: Callable[[Elaborator, PendingDefinition, Span, bool], TensorEntity],
+        call_loss: Callable[[Elaborator, Context, tree.Loss, tree.Call], Scalar],
     ) -> None:
         self.sink = sink
         self.functions = functions
         self.names: dict[str, Entity] = {}
         self.axes: dict[str, AxisEntity] = {}
-        self.file_functions: dict[str, FunctionEntity | Unavailable] = {}
+        self.file_functions: dict[str, FunctionEntity | LossEntity | Unavailable] = {}
+        self.calling: list[str] = []
+        self.call_count = 0
         self.inputs: dict[str, Input] = {}
         self.integer_bounds: dict[str, Bound] = {}
         self.values = Values()
@@ -120,6 +124,7 @@ class Elaborator:
         self.first: dict[str, Span] = {}
         self.depth = 0
         self._define = define
+        self._call_loss = call_loss
         self._free: dict[Scalar, frozenset[Index]] = {}
         self._work = 0
         self._fresh = 0
@@ -250,7 +255,6 @@ class Elaborator:
             return Param(entity.parameter.name, entity.parameter.dtype)
         if isinstance(entity, TensorEntity):
             return self.read(ctx, entity, [None] * len(entity.slots), node.span)
-        assert isinstance(entity, FunctionEntity)
         raise self.sink.fail("E0207", f"`{node.id}` is a function and has to be called", node.span)
 
     def lookup(self, ctx: Context, name: str, span: Span, shifted: bool = False) -> Entity:
@@ -794,11 +798,13 @@ class Elaborator:
     def _call(self, ctx: Context, node: tree.Call) -> Scalar:
         span = node.function_span if node.function_span.line else node.span
         local = self.names.get(node.function) if ctx.loss_names else None
-        entity = local if isinstance(local, (FunctionEntity, Unavailable)) else None
-        entity = entity or self.file_functions.get(node.function)
+        own = local if isinstance(local, (FunctionEntity, Unavailable)) else None
+        entity: FunctionEntity | LossEntity | Unavailable | None = own or self.file_functions.get(node.function)
         if isinstance(entity, Unavailable):
             self.used.add(node.function)
             raise self._unavailable_name(entity, span)
+        if isinstance(entity, LossEntity):
+            return self._call_loss(self, ctx, entity.loss, node)
         if entity is not None:
             self.used.add(node.function)
             return self._apply_function(ctx, entity, node)

@@ -12,6 +12,7 @@ from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import declare
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
+from lossdsl.ir.build.inline import call_loss
 from lossdsl.ir.build.limits import deep
 from lossdsl.ir.build.reductions import Reductions as ReductionHandlers
 from lossdsl.ir.build.returns import Returned, build_return, fail_needs
@@ -20,6 +21,7 @@ from lossdsl.ir.build.scope import (
     Failed,
     Frame,
     FunctionEntity,
+    LossEntity,
     ParameterEntity,
     PendingDefinition,
     Sink,
@@ -123,13 +125,16 @@ def _reachable(definitions: Sequence[Definition], roots: set[str]) -> set[str]:
 class LossBuilder:
     """Builds one loss. `files` has the functions at the top of its file, `built_names` the losses beside it."""
 
-    def __init__(self, source: Source, loss: tree.Loss, files: dict[str, FunctionEntity | Unavailable]) -> None:
+    def __init__(
+        self, source: Source, loss: tree.Loss, files: dict[str, FunctionEntity | LossEntity | Unavailable]
+    ) -> None:
         self.source, self.loss = source, loss
         self.sink = Sink()
         self.place = Place()
         handlers: dict[str, Handler] = {**functions.handlers(), **ReductionHandlers(self.place).handlers}
-        self.e = Elaborator(self.sink, handlers, self.define)
+        self.e = Elaborator(self.sink, handlers, self.define, call_loss)
         self.e.file_functions = files
+        self.e.calling.append(loss.name.name)
         self.stack: list[tuple[PendingDefinition, bool]] = []
 
     def build(self) -> tuple[BuiltLoss | None, list[Diagnostic]]:

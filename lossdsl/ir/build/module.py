@@ -7,10 +7,19 @@ from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import function
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.inline import call_loss
 from lossdsl.ir.build.limits import deep
 from lossdsl.ir.build.loss import BuiltLoss, LossBuilder
 from lossdsl.ir.build.reductions import Reductions
-from lossdsl.ir.build.scope import Failed, FunctionEntity, PendingDefinition, Sink, TensorEntity, Unavailable
+from lossdsl.ir.build.scope import (
+    Failed,
+    FunctionEntity,
+    LossEntity,
+    PendingDefinition,
+    Sink,
+    TensorEntity,
+    Unavailable,
+)
 from lossdsl.syntax import tree
 
 
@@ -35,11 +44,11 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
     return built, list(dict.fromkeys(found))
 
 
-def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | Unavailable]:
+def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | LossEntity | Unavailable]:
     def refuse(e: Elaborator, pending: PendingDefinition, span: Span, shifted: bool) -> TensorEntity:
         raise Failed("no definitions at the top of a file")
 
-    e = Elaborator(sink, {**functions.handlers(), **Reductions(Place()).handlers}, refuse)
+    e = Elaborator(sink, {**functions.handlers(), **Reductions(Place()).handlers}, refuse, call_loss)
     seen: dict[str, int] = {}
     for item in module.items:
         ident: tree.Ident | None = None
@@ -59,7 +68,6 @@ def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | U
         seen[ident.name] = ident.span.line
         if isinstance(item, tree.Def):
             function(e, item, in_loss=False)
-        else:
-            what = f"calling another loss (`{ident.name}`)"
-            e.file_functions[ident.name] = Unavailable(what, ident.span, reported=False)
+        elif isinstance(item, tree.Loss):
+            e.file_functions[ident.name] = LossEntity(item)
     return e.file_functions

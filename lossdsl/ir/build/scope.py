@@ -131,7 +131,14 @@ class Unavailable:
     reported: bool = True
 
 
-Entity = AxisEntity | TensorEntity | PendingDefinition | ParameterEntity | FunctionEntity | Unavailable
+@dataclass(frozen=True)
+class LossEntity:
+    """A loss of the file, which another one may call."""
+
+    loss: tree.Loss
+
+
+Entity = AxisEntity | TensorEntity | PendingDefinition | ParameterEntity | FunctionEntity | LossEntity | Unavailable
 
 
 def entity_span(entity: Entity) -> Span:
@@ -139,6 +146,8 @@ def entity_span(entity: Entity) -> Span:
         return entity.statement.span
     if isinstance(entity, FunctionEntity):
         return entity.definition.name.span
+    if isinstance(entity, LossEntity):
+        return entity.loss.name.span
     return entity.span
 
 
