@@ -109,7 +109,7 @@ def test_what_is_no_tree() -> None:
 
 
 def test_sympy_is_imported_only_when_needed() -> None:
-    modules = "check cost expression interpret latex nodes ranges rewrite text algebra"
+    modules = "check cost expression from_sympy interpret latex nodes ranges rewrite text algebra"
     code = f"import sys; [__import__('lossdsl.ir.' + m) for m in '{modules}'.split()]; print('sympy' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
