@@ -355,6 +355,14 @@ class _Reverse:
         d = self.program.definition(tensor)
         if inline and len(items) == 1 and not items[0].bound and _cheap(items[0].value):
             (only,) = items
+            inside = set(free_indices(only.value, *only.guards, *only.hard, *only.soft))
+            if _work(only.value) and len(inside & set(formals)) < (len(formals) or 1):
+                # It does not vary along every axis: computed once for those along which it does.
+                axes = tuple(i for i in formals if i in inside)
+                name = self.names(f"{tensor}'")
+                self.define(Definition(name, axes, "map", (), TRUE, _term(only).scalar()))
+                hard, soft = (*only.guards, *only.hard), only.soft
+                return _Adjoint(formals, Read(name, axes, REAL), hard, soft, False)
             return _Adjoint(formals, only.value, (*only.guards, *only.hard), only.soft, True)
         name = self.names(f"{tensor}'")
         terms: list[Guarded] = []
@@ -447,15 +455,18 @@ def _peel(value: Scalar) -> tuple[Scalar, tuple[Scalar, ...]]:
 
 def _cheap(value: Scalar) -> bool:
     """An adjoint that is no dearer to compute again than to store and read: constants, sizes, one small product."""
+    return all(isinstance(n, Const | Size | Param | Read | Index | Apply) for n in postorder(value)) and (
+        _work(value) <= 2
+    )
+
+
+def _work(value: Scalar) -> int:
+    """Operations of a small product; many for anything else."""
     work = 0
     for n in postorder(value):
-        if isinstance(n, Apply):
-            if n.name not in ("add", "sub", "mul", "div", "neg", "real"):
-                return False
-            work += n.name not in ("real", "neg")
-        elif not isinstance(n, Const | Size | Param | Read | Index):
-            return False
-    return work <= 2
+        if isinstance(n, Apply) and n.dtype is REAL and n.name != "real":
+            work += 1 if n.name in ("add", "sub", "mul", "div", "neg") else 3
+    return work
 
 
 # Functions whose partials are finite at finite data.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import INT, Apply, Compare, Const, Index, Read, Scalar, Size, postorder
+from lossdsl.ir.nodes import INT, Apply, Compare, Const, Index, Param, Read, Scalar, Size, postorder
 from lossdsl.ir.ranges import implies
 from lossdsl.ir.rewrite import free_indices, substitute, transform
 from lossdsl.transform.affine import Affine, affine, always_readable, constant, expression, never_negative
@@ -97,6 +97,7 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
     hard: list[Scalar] = list(unique(selection.hard))
     soft: list[Scalar] = list(unique(selection.soft))
     bound = list(selection.bound)
+    here = tuple(i for _, a in selection.equations for i in free_indices(a))
     values = list(selection.values)
     pure: list[Scalar] = list(selection.guards)  # range conditions without reads
     reading: list[Scalar] = []  # range conditions with reads that are always in range themselves
@@ -139,10 +140,19 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
             else:
                 pure.append(c)
     rest = [(a, b) for a, b in equations if a is not b]
-    proved = [c for c in hard if not _always(c, facts)]
+    here += tuple(bound)
+    proved = [c for c in hard if not _always(c, facts) and not _by_existence(c, here, facts)]
     for left, right in rest:
         proved = _absorb(proved, left, right, facts)
     return Selection(tuple(bound), (), unique(proved), unique(soft), tuple(values), unique((*pure, *reading)))
+
+
+def _by_existence(condition: Scalar, here: tuple[Index, ...], facts: Facts) -> bool:
+    """True for a condition on extents that holds because there are indices at all: `size(n) != 0` at some n."""
+    parts = list(postorder(condition))
+    if any(isinstance(n, Read | Index | Param) for n in parts) or not any(isinstance(n, Size) for n in parts):
+        return False
+    return implies(here, condition, signed=facts.signed)
 
 
 def _absorb(conditions: list[Scalar], left: Scalar, right: Scalar, facts: Facts) -> list[Scalar]:

@@ -7,6 +7,7 @@ about the loss.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import (
@@ -34,7 +35,7 @@ from lossdsl.ir.nodes import (
     Size,
     postorder,
 )
-from lossdsl.ir.rewrite import cse, instantiate, map_item, map_scalars, prune, roots, transform
+from lossdsl.ir.rewrite import canonical, cse, instantiate, map_item, map_scalars, prune, roots, transform
 from lossdsl.transform.arithmetic import conjunction, conjuncts, disjunction, negation
 from lossdsl.transform.eliminate import normal_indices
 
@@ -50,11 +51,26 @@ def simplify(program: Program) -> Program:
             return map_scalars(d, lambda s: transform(s, simple, memo))
 
         body = tuple(map_item(item, scalars) for item in program.body)
-        after = prune(cse(inline(program.with_body(body))))
+        after = prune(_opposites(cse(inline(program.with_body(body)))))
         if after == program:
             return after
         program = after
     return program
+
+
+def _opposites(program: Program) -> Program:
+    """A map that is the negative of an earlier one reads it."""
+    known: dict[object, str] = {}
+    body: list[Definition | Group] = []
+    for item in program.body:
+        if isinstance(item, Definition) and item.head == "map":
+            if isinstance(item.body, Apply) and item.body.name == "neg" and not isinstance(item.body.args[0], Read):
+                other = known.get(canonical(replace(item, body=item.body.args[0])))
+                if other is not None:
+                    item = replace(item, body=Apply("neg", (Read(other, item.formals, item.dtype),)))
+            known.setdefault(canonical(item), item.tensor)
+        body.append(item)
+    return program.with_body(tuple(body))
 
 
 # --------------------------------------------------------------------------------------------------- one node

@@ -202,8 +202,6 @@ class _Stabiliser:
                 return Apply("sigmoid", (quotient,))
         chain = _Chain.of(node)
         changed = _logistic_pairs(chain.above)
-        if not chain.below and not changed:
-            return node
         for low in list(chain.below):
             partner = self.partner(chain, low)
             if partner is None:
