@@ -8,7 +8,8 @@ from fractions import Fraction
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import raw_constant
-from lossdsl.ir.build.elaborate import Elaborator, strip
+from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.scalars import strip
 from lossdsl.ir.build.scope import (
     REST,
     AxisEntity,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lossdsl import primitives
 from lossdsl.diagnostics import Span
-from lossdsl.ir.build.elaborate import Elaborator, Handler, size_scalar, strip
+from lossdsl.ir.build.elaborate import Elaborator, Handler
+from lossdsl.ir.build.scalars import size_scalar, strip
 from lossdsl.ir.build.scope import Context
 from lossdsl.ir.build.values import Value
 from lossdsl.ir.nodes import INT, Apply, Param, Read, Scalar, Stop, postorder, real

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from lossdsl.dim import Dim
-from lossdsl.ir.build.elaborate import Elaborator, strip
+from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.scalars import strip
 from lossdsl.ir.build.scope import REST, AxisEntity, Context, PendingDefinition, TensorEntity
 from lossdsl.ir.nodes import Scalar
 from lossdsl.syntax import tree

@@ -9,7 +9,8 @@ from fractions import Fraction
 from lossdsl.diagnostics import Span
 from lossdsl.ir.build.affine import conjuncts, integer, substitute
 from lossdsl.ir.build.define import Place, count_scalar, lift
-from lossdsl.ir.build.elaborate import Elaborator, arithmetic, whole_power
+from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.scalars import arithmetic, whole_power
 from lossdsl.ir.build.scope import REST, Axes, Context, Frame
 from lossdsl.ir.nodes import (
     BOOL,

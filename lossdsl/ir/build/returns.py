@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from lossdsl.diagnostics import Span
 from lossdsl.ir.build.affine import conjuncts, integer
 from lossdsl.ir.build.define import Place, close, count_scalar, ordered
-from lossdsl.ir.build.elaborate import Elaborator, arithmetic, negate, strip
+from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.scalars import arithmetic, negate, strip
 from lossdsl.ir.build.scope import (
     REST,
     Context,

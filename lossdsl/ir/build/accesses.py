@@ -1,0 +1,202 @@
+"""Accesses: `x[n, c]` by position, `x[c = target]` by name, with values outside, composed; tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lossdsl.dim import Dim
+from lossdsl.ir.build.affine import (
+    Affine,
+    affine,
+    canonical,
+    integer,
+    substitute,
+    to_scalar,
+)
+from lossdsl.ir.build.reads import Reader
+from lossdsl.ir.build.scalars import strip
+from lossdsl.ir.build.scope import (
+    REST,
+    Context,
+    Frame,
+    ParameterEntity,
+    TensorEntity,
+)
+from lossdsl.ir.nodes import (
+    BOOL,
+    Const,
+    Scalar,
+    Table,
+)
+from lossdsl.syntax import tree
+
+
+class Accesses(Reader):
+    """How an access of the syntax tree becomes a read."""
+
+    def access(self, ctx: Context, node: tree.Access) -> Scalar:
+        base = strip(node.base)
+        if isinstance(base, tree.Table):
+            return self._table(ctx, base, node)
+        named = [i for i in node.items if isinstance(i, tree.ByName)]
+        positions = [i for i in node.items if not isinstance(i, (tree.ByName, tree.Rest))]
+        if named and (positions or len(named) != len(node.items)):
+            help = "name all replaced axes, or write every position"
+            raise self.sink.fail("E0305", "an access is by name or by position, not both", node.span, help)
+        return self._by_name(ctx, base, named, node) if named else self._by_position(ctx, base, node)
+
+    def _by_name(self, ctx: Context, base: tree.Expr, items: list[tree.ByName], node: tree.Access) -> Scalar:
+        replaced: dict[str, Scalar] = {}
+        tensor = self._direct(ctx, base, shifted=True)
+        for item in items:
+            axis = self.axis(item.axis, item.span)
+            if item.axis in replaced:
+                raise self.sink.fail("E0302", f"axis `{item.axis}` is replaced twice", item.span)
+            slot = next((s for s in tensor.slots if s.axis == item.axis), None) if tensor else None
+            if tensor is not None and slot is None:
+                help = f"`{tensor.name}` has {_axes_text(tensor)}"
+                raise self.sink.fail("E0304", f"`{tensor.name}` has no axis `{item.axis}`", item.span, help)
+            end = slot.upper if slot is not None else axis.dim
+            inner = replace(ctx, last=to_scalar(Affine({}, end - 1)))
+            replaced[item.axis] = self.integer_expression(inner, self._index_tree(item.index), "an index")
+        if tensor is not None:
+            indices = [replaced.get(s.axis) for s in tensor.slots]
+            return self.read(ctx, tensor, indices, node.span, node.otherwise)
+        if node.otherwise is not None:
+            return self._guarded(ctx, base, replaced, node)
+        probe = self.fresh_index(items[0].axis) if len(items) == 1 else None
+        value = self.expression(replace(ctx, axes=ctx.axes.extended(replaced)), base)
+        if probe is not None and not self._mentions(ctx, base, items[0].axis):
+            raise self.sink.fail("E0304", f"nothing in the brackets has an axis `{items[0].axis}`", items[0].span)
+        return value
+
+    def _mentions(self, ctx: Context, base: tree.Expr, axis: str) -> bool:
+        """Whether an expression has the axis, found by elaborating it once more beside the program."""
+        probe, frame = self.fresh_index(axis), Frame()
+        value = self.expression(replace(ctx, frame=frame, axes=ctx.axes.extended({axis: probe})), base)
+        return probe in self.free(value)
+
+    def _guarded(self, ctx: Context, base: tree.Expr, replaced: dict[str, Scalar], node: tree.Access) -> Scalar:
+        """`expression[h = index else value]`: the expression is a definition; outside of its range, the value."""
+        assert node.otherwise is not None
+        probes = {axis: self.fresh_index(axis) for axis in replaced}
+        before = len(ctx.frame.needs)
+        value = self.expression(replace(ctx, axes=ctx.axes.extended(probes)), base)
+        guards: list[Scalar] = []
+        mapping: dict[Scalar, Scalar] = {}
+        for axis, probe in probes.items():
+            lower, upper = ctx.frame.ranges.pop(probe, (Dim.const(0), probe.dim))
+            if probe not in self.free(value):
+                raise self.sink.fail("E0304", f"nothing in the brackets has an axis `{axis}`", node.span)
+            guards += self._unproved(replaced[axis], lower, upper, ctx.path)
+            mapping[probe] = canonical(replaced[axis])
+        ctx.frame.visits[:] = [v for v in ctx.frame.visits if v.variable not in mapping]
+        needs = ctx.frame.needs[before:]
+        del ctx.frame.needs[before:]
+        inside = ctx.path + tuple(guards)
+        self._require(
+            replace(ctx, path=inside), [replace(n, condition=substitute(n.condition, mapping)) for n in needs]
+        )
+        return self._choose(ctx, guards, substitute(value, mapping), node.otherwise)
+
+    def _by_position(self, ctx: Context, base: tree.Expr, node: tree.Access) -> Scalar:
+        plain = all(isinstance(strip(i), tree.Name) for i in node.items if not isinstance(i, (tree.ByName, tree.Rest)))
+        tensor = self._direct(ctx, base, shifted=not plain)
+        if tensor is None:
+            help = "name the axis: `(...)[h = index]`"
+            raise self.sink.fail("E0303", "positions need a tensor or a definition with written axes", node.span, help)
+        if not tensor.written and len(tensor.slots) > 1:
+            axes = ", ".join(s.axis for s in tensor.slots)
+            help = (
+                f"write `{tensor.name}[{axes}] = ...`, or name the axis: `{tensor.name}[{tensor.slots[0].axis} = ...]`"
+            )
+            raise self.sink.fail(
+                "E0303", f"the axes of `{tensor.name}` are not written, so its positions are not known", node.span, help
+            )
+        if len(node.items) != len(tensor.slots):
+            have = len(tensor.slots)
+            raise self.sink.fail(
+                "E0302",
+                f"`{tensor.name}` has {have} position{'s' * (have != 1)}, {len(node.items)} given",
+                node.span,
+                f"`{tensor.name}` has {_axes_text(tensor)}",
+            )
+        indices: list[Scalar | None] = []
+        for item, slot in zip(node.items, tensor.slots, strict=True):
+            if isinstance(item, tree.Rest):
+                if slot.axis != REST:
+                    raise self.sink.fail("E0302", f"`...` stands where `{tensor.name}` has none", item.span)
+                indices.append(None)
+                continue
+            assert not isinstance(item, tree.ByName)
+            inner = replace(ctx, last=to_scalar(Affine({}, slot.upper - 1)))
+            indices.append(self.integer_expression(inner, self._index_tree(item), "an index"))
+        return self.read(ctx, tensor, indices, node.span, node.otherwise)
+
+    def _index_tree(self, node: tree.Expr) -> tree.Expr:
+        inner = strip(node)
+        if isinstance(inner, tree.Call) and inner.function in ("edge", "reflect", "wrap"):
+            raise self.unavailable(f"the boundary `{inner.function}(...)`", inner.span)
+        return node
+
+    def _direct(self, ctx: Context, base: tree.Expr, shifted: bool) -> TensorEntity | None:
+        """The tensor that an expression plainly is, through arguments that are plain names."""
+        while isinstance(base, tree.Name) and base.id in ctx.locals:
+            argument = ctx.locals[base.id]
+            base = strip(argument.value)
+            ctx = replace(ctx, locals=argument.locals, loss_names=argument.loss_names)
+        if not isinstance(base, tree.Name) or base.id in self.axes or base.id in ("pi", "inf", "nan", "true", "false"):
+            return None
+        if base.id in ("last", "step"):
+            return None
+        entity = self.lookup(ctx, base.id, base.span, shifted)
+        if isinstance(entity, TensorEntity):
+            return entity
+        if isinstance(entity, ParameterEntity):
+            raise self.sink.fail("E0302", f"the parameter `{base.id}` has no axes", base.span)
+        return None
+
+    def _table(self, ctx: Context, table: tree.Table, node: tree.Access) -> Scalar:
+        shape, items = self._table_items(table)
+        if any(isinstance(i, (tree.ByName, tree.Rest)) for i in node.items) or len(node.items) != len(shape):
+            raise self.sink.fail("E0302", f"this table has {len(shape)} positions", node.span)
+        values = self.unify(items)
+        form = Affine({}, Dim.const(0))
+        missing: list[Scalar] = []
+        for item, extent in zip(node.items, shape, strict=True):
+            assert not isinstance(item, (tree.ByName, tree.Rest))
+            inner = replace(ctx, last=integer(extent - 1))
+            index = self.integer_expression(inner, item, "an index")
+            missing += self._unproved(index, Dim.const(0), Dim.const(extent), ctx.path)
+            form = Affine({a: c * extent for a, c in form.terms.items()}, form.rest * extent).plus(affine(index))
+        constants = tuple(v for v in values if isinstance(v, Const))
+        value: Scalar = Table(constants, to_scalar(form))
+        if missing and node.otherwise is not None:
+            return self._choose(ctx, missing, value, node.otherwise)
+        if missing:
+            raise self.sink.fail(
+                "E0405", "this index into a table is not proved to stay in range", node.span, "write `[...][i else 0]`"
+            )
+        return value
+
+    def _table_items(self, table: tree.Table) -> tuple[tuple[int, ...], list[Scalar]]:
+        shapes: list[tuple[int, ...]] = []
+        items: list[Scalar] = []
+        for item in table.items:
+            inner = strip(item)
+            if isinstance(inner, tree.Table):
+                shape, below = self._table_items(inner)
+            else:
+                constant = self.expression(self.top_context(Frame()), inner)
+                if not isinstance(constant, Const) or constant.dtype is BOOL:
+                    raise self.sink.fail("E0402", "a table holds numbers", item.span)
+                shape, below = (), [constant]
+            shapes.append(shape)
+            items += below
+        if any(s != shapes[0] for s in shapes):
+            raise self.sink.fail("E0402", "the rows of this table differ in length", table.span)
+        return (len(shapes), *shapes[0]), items
+
+
+def _axes_text(tensor: TensorEntity) -> str:
+    return f"axes [{', '.join(s.axis or str(s.full) for s in tensor.slots)}]" if tensor.slots else "no axes"

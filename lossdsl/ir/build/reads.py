@@ -1,0 +1,356 @@
+"""Reads of tensors: index ranges give way, conditions guard, readers are told what they must establish."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from lossdsl.diagnostics import Span
+from lossdsl.dim import Dim
+from lossdsl.ir.build.affine import (
+    UNBOUNDED,
+    Affine,
+    Bound,
+    Prover,
+    affine,
+    conjuncts,
+    integer,
+    nonnegative,
+    raw_constant,
+    substitute,
+    to_scalar,
+)
+from lossdsl.ir.build.scalars import kind_text
+from lossdsl.ir.build.scope import (
+    Axes,
+    AxisEntity,
+    Context,
+    Entity,
+    Failed,
+    Frame,
+    Obligation,
+    ParameterEntity,
+    Sink,
+    Slot,
+    TensorEntity,
+    Visit,
+    base_name,
+    suggestion,
+)
+from lossdsl.ir.build.values import Values
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    REAL,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Index,
+    Input,
+    Not,
+    Param,
+    Read,
+    Scalar,
+    Select,
+    postorder,
+    real,
+)
+from lossdsl.syntax import tree
+
+
+class Reader(ABC):
+    """What is known while one loss is built, and how tensors are read in it.
+
+    Shared state: the scope, the diagnostics, the value ranges of tensors. `Elaborator` adds expressions.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.names: dict[str, Entity] = {}
+        self.axes: dict[str, AxisEntity] = {}
+        self.inputs: dict[str, Input] = {}
+        self.integer_bounds: dict[str, Bound] = {}
+        self.values = Values()
+        self.prover = Prover(self._promised)
+        self.used: set[str] = set()
+        self._free: dict[Scalar, frozenset[Index]] = {}
+        self._fresh = 0
+        self._short: set[tuple[str, str]] = set()
+
+    @abstractmethod
+    def expression(self, ctx: Context, node: tree.Expr) -> Scalar:
+        """The scalar that an expression stands for; raises Failed after recording a diagnostic."""
+
+    @abstractmethod
+    def lookup(self, ctx: Context, name: str, span: Span, shifted: bool = False) -> Entity:
+        """The entity of a name that is not an axis."""
+
+    def default_index(self, axis: str) -> Scalar:
+        return Index(axis, self.axes[axis].dim)
+
+    def fresh_index(self, axis: str) -> Index:
+        self._fresh += 1
+        made = Index(f"{axis}#{self._fresh}", self.axes[axis].dim)
+        assert isinstance(made, Index)
+        return made
+
+    def top_context(self, frame: Frame, unwritten: bool = True) -> Context:
+        return Context(frame=frame, axes=Axes(self.default_index), unwritten=unwritten)
+
+    def free(self, node: Scalar) -> frozenset[Index]:
+        """Index variables of a scalar."""
+        if node not in self._free:
+            for s in postorder(node):
+                if s not in self._free:
+                    own = frozenset((s,)) if isinstance(s, Index) else frozenset()
+                    self._free[s] = own.union(*(self._free[c] for c in s.children))
+        return self._free[node]
+
+    def _promised(self, atom: Scalar, conditions: Sequence[Scalar]) -> Bound:
+        """What types promise about an integer scalar."""
+        if isinstance(atom, Param):
+            entity = self.names.get(atom.name)
+            if isinstance(entity, ParameterEntity):
+                return _constant_bounds(entity.parameter.range.lower, entity.parameter.range.upper)
+        if not isinstance(atom, Read):
+            return UNBOUNDED
+        declared = self.inputs.get(atom.tensor)
+        if declared is None:
+            return self.integer_bounds.get(atom.tensor, UNBOUNDED)
+        if declared.kind == "class" and declared.classes is not None:
+            if declared.also is None or self.prover.states(conditions, self._not_ignored(atom, declared.also)):
+                return Dim.const(0), declared.classes - 1
+            return UNBOUNDED
+        if declared.kind in ("binary", "sign"):
+            return Dim.const(0 if declared.kind == "binary" else -1), Dim.const(1)
+        return _constant_bounds(declared.range.lower, declared.range.upper)
+
+    def _not_ignored(self, read: Read, also: str) -> Scalar:
+        return Compare("!=", read, Param(also, INT))
+
+    def unavailable(self, what: str, span: Span, reason: str = "") -> Failed:
+        return self.sink.fail("E0501", f"{what} has no meaning yet in this version", span, reason)
+
+    def number(self, value: Scalar) -> Scalar:
+        """A value in arithmetic: conditions count 0 and 1."""
+        if value.dtype is BOOL:
+            return Const(value.value, INT) if isinstance(value, Const) else Apply("int", (value,))
+        return value
+
+    def unify(self, values: Iterable[Scalar]) -> list[Scalar]:
+        """Values as numbers of one dtype: REAL if one of them is."""
+        numbers = [self.number(v) for v in values]
+        return [real(v) for v in numbers] if any(v.dtype is REAL for v in numbers) else numbers
+
+    def select(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+        if a.dtype is not BOOL or b.dtype is not BOOL:
+            a, b = self.unify((a, b))
+        return Select(condition, a, b)
+
+    def integer_expression(self, ctx: Context, node: tree.Expr, what: str) -> Scalar:
+        value = self.expression(ctx, node)
+        if value.dtype is BOOL:
+            value = Apply("int", (value,))
+        if value.dtype is not INT:
+            help = "`//` divides integers; `floor(x)` makes one"
+            raise self.sink.fail("E0408", f"{what} must be an integer, not {kind_text(value)}", node.span, help)
+        return value
+
+    def axis(self, name: str, span: Span) -> AxisEntity:
+        entity = self.axes.get(name)
+        if entity is None:
+            raise self.sink.fail("E0206", f"unknown axis `{name}`", span, suggestion(name, list(self.axes)))
+        self.used.add(name)
+        return entity
+
+    def _choose(self, ctx: Context, guards: list[Scalar], value: Scalar, otherwise: tree.Expr) -> Scalar:
+        if not guards:
+            return value
+        condition = guards[0] if len(guards) == 1 else And(tuple(guards))
+        other = self.expression(ctx.under(conjuncts(Not(condition))), otherwise)
+        return self.select(condition, value, other)
+
+    # ------------------------------------------------------------------------------------------------------- reads
+
+    def read(
+        self,
+        ctx: Context,
+        tensor: TensorEntity,
+        indices: Sequence[Scalar | None],
+        span: Span,
+        otherwise: tree.Expr | None = None,
+    ) -> Scalar:
+        """`tensor[indices]`; None is the position's own axis. Ranges give way or conditions guard the read."""
+        places: list[Scalar] = []
+        guards: list[Scalar] = []
+        coordinates: dict[Scalar, Scalar] = {}
+        silent = True
+        for k, (slot, given) in enumerate(zip(tensor.slots, indices, strict=True)):
+            index = given
+            if index is None:
+                if not slot.axis:
+                    if raw_constant(slot.full) != 1:
+                        help = f"write the position: `{tensor.name}[{', '.join(s.axis or '0' for s in tensor.slots)}]`"
+                        raise self.sink.fail("E0309", f"position {k + 1} of `{tensor.name}` has no name", span, help)
+                    index = integer(0)
+                else:
+                    index = ctx.axes.get(slot.axis)
+            if tensor.coordinates:
+                coordinates[tensor.coordinates[k]] = index
+            place, unproved, quiet = self._place(ctx, tensor, slot, index, span, otherwise is not None)
+            places.append(place)
+            guards += unproved
+            silent = silent and (quiet or not unproved)
+        read = Read(tensor.tensor, tuple(places), tensor.dtype)
+        inside = ctx.path + tuple(guards)
+        self._require(
+            replace(ctx, path=inside),
+            [replace(n, condition=substitute(n.condition, coordinates)) for n in tensor.needs],
+        )
+        if otherwise is not None:
+            return self._choose(ctx, guards, read, otherwise)
+        if not guards:
+            return read
+        if tensor.dtype is not REAL:
+            raise self.sink.fail(
+                "E0405",
+                f"this index into `{tensor.name}` is not proved to stay in range",
+                span,
+                "say what stands outside: `x[index else 0]`, or put the access under a condition",
+            )
+        if not silent:
+            self._warn_range(tensor, indices, span)
+        condition = guards[0] if len(guards) == 1 else And(tuple(guards))
+        return Select(condition, read, Const("nan"))
+
+    def _warn_range(self, tensor: TensorEntity, indices: Sequence[Scalar | None], span: Span) -> None:
+        """One warning for each tensor where constant positions may be missing, one for each other access."""
+        message = f"this index into `{tensor.name}` is not proved to stay in range; outside, the value is nan"
+        help = "say what stands outside: `x[index else 0]`, or put the access under a condition"
+        for slot, index in zip(tensor.slots, indices, strict=True):
+            if isinstance(index, Const) and slot.axis and raw_constant(slot.full) is None:
+                if (tensor.name, slot.axis) in self._short:
+                    return
+                self._short.add((tensor.name, slot.axis))
+                message = f"`{tensor.name}` is read at fixed positions of `{slot.axis}`, which may have fewer"
+                help = f"declare the extent: `axis {slot.axis} = ...`; outside, the value is nan"
+        self.sink.add("W1003", message, span, help)
+
+    def _require(self, ctx: Context, needs: Iterable[Obligation]) -> None:
+        """Establish what a read needs here, or pass it on to the readers of the definition at hand."""
+        for need in needs:
+            if not self.prover.entails(ctx.path, need.condition):
+                ctx.frame.needs.append(need)
+
+    def _place(
+        self, ctx: Context, tensor: TensorEntity, slot: Slot, index: Scalar, span: Span, has_else: bool
+    ) -> tuple[Scalar, list[Scalar], bool]:
+        """(index into the stored range, conditions not proved, whether they need no warning)."""
+        if isinstance(index, Index) and index.dim == slot.full and not slot.restricted:
+            if tensor.is_input:
+                ctx.frame.visits.append(Visit(tensor.tensor, index, True, span))
+            return index, [], True
+        form = affine(index)
+        stored = to_scalar(form.shifted(-slot.lower))
+        if has_else:
+            return stored, self._unproved(index, slot.lower, slot.upper, ctx.path), True
+        conditions = ctx.path
+        for s in postorder(index):
+            declared = self.inputs.get(s.tensor) if isinstance(s, Read) else None
+            if isinstance(s, Read) and declared is not None and declared.also is not None and s in form.terms:
+                wanted = self._not_ignored(s, declared.also)
+                if not self.prover.states(conditions, wanted):
+                    self._require(ctx, [self._ignored(declared, tensor, wanted, span)])
+                    conditions = (*conditions, wanted)
+        missing = self._unproved(index, slot.lower, slot.upper, conditions)
+        if not missing:
+            self._visit(ctx, tensor, slot, form, span)
+            return stored, [], True
+        variable = self._own(form, slot)
+        if variable is not None:
+            coefficient = raw_constant(form.terms[variable])
+            if coefficient != 1:
+                raise self.sink.fail(
+                    "E0502",
+                    f"an index with {coefficient} times its own axis `{slot.axis}` (a coarser grid) has no meaning yet",
+                    span,
+                )
+            lower, upper = self.prover.bounds(form.without(variable), frozenset(), conditions)
+            if lower is not None and upper is not None:
+                both = len(missing) == 2
+                first = both or (isinstance(missing[0], Compare) and missing[0].op == ">=")
+                last = both or not first
+                whole = (Dim.const(0), variable.dim)
+                wanted_range = (slot.lower - lower if first else whole[0], slot.upper - upper if last else whole[1])
+                self.narrow(ctx.frame, variable, wanted_range, span)
+                self._visit(ctx, tensor, slot, form, span)
+                return stored, [], True
+        outer = (*conditions, *ctx.outer)
+        if ctx.outer and not self._unproved(index, slot.lower, slot.upper, outer):
+            message = f"this index into `{tensor.name}` is in range only under the condition around the reduction"
+            self._require(ctx, [Obligation(m, span, message, "put the condition into its `where`") for m in missing])
+            return stored, [], True
+        quiet = not form.terms and (not form.rest.terms or form.rest == slot.upper - 1)  # the first, the last
+        return stored, missing, quiet
+
+    def _ignored(self, declared: Input, tensor: TensorEntity, wanted: Scalar, span: Span) -> Obligation:
+        return Obligation(
+            wanted,
+            span,
+            f"`{declared.name}` may be `{declared.also}`, which is no position of `{tensor.name}`",
+            f"put every use under a condition: `where {declared.name} != {declared.also}`",
+        )
+
+    def _visit(self, ctx: Context, tensor: TensorEntity, slot: Slot, form: Affine, span: Span) -> None:
+        if tensor.is_input:
+            for atom in form.terms:
+                if isinstance(atom, Index):
+                    ctx.frame.visits.append(Visit(tensor.tensor, atom, False, span))
+
+    def _unproved(self, index: Scalar, lower: Dim, upper: Dim, conditions: Sequence[Scalar]) -> list[Scalar]:
+        """The conditions of `lower <= index < upper` that are not proved."""
+        form = affine(index)
+        value = to_scalar(form)
+        missing: list[Scalar] = []
+        if not self.prover.at_least_zero(form.shifted(-lower), conditions):
+            missing.append(Compare(">=", value, to_scalar(Affine({}, lower))))
+        if not self.prover.at_least_zero(Affine({}, upper - 1).plus(form, -1), conditions):
+            missing.append(Compare("<", value, to_scalar(Affine({}, upper))))
+        return missing
+
+    def _own(self, form: Affine, slot: Slot) -> Index | None:
+        """The index variable that gives way: over the position's own axis, else over an alias of it."""
+        if not slot.axis:
+            return None
+        variables = [a for a in form.terms if isinstance(a, Index)]
+        own = [v for v in variables if base_name(v) == slot.axis]
+        root = self.axes[slot.axis].root
+        return next(iter(own + [v for v in variables if self.axes[base_name(v)].root == root]), None)
+
+    def narrow(self, frame: Frame, variable: Index, wanted: tuple[Dim, Dim], span: Span) -> None:
+        """Intersect the range of an index variable."""
+        lower, upper = frame.range(variable)
+        new: list[Dim] = []
+        for have, want, sign in ((lower, wanted[0], 1), (upper, wanted[1], -1)):
+            if nonnegative((want - have) * sign):
+                new.append(want)
+            elif nonnegative((have - want) * sign):
+                new.append(have)
+            else:
+                raise self.sink.fail(
+                    "E0311",
+                    f"the ranges of `{base_name(variable)}` cannot be compared here: {have} and {want}",
+                    span,
+                    "say what stands outside: `x[index else 0]`",
+                )
+        frame.ranges[variable] = (new[0], new[1])
+
+
+def _constant_bounds(lower: Scalar | None, upper: Scalar | None) -> Bound:
+    found: list[Dim | None] = []
+    for bound in (lower, upper):
+        form = affine(bound) if bound is not None and bound.dtype is INT else None
+        found.append(form.rest if form is not None and not form.terms else None)
+    return found[0], found[1]
