@@ -7,7 +7,6 @@ vary along them, so that two folds over the classes load the logits once.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -95,6 +94,7 @@ class Context:
     stored: dict[str, str]  # tensor -> reason
     selections: dict[str, Selection]
     given: tuple[Counter[str], ...]  # growth of the inputs and of what is returned
+    complete: frozenset[str] = frozenset()  # what readers need as a whole, made by an earlier kernel
     recomputed: set[str] = field(default_factory=set)  # non-aligned reads that are cheaper than a buffer: for `why`
 
     def dims(self, tensor: str) -> tuple[Dim, ...]:
@@ -142,10 +142,12 @@ class Body:
         self.spaces: dict[str, frozenset[str]] = {}  # result -> axes of its iteration space
         self.formal_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its formals
         self.space_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its iteration space, in its order
+        self.inlined: set[str] = set()  # definitions evaluated here
         self._memo: dict[tuple[Scalar, Path], Operand] = {}
         self._shared: dict[object, str] = {}
         self._gathered: dict[tuple[str, tuple[Subscript, ...]], list[tuple[frozenset[Scalar], Operand]]] = {}
         self._fragile: dict[Scalar, bool] = {}
+        self._loose = 0
         self._enclosing: list[tuple[str, frozenset[str]]] = []  # maps being evaluated at plain positions
         self._folded: dict[tuple[str, tuple[Scalar, ...]], Operand] = {}
         for tensor in self.results:
@@ -207,9 +209,10 @@ class Body:
 
     def _definition(self, d: Definition, indices: tuple[Scalar, ...], path: Path) -> Operand:
         """The value of a definition at positions, computed here."""
+        self.inlined.add(d.tensor)
         if d.head == "map":
             body = self._map_body(d, indices)
-            plain = all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices)
+            plain = _in_place(d, indices)
             if plain and indices:
                 self._enclosing.append((d.tensor, axes_of(*indices)))
             value = self.emit(body, path)
@@ -220,7 +223,7 @@ class Body:
             return value
         key = (d.tensor, indices)
         if key not in self._folded:
-            plain = all(isinstance(i, Index) for i in indices) and len(set(indices)) == len(indices)
+            plain = _in_place(d, indices)
             own = axes_of(*indices)
             # Reserve the use before its body is made: an outer fold comes before its inner ones.
             self.folds[key] = FoldUse(d.tensor, own, plain, tuple(self._enclosing))
@@ -234,7 +237,10 @@ class Body:
                 else:
                     bound.append(free[0] if free else self._axis(b))
             mapping.update(zip(d.bound, bound))
+            # Elsewhere than in place the reader's conditions kept the position in range, and a fold does not have them.
+            self._loose += not plain
             value = self._fold(d, mapping, tuple(bound))
+            self._loose -= not plain
             self._folded[key] = value
             if plain:
                 self._label(value, d.tensor)
@@ -262,12 +268,15 @@ class Body:
         idle = tuple(b for b in bound if b.name not in varying)
         if idle and head in ("sum", "count", "any", "all", "prod", "max", "min", "logsumexp"):
             # A body that does not vary along an axis: made to, so that a whole-array reduction counts the extent.
+            # Of a total the extent is no factor: a chunk loop cuts the axis, and only its index says so.
+            counted = () if self.context.is_total(d.tensor) else idle
             if head == "sum":
-                value = self._times(value, idle, d.dtype)
-                bound = tuple(b for b in bound if b not in idle)
+                value = self._times(value, counted, d.dtype)
+                bound = tuple(b for b in bound if b not in counted)
+                idle = tuple(b for b in idle if b not in counted)
                 if not bound:
                     return value if where is None else self._choose(where, value)
-            else:
+            if idle:
                 for b in idle:
                     here = self._op("bool", "ge", (AxisRef(b.name), Literal(Fraction(0), "int")))
                     where = here if where is None else self._op("bool", "and", (where, here))
@@ -349,6 +358,7 @@ class Body:
         d = self.context.definitions.get(tensor)
         if d is None or d.head != "map" or (tensor in self.context.stored and tensor not in self.results):
             return None
+        self.inlined.add(tensor)
         return self._map_body(d, read.indices)
 
     def _safe(self, read: Read) -> bool:
@@ -423,9 +433,10 @@ class Body:
         if tensor in self.context.inputs:
             return self._access(tensor, node.indices, path)
         d = self.context.definitions[tensor]
-        plain = all(isinstance(i, Index) for i in node.indices) and len(set(node.indices)) == len(node.indices)
+        plain = _in_place(d, node.indices)
         if tensor in self.results:
-            if not plain or self.context.is_total(tensor) or tensor in self.context.selections:
+            whole = self.context.is_total(tensor) or tensor in self.context.complete
+            if not plain or whole or tensor in self.context.selections:
                 raise NotTogether(tensor)
             return self._definition(d, node.indices, path)
         if tensor in self.context.stored:
@@ -468,8 +479,9 @@ class Body:
             held = self.emit(conjunction(path), ())
             guard = None if isinstance(held, Literal) and held.value else held
         for i, d in unsure:
-            if guard is None and not form(i).data:
-                guard = self.emit(And((Compare("<=", Const(0, INT), i), Compare("<", i, Size(d)))), ())
+            if (guard is None or self._loose) and not form(i).data:
+                inside = self.emit(And((Compare("<=", Const(0, INT), i), Compare("<", i, Size(d)))), ())
+                guard = inside if guard is None else self._op("bool", "and", (guard, inside))
         pad = None if guard is None else Literal(Fraction(0), kind)
         value = self._load(tensor, subscripts, kind, guard, pad)
         self._gathered.setdefault((tensor, subscripts), []).append((frozenset(path), value))
@@ -561,7 +573,10 @@ class Body:
         return [s for s in self.statements if isinstance(s, Load)]
 
 
-_NUMBER = re.compile(r"-?\d+(/\d+)?\Z")
+def _in_place(d: Definition, indices: tuple[Scalar, ...]) -> bool:
+    """The positions are distinct axes over the extents of the formals."""
+    plain = all(isinstance(i, Index) and i.dim == f.dim for i, f in zip(indices, d.formals))
+    return plain and len(set(indices)) == len(indices)
 
 
 def _folded(name: str, args: tuple[Operand, ...], kind: str) -> Operand | None:

@@ -174,6 +174,7 @@ class Chunks:
     def _axis_read(self, node: Node, tensor: str, at: int) -> str | None:
         """The one axis that a reader uses at a position, if it can run along it."""
         found: set[str] = set()
+        extent = self.context.dims(tensor)[at]
         if node.call is not None:
             found = {i[at].name for t, i in node.call.operands if t == tensor}
         elif node.body is not None:
@@ -181,7 +182,7 @@ class Chunks:
                 if isinstance(s, Load) and s.buffer == tensor:
                     p = s.subscripts[at]
                     plain = len(p.axes) == 1 and p.axes[0][1] == 1 and not p.offset.terms and p.data is None
-                    found.add(p.axes[0][0] if plain else "")
+                    found.add(p.axes[0][0] if plain and node.body.axes[p.axes[0][0]].dim == extent else "")
             if not found <= node.body.rows():
                 return None
         return found.pop() if len(found) == 1 and "" not in found else None

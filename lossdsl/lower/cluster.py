@@ -25,42 +25,77 @@ class Node:
     body: Body | None
     call: Contraction | None = None
     alias: dict[str, str] = field(default_factory=dict)
+    _reads: tuple[str, ...] | None = None
 
     def reads(self) -> tuple[str, ...]:
         """Buffers that it needs, each once."""
-        if self.call is not None:
-            return tuple(dict.fromkeys(t for t, _ in self.call.operands))
-        assert self.body is not None
-        return tuple(dict.fromkeys(s.buffer for s in self.body.statements if isinstance(s, Load)))
+        if self._reads is None:
+            if self.call is not None:
+                found = [t for t, _ in self.call.operands]
+            else:
+                assert self.body is not None
+                found = [s.buffer for s in self.body.statements if isinstance(s, Load)]
+            self._reads = tuple(dict.fromkeys(found))
+        return self._reads
+
+
+class _Bodies:
+    """Bodies by their results; a body stays valid until a tensor that it computes itself gets a buffer."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.made: dict[tuple[str, ...], Body | None] = {}
+        self.refused: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def get(self, results: tuple[str, ...]) -> Body | None:
+        """The body, or None if one kernel cannot make these results. Raises MustStore."""
+        stored = frozenset(self.context.stored)
+        if results not in self.made or (self.made[results] is None and self.refused[results] != stored):
+            try:
+                self.made[results] = Body(self.context, results)
+            except NotTogether:
+                self.made[results] = None
+                self.refused[results] = stored
+        return self.made[results]
+
+    def store(self, tensor: str, reason: str) -> None:
+        self.context.stored[tensor] = reason
+        self.made = {r: b for r, b in self.made.items() if b is None or tensor not in b.inlined}
 
 
 def clusters(context: Context, roots: Iterable[str], products: dict[str, Contraction]) -> list[Node]:
     """The kernels and calls that make `roots`, in an order that can run. Extends `context.stored`."""
     roots = tuple(dict.fromkeys(roots))
+    bodies = _Bodies(context)
     while True:
         try:
-            nodes = _solo(context, roots, products)
-            nodes = _merged(context, nodes)
+            nodes = _solo(bodies, roots, products)
+            nodes = _merged(bodies, nodes)
             _keep_row_results(context, nodes)
             return ordered(nodes)
         except MustStore as need:
             if need.tensor in context.stored:
                 raise AssertionError(f"{need.tensor} is stored already") from None
-            context.stored[need.tensor] = need.reason
+            bodies.store(need.tensor, need.reason)
 
 
-def _solo(context: Context, roots: tuple[str, ...], products: dict[str, Contraction]) -> list[Node]:
+def _solo(bodies: _Bodies, roots: tuple[str, ...], products: dict[str, Contraction]) -> list[Node]:
     nodes: dict[str, Node] = {}
     waiting = list(roots)
     while waiting:
         tensor = waiting.pop(0)
-        if tensor in nodes or tensor in context.inputs:
+        if tensor in nodes or tensor in bodies.context.inputs:
             continue
-        nodes[tensor] = node = make(context, (tensor,), products)
-        if node.body is not None:
-            _row_scope(node.body)
+        if tensor in products:
+            node = Node((tensor,), None, products[tensor])
+        else:
+            body = bodies.get((tensor,))
+            assert body is not None
+            _row_scope(body)
+            node = Node((tensor,), body)
+        nodes[tensor] = node
         waiting.extend(node.reads())
-    return ordered(list(nodes.values()), context)
+    return ordered(list(nodes.values()), bodies.context)
 
 
 def make(
@@ -149,24 +184,28 @@ def between(nodes: list[Node], a: int, b: int) -> bool:
     return False
 
 
-def _merged(context: Context, nodes: list[Node]) -> list[Node]:
-    rejected: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
+def _merged(bodies: _Bodies, nodes: list[Node]) -> list[Node]:
+    rejected: set[frozenset[tuple[str, ...]]] = set()
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], Weight | None] = {}
     while True:
         best: tuple[Weight, int, int] | None = None
         for i, a in enumerate(nodes):
             for j in range(i + 1, len(nodes)):
                 b = nodes[j]
-                if a.body is None or b.body is None or (a.results, b.results) in rejected:
+                pair = (a.results, b.results)
+                if a.body is None or b.body is None or frozenset(pair) in rejected:
                     continue
-                shared = _shared(context, a, b)
+                if pair not in known:
+                    known[pair] = _shared(bodies.context, a, b)
+                shared = known[pair]
                 if shared is not None and (best is None or shared > best[0]):
                     best = (shared, i, j)
         if best is None:
             return nodes
         _, i, j = best
-        joint = None if between(nodes, i, j) else _joint(context, nodes[i], nodes[j])
+        joint = None if between(nodes, i, j) else _joint(bodies, nodes[i], nodes[j])
         if joint is None:
-            rejected.add((nodes[i].results, nodes[j].results))
+            rejected.add(frozenset((nodes[i].results, nodes[j].results)))
             continue
         rest = [n for k, n in enumerate(nodes) if k not in (i, j)]
         rest.insert(i, joint)
@@ -194,19 +233,11 @@ def _shared(context: Context, a: Node, b: Node) -> Weight | None:
     return largest if largest >= min(own) or largest >= min(tops) else None
 
 
-def _joint(context: Context, a: Node, b: Node) -> Node | None:
-    place = {t: k for k, t in enumerate(context.definitions)}
+def _joint(bodies: _Bodies, a: Node, b: Node) -> Node | None:
+    place = {t: k for k, t in enumerate(bodies.context.definitions)}
     results = tuple(sorted(a.results + b.results, key=place.__getitem__))
-    try:
-        body = Body(context, results)
-    except NotTogether:
-        return None
-    if not body.rows() and body.axes:
-        return None
-    assert a.body is not None
-    assert b.body is not None
-    alone = len(a.body.rows()), len(b.body.rows())
-    if len(body.rows()) == 0 and max(alone) > 0:
+    body = bodies.get(results)
+    if body is None or (body.axes and not body.rows()):
         return None
     return Node(results, body)
 

@@ -118,7 +118,9 @@ class _Scheduler:
             stored.setdefault(t, reason)
         given = [symbols(i.dims) for i in self.program.inputs]
         given += [symbols(definitions[w.tensor].dims) for w in self.wanted]
-        return Context(definitions, self.inputs, sizes(self.program), stored, chosen, tuple(given))
+        return Context(
+            definitions, self.inputs, sizes(self.program), stored, chosen, tuple(given), frozenset(self.forced)
+        )
 
     # ---------------------------------------------------------------------------------------------------- emission
 
