@@ -14,7 +14,7 @@ from lossdsl.catalogue import find
 from lossdsl.diagnostics import Diagnostic, LossError, Severity, Source
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import Program
-from lossdsl.ir.expression import sympy_view, program_from_sympy
+from lossdsl.ir.expression import program_from_sympy
 from lossdsl.loader import load_module
 from lossdsl.names import class_name, function_name
 from lossdsl.syntax.source import read_source

@@ -7,11 +7,19 @@ Parts that need torch, triton or SymPy are imported by the stage that needs them
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from lossdsl.diagnostics import Diagnostic, Severity, Source
+from lossdsl.assemble import differentiable, gradient_program, module_spec, plans
+from lossdsl.diagnostics import NOWHERE, Diagnostic, Severity, Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.check import check as well_formed
+from lossdsl.ir.latex import latex
+from lossdsl.ir.nodes import Program
+from lossdsl.ir.text import print_ir
+from lossdsl.lower.text import print_plan
+from lossdsl.syntax.dump import dump
 from lossdsl.syntax.parser import parse, readable_part
 from lossdsl.verify import verify_program
 from lossdsl.verify.verdict import Report

@@ -1,0 +1,110 @@
+"""The invariants of docs/architecture.md that are about files and imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lossdsl"
+
+# room -> rooms (and top-level modules) that it may import
+LEAVES = {"diagnostics", "dim", "files", "names"}
+ALLOWED: dict[str, set[str]] = {
+    "primitives": LEAVES,
+    "syntax": LEAVES,
+    "ir": {"primitives", "syntax", *LEAVES},
+    "transform": {"ir", "primitives", *LEAVES},
+    "verify": {"ir", "primitives", "syntax", "transform", *LEAVES},
+    "lower": {"ir", "primitives", *LEAVES},
+    "backends": {"lower", "primitives", *LEAVES},
+    "card": {"verify", *LEAVES},
+    "view": {"ir", *LEAVES},
+    "loader": LEAVES,
+    "catalogue": LEAVES,
+    "diagnostics": set(),
+    "dim": set(),
+    "files": set(),
+    "names": set(),
+}
+ALLOWED["assemble"] = {"ir", "transform", "lower", "backends", "verify", "card", *LEAVES}
+ALLOWED["pipeline"] = {"syntax", "ir", "verify", "lower", "backends", "assemble", "view", *LEAVES}
+ALLOWED["plotting"] = {"pipeline", "ir", "assemble", *LEAVES}
+ALLOWED["api"] = {"pipeline", "catalogue", "ir", "loader", "syntax", "verify", "view", *LEAVES}
+ALLOWED["cli"] = {"pipeline", "card", "plotting", "catalogue", "syntax", *LEAVES}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            assert all(a.name != "*" for a in node.names), f"{path}: import *"
+            if node.module == "lossdsl":
+                found.update(f"lossdsl.{a.name}" for a in node.names)
+            else:
+                found.add(node.module)
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_imports_point_downwards(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    room = parts[0]
+    if room in ("__init__", "__main__"):
+        return
+    for name in imports(path):
+        if name.startswith("lossdsl."):
+            other = name.split(".")[1]
+            if other in ("__version__", room):
+                continue
+            assert other in ALLOWED[room], f"{room} may not import {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_the_compiler_never_imports_torch(path: Path) -> None:
+    assert not {n.split(".")[0] for n in imports(path)} & {"torch", "triton"}
+
+
+def test_the_plan_and_the_emitters_know_no_ir() -> None:
+    for path in [PACKAGE / "lower" / "plan.py", PACKAGE / "lower" / "text.py", *(PACKAGE / "backends").glob("*.py")]:
+        assert not any(n.startswith("lossdsl.ir") for n in imports(path)), path
+
+
+@pytest.mark.parametrize(
+    ("command", "banned"),
+    [
+        (["check", "examples/regression/huber.loss"], ["torch", "triton"]),
+        (["fmt", "--check", "examples/regression/huber.loss"], ["torch", "triton", "sympy", "numpy"]),
+        (["show", "examples/regression/huber.loss", "--emit", "plan"], ["torch", "triton"]),
+    ],
+)
+def test_light_commands_stay_light(command: list[str], banned: list[str]) -> None:
+    code = (
+        "import sys\nfrom lossdsl.cli import main\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as ended:\n    assert ended.code == 0, ended.code\n"
+        f"print('LOADED', [m for m in {banned!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("LOADED []")
+
+
+def test_no_eval_of_user_text() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                if name in ("eval", "sympify", "parse_expr", "lambdify"):
+                    pytest.fail(f"{path}:{node.lineno} calls {name}")
+                if name == "exec":
+                    assert path.name == "loader.py", f"{path}:{node.lineno} calls exec"
