@@ -52,7 +52,7 @@ from lossdsl.transform.arithmetic import (
     unique,
 )
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
-from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge
+from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge, shared
 from lossdsl.transform.winners import expose_winners, others, split_products
 
 _SEED = Param("'")  # stands for the cotangent while a body is walked; no parameter can have this name
@@ -252,8 +252,7 @@ class _Reverse:
                 else:
                     terms.append(_term(c))
             reversed_ += parts
-            body = total(t.scalar() for t in merge(terms))
-            reversed_.append(Definition(name, d.formals, "map", (), TRUE, body))
+            reversed_.append(Definition(name, d.formals, "map", (), TRUE, _sum(terms)))
         if reversed_:
             self.define(Group(tuple((axis, -sign) for axis, sign in group.order), tuple(reversed_)))
 
@@ -386,7 +385,7 @@ class _Reverse:
         read = Read(name, formals, REAL)
         if len(items) == 1 and items[0].bound:
             return _Adjoint(formals, read, hard, soft_support, False, partly)
-        body = total(t.scalar() for t in merge(terms))
+        body = _sum(terms)
         self.define(Definition(name, formals, "map", (), TRUE, body))
         return _Adjoint(formals, read, hard, soft_support, False, partly)
 
@@ -405,6 +404,14 @@ class _Reverse:
         body = mul(Read(cotangent, (), REAL), adjoint.value)
         self.define(Definition(scaled, formals, "map", (), TRUE, body))
         return scaled
+
+
+def _sum(terms: list[Guarded]) -> Scalar:
+    """The sum of guarded terms; what all of them ask for first is asked once."""
+    merged = merge(terms)
+    prefix = shared([t.conditions for t in merged])
+    inner = total(Guarded(t.conditions[len(prefix) :], t.value).scalar() for t in merged)
+    return select(conjunction(prefix), inner, ZERO)
 
 
 def _term(c: _Contribution) -> Guarded:

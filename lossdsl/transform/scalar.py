@@ -102,7 +102,7 @@ def combine(terms: list[Guarded]) -> Guarded:
     merged = merge(terms)
     if len(merged) == 1:
         return merged[0]
-    prefix = _shared([t.conditions for t in merged])
+    prefix = shared([t.conditions for t in merged])
     rest = [Guarded(t.conditions[len(prefix) :], t.value) for t in merged]
     either = disjunction(conjunction(t.conditions) for t in rest)
     return Guarded((*prefix, *conjuncts(either)), total(t.scalar() for t in rest))
@@ -128,7 +128,7 @@ def merge(terms: list[Guarded]) -> list[Guarded]:
         todo[i] = both
 
 
-def _shared(paths: list[tuple[Scalar, ...]]) -> tuple[Scalar, ...]:
+def shared(paths: list[tuple[Scalar, ...]]) -> tuple[Scalar, ...]:
     length = 0
     while all(len(p) > length and p[length] is paths[0][length] for p in paths):
         length += 1
@@ -136,7 +136,7 @@ def _shared(paths: list[tuple[Scalar, ...]]) -> tuple[Scalar, ...]:
 
 
 def _merge(a: Guarded, b: Guarded) -> Guarded | None:
-    prefix = _shared([a.conditions, b.conditions])
+    prefix = shared([a.conditions, b.conditions])
     left, right = conjunction(a.conditions[len(prefix) :]), conjunction(b.conditions[len(prefix) :])
     if left is right:
         return Guarded(a.conditions, add(a.value, b.value))
@@ -153,7 +153,8 @@ def _differentiable(node: Scalar) -> tuple[Scalar, ...]:
         case Apply():
             if node.dtype is not REAL:
                 return ()
-            return tuple(dict.fromkeys(a for a in node.args if a.dtype is REAL))
+            partials = primitives.PRIMITIVES[node.name].partials
+            return tuple(dict.fromkeys(a for a, p in zip(node.args, partials) if p is not None and a.dtype is REAL))
         case Select():
             return (node.a, node.b) if node.dtype is REAL else ()
         case Proxy():
@@ -203,6 +204,8 @@ def adjoints(body: Scalar, seed: Scalar, wanted: Callable[[Read], bool]) -> dict
             pending.setdefault(node, []).append(Guarded(conditions, value))
 
     for node in order:
+        if node not in pending:
+            continue  # every partial on the way is identically zero: x^0
         mine = combine(pending.pop(node))
         path, bar = mine.conditions, mine.value
         match node:

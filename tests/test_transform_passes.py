@@ -1,0 +1,237 @@
+"""The passes over derivative programs: what they keep, and what the catalogue's gradients cost."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from derivatives import program
+from programs import random_extents, random_inputs, random_parameters, random_program
+
+from lossdsl.diagnostics import Source
+from lossdsl.dim import Dim
+from lossdsl.ir import nodes as ir
+from lossdsl.ir.check import check
+from lossdsl.ir.cost import count
+from lossdsl.ir.interpret import interpret
+from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Compare, Const, Index, Param, Read, Scalar, Size
+from lossdsl.ir.rewrite import prune, substitute
+from lossdsl.pipeline import analyse
+from lossdsl.primitives import PRIMITIVES
+from lossdsl.transform.affine import affine, expression, in_range
+from lossdsl.transform.arithmetic import conjunction, disjunction, negation
+from lossdsl.transform.differentiate import differentiate
+from lossdsl.transform.eliminate import Facts, Selection, eliminate
+from lossdsl.transform.scalar import scalar_derivative
+from lossdsl.transform.simplify import simple, simplify
+from lossdsl.transform.stabilise import stabilise
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*/*.loss"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_value_and_gradient_of_an_example_cost_at_most_six_values(path: Path) -> None:
+    sizes = {"n": 64, "c": 32, "d": 48, "...": 50}
+    for built in analyse(Source(str(path), path.read_text())).losses:
+        p = built.program
+        wrt = tuple(i.name for i in p.inputs if i.differentiable)
+        g = simplify(stabilise(simplify(differentiate(p, p.outputs[0].tensor, wrt))))
+        check(g)
+        extents = {s: sizes.get(s, 40) for i in p.inputs for d in i.dims for s in d.symbols()}
+        extents |= {q.name: int(q.default.value) for q in p.parameters if q.kind == "int" and q.default is not None}
+        assert count(g, extents) <= 6 * count(prune(p, ["return"]), extents)
+
+
+# ---------------------------------------------------------------------------------------------- simplify
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_simplify_keeps_values_of_poisoned_programs(seed: int) -> None:
+    """Also where inputs are infinite or NaN: a rule that drops a factor would show."""
+    p = random_program(seed, opaque=False, stops=True)
+    small = simplify(p)
+    check(small)
+    rng = np.random.default_rng(seed)
+    env = random_inputs(p, rng, random_extents(p, rng))
+    for entry in p.inputs:
+        if entry.differentiable and env[entry.name].size:
+            flat = env[entry.name].reshape(-1)
+            flat[rng.integers(flat.size)] = rng.choice([np.nan, np.inf, -np.inf, 0.0])
+    par = random_parameters(p, rng)
+    a, b = interpret(p, env, par)["return"], interpret(small, env, par)["return"]
+    np.testing.assert_allclose(b, a, rtol=1e-12)
+
+
+def _n() -> Index:
+    return Index("n", Dim.symbol("n"))
+
+
+def _read(name: str = "x") -> Read:
+    return Read(name, (_n(),), REAL)
+
+
+def test_simplify_folds_and_joins() -> None:
+    x, y = _read(), _read("y")
+    c = Compare("<", x, y)
+    zero, one = Const(0), Const(1)
+    cases: list[tuple[Scalar, Scalar]] = [
+        (one * x, x),
+        (zero + x, x),
+        (Apply("neg", (-x,)), x),
+        (x - (-y), x + y),
+        (Const(2) * Const(Fraction(1, 2)), one),
+        (ir.Select(c, x, zero) + ir.Select(c, zero, y), ir.Select(c, x, y)),
+        (ir.Select(c, x, zero) + ir.Select(ir.Not(c), y, zero), ir.Select(c, x, y)),
+        (ir.Select(c, ir.Select(c, x, y), y), ir.Select(c, x, y)),
+        (ir.Select(TRUE, x, y), x),
+        (x / one, x),
+    ]
+    for before, after in cases:
+        assert simple(before if before.children == () else _deep(before)) is after
+
+
+def _deep(node: Scalar) -> Scalar:
+    from lossdsl.ir.rewrite import transform
+
+    return transform(node, simple)
+
+
+@pytest.mark.parametrize("kept", ["0.0 * x[n]", "x[n] / x[n]", "x[n] - x[n]", "0.0 / x[n]", "x[n] ^ 0"])
+def test_simplify_never_hides_where_something_is_undefined(kept: str) -> None:
+    p = program(f"program a\n  input x: real[n]\n  y[n] = map . {kept}\n  output return = y\n")
+    assert simplify(p) == p
+
+
+def test_conditions() -> None:
+    n, x = _n(), _read()
+    a, b = Compare(">", n, Const(2, INT)), Compare("<", x, Const(1))
+    assert conjunction([TRUE, a, conjunction([a, b])]) == ir.And((a, b))
+    assert disjunction([conjunction([a, b]), a]) is a
+    assert negation(a) is Compare("<=", n, Const(2, INT))
+    assert negation(b) is ir.Not(b), "an order of reals is false on both sides at NaN"
+
+
+# ---------------------------------------------------------------------------------------------- eliminate
+
+
+def _solve(equation: Scalar, bound: tuple[Index, ...], target: Index, value: Scalar) -> Selection:
+    return eliminate(Selection(bound, ((equation, target),), (), (), (value,)), Facts())
+
+
+def test_a_shift_is_solved_with_its_range() -> None:
+    h = Index("h", Dim.symbol("h") - 1)
+    a = Index("a", Dim.symbol("h"))
+    solved = _solve(Apply("add", (h, Const(1, INT))), (h,), a, Read("y", (h,), REAL))
+    assert solved.bound == ()
+    assert solved.values == (Read("y", (Apply("sub", (a, Const(1, INT))),), REAL),)
+    assert solved.guards == (Compare(">=", a, Const(1, INT)),)
+
+
+def test_a_window_keeps_the_index_of_constant_extent() -> None:
+    h, i = Index("h", Dim.symbol("h") - 10), Index("i", Dim.const(11))
+    a = Index("a", Dim.symbol("h"))
+    solved = _solve(Apply("add", (h, i)), (h, i), a, Read("y", (h,), REAL))
+    assert solved.bound == (i,)
+    assert len(solved.guards) == 2
+
+
+def test_a_coefficient_asks_for_divisibility() -> None:
+    h = Index("h", Dim.symbol("h") // 2)
+    a = Index("a", Dim.symbol("h"))
+    solved = _solve(Apply("mul", (Const(2, INT), h)), (h,), a, Read("y", (h,), REAL))
+    assert solved.bound == ()
+    assert Compare("==", Apply("mod", (a, Const(2, INT))), Const(0, INT)) in solved.guards
+
+
+def test_a_flat_position_is_solved() -> None:
+    p = Index("p", Dim.symbol("h") * Dim.symbol("w"))
+    a, b = Index("a", Dim.symbol("h")), Index("b", Dim.symbol("w"))
+    w = Size(Dim.symbol("w"))
+    pair = ((Apply("floordiv", (p, w)), a), (Apply("mod", (p, w)), b))
+    solved = eliminate(Selection((p,), pair, (), (), (Read("y", (p,), REAL),)), Facts())
+    assert (solved.bound, solved.guards, solved.hard) == ((), (), ())
+    assert solved.values[0] is Read("y", (Apply("add", (Apply("mul", (a, w)), b)),), REAL)
+
+
+def test_a_gather_stays_a_selection() -> None:
+    n, a = _n(), Index("a", Dim.symbol("c"))
+    t = Read("t", (n,), INT)
+    solved = _solve(t, (n,), a, _read())
+    assert solved.bound == (n,)
+    assert solved.hard == (Compare("==", t, a),)
+
+
+def test_a_parameter_as_extent_proves_nothing_about_its_sign() -> None:
+    shift = Index("h", Dim.symbol("h") + Dim.symbol("k"))
+    a = Index("a", Dim.symbol("h"))
+    equation = ((shift, a),)
+    trusting = eliminate(Selection((shift,), equation, (), (), (a,)), Facts())
+    careful = eliminate(Selection((shift,), equation, (), (), (a,)), Facts(signed=frozenset({"k"})))
+    assert trusting.guards == ()
+    assert careful.guards == (Compare("<", a, Size(Dim.symbol("h") + Dim.symbol("k"))),)
+
+
+def test_affine_forms_come_back() -> None:
+    h = Index("h", Dim.symbol("h"))
+    node = Apply("sub", (Apply("add", (h, Const(3, INT))), Const(3, INT)))
+    assert expression(affine(node)) is h
+    assert in_range(h, Dim.symbol("h"))
+    assert not in_range(Apply("add", (h, Const(1, INT))), Dim.symbol("h"))
+
+
+# ---------------------------------------------------------------------------------------------- scalar derivatives
+
+
+DIFFERENTIABLE = sorted(n for n, r in PRIMITIVES.items() if r.result is REAL and REAL in r.accepts)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_scalar_derivatives_are_those_of_mpmath(name: str) -> None:
+    import mpmath
+
+    record = PRIMITIVES[name]
+    n = _n()
+    args: tuple[Scalar, ...] = tuple(
+        Read(f"a{k}", (n,), REAL) if kind is REAL else Const(3, kind) for k, kind in enumerate(record.accepts)
+    )
+    rng = np.random.default_rng(1)
+    for k, argument in enumerate(args):
+        if not isinstance(argument, Read):
+            continue
+        derivative = scalar_derivative(Apply(name, args), argument)
+        checked = 0
+        for _ in range(40):
+            point = [float(v) for v in rng.uniform(-0.95, 1.9, len(args))]
+            numbers = [p if a.dtype is REAL else 3 for p, a in zip(point, args)]
+
+            def along(t: object, k: int = k, numbers: list[float] = numbers) -> object:  # type: ignore[type-arg]
+                return record.reference(mpmath, *[*numbers[:k], t, *numbers[k + 1 :]])
+
+            try:
+                with mpmath.workdps(60):
+                    left = mpmath.diff(along, mpmath.mpf(numbers[k]), h=mpmath.mpf(10) ** -20)
+                    expected = float(left)
+            except (ValueError, TypeError, ZeroDivisionError, mpmath.libmp.ComplexResult):
+                continue
+            if not np.isfinite(expected):
+                continue
+            found = _evaluate(derivative, {a: v for a, v in zip(args, numbers) if isinstance(a, Read)})
+            if not np.isfinite(found):
+                continue
+            checked += 1
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=f"{name} at {numbers}")
+        assert checked >= 5
+
+
+def _evaluate(node: Scalar, at: dict[Read, float]) -> float:
+    body = substitute(node, {k: Const(Fraction(v)) for k, v in at.items()})
+    one = ir.Definition("y", (), "map", (), TRUE, body)
+    holder = ir.Program("a", (), (), (one,), (ir.Output("return", "y"),))
+    return float(interpret(holder, {})["return"])
+
+
+def test_parameters_are_constants() -> None:
+    x = _read()
+    assert scalar_derivative(Param("a") * x, x) is Param("a")
