@@ -54,7 +54,7 @@ def _guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
 def findings(program: Program, base: Context) -> Iterator[Finding]:
     """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness."""
     target = program.target or program.outputs[0].tensor
-    quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 2)
+    quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 2, base.memo)
 
     def ask(name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = "") -> Finding:
         verdict, seconds = _guarded(decide)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Param, Program, Read, Scalar
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
@@ -28,6 +29,7 @@ class Context:
     conditions: tuple[Scalar, ...] = ()
     budget: Budget = field(default_factory=Budget)
     seconds: float = 0.2  # for one search for a witness
+    memo: dict[object, Any] = field(default_factory=dict, repr=False)  # of this program under these assumptions
 
     def ranges(self, interior: Iterable[str] = ()) -> Ranges:
         return Ranges(self.program, self.assume, interior=frozenset(interior))

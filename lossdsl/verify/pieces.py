@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lossdsl.ir.nodes import (
     BOOL,
@@ -72,6 +73,7 @@ class View:
     inner: Scalar  # the subexpression that the variable stands for
     case: tuple[tuple[Scalar, Const], ...]  # the values of enumerated inputs and switches
     scope: Scope = field(repr=False)
+    memo: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def case_text(self) -> str:
@@ -315,7 +317,13 @@ def split(body: Scalar, scope: Scope) -> list[Piece]:
                 raise NotScalar("too many pieces")
             continue
         where, surface, upper, lower = found
-        for side, replacement in ((True, upper), (False, lower)):
+        sides = ((True, upper), (False, lower))
+        known_side = _decided(surface, path) if not isinstance(where, Compare) else None
+        if known_side is not None:  # a continuous kink on a surface taken before: both formulas agree on it
+            branch = fold(substitute(node, {where: upper if known_side else lower}))
+            pending.append((branch, constraints, path, here))
+            continue
+        for side, replacement in sides:
             condition = Compare(">=" if side else "<=", surface, ZERO)
             narrowed = here.under(condition, True)
             if narrowed is None:
@@ -324,6 +332,19 @@ def split(body: Scalar, scope: Scope) -> list[Piece]:
             signed = surface if side else Apply("neg", (surface,))
             pending.append((branch, (*constraints, signed), (*path, (surface, side)), narrowed))
     return pieces
+
+
+def _decided(surface: Scalar, path: tuple[tuple[Scalar, bool], ...]) -> bool | None:
+    """The side of a surface that the path has taken, under its own name or reversed."""
+    reverse = Apply("sub", (surface.args[1], surface.args[0])) if (
+        isinstance(surface, Apply) and surface.name == "sub"
+    ) else Apply("neg", (surface,))
+    for taken, side in path:
+        if taken is surface:
+            return side
+        if taken is reverse:
+            return not side
+    return None
 
 
 def _first_kink(node: Scalar, scope: Scope) -> tuple[Scalar, Scalar, Scalar, Scalar] | None:

@@ -37,14 +37,29 @@ from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verd
 
 def scalar_views(ctx: Context, target: str, entry: str, *, interior: bool = True) -> list[View] | str:
     """The views of the target in one input, or what stands in the way."""
-    try:
-        return views(ctx.program, ctx.ranges((entry,) if interior else ()), target, entry)
-    except NotScalar as reason:
-        return str(reason)
+    key = ("views", target, entry, interior)
+    if key not in ctx.memo:
+        try:
+            ctx.memo[key] = views(ctx.program, ctx.ranges((entry,) if interior else ()), target, entry)
+        except NotScalar as reason:
+            ctx.memo[key] = str(reason)
+    found: list[View] | str = ctx.memo[key]
+    return found
 
 
 def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
     """Joint convexity (concavity) of one element of the target in all entries of the inputs."""
+    key = ("convexity", target, inputs, concave)
+    if key not in ctx.memo:
+        verdict = _convexity(ctx, target, inputs, concave)
+        if isinstance(verdict, Unknown):
+            return verdict
+        ctx.memo[key] = verdict
+    known: Verdict = ctx.memo[key]
+    return known
+
+
+def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool) -> Verdict:
     rules = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget)
     first = rules.verdict(target, concave=concave)
     if isinstance(first, Proved):
@@ -153,6 +168,14 @@ _CLASSES = ("C0", "C1", "C2", "smooth")
 
 
 def smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothness:
+    key = ("smoothness", target, inputs)
+    if key not in ctx.memo:
+        ctx.memo[key] = _smoothness(ctx, target, inputs)
+    known: Smoothness = ctx.memo[key]
+    return known
+
+
+def _smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothness:
     composed = smooth_composition(ctx.program, ctx.ranges(inputs), target, inputs)
     if isinstance(composed, Proved):
         return Smoothness("smooth", composed, None)

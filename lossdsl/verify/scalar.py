@@ -68,6 +68,19 @@ def irregular(piece: Piece) -> Scalar | None:
 
 def smooth_pieces(view: View) -> list[Smooth]:
     """All pieces with their forms. Raises Stuck with what stands in the way."""
+    if "pieces" not in view.memo:
+        try:
+            view.memo["pieces"] = _smooth_pieces(view)
+        except Stuck as reason:
+            view.memo["pieces"] = reason
+    found = view.memo["pieces"]
+    if isinstance(found, Stuck):
+        raise Stuck(str(found))
+    assert isinstance(found, list)
+    return found
+
+
+def _smooth_pieces(view: View) -> list[Smooth]:
     try:
         pieces = split(view.body, view.scope)
     except NotScalar as reason:
@@ -140,7 +153,10 @@ def _join(
             elif node is not surface and not (isinstance(node, Apply) and node.name == "neg" and node.args[0] is surface):
                 simple = False
     constraints += _inside_domain(field, slot, point)
-    if infeasible(field, constraints, budget):
+    key = ("apart", surface, left.body, right.body, left.path, right.path)
+    if key not in view.memo:
+        view.memo[key] = infeasible(field, constraints, budget)
+    if view.memo[key]:
         return
     difference = plus(high.value, minus(low.value))
     jumps = [replace(field, difference, slot, point)]

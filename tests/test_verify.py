@@ -1,0 +1,257 @@
+"""What the verifier decides about losses whose truth is known, and that it is never wrong about random ones."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import mpmath as mp
+import pytest
+
+from lossdsl.diagnostics import Source
+from lossdsl.ir.build import BuiltLoss, build
+from lossdsl.syntax.parser import parse
+from lossdsl.verify import report_json, verify_program
+from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown
+from tests.verify_fuzz import Expression, Values, expression, number, points, source
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def built(text: str) -> BuiltLoss:
+    file = Source("test.loss", text)
+    module, problems = parse(file)
+    losses, found = build(module, file)
+    assert losses, [d.message for d in (*problems, *found)]
+    return losses[0]
+
+
+def elementwise(body: str, claims: str, *, declarations: str = "", inputs: str = "input x, y: real[...]") -> Report:
+    lines = [f"    {line.strip()}" for line in (inputs + "\n" + declarations).splitlines() if line.strip()]
+    lines += [f"    {line.strip()}" for line in body.splitlines() if line.strip()]
+    lines += ["    return mean(per)"] + [f"    claim {c.strip()}" for c in claims.split(";")]
+    return verify_program(built("loss test:\n" + "\n".join(lines) + "\n"))
+
+
+def statuses(report: Report) -> list[str]:
+    return [c.status for c in report.claims]
+
+
+# ------------------------------------------------------------------------------------------------ known truths
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.loss")), ids=lambda p: p.stem)
+def test_no_claim_of_an_example_is_refuted(path: Path) -> None:
+    file = Source(str(path), path.read_text())
+    module, _ = parse(file)
+    losses, found = build(module, file)
+    assert losses, found
+    for loss in losses:
+        report = verify_program(loss)
+        assert [c.text for c in report.claims if c.status == "refuted"] == []
+        allowed = 1 if path.stem == "generalised_cross_entropy" else 0  # `not C1` of what branches on a softmax
+        assert len([c.text for c in report.claims if c.status == "unknown"]) <= allowed
+
+
+TRUE = [
+    ("per = abs(x - y)", "convex in x; lipschitz in x <= 1; C0 in x; not C1 in x; per >= 0"),
+    ("per = sqrt(1 + (x - y)^2) - 1", "convex in x; smooth in x; lipschitz in x <= 1"),
+    ("per = log(1 + exp(x))", "convex in x; smooth in x; lipschitz in x <= 1"),
+    ("per = log((exp(x) + exp(-x)) / 2)", "convex in x; lipschitz in x <= 1"),
+    ("per = abs(x) - log(1 + abs(x))", "convex in x; C1 in x; lipschitz in x <= 1"),
+    ("per = x^4 - 2 * x^3 + 3 / 2 * x^2", "convex in x"),
+    ("per = relu(1 - x)^2", "convex in x; C1 in x; not C2 in x; decreasing in x; not lipschitz in x"),
+    ("per = max(x, -x)", "convex in x; not C1 in x; not concave in x"),
+    ("per = 1 - exp(-(x - y)^2)", "not convex in x; smooth in x; 0 <= per <= 1; minimum of per at x == y"),
+    ("per = x^2 / (1 + x^2)", "not convex in x; smooth in x; per >= 0"),
+    ("per = 3 * x - 2 * y", "affine in x; affine in x, y; lipschitz in x <= 3; not lipschitz in x <= 2.9"),
+    ("per = x^2 * y^2", "convex in x; convex in y; not convex in x, y"),
+    ("per = x * y", "affine in x; affine in y; not convex in x, y"),
+    ("per = max(0, x) + min(0, x)", "convex in x"),
+    ("per = (x - y)^2 / 2", "strongly convex in x >= 1; gradient lipschitz in x <= 1; minimum of per at x == y"),
+]
+
+
+@pytest.mark.parametrize(("body", "claims"), TRUE, ids=[b for b, _ in TRUE])
+def test_true_claims_are_proved(body: str, claims: str) -> None:
+    report = elementwise(body, claims)
+    assert {c.text: c.status for c in report.claims if c.status != "proved"} == {}
+
+
+BROKEN = [  # traps where verifiers are known to be wrong: none of these may be proved
+    ("per = (x - y)^2 / 2 if abs(x - y) <= 1 else abs(x - y)", "convex in x"),  # the join jumps
+    ("per = (x - y)^2 / 2 if abs(x - y) <= 1 else abs(x - y) / 2", "convex in x"),  # the slope falls at the join
+    ("per = (x - y)^2 / 2 if abs(x - y) <= 1 else abs(x - y)", "lipschitz in x <= 1"),
+    ("per = x if x <= 1 else 1 + (x - 1) / 10", "convex in x"),
+    ("per = 0 if x < 0 else 1", "convex in x"),
+    ("per = 0 if x < 0 else 1", "lipschitz in x <= 1"),
+    ("per = -relu(x)", "convex in x"),
+    ("per = sqrt(x^2) - 2 * abs(x)", "convex in x"),
+    ("per = max(x, -x) - 1.5 * sqrt(x * x)", "convex in x"),
+    ("per = 1 / x^2", "convex in x"),
+    ("per = log(abs(x))", "concave in x"),
+    ("per = x^2 * y^2", "convex in x, y"),
+    ("per = x^2 + sin(1000000 * x) / 100000000000", "convex in x"),
+    ("per = x^2 if abs(x - 1) > 1e-7 else x^2 - 1e-9", "convex in x"),
+    ("per = x^2 - 1e-12 * x^4", "convex in x"),  # only far out
+    ("per = x^2 / 2 - 1e-9", "per >= 0"),
+    ("per = abs(x) + 1e-9 * x", "lipschitz in x <= 1"),
+    ("per = exp(x) - x^2", "convex in x"),
+    ("per = x^3", "convex in x"),
+    ("per = abs(x)", "C1 in x"),
+    ("per = x * abs(x)", "C2 in x"),
+    ("per = sqrt(x^2)", "C1 in x"),
+    ("per = (x^3 if x > 0 else 0) + 0 * y", "smooth in x"),
+    ("per = x^4 if x > 0 else 0", "smooth in x"),
+    ("per = x * 0 if x == 3 else 1", "convex in x"),
+    ("per = floor(x) + 0.0", "convex in x"),
+    ("per = stop(x) * x", "convex in x"),
+    ("per = relu(x) - relu(-x) + abs(x - y) - abs(y - x) - 1e-7 * abs(x)", "convex in x"),
+]
+
+
+@pytest.mark.parametrize(("body", "claim"), BROKEN, ids=[f"{c} of {b}" for b, c in BROKEN])
+def test_false_claims_are_never_proved(body: str, claim: str) -> None:
+    report = elementwise(body, claim)
+    assert not isinstance(report.claims[0].verdict, Proved)
+
+
+def barron(low: str, high: str) -> Report:
+    body = "per = abs(2 - a) / a * (((x - y)^2 / abs(2 - a) + 1)^(a / 2) - 1)"
+    return elementwise(body, "convex in x", declarations=f"param a: real in [{low}, {high}] = 1.5")
+
+
+def test_the_range_of_a_parameter_counts() -> None:
+    assert not isinstance(barron("0.999", "1.9").claims[0].verdict, Proved)
+
+
+def test_quantifiers_of_when_and_not() -> None:
+    body = "per = (1 - a) * x^2 - a * x^2"
+    report = elementwise(body, "convex in x; convex in x when a == 0; not convex in x; not convex in x when a == 0;"
+                         "convex in x when a <= 1 / 2; not convex in x when a > 3 / 4",
+                         declarations="param a: real in [0, 1] = 0")
+    assert statuses(report) == ["refuted", "proved", "proved", "refuted", "proved", "proved"]
+
+
+def test_a_region_narrows_inputs() -> None:
+    report = elementwise("per = x^3", "convex in x on x >= 0; not convex in x on x <= 1; increasing in x")
+    assert statuses(report)[0] == "proved" and statuses(report)[1] == "proved" and statuses(report)[2] == "proved"
+
+
+def test_finiteness() -> None:
+    report = elementwise("per = softplus(x - y)", "finite in float16")
+    assert statuses(report) == ["proved"]
+    report = elementwise("per = (x - y)^2", "finite in float32; finite in float16")
+    assert statuses(report) == ["refuted", "refuted"]
+    report = elementwise("per = exp(x)", "finite in float16; finite in float32")
+    assert "proved" not in statuses(report)
+
+
+def test_coupled_losses() -> None:
+    text = """loss ce:
+    input logits: real[n, c]
+    input target: class[n] of c
+    logp = log_softmax(logits over c)
+    per = -logp[c = target]
+    return mean(per)
+
+    claim convex in logits
+    claim smooth in logits
+    claim per >= 0
+    claim lipschitz in logits <= 1.4143
+    claim lipschitz in logits <= 1 in l1
+    claim lipschitz in logits <= 2 in linf
+    claim not concave in logits
+"""
+    report = verify_program(built(text))
+    assert {c.text: c.status for c in report.claims if c.status != "proved"} == {}
+
+
+def test_the_report_is_plain_data() -> None:
+    report = elementwise("per = abs(x - y)", "convex in x; C1 in x; calibrated")
+    data = report_json(report)
+    assert [c["status"] for c in data["claims"]] == ["proved", "refuted", "unknown"]
+    assert data["claims"][1]["verdict"]["witness"]["violation"]
+    assert data["claims"][2]["verdict"]["blocker"]
+    for finding in data["verdicts"]:
+        assert set(finding) >= {"property", "of", "in", "when", "status", "value", "method", "witness", "blocker", "seconds"}
+
+
+# -------------------------------------------------------------------------------------------------- attacks
+
+
+def _at(point: Any, base: Any = None) -> Values:
+    merged = {**(base or {}), **point}
+    return {name.split("[")[0]: number(value) for name, value in merged.items()}
+
+
+def _violated(e: Expression, name: str, samples: list[Values]) -> bool:
+    """Whether a proved property fails at some pair of samples."""
+    f, slack = e.value, mp.mpf(10) ** -20
+    for k, v in enumerate(samples):
+        w = {**v, "x": samples[(7 * k + 3) % len(samples)]["x"]}
+        a, b = f(v), f(w)
+        scale = slack * (1 + abs(a) + abs(b))
+        for t in (mp.mpf(1) / 2, mp.mpf(1) / 5):
+            gap = f({**v, "x": (1 - t) * v["x"] + t * w["x"]}) - (1 - t) * a - t * b
+            if (name == "convex" and gap > scale) or (name == "concave" and gap < -scale):
+                return True
+        bound = {"lipschitz 1": 1, "lipschitz a": v["a"]}.get(name)
+        if bound is not None and abs(a - b) > bound * abs(v["x"] - w["x"]) + scale:
+            return True
+        if (name == "non-negative" and a < 0) or (name == "increasing" and (b - a) * mp.sign(w["x"] - v["x"]) < -scale):
+            return True
+        if name in ("C0", "C1", "smooth") and _jumps(f, v, 0 if name == "C0" else 1):
+            return True
+    return False
+
+
+def _jumps(f: Any, v: Values, order: int) -> bool:
+    h = mp.mpf(10) ** -12
+    for x in (v["y"], v["y"] + 1, v["y"] - 1, v["y"] + 2, v["y"] - 3, v["a"], mp.mpf(0), mp.mpf(-1), mp.mpf(2)):
+        def g(shift: Any, x: Any = x) -> Any:
+            return f({**v, "x": x + shift})
+
+        right, left = (g(h), g(-h)) if order == 0 else ((g(2 * h) - g(h)) / h, (g(-h) - g(-2 * h)) / h)
+        size = (1 + abs(left)) if order == 0 else (1 + abs(left) + abs(g(0))) * 10
+        if size < 1e6 and abs(right - left) > 1e-6 * size:
+            return True
+    return False
+
+
+def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
+    """Whether a witness stands at 60 digits in the independent evaluator."""
+    f, witness = e.value, refuted.witness
+    low = _at(witness.points[0])
+    if name == "non-negative":
+        return bool(f(low) < 0)
+    if name in ("convex", "concave", "lipschitz 1", "lipschitz a"):
+        if len(witness.points) < 2:
+            return True
+        high = _at(witness.points[1], witness.points[0])
+        gap = f({**low, "x": (low["x"] + high["x"]) / 2}) - (f(low) + f(high)) / 2
+        bound = {"lipschitz 1": 1, "lipschitz a": low["a"]}.get(name)
+        if bound is not None:
+            return bool(abs(f(low) - f(high)) > bound * abs(low["x"] - high["x"]))
+        return bool(gap > 0 if name == "convex" else gap < 0)
+    return True
+
+
+NAMES = ("convex", "concave", "non-negative", "lipschitz 1", "lipschitz a", "increasing", "C1", "C0", "smooth")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_losses_are_never_judged_wrongly(seed: int) -> None:
+    with mp.workdps(60):
+        rng = random.Random(seed)
+        e = expression(rng, rng.choice((1, 2, 2, 3)))
+        report = verify_program(built(source(e)), effort=0.4)
+        samples = points(rng, 60)
+        for name, claim in zip(NAMES, report.claims, strict=True):
+            if isinstance(claim.verdict, Proved):
+                assert not _violated(e, name, samples), (name, e.text)
+            elif isinstance(claim.verdict, Refuted):
+                assert _confirmed(e, name, claim.verdict), (name, e.text, claim.verdict.witness)
+            else:
+                assert isinstance(claim.verdict, Unknown) and claim.verdict.blocker
