@@ -7,7 +7,7 @@ where it does not vary; one that varies along none is a 0-d tensor or a Python n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -27,6 +27,7 @@ from lossdsl.lower.plan import (
     Plan,
     Scatter,
     SizeRef,
+    Statement,
     Store,
     Subscript,
     Value,
@@ -169,7 +170,7 @@ class Body:
         self.comments = dict(kernel.comments)
         self.index: dict[str, Reg] = {}
         self.loads = [s.buffer for s in kernel.statements if isinstance(s, Load)]
-        self.as_real = _read_as_real(kernel)
+        self.as_real = _read_as_real(kernel, scope.kinds)
 
     def lower(self) -> list[Instr | Write]:
         for s in self.kernel.statements:
@@ -254,12 +255,12 @@ class Body:
     def load(self, s: Load) -> Term:
         buffer = self.scope.plan.buffer(s.buffer)
         type_ = s.type
-        if s.name in self.as_real and self.scope.kinds.get(s.buffer) in ("binary", "sign", "bool"):
+        if s.name in self.as_real:
             type_ = "acc"
         name = self.scope.source(buffer, type_)
         wanted = self.wanted.get(s.name, name)
         guard = None if s.guard is None else self.term(s.guard)
-        at = buffer.chunked if buffer.role == "chunk" else None
+        at = buffer.chunked if buffer.role == "chunk" and self.scope.rounds else None
         plain = self.view(name, buffer, s.subscripts, at, guard is not None)
         if plain is not None:
             text, axes = plain
@@ -475,6 +476,11 @@ class Body:
             source = self.values[s.args[0].name]
             if isinstance(source, Reg) and source.type == "acc":
                 return source
+        if s.name in self.as_real:
+            reals = tuple(Literal(a.value) if isinstance(a, Literal) else a for a in s.args)
+            if s.op == "int":
+                return self.term(reals[0])
+            return self.op(Op(f"{s.name}.real", "acc", s.op, reals))
         args = [self.term(a) for a in s.args]
         numbers = [a for a in args if isinstance(a, Number)]
         match s.op:
@@ -673,6 +679,10 @@ class Body:
         return self.emit("text", (full, mask), "int", template=text, axes=left)
 
     def write(self, s: Store | Scatter) -> None:
+        buffer = self.scope.plan.buffer(s.buffer)
+        value = self.term(s.value)
+        if isinstance(value, Reg) and buffer.type.startswith("like ") and value.wanted == buffer.name:
+            value.wanted = "t"  # the name is the rounded value's
         guard = None if isinstance(s, Store) or s.guard is None else self.term(s.guard)
         positions = tuple(
             None
@@ -711,21 +721,52 @@ def _identity(head: str, type_: str) -> Literal:
     return Literal("inf" if head == "min" else "-inf")
 
 
-def _read_as_real(kernel: Kernel) -> set[str]:
-    """Int and bool loads that are only ever converted to real."""
-    loaded = {s.name for s in kernel.statements if isinstance(s, Load) and s.type in ("int", "bool") and s.guard is None}
+def _read_as_real(kernel: Kernel, kinds: Mapping[str, str]) -> set[str]:
+    """Small integers that may be computed as reals: loads of binary, sign and bool inputs, sums and products of them,
+    if all that ever reads them converts them to real or compares them. (They are exact in every type.)"""
+    found: set[str] = set()
+    depth: dict[str, int] = {}
     for s in kernel.statements:
-        used: list[Operand | None] = []
-        match s:
-            case Op(op=name, args=args) if name != "real":
-                used = list(args)
-            case Load(guard=guard, subscripts=subscripts):
-                used = [guard, *(p.data for p in subscripts)]
-            case Fold(value=value, where=where):
-                used = [value, where]
-            case Store(value=value, subscripts=subscripts):
-                used = [value, *(p.data for p in subscripts)]
-            case Scatter(value=value, guard=guard, subscripts=subscripts):
-                used = [value, guard, *(p.data for p in subscripts)]
-        loaded -= {u.name for u in used if isinstance(u, Value)}
-    return loaded
+        if isinstance(s, Load) and s.type in ("int", "bool") and s.guard is None:
+            if kinds.get(s.buffer) in ("binary", "sign", "bool"):
+                found.add(s.name)
+                depth[s.name] = 1
+        elif isinstance(s, Op) and s.type == "int" and s.op in ("add", "sub", "mul", "neg", "abs", "max2", "min2", "int"):
+            names = [a.name for a in s.args if isinstance(a, Value)]
+            literals = [a for a in s.args if isinstance(a, Literal)]
+            small = all(isinstance(a.value, Fraction) and abs(a.value) <= 16 for a in literals)
+            inside = len(names) + len(literals) == len(s.args) and all(n in found for n in names)
+            if small and inside and max(depth[n] for n in names) < 4:
+                found.add(s.name)
+                depth[s.name] = 1 + max(depth[n] for n in names)
+    changed = True
+    while changed:
+        changed = False
+        for s in kernel.statements:
+            if isinstance(s, Op) and s.name in found and not {a.name for a in s.args if isinstance(a, Value)} <= found:
+                found.discard(s.name)
+                changed = True
+            if isinstance(s, Op) and (s.op == "real" or s.name in found):
+                continue
+            if isinstance(s, Op) and s.op in ("lt", "le", "gt", "ge", "eq", "ne"):
+                if all(isinstance(a, Literal) or (isinstance(a, Value) and a.name in found) for a in s.args):
+                    continue
+            outside = {o.name for o in _reads(s) if isinstance(o, Value)} & found
+            if outside:
+                found -= outside
+                changed = True
+    return found
+
+
+def _reads(s: Statement) -> list[Operand | None]:
+    match s:
+        case Load(guard=guard, subscripts=subscripts):
+            return [guard, *(p.data for p in subscripts)]
+        case Op(args=args):
+            return list(args)
+        case Fold(value=value, where=where):
+            return [value, where]
+        case Store(value=value, subscripts=subscripts):
+            return [value, *(p.data for p in subscripts)]
+        case Scatter(value=value, guard=guard, subscripts=subscripts):
+            return [value, guard, *(p.data for p in subscripts)]

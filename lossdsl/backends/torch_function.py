@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lossdsl.backends.blocks import blocked
 from lossdsl.backends.sanitise import sanitise
 from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
 from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Term, Write
@@ -170,7 +171,11 @@ class _Function:
         for at, step in enumerate(steps):
             match step:
                 case Kernel():
-                    self.kernel(step, steps[at + 1 :])
+                    block = blocked(self.plan, step) if self.fused and not self.scope.rounds else None
+                    if block is None:
+                        self.kernel(step, steps[at + 1 :])
+                    else:
+                        self.blocks(*block, steps[at + 1 :])
                 case Call():
                     self.call(step)
                 case Fill(buffer, value):
@@ -218,6 +223,30 @@ class _Function:
     def result(self, name: str) -> str:
         buffer = self.plan.buffer(name)
         return self.scope.variables[name] if name in self.scope.variables else self.variable(buffer)
+
+    def blocks(self, kernel: Kernel, totals: tuple[str, ...], later: Sequence[Step]) -> None:
+        """A kernel in blocks of its first axis: as many rows as fit in a cache, all of them on an accelerator."""
+        for name in totals:
+            buffer = self.plan.buffer(name)
+            self.fill(buffer, "0" if buffer.type == "int" else "0.0")
+        axis = kernel.axes[0]
+        for name in _written([kernel]):
+            self.empty(self.plan.buffer(name))
+        start, stop, size = (self.names.fresh(n) for n in ("start", "stop", "block"))
+        total = self.scope.dim(axis.extent).text
+        width = Dim.const(1)
+        for other in kernel.axes[1:]:
+            width = width * other.extent
+        self.scope.helpers.add("_block")
+        more = "" if width.constant == 1 else f", {self.scope.dim(width)}"
+        self.out.line(f"{size} = _block({self.scope.need('device')}, {total}{more})")
+        self.out.line(f"for {start} in range(0, {total}, {size}):")
+        self.out.indent()
+        self.out.line(f"{stop} = min({start} + {size}, {total})")
+        self.scope.rounds[axis.name] = (start, stop)
+        self.kernel(kernel, later)
+        del self.scope.rounds[axis.name]
+        self.out.dedent()
 
     def loop(self, step: ChunkLoop) -> None:
         if not self.fused:

@@ -107,6 +107,8 @@ class _Loss:
         for key, plan in self.loss.plans:
             if key.entry == "value_and_gradient" and plan.buffer(plan.returns[0][1]).dims:
                 continue  # only the gradient of a scalar can be made before the incoming one is known
+            if key.entry == "value_and_gradient" and not set(self.loss.reports) <= {role for role, _ in plan.returns}:
+                continue  # the reports come with the value
             name = self.kernel_name(key)
             entries.append((_key_text(key.entry, key.reduction, self.made(plan), key.absent), name))
             self.add(emit_function(plan, name, self.signature, fused=True, comment=_comment(key)))
@@ -121,7 +123,7 @@ class _Loss:
         writer.indent()
         for key_text, name in entries:
             writer.line(f"{key_text}: {name},")
-        writer.line(f'"differentiable": {_strings(differentiable)},')
+        writer.line(f'("differentiable", "", (), ()): {_strings(differentiable)},')
         writer.dedent()
         writer.line("}")
 
@@ -271,7 +273,7 @@ class _Loss:
         self.writer.line(f'_number({label}, "{name}", {name}, "{words}", lambda x: {test})')
 
     def domain_checks(self, i: InputSpec, extents: str) -> None:
-        names = {s: f'{extents}["{s}"]' for d in (*([i.classes] if i.classes else []),) for s in d.symbols()}
+        names = {s: f"{extents}['{s}']" for d in (*([i.classes] if i.classes else []),) for s in d.symbols()}
         name = self.inputs[i.name]
         for test, words in _domains(i, self.parameters, names):
             line = f'_domain("{self.loss.name}", "{name}", {name}, {test.replace("{x}", name)}, {words})'

@@ -192,6 +192,8 @@ class _Fused(_Printer):
     def in_place(self, instr: Instr, target: Reg) -> str | None:
         """The call that writes over `target`, an operand."""
         function, args = instr.function, instr.args
+        if function in ("and", "or") and any(isinstance(a, Number) for a in args):
+            return None
         texts = [term_text(a).text for a in args]
         tail = "".join(f", {k}={v}" for k, v in instr.options)
         if function in ("add", "sub", "mul", "div", "and", "or") and args[0] is target:
@@ -211,6 +213,8 @@ class _Fused(_Printer):
         tail = "".join(f", {k}={v}" for k, v in instr.options) + f", out={name}"
         if function in ("neg", "not"):
             return f"torch.{_METHOD.get(function, function)}({term_text(instr.args[0])}{tail})"
+        if function in ("and", "or") and any(isinstance(a, Number) for a in instr.args):
+            return None
         if function in _SIGN:
             a, b = instr.args
             verb = _METHOD.get(function, function)

@@ -22,6 +22,12 @@ def _accumulator(*tensors):
 ''')
 
 _define('''
+def _block(device, count, width=1):
+    """How many of `count` rows to work on at a time: what fits in a CPU's cache; all of them elsewhere."""
+    return max(131072 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
+''')
+
+_define('''
 def _plain(*tensors):
     """Whether in-place kernels may run: eager, no transform or forward-mode AD, ordinary tensors only."""
     if torch.compiler.is_compiling():
@@ -87,7 +93,7 @@ def _evaluate(table, tensors, options, reduction):
     learned = recording and any(isinstance(o, torch.Tensor) and o.requires_grad for o in options)
     if learned or not _plain(*given, *options):
         return formula(*tensors.values(), *options)
-    wrt = tuple(n for n in table["differentiable"] if recording and tensors[n] is not None and tensors[n].requires_grad)
+    wrt = tuple(n for n in table["differentiable", "", (), ()] if recording and tensors[n] is not None and tensors[n].requires_grad)
     if not wrt:
         with torch.no_grad():
             return table["value", reduction, (), absent](*tensors.values(), *options)
@@ -138,8 +144,9 @@ class _Kernels(torch.autograd.Function):
             ctx.gradients = gradients
             gradients = {name: g * grad_output.to(g.dtype) for name, g in gradients.items()}
         else:  # ours alone: scaled in place and handed over
-            for g in gradients.values():
-                g.mul_(grad_output)
+            if not (grad_output.device.type == "cpu" and grad_output.item() == 1):
+                for g in gradients.values():
+                    g.mul_(grad_output)
         return None, None, None, *(gradients[n] if n in wrt else None for n in names)
 ''', "_plain", "_differentiate")
 
