@@ -58,8 +58,29 @@ def _unary(name: str, e: Expression) -> Expression:
     return Expression(text, value)
 
 
-UNARY = ("abs", "relu", "square", "cube", "exp", "exp2", "log1p", "softplus", "sigmoid", "logsigmoid", "tanh", "root",
-         "logcosh", "sin", "ratio", "neg", "clamp", "abs", "relu", "square", "softplus")
+UNARY = (
+    "abs",
+    "relu",
+    "square",
+    "cube",
+    "exp",
+    "exp2",
+    "log1p",
+    "softplus",
+    "sigmoid",
+    "logsigmoid",
+    "tanh",
+    "root",
+    "logcosh",
+    "sin",
+    "ratio",
+    "neg",
+    "clamp",
+    "abs",
+    "relu",
+    "square",
+    "softplus",
+)
 
 
 def expression(rng: random.Random, depth: int) -> Expression:
@@ -82,8 +103,9 @@ def expression(rng: random.Random, depth: int) -> Expression:
         return Expression(f"min({p.text}, {q.text})", lambda v: min(f(v), g(v)))
     if kind < 0.94:
         k = rng.choice((1, 2, 3))
-        return Expression(f"({p.text} if abs(x - y) <= {k} else {q.text})",
-                          lambda v: f(v) if abs(v["x"] - v["y"]) <= k else g(v))
+        return Expression(
+            f"({p.text} if abs(x - y) <= {k} else {q.text})", lambda v: f(v) if abs(v["x"] - v["y"]) <= k else g(v)
+        )
     return Expression(f"({p.text} if x > a else {q.text})", lambda v: f(v) if v["x"] > v["a"] else g(v))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import flint
@@ -154,8 +155,7 @@ class Field:
 
     def _primitive(self, name: str, *arguments: Form, enclosure: Enclosure | None = None) -> Form:
         if enclosure is None:
-            enclosure = transfer(_SHAPES.setdefault((name, len(arguments)), _shape(name, len(arguments))),
-                                 [self.value(a) for a in arguments])
+            enclosure = transfer(stand_in(name, len(arguments)), [self.value(a) for a in arguments])
         key = (name, *(a.key for a in arguments))
         return self._new(key, Generator(name, arguments, None, enclosure))
 
@@ -283,10 +283,9 @@ class Field:
         return times(result, power(self._primitive("exp", base), k))
 
 
-_SHAPES: dict[tuple[str, int], Apply] = {}
-
-
-def _shape(name: str, arity: int) -> Apply:
+@cache
+def stand_in(name: str, arity: int) -> Apply:
+    """A node of the primitive over distinct arguments, for rules that look at the node."""
     node = Apply(name, tuple(Param(f"#{i}") for i in range(arity)))
     assert isinstance(node, Apply)
     return node

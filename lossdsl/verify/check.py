@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import Program
@@ -37,7 +38,7 @@ def verify_program(built: BuiltLoss, *, effort: float = 1.0) -> Report:
     )
     claims = Claims(built, base)
     results = tuple(
-        ClaimResult(c.text, c.span.line, _guarded(lambda c=c: claims.decide(c))[0], c.negated) for c in built.claims
+        ClaimResult(c.text, c.span.line, _guarded(partial(claims.decide, c))[0], c.negated) for c in built.claims
     )
     return Report(built.program.name, tuple(findings(built.program, base)), results)
 
@@ -56,7 +57,9 @@ def findings(program: Program, base: Context) -> Iterator[Finding]:
     target = program.target or program.outputs[0].tensor
     quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 2, base.memo)
 
-    def ask(name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = "") -> Finding:
+    def ask(
+        name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
+    ) -> Finding:
         verdict, seconds = _guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
@@ -67,11 +70,10 @@ def findings(program: Program, base: Context) -> Iterator[Finding]:
             continue
         wrt = (i.name,)
         yield from _differentiability(quick, target, wrt)
-        yield ask("convex", wrt, STABILITY, lambda wrt=wrt: properties.convexity(quick, target, wrt))
-        yield ask("lipschitz", wrt, NOISE, lambda wrt=wrt: properties.lipschitz(quick, target, wrt, None))
+        yield ask("convex", wrt, STABILITY, partial(properties.convexity, quick, target, wrt))
+        yield ask("lipschitz", wrt, NOISE, partial(properties.lipschitz, quick, target, wrt, None))
     for word in ("float32", "float16"):
-        returned = program.outputs[0].tensor
-        yield ask(f"finite in {word}", (), STABILITY, lambda word=word: finite_in(quick, target, word, returned))
+        yield ask(f"finite in {word}", (), STABILITY, partial(finite_in, quick, target, word))
 
 
 def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Iterator[Finding]:
@@ -100,4 +102,3 @@ def value_range(ctx: Context, target: str) -> Verdict:
     lower = None if box.lo == float("-inf") else box.lo
     upper = None if box.hi == float("inf") else box.hi
     return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),), Bracket(lower, upper, str(box)))
-

@@ -13,7 +13,15 @@ from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict
 
-_NO_ENGINE = ("quasiconvex", "strictly convex", "calibrated", "proper", "strictly proper", "noise symmetric", "redescending")
+_NO_ENGINE = (
+    "quasiconvex",
+    "strictly convex",
+    "calibrated",
+    "proper",
+    "strictly proper",
+    "noise symmetric",
+    "redescending",
+)
 
 
 class _Blocked(Exception):
@@ -78,7 +86,7 @@ class Claims:
         if kind == "bound":
             return self._bound(claim, ctx)
         if kind == "finite":
-            return finite_in(ctx, target, claim.word or "float32", self.built.program.outputs[0].tensor)
+            return finite_in(ctx, target, claim.word or "float32")
         if kind in ("minimum", "infimum") or kind == "unique minimum":
             return self._minimum(claim, ctx, target)
         inputs = self._inputs(claim, target)
@@ -146,8 +154,10 @@ class Claims:
             if not isinstance(part, Compare) or part.op == "!=":
                 raise _Blocked("a bound that is not a comparison")
             pairs = {
-                "<=": [(part.a, part.b)], "<": [(part.a, part.b)],
-                ">=": [(part.b, part.a)], ">": [(part.b, part.a)],
+                "<=": [(part.a, part.b)],
+                "<": [(part.a, part.b)],
+                ">=": [(part.b, part.a)],
+                ">": [(part.b, part.a)],
                 "==": [(part.a, part.b), (part.b, part.a)],
             }[part.op]
             for low, high in pairs:

@@ -1,4 +1,4 @@
-"""What a question is asked under: the program after a `when`, the ranges that narrow it, and the conditions that a witness must meet."""
+"""What a question is asked under: the narrowed program and ranges, and the conditions that a witness must meet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Param
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.ranges import Ranges, truth
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
+from lossdsl.verify.ranges import Ranges, truth
 from lossdsl.verify.signs import Budget
 
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}

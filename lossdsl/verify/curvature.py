@@ -85,8 +85,10 @@ class Curvatures:
         if shape.concave if concave else shape.convex:
             steps = tuple(self.steps) or (Step("does not vary", target, "constant"),)
             return Proved("composition rules", steps)
-        return Unknown(shape.blocker or f"{target} is {'convex' if shape.convex else 'concave'}, not {word}",
-                       ("composition rules",))
+        return Unknown(
+            shape.blocker or f"{target} is {'convex' if shape.convex else 'concave'}, not {word}",
+            ("composition rules",),
+        )
 
     def tensor(self, name: str) -> Shape:
         if name in self.inputs:
@@ -207,7 +209,9 @@ class Curvatures:
         intervals = tuple(clipped(n.name, b) for b in boxes)
         if not record.defined(*intervals):
             return unknown(n, "may be undefined")
-        return _compose(_curvature(record.curvature, intervals, shapes), record.monotone(*intervals), tuple(shapes), n, n.name)
+        return _compose(
+            _curvature(record.curvature, intervals, shapes), record.monotone(*intervals), tuple(shapes), n, n.name
+        )
 
     def _scaled(self, n: Scalar, shape: Shape, by: Scalar, scope: Scope, *, divide: bool = False) -> Shape:
         box = scope[by]
@@ -274,9 +278,7 @@ class Curvatures:
     def _is_norm(self, inside: Scalar, scope: Scope) -> bool:
         """Whether the square root of `inside` is a Euclidean norm of affine (or convex non-negative) entries."""
         if isinstance(inside, Apply) and inside.name == "add":
-            return all(
-                self._is_norm(a, scope) or (not self._varies(a) and scope[a].nonnegative) for a in inside.args
-            )
+            return all(self._is_norm(a, scope) or (not self._varies(a) and scope[a].nonnegative) for a in inside.args)
         if isinstance(inside, Read):
             d = self.program.definition(inside.tensor)
             if d is None or d.tensor in self._grouped or self._varies(d.support) or self._varies(d.where):
@@ -331,7 +333,9 @@ class Curvatures:
     def _node_affine(self, n: Scalar, scope: Scope) -> bool:
         key = (n, frozenset(scope.nonempty))
         if key not in self._memo:
-            self._memo[key] = self._node(n, scope) if isinstance(n, (Read, Apply)) and not _heavy(n) else Shape(False, False)
+            self._memo[key] = (
+                self._node(n, scope) if isinstance(n, (Read, Apply)) and not _heavy(n) else Shape(False, False)
+            )
         return self._memo[key].affine
 
 

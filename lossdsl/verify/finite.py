@@ -3,8 +3,8 @@
 float16 and bfloat16 inputs are computed with in float32, others in their own type. Every operation may be wrong by a
 relative error (2^-20; functions 2^-16; exp and what is made of it (|x| + 2) 2^-20), may flush what is below the
 smallest normal number to 0 or not, and overflows to infinity above the largest number. Functions keep to their natural
-range (sigmoid in [0, 1], softplus >= 0). The per-element value must be finite in that arithmetic, every element of every
-gradient after rounding to the input's type; extents are at most 2^31. `Proved` is meant under this model.
+range (sigmoid in [0, 1], softplus >= 0). The per-element value must be finite in that arithmetic, every gradient
+element after rounding to the input's type; extents are at most 2^31. `Proved` is meant under this model.
 """
 
 from __future__ import annotations
@@ -48,9 +48,19 @@ _LONGEST = 2.0**31
 _EXPONENTIAL = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
 _BASIC = frozenset({"add", "sub", "mul", "div", "neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
 _NATURAL = {
-    "sigmoid": (0.0, 1.0 + 2.0**-20), "tanh": (-1.0, 1.0), "softplus": (0.0, INF), "logsigmoid": (-INF, 0.0),
-    "exp": (0.0, INF), "expdiff": (0.0, INF), "sqrt": (0.0, INF), "logcosh": (0.0, INF), "erfc": (0.0, INF),
-    "normal_cdf": (0.0, 1.0), "log_normal_cdf": (-INF, 0.0), "erf": (-1.0, 1.0), "cosh": (1.0, INF),
+    "sigmoid": (0.0, 1.0 + 2.0**-20),
+    "tanh": (-1.0, 1.0),
+    "softplus": (0.0, INF),
+    "logsigmoid": (-INF, 0.0),
+    "exp": (0.0, INF),
+    "expdiff": (0.0, INF),
+    "sqrt": (0.0, INF),
+    "logcosh": (0.0, INF),
+    "erfc": (0.0, INF),
+    "normal_cdf": (0.0, 1.0),
+    "log_normal_cdf": (-INF, 0.0),
+    "erf": (-1.0, 1.0),
+    "cosh": (1.0, INF),
 }
 
 
@@ -72,7 +82,9 @@ def rounded(value: Enclosure, relative: float) -> Enclosure:
 class FloatRanges(Ranges):
     """Ranges of what float32 arithmetic computes for inputs and parameters of a format."""
 
-    def __init__(self, program: Program, assume: Mapping[str, Enclosure], form: Format, fixed: Mapping[str, Fraction]) -> None:
+    def __init__(
+        self, program: Program, assume: Mapping[str, Enclosure], form: Format, fixed: Mapping[str, Fraction]
+    ) -> None:
         super().__init__(program, assume)
         self.form, self.fixed = form, fixed
 
@@ -150,7 +162,7 @@ class FloatRanges(Ranges):
 
 
 def _programs(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
-    """The value and gradient programs in the form that is compiled; tensors that must be finite; whether rounded to F."""
+    """Value and gradient programs as they are compiled; tensors that must be finite; whether they are rounded to F."""
     value = simplify(stabilise(program))
     result: list[tuple[Program, tuple[str, ...], bool]] = [(value, (target,), False)]
     if wrt:
@@ -160,7 +172,7 @@ def _programs(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple
     return result
 
 
-def finite_in(ctx: Context, target: str, word: str, returned: str) -> Verdict:
+def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     """Whether value and gradients of the target are finite for all finite inputs of the type, under the model."""
     form = FORMATS[word]
     wrt = tuple(i.name for i in ctx.program.inputs if i.differentiable and target in dependents(ctx.program, i.name))
@@ -174,9 +186,8 @@ def finite_in(ctx: Context, target: str, word: str, returned: str) -> Verdict:
     if bad is not None:
         bad = _in_parts(programs, ctx, cotangents, form, target, wrt)
     if bad is None:
-        steps = (Step("float ranges", target, "value finite"),) + tuple(
-            Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt
-        )
+        gradients = (Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt)
+        steps = (Step("float ranges", target, "value finite"), *gradients)
         return Proved(method, steps, Bracket(None, form.largest, None))
     witness = _overflow(programs, ctx, cotangents, form)
     safe = _safe(programs, ctx, cotangents, form, wrt)
@@ -205,7 +216,11 @@ _CUTS = (0.0, 0.25, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 48.0, 100.0
 
 def _in_parts(
     programs: list[tuple[Program, tuple[str, ...], bool]],
-    ctx: Context, cotangents: Mapping[str, Enclosure], form: Format, target: str, wrt: tuple[str, ...],
+    ctx: Context,
+    cotangents: Mapping[str, Enclosure],
+    form: Format,
+    target: str,
+    wrt: tuple[str, ...],
 ) -> str | None:
     """As `_not_finite`, part by part: the values of two-valued inputs, and intervals of one real input.
 
@@ -246,7 +261,9 @@ def _entry(ctx: Context, target: str, name: str) -> Scalar | None:
 
 def _overflow(
     programs: list[tuple[Program, tuple[str, ...], bool]],
-    ctx: Context, cotangents: Mapping[str, Enclosure], form: Format,
+    ctx: Context,
+    cotangents: Mapping[str, Enclosure],
+    form: Format,
 ) -> Witness | None:
     """A corner of the domain at which something certainly overflows."""
     reals = [i for i in ctx.program.inputs if i.differentiable]
@@ -278,7 +295,10 @@ def _overflow(
 
 def _safe(
     programs: list[tuple[Program, tuple[str, ...], bool]],
-    ctx: Context, cotangents: Mapping[str, Enclosure], form: Format, wrt: tuple[str, ...],
+    ctx: Context,
+    cotangents: Mapping[str, Enclosure],
+    form: Format,
+    wrt: tuple[str, ...],
 ) -> float | None:
     """The largest bound (to a factor 2^(1/8)) on the size of all real inputs under which everything is certified."""
     low, high = None, form.largest
@@ -301,7 +321,11 @@ def _safe(
 
 def _fits(
     programs: list[tuple[Program, tuple[str, ...], bool]],
-    ctx: Context, cotangents: Mapping[str, Enclosure], form: Format, wrt: tuple[str, ...], bound: float,
+    ctx: Context,
+    cotangents: Mapping[str, Enclosure],
+    form: Format,
+    wrt: tuple[str, ...],
+    bound: float,
 ) -> bool:
     assume = {**ctx.assume, **cotangents}
     for name in wrt:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Definition, Group, Read, Scalar, Select, Size, postorder
+from lossdsl.ir.nodes import REAL, Apply, Const, Definition, Group, Read, Scalar, Select, Size, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.algebra import Field, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -54,7 +54,7 @@ class Masses:
         mass = self.node(d.body, scope)
         mass = self._head(d, mass)
         self.steps.append(Step("gradient mass", name, f"{text(mass.plus)} and {text(mass.minus)}"))
-        places = dict(zip(d.formals, indices, strict=True))
+        places: dict[Scalar, Scalar] = dict(zip(d.formals, indices, strict=True))
         return Mass(substitute(mass.plus, places), substitute(mass.minus, places))
 
     def _head(self, d: Definition, mass: Mass) -> Mass:
@@ -154,7 +154,10 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
     except NoRule as reason:
         return Unknown(str(reason), ("gradient masses",))
     scope = masses.ranges.scope(frozenset(d.dims))
-    steps = (*masses.steps, Step("gradient mass", target, f"P - Q with masses {text(mass.plus)} and {text(mass.minus)}"))
+    steps = (
+        *masses.steps,
+        Step("gradient mass", target, f"P - Q with masses {text(mass.plus)} and {text(mass.minus)}"),
+    )
     total = fold(Apply("add", (fold(Apply("powi", (mass.plus, Const(2)))), Apply("powi", (mass.minus, Const(2))))))
     box = scope[Apply("sqrt", (total,))]
     if bound is None:
@@ -173,7 +176,9 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
         }[norm]
         for gap in gaps:
             if prove(field, gap, (), ctx.budget) is None:
-                return Unknown(f"masses {text(mass.plus)} and {text(mass.minus)} against {text(bound)}", ("gradient masses",))
+                return Unknown(
+                    f"masses {text(mass.plus)} and {text(mass.minus)} against {text(bound)}", ("gradient masses",)
+                )
     except TooLarge:
         return Unknown("the normal form of the bound is too large", ("gradient masses",))
     upper = float(bound.value) if isinstance(bound, Const) and not isinstance(bound.value, str) else None

@@ -2,8 +2,8 @@
 
 `view` inlines definitions until only inputs, parameters and what does not depend on the input are left, enumerates
 inputs of finitely many values (`binary`, `sign`, `bool`), and replaces the largest subexpression that is affine in the
-entry, and through which alone the entry is read, by a variable of its own. `split` takes every branch of conditions, `abs`,
-`relu`, `max`, `min`, `clamp` that are not decided by the enclosures, with the inequalities under which it is taken.
+entry, and through which alone the entry is read, by a variable of its own. `split` takes every branch of conditions,
+`abs`, `relu`, `max`, `min`, `clamp` that are not decided by the enclosures, with the inequalities under which it is taken.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lossdsl.ir.nodes import (
     REAL,
     TRUE,
     ZERO,
+    AdjointMap,
     And,
     Apply,
     Compare,
@@ -30,12 +31,11 @@ from lossdsl.ir.nodes import (
     Or,
     Param,
     Program,
+    Proxy,
     Read,
     Scalar,
     Select,
     Stop,
-    Proxy,
-    AdjointMap,
     postorder,
 )
 from lossdsl.ir.rewrite import instantiate, substitute, transform
@@ -336,9 +336,11 @@ def split(body: Scalar, scope: Scope) -> list[Piece]:
 
 def _decided(surface: Scalar, path: tuple[tuple[Scalar, bool], ...]) -> bool | None:
     """The side of a surface that the path has taken, under its own name or reversed."""
-    reverse = Apply("sub", (surface.args[1], surface.args[0])) if (
-        isinstance(surface, Apply) and surface.name == "sub"
-    ) else Apply("neg", (surface,))
+    reverse = (
+        Apply("sub", (surface.args[1], surface.args[0]))
+        if (isinstance(surface, Apply) and surface.name == "sub")
+        else Apply("neg", (surface,))
+    )
     for taken, side in path:
         if taken is surface:
             return side

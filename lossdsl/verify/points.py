@@ -213,7 +213,8 @@ def _fold(head: str, values: list[Enclosure]) -> Enclosure:
         bits = [truth(v) for v in values]
         if None in bits:
             raise Undecided("a condition at the edge")
-        return Enclosure(*([float(any(bits) if head == "any" else all(bits))] * 2))
+        holds = float(any(bits) if head == "any" else all(bits))
+        return Enclosure(holds, holds)
     if head in ("max", "min"):
         if not values:
             raise Undecided("an extremum of nothing")
@@ -239,7 +240,8 @@ def _fold(head: str, values: list[Enclosure]) -> Enclosure:
 
 _EXP = Apply("exp", (Param("#x"),))
 _LOG = Apply("log", (Param("#x"),))
-assert isinstance(_EXP, Apply) and isinstance(_LOG, Apply)
+assert isinstance(_EXP, Apply)
+assert isinstance(_LOG, Apply)
 
 
 # ----------------------------------------------------------------------------------------------------- search
@@ -259,7 +261,9 @@ class Sampler:
         self._random = random.Random(self.seed)
 
     def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
-        symbols = {s for i in self.program.inputs for d in (*i.dims, *((i.classes,) if i.classes else ())) for s in d.symbols()}
+        symbols = {
+            s for i in self.program.inputs for d in (*i.dims, *((i.classes,) if i.classes else ())) for s in d.symbols()
+        }
         for d in self.program.definitions():
             symbols |= {s for index in (*d.formals, *d.bound) for s in index.dim.symbols()}
         extents = {s: 1 if s == "..." else extent for s in sorted(symbols)}

@@ -26,6 +26,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.rewrite import free_indices, substitute
 from lossdsl.verify import gradients, refute, scalar
+from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, views
@@ -78,7 +79,9 @@ def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool
     if found is not None:
         return found
     blocker = second.blocker if isinstance(second, Unknown) else first.blocker
-    return Unknown(blocker, ("composition rules", *(second.tried if isinstance(second, Unknown) else ()), "chord search"))
+    return Unknown(
+        blocker, ("composition rules", *(second.tried if isinstance(second, Unknown) else ()), "chord search")
+    )
 
 
 def affine(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
@@ -120,7 +123,11 @@ def with_difference(ctx: Context, name: str, low: Scalar, high: Scalar, further:
     more = tuple(d for d in further if d.tensor not in present)
     return Context(
         ctx.program.with_body((*ctx.program.body, *more, definition)),
-        ctx.assume, ctx.fixed, ctx.conditions, ctx.budget, ctx.seconds,
+        ctx.assume,
+        ctx.fixed,
+        ctx.conditions,
+        ctx.budget,
+        ctx.seconds,
     )
 
 
@@ -146,7 +153,9 @@ def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
         lowest = fold(substitute(body, {a: b}))
         verdict = nonnegative(with_difference(ctx, "$gap", lowest, body), "$gap")
         if isinstance(verdict, Proved):
-            return Proved(verdict.method, (*verdict.steps, Step("difference", target, f"least where {text(condition)}")))
+            return Proved(
+                verdict.method, (*verdict.steps, Step("difference", target, f"least where {text(condition)}"))
+            )
         return verdict
     return Unknown(f"{text(condition)} does not solve for one entry of an input", ())
 
@@ -156,7 +165,7 @@ def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
 
 @dataclass(frozen=True)
 class Smoothness:
-    """The largest class that is proved ("smooth", "C2" ... "continuous"; "" for none), and whether the next one fails."""
+    """The largest class that is proved ("smooth", "C2", "C1", "C0"; "" for none), and whether the next one fails."""
 
     proved: str
     evidence: Proved | None
@@ -204,9 +213,7 @@ def _no_joins(cases: list[View], ctx: Context) -> bool:
     """Whether no two different formulas meet (three equal derivatives prove C3, not smoothness)."""
     try:
         return all(
-            _same(join)
-            for view in cases
-            for join in scalar.joins(view, scalar.smooth_pieces(view), ctx.budget, 1)
+            _same(join) for view in cases for join in scalar.joins(view, scalar.smooth_pieces(view), ctx.budget, 1)
         )
     except Stuck:
         return False
@@ -218,7 +225,7 @@ def _same(join: scalar.Join) -> bool:
 
 
 def smooth_composition(program: Program, ranges: Ranges, target: str, inputs: tuple[str, ...]) -> Proved | str:
-    """Whether every operation between the inputs and the target is smooth where it is used; else the first that is not."""
+    """Whether every operation between inputs and target is smooth where it is used; else the first that is not."""
     varying = frozenset().union(*(dependents(program, x) for x in inputs))
     steps: list[Step] = []
     needed = {target}
@@ -338,11 +345,11 @@ def attained(cases: list[View], bound: Scalar) -> bool:
     for view in cases:
         try:
             for smooth in scalar.smooth_pieces(view):
-                d = scalar.times(smooth.order(1), smooth.field.form(view.slope))
+                d = times(smooth.order(1), smooth.field.form(view.slope))
                 b = smooth.field.form(bound)
-                if (d.key == b.key or d.key == scalar.minus(b).key) and len(smooth.constraints) <= 2:
+                if (d.key == b.key or d.key == minus(b).key) and len(smooth.constraints) <= 2:
                     return True
-        except (Stuck, scalar.TooLarge):
+        except (Stuck, TooLarge):
             continue
     return False
 
@@ -357,7 +364,9 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
     return scalar.slope_between(cases, zero if increasing else None, None if increasing else zero, ctx.budget)
 
 
-def second_derivative(ctx: Context, target: str, inputs: tuple[str, ...], low: Scalar | None, high: Scalar | None) -> Verdict:
+def second_derivative(
+    ctx: Context, target: str, inputs: tuple[str, ...], low: Scalar | None, high: Scalar | None
+) -> Verdict:
     """low <= f'' <= high with continuous slope: strong convexity, Lipschitz gradients."""
     if len(inputs) != 1:
         return Unknown("a second derivative in several inputs at once", ())

@@ -15,6 +15,7 @@ from lossdsl.ir.nodes import (
     BOOL,
     INT,
     TRUE,
+    AdjointMap,
     And,
     Apply,
     Compare,
@@ -35,7 +36,6 @@ from lossdsl.ir.nodes import (
     Select,
     Size,
     Stop,
-    AdjointMap,
     Table,
 )
 from lossdsl.primitives import HEADS, PRIMITIVES
@@ -119,8 +119,8 @@ class Scope:
         known = dict(self.known)
         if not self._learn(condition, holds, known):
             return None
-        return self if len(known) == len(self.known) and known == self.known else Scope(
-            self.ranges, self.nonempty, known
+        return (
+            self if len(known) == len(self.known) and known == self.known else Scope(self.ranges, self.nonempty, known)
         )
 
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
@@ -501,9 +501,11 @@ class Ranges:
             fact = self._average(node, scope)
         if fact is None:
             return found
-        return e.meet(Enclosure(found.lo, found.hi, found.lo_open, found.hi_open), fact) or found if (
-            not found.nan
-        ) else found
+        return (
+            e.meet(Enclosure(found.lo, found.hi, found.lo_open, found.hi_open), fact) or found
+            if (not found.nan)
+            else found
+        )
 
     def _difference(self, a: Scalar, b: Scalar, scope: Scope) -> Enclosure | None:
         """The sign of `element - maximum of its row` and its kin."""
@@ -534,7 +536,7 @@ class Ranges:
         d = self._definitions.get(read.tensor) if isinstance(read, Read) else None
         if d is None or d.head != "sum" or d.where is not TRUE or d.tensor in self._grouped:
             return None
-        if _product_of_sizes(size) != sorted((i.dim for i in d.bound)):
+        if _product_of_sizes(size) != sorted(i.dim for i in d.bound):
             return None
         body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
@@ -576,7 +578,7 @@ def _empty(head: str) -> Enclosure:
     empty = HEADS[head].empty
     if empty is None:
         return ANYTHING
-    return e.exact(empty) if not isinstance(empty, float) or abs(empty) != INF else Enclosure(empty, empty)
+    return Enclosure(empty, empty) if isinstance(empty, float) else e.exact(empty)
 
 
 def _total(body: Enclosure, some: bool, most: float) -> Enclosure:

@@ -184,9 +184,13 @@ def _at_join(ctx: Context, view: View, join: Join, jump: Form, order: int, targe
             continue
         what = ("the value", "the slope")[order] if order < 2 else f"the derivative of order {order}"
         middle = Fraction(where.lo) / 2 + Fraction(where.hi) / 2
-        place = {**{k: v for k, v in point.flat().items() if not k.startswith(f"{view.entry.tensor}[")},
-                 text(view.inner): middle}
-        return Refuted("one-sided derivatives", Witness((place,), f"{what} jumps by {size} where {text(join.surface)} = 0"))
+        place = {
+            **{k: v for k, v in point.flat().items() if not k.startswith(f"{view.entry.tensor}[")},
+            text(view.inner): middle,
+        }
+        return Refuted(
+            "one-sided derivatives", Witness((place,), f"{what} jumps by {size} where {text(join.surface)} = 0")
+        )
     return None
 
 
@@ -200,22 +204,23 @@ def _leaf_boxes(ctx: Context, view: View, join: Join, point: Point, target: str)
     boxes: dict[int, Enclosure] = {}
     try:
         for node, value in view.case:
-            if evaluator.scalar(node, env).lo != float(value.value):
-                if isinstance(node, Read):
-                    entries = point.inputs[node.tensor]
-                    assert isinstance(value.value, Fraction)
-                    for p in entries:
-                        entries[p] = value.value
-                else:
-                    assert isinstance(node, Param) and isinstance(value.value, Fraction)
-                    point.parameters[node.name] = value.value
+            if evaluator.scalar(node, env).lo == float(value.value):
+                continue
+            if not isinstance(value.value, Fraction):
+                return None
+            if isinstance(node, Read) and node.tensor in point.inputs:
+                point.inputs[node.tensor] = dict.fromkeys(point.inputs[node.tensor], value.value)
+            elif isinstance(node, Param):
+                point.parameters[node.name] = value.value
+            else:
+                return None
         evaluator = Evaluator(ctx.program, point)
         for slot, g in enumerate(join.field.generators):
             if g.leaf is VARIABLE:
                 boxes[slot] = join.field.generators[slot].enclosure
             elif g.leaf is not None:
                 boxes[slot] = evaluator.scalar(g.leaf, env)
-    except (Undecided, KeyError, AssertionError):
+    except (Undecided, KeyError):
         return None
     return boxes if ctx.admits(point) else None
 
@@ -235,9 +240,14 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
                     if _grows(smooth, d) and _is_tail(smooth, sign):
                         tail = "inf" if sign > 0 else "-inf"
                         place = {text(view.inner): Fraction(sign * 10**9)}
-                        return Refuted("slope along a tail", Witness(
-                            (place,), f"the slope is a polynomial of degree > 0 in {text(view.inner)}: no bound holds "
-                            f"as it goes to {tail}"))
+                        return Refuted(
+                            "slope along a tail",
+                            Witness(
+                                (place,),
+                                f"the slope is a polynomial of degree > 0 in {text(view.inner)}: no bound holds "
+                                f"as it goes to {tail}",
+                            ),
+                        )
         except (Stuck, TooLarge):
             continue
     return None
@@ -252,7 +262,11 @@ def _grows(smooth: Smooth, d: Form) -> bool:
     for exponents, _ in d.num.terms():
         k = int(exponents[slot])
         for s, power in enumerate(exponents):
-            if power and s != slot and not (field.generators[s].leaf is not None and field.generators[s].enclosure.nonzero):
+            if (
+                power
+                and s != slot
+                and not (field.generators[s].leaf is not None and field.generators[s].enclosure.nonzero)
+            ):
                 return False
         if k > degree:
             degree, top = k, [exponents]

@@ -38,7 +38,11 @@ def _claim(c: ClaimResult) -> dict[str, Any]:
 
 def _verdict(v: Verdict) -> dict[str, Any]:
     common: dict[str, Any] = {
-        "status": _STATUS[type(v)], "value": _bracket(v.value), "method": None, "witness": None, "blocker": None,
+        "status": _STATUS[type(v)],
+        "value": _bracket(v.value),
+        "method": None,
+        "witness": None,
+        "blocker": None,
     }
     match v:
         case Proved(method, steps):

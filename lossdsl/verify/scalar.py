@@ -1,4 +1,4 @@
-"""Properties of a scalar view: convexity, differentiability, slopes. Everything is proved piece by piece, then at the joins."""
+"""Properties of a scalar view: convexity, differentiability, slopes; proved piece by piece, then at the joins."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.ir.nodes import INT, ZERO, Apply, Const, Scalar, postorder
+from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, postorder
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
 from lossdsl.verify.ranges import Scope, smooth_at
-from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.show import text
+from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.verdict import Proved, Step, Unknown
 
 
@@ -35,8 +35,8 @@ class Smooth:
 
 @dataclass
 class Join:
-    """Where two pieces meet: `point` is the variable there; `jumps[k]` the jump of the k-th derivative, from the side of
-    smaller values of the variable to that of larger ones."""
+    """Where two pieces meet: `point` is the variable there; `jumps[k]` the jump of the k-th derivative, from smaller to
+    larger values of the variable."""
 
     surface: Scalar
     point: Form
@@ -53,7 +53,7 @@ class Stuck(Exception):
 
 
 def irregular(piece: Piece) -> Scalar | None:
-    """The smallest subexpression that may be undefined, infinite or not smooth inside the piece; None if there is none."""
+    """The smallest subexpression that may be undefined, infinite or not smooth in the piece; None if there is none."""
     scope = piece.scope
     for n in postorder(piece.body):
         if n.dtype is INT and not isinstance(n, Apply):
@@ -140,7 +140,9 @@ def _join(
 ) -> Iterator[Join]:
     low, high = _with_forms(view, left, view.scope), _with_forms(view, right, view.scope)
     # one field for both: forms are only comparable inside one
-    high = Smooth(right, low.field, low.slot, low.field.form(right.body), [low.field.form(c) for c in right.constraints])
+    high = Smooth(
+        right, low.field, low.slot, low.field.form(right.body), [low.field.form(c) for c in right.constraints]
+    )
     field, slot = low.field, low.slot
     s = field.form(surface)
     point = plus(field.form(view.variable), minus(times(s, power(field.form(slope), -1))))
@@ -150,7 +152,9 @@ def _join(
             at = replace(field, c, slot, point)
             if not at.zero:
                 constraints.append(at)
-            elif node is not surface and not (isinstance(node, Apply) and node.name == "neg" and node.args[0] is surface):
+            elif node is not surface and not (
+                isinstance(node, Apply) and node.name == "neg" and node.args[0] is surface
+            ):
                 simple = False
     constraints += _inside_domain(field, slot, point)
     key = ("apart", surface, left.body, right.body, left.path, right.path)
@@ -215,7 +219,13 @@ _ENGINES = ("pieces", "normal form", "interval", "z3", "branch and bound")
 
 
 def slope_between(
-    cases: list[View], lower: Scalar | None, upper: Scalar | None, budget: Budget, *, order: int = 1, strict: bool = False
+    cases: list[View],
+    lower: Scalar | None,
+    upper: Scalar | None,
+    budget: Budget,
+    *,
+    order: int = 1,
+    strict: bool = False,
 ) -> Proved | Unknown:
     """lower <= d^order f / d entry^order <= upper on all pieces, and continuity of order - 1 at the joins."""
     steps: list[Step] = []

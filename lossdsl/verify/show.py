@@ -62,10 +62,12 @@ def _show(n: Scalar, level: int, depth: int) -> str:
                 return wrap(f"-{sub(args[0], 3)}", 2)
             if name in ("real", "int"):
                 return sub(args[0], level)
-            return f"{ {'max2': 'max', 'min2': 'min'}.get(name, name)}({', '.join(sub(a) for a in args)})"
+            return f"{ {'max2': 'max', 'min2': 'min'}.get(name, name) }({', '.join(sub(a) for a in args)})"
         case Select():
-            return wrap(f"{sub(n.a, 1)} if {sub(n.condition)} else {sub(n.b)}", 0) if level == 0 else (
-                f"({sub(n.a, 1)} if {sub(n.condition)} else {sub(n.b)})"
+            return (
+                wrap(f"{sub(n.a, 1)} if {sub(n.condition)} else {sub(n.b)}", 0)
+                if level == 0
+                else (f"({sub(n.a, 1)} if {sub(n.condition)} else {sub(n.b)})")
             )
         case Compare():
             return wrap(f"{sub(n.a, 1)} {n.op} {sub(n.b, 1)}", 0)

@@ -14,10 +14,9 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.verify import enclosure as e
-from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, sign, times
+from lossdsl.verify.algebra import Field, Form, TooLarge, sign, stand_in
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.ranges import Scope, transfer
-from lossdsl.verify.algebra import _SHAPES, _shape
+from lossdsl.verify.ranges import transfer
 
 
 @dataclass
@@ -189,8 +188,7 @@ class At:
             elif not g.arguments:
                 self.boxes.append(g.enclosure)
             else:
-                node = _SHAPES.setdefault((g.name, len(g.arguments)), _shape(g.name, len(g.arguments)))
-                here = transfer(node, [self.value(a) for a in g.arguments])
+                here = transfer(stand_in(g.name, len(g.arguments)), [self.value(a) for a in g.arguments])
                 both = e.meet(here, g.enclosure) if not here.nan and not g.enclosure.nan else None
                 self.boxes.append(both or here)
 
@@ -257,4 +255,4 @@ def _middle(b: Enclosure) -> float:
     return b.lo / 2 + b.hi / 2
 
 
-__all__ = ["At", "Budget", "Scope", "branch", "infeasible", "minus", "plus", "prove", "times"]
+__all__ = ["At", "Budget", "branch", "infeasible", "prove"]

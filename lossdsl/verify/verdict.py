@@ -96,7 +96,7 @@ class ClaimResult:
 
     @property
     def status(self) -> str:
-        """"proved" | "refuted" | "unknown", of the claim itself (a `not` claim is proved by a refutation)."""
+        """ "proved" | "refuted" | "unknown", of the claim itself (a `not` claim is proved by a refutation)."""
         plain = {Proved: "proved", Refuted: "refuted", Unknown: "unknown"}[type(self.verdict)]
         if not self.negated:
             return plain
