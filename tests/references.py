@@ -79,7 +79,7 @@ def cross_entropy(
     if bool((target == ignore_index).all()):
         return (logits * 0).sum()
     if smoothing and weight is None:  # torch's own gradient is off by 1e-9 here: the formula of its documentation
-        q = (1 - smoothing) * F.one_hot(target.clamp(min=0), logits.shape[1]) + smoothing / logits.shape[1]
+        q = (1 - smoothing) * F.one_hot(target.clamp(min=0), logits.shape[1]).double() + smoothing / logits.shape[1]
         per = -(q * torch.log_softmax(logits, 1)).sum(1)
         return per[target != ignore_index].mean()
     return F.cross_entropy(logits, target, weight=weight, ignore_index=ignore_index, label_smoothing=smoothing)
