@@ -8,6 +8,7 @@ only through one affine subexpression, its second derivative decides.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,10 +70,14 @@ def _minus(s: Shape) -> Shape:
 
 
 class Curvatures:
-    """Shapes of the tensors of a program, jointly in `inputs`."""
+    """Shapes of the tensors of a program, jointly in `inputs`; `deep`: with second derivatives where no rule fits."""
 
-    def __init__(self, program: Program, ranges: Ranges, inputs: tuple[str, ...], budget: Budget) -> None:
+    def __init__(
+        self, program: Program, ranges: Ranges, inputs: tuple[str, ...], budget: Budget, *, deep: bool = True
+    ) -> None:
         self.program, self.ranges, self.inputs, self.budget = program, ranges, inputs, budget
+        self._end = time.perf_counter() + (3 * budget.seconds if deep else -1.0)
+        self._shapes: dict[tuple[Scalar, Scope], Shape] = {}
         self.varying: frozenset[str] = frozenset().union(*(dependents(program, x) for x in inputs))
         self.steps: list[Step] = []
         self._tensors: dict[str, Shape] = {}
@@ -137,12 +142,13 @@ class Curvatures:
     # ------------------------------------------------------------------------------------------------ nodes
 
     def node(self, node: Scalar, scope: Scope) -> Shape:
-        shape = self._node(node, scope)
-        if not shape.convex and not shape.concave:
-            better = self._through_affine(node, scope)
-            if better is not None:
-                return better
-        return shape
+        key = (node, scope)
+        if key not in self._shapes:
+            shape = self._node(node, scope)
+            if not shape.convex and not shape.concave and time.perf_counter() < self._end:
+                shape = self._through_affine(node, scope) or shape
+            self._shapes[key] = shape
+        return self._shapes[key]
 
     def _node(self, n: Scalar, scope: Scope) -> Shape:
         if not self._varies(n):

@@ -3,7 +3,7 @@
 `view` inlines definitions until only inputs, parameters and what does not depend on the input are left, enumerates
 inputs of finitely many values (`binary`, `sign`, `bool`), and replaces the largest subexpression that is affine in the
 entry, and through which alone the entry is read, by a variable of its own. `split` takes every branch of conditions,
-`abs`, `relu`, `max`, `min`, `clamp` that are not decided by the enclosures, with the inequalities under which it is taken.
+`abs`, `relu`, `max`, `min`, `clamp` that the enclosures do not decide, with the inequalities under which it is taken.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bo
 
 
 def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool) -> Verdict:
-    rules = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget)
+    rules = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget, deep=False)
     first = rules.verdict(target, concave=concave)
     if isinstance(first, Proved):
         return first
@@ -69,6 +69,9 @@ def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool
     quick = refute.chord(replace(ctx, seconds=ctx.seconds / 5), target, inputs, concave=concave)
     if quick is not None:
         return quick
+    deeper = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget).verdict(target, concave=concave)
+    if isinstance(deeper, Proved):
+        return deeper
     if len(inputs) == 1:
         cases = scalar_views(ctx, target, inputs[0])
         if not isinstance(cases, str):
