@@ -220,6 +220,17 @@ def test_second_derivatives_at_kinks() -> None:
     assert second("sqrt", 0.0) == 0.0
 
 
+@pytest.mark.parametrize(("exponent", "expected"), [(0.5, 0.0), (1.0, 0.0), (1.5, 0.0), (2.0, 2.0), (3.0, 0.0)])
+def test_second_derivative_of_powers_at_zero(exponent: float, expected: float) -> None:
+    """Autograd twice, and the partial of the partial in the record."""
+    p = PRIMITIVES["pow"]
+    a, b = _tensors(p, (0.0, exponent), torch.float64, grad=True)
+    (g,) = _gradients(_function(p, p.torch_ad)(a, b), [a], create=True)
+    assert _gradients(g, [a], create=False)[0].item() == expected
+    if exponent >= 1.0:  # below it the first partial is the constant 0 there
+        assert exponent * _partial(p, 0, (0.0, exponent - 1.0)) == expected
+
+
 @pytest.mark.parametrize("p", DIFFERENTIABLE)
 def test_forward_mode_and_vmap(p: Primitive) -> None:
     """The texts run under functorch transforms, where the composite form is used."""

@@ -369,6 +369,25 @@ def test_enclosures_contain_samples(p: Primitive) -> None:
     assert checked > 100
 
 
+@pytest.mark.parametrize("p", ALL)
+def test_enclosures_contain_the_limits(p: Primitive) -> None:
+    """A box that reaches a sample, infinite ones included, contains the value there."""
+    rng = random.Random(p.name + "l")
+    for point in p.samples:
+        value = _numpy(p, point)
+        if isnan(value):
+            continue
+        for _ in range(10):
+            box = tuple(
+                Interval(x, x) if d is not Dtype.REAL else Interval(min(x, y), max(x, y))
+                for x, d in zip(point, p.accepts, strict=True)
+                for y in (rng.gauss(0, 3),)
+            )
+            hull = p.enclose(*box)
+            slack = 1e-12 * (1 + abs(value)) if isfinite(value) else 0.0
+            assert hull.lo - slack <= value <= hull.hi + slack, (p.name, point, box, hull, value)
+
+
 @pytest.mark.parametrize("p", REAL_VALUED)
 def test_partials_over_boxes_contain_partials_at_points(p: Primitive) -> None:
     """The formulas in the interval algebra, which is how the verifier reads derivatives."""

@@ -90,15 +90,19 @@ class Primitive:
     accepts     the dtype of each argument; result: the dtype of the value. ("REAL" arguments also take INT and BOOL
                 after an explicit `real` conversion, which the builder inserts.)
     domain      text for messages: where the value is defined, e.g. "x > 0"; "" if everywhere
-    defined     (*intervals) -> True only if the value is defined and finite at every point of the box
-    regular     (*intervals) -> True only if every partial is defined and finite at every point of the box; where it is
-                False the differentiator guards the contribution
+    defined     (*intervals) -> True only if the value is defined and finite at every finite point of the box (an
+                infinite end point is an absent bound)
+    regular     (*intervals) -> True only if every partial is defined and finite at every finite point of the box, in
+                float32 too (so exp is not regular on an unbounded box); where it is False the differentiator guards
+                the contribution. It says nothing about differentiability: that is `defined` and `kinks`
     partials    one formula per argument, (o, *args); the value at kinks is the documented convention (abs 0, relu 0,
                 clamp 1 at its bounds, the first argument of max/min at equality, sqrt 0 at 0). `None`: no derivative
                 (floor, comparisons of integers): treated as the constant zero
     kinks       where it is not smooth
     monotone    (*intervals) -> one Monotone per argument, valid on the box
-    curvature   (*intervals) -> joint Curvature on the box
+    curvature   (*intervals, varying=None) -> joint Curvature on the box in the arguments that vary. `varying` is one
+                bool per argument; the others are constants of unknown value in their interval. By default every
+                argument varies that is not a point
     enclose     (*intervals) -> an Interval that contains every value on the (defined part of the) box, rigorously
     numpy       evaluation on float64 (or int64/bool) arrays for the reference interpreter; limits at +-inf right
     torch       text with {0}, {1} ... for fast kernels (no autograd asked of it); helpers as `_h_NAME(...)`
