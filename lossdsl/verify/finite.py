@@ -188,7 +188,7 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     if bad is None:
         gradients = (Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt)
         steps = (Step("float ranges", target, "value finite"), *gradients)
-        return Proved(method, steps, Bracket(None, form.largest, None))
+        return Proved(method, steps)
     witness = _overflow(programs, ctx, cotangents, form)
     safe = _safe(programs, ctx, cotangents, form, wrt)
     value = Bracket(None, safe, f"finite where every real input is within {safe:.6g}" if safe else None)

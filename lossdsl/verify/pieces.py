@@ -75,6 +75,10 @@ class View:
     scope: Scope = field(repr=False)
     memo: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def shown(self, node: Scalar) -> str:
+        """A scalar in the variable as text in the entry."""
+        return text(substitute(node, {self.variable: self.inner}))
+
     @property
     def case_text(self) -> str:
         return ", ".join(f"{text(n)} is {c.value}" for n, c in self.case)

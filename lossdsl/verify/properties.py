@@ -29,6 +29,7 @@ from lossdsl.verify import gradients, refute, scalar
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
+from lossdsl.verify.enclosure import INF
 from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, views
 from lossdsl.verify.ranges import Ranges, Scope, smooth_at
 from lossdsl.verify.scalar import Stuck
@@ -155,6 +156,9 @@ def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
             continue
         lowest = fold(substitute(body, {a: b}))
         verdict = nonnegative(with_difference(ctx, "$gap", lowest, body), "$gap")
+        domain = ctx.ranges().input(a.tensor)
+        if isinstance(verdict, Refuted) and not (domain.lo == -INF and domain.hi == INF):
+            return Unknown(f"whether {text(b)} is in the domain of {a.tensor} at the counterexample", ("search",))
         if isinstance(verdict, Proved):
             return Proved(
                 verdict.method, (*verdict.steps, Step("difference", target, f"least where {text(condition)}"))
@@ -350,7 +354,10 @@ def attained(cases: list[View], bound: Scalar) -> bool:
             for smooth in scalar.smooth_pieces(view):
                 d = times(smooth.order(1), smooth.field.form(view.slope))
                 b = smooth.field.form(bound)
-                if (d.key == b.key or d.key == minus(b).key) and len(smooth.constraints) <= 2:
+                box = view.scope[view.entry]
+                whole = box.lo == -INF and box.hi == INF
+                here = not smooth.constraints or any(refute.is_tail(smooth, sign) for sign in (1, -1))
+                if whole and here and (d.key == b.key or d.key == minus(b).key):
                     return True
         except (Stuck, TooLarge):
             continue

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Apply, Const, Index, Param, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, Apply, Const, Index, Param, Read, Scalar, postorder
+from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
 from lossdsl.verify.context import Context
@@ -48,6 +49,9 @@ def _value(ctx: Context, point: Point, target: str, place: Place) -> Enclosure |
 
 def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | None:
     """A point at which the target is certainly below 0 (`strict`: not above 0)."""
+    definition = ctx.program.definition(target)
+    if strict and definition is not None and definition.support is not TRUE:
+        return None  # the 0 outside of the support is no value of the loss
     for point in _points(ctx, 1):
         for place in elements(ctx.program, target, point):
             value = _value(ctx, point, target, place)
@@ -58,6 +62,8 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
 
 def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Refuted | None:
     """Two points whose midpoint lies above the chord (below it, for concave)."""
+    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
+        return None  # a midpoint of unit vectors is none
     resample = ctx.sampler(5)
     for k, low in enumerate(_points(ctx, 2)):
         moved = {}
@@ -90,6 +96,8 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
 
 def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str = "l2") -> Refuted | None:
     """Two points between which the target changes by more than `bound` times their distance."""
+    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
+        return None
     resample = ctx.sampler(6)
     for k, low in enumerate(_points(ctx, 3)):
         moved: dict[str, dict[Place, Fraction]] = {}
@@ -155,7 +163,7 @@ def kink(ctx: Context, cases: list[View], order: int, budget: Budget, target: st
                         continue
                     found = _at_join(ctx, view, join, jump, k, target)
                     if found is not None:
-                        best = (found, k, text(join.surface))
+                        best = (found, k, view.shown(join.surface))
                         break
         except (Stuck, TooLarge):
             continue
@@ -183,15 +191,30 @@ def _at_join(ctx: Context, view: View, join: Join, jump: Form, order: int, targe
         if where.nan:
             continue
         what = ("the value", "the slope")[order] if order < 2 else f"the derivative of order {order}"
-        middle = Fraction(where.lo) / 2 + Fraction(where.hi) / 2
-        place = {
-            **{k: v for k, v in point.flat().items() if not k.startswith(f"{view.entry.tensor}[")},
-            text(view.inner): middle,
-        }
-        return Refuted(
-            "one-sided derivatives", Witness((place,), f"{what} jumps by {size} where {text(join.surface)} = 0")
-        )
+        entry = _solve(ctx, view, where, point, target)
+        if entry is None:
+            continue
+        name = f"{view.entry.tensor}["
+        place = {k: v for k, v in point.flat().items() if not k.startswith(name) and k != view.entry.tensor}
+        place[text(view.entry)] = entry
+        found = f"{what} jumps by {size} where {view.shown(join.surface)} = 0"
+        return Refuted("one-sided derivatives", Witness((place,), found))
     return None
+
+
+def _solve(ctx: Context, view: View, where: Enclosure, point: Point, target: str) -> Fraction | None:
+    """The entry at which the variable has the value `where` (its nearest float if that is not exact)."""
+    definition = ctx.program.definition(target)
+    if definition is None:
+        return None
+    env = dict.fromkeys(definition.formals, 0)
+    evaluator = Evaluator(ctx.program, point)
+    try:
+        rest = evaluator.scalar(substitute(view.inner, {view.entry: Const(0)}), env)
+        box = e.div(e.sub(where, rest), evaluator.scalar(view.slope, env))
+    except (Undecided, KeyError):
+        return None
+    return Fraction(box.lo) / 2 + Fraction(box.hi) / 2 if box.bounded else None
 
 
 def _leaf_boxes(ctx: Context, view: View, join: Join, point: Point, target: str) -> dict[int, Enclosure] | None:
@@ -237,7 +260,7 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
             for smooth in smooth_pieces(view):
                 for sign in (1, -1):
                     d = smooth.order(1)
-                    if _grows(smooth, d) and _is_tail(smooth, sign):
+                    if _grows(smooth, d) and is_tail(smooth, sign):
                         tail = "inf" if sign > 0 else "-inf"
                         place = {text(view.inner): Fraction(sign * 10**9)}
                         return Refuted(
@@ -279,7 +302,7 @@ def _grows(smooth: Smooth, d: Form) -> bool:
     return degree > 0 and len(top) == 1 and len(list(d.den.terms())) == 1
 
 
-def _is_tail(smooth: Smooth, sign: int) -> bool:
+def is_tail(smooth: Smooth, sign: int) -> bool:
     """Whether the piece holds for all large values of the variable: its constraints are affine and grow that way."""
     for c in smooth.constraints:
         slope = derivative(smooth.field, c, smooth.slot)

@@ -11,7 +11,6 @@ from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, re
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
 from lossdsl.verify.ranges import Scope, smooth_at
-from lossdsl.verify.show import text
 from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.verdict import Proved, Step, Unknown
 
@@ -89,7 +88,7 @@ def _smooth_pieces(view: View) -> list[Smooth]:
     for piece in pieces:
         bad = irregular(piece)
         if bad is not None:
-            raise Stuck(f"{text(bad)} may be undefined, infinite or not smooth")
+            raise Stuck(f"{view.shown(bad)} may be undefined, infinite or not smooth")
         found.append(_with_forms(view, piece, piece.scope))
     return found
 
@@ -103,7 +102,7 @@ def _with_forms(view: View, piece: Piece, scope: Scope) -> Smooth:
         value = field.form(piece.body)
         constraints = [field.form(c) for c in piece.constraints]
     except TooLarge:
-        raise Stuck(f"the normal form of {text(piece.body)} is too large") from None
+        raise Stuck(f"the normal form of {view.shown(piece.body)} is too large") from None
     return Smooth(piece, field, slot, value, constraints)
 
 
@@ -116,16 +115,16 @@ def joins(view: View, pieces: list[Smooth], budget: Budget, orders: int) -> Iter
             if slope is ZERO:
                 continue
             if slope is None:
-                raise Stuck(f"the branch at {text(surface)} = 0 is not at a point that can be solved for")
+                raise Stuck(f"the branch at {view.shown(surface)} = 0 is not at a point that can be solved for")
             direction = view.scope[slope]
             if not direction.nonzero:
-                raise Stuck(f"the slope of {text(surface)} may vanish")
+                raise Stuck(f"the slope of {view.shown(surface)} may vanish")
             a_is_up = (surface, True) in a.piece.path
             right, left = (a, b) if a_is_up == direction.positive else (b, a)
             try:
                 yield from _join(view, surface, slope, left.piece, right.piece, budget, orders)
             except TooLarge:
-                raise Stuck(f"the normal form at {text(surface)} = 0 is too large") from None
+                raise Stuck(f"the normal form at {view.shown(surface)} = 0 is too large") from None
 
 
 def _divergence(a: Piece, b: Piece) -> Scalar:
@@ -197,17 +196,19 @@ def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Prove
                 second = times(smooth.order(2), smooth.field.number(factor))
                 how = prove(smooth.field, second, smooth.constraints, budget)
                 if how is None:
-                    return Unknown(f"sign of the second derivative of {text(smooth.piece.body)}{note}", _ENGINES)
-                steps.append(Step(how, text(smooth.piece.body), f"{word} on its piece{note}"))
+                    return Unknown(f"sign of the second derivative of {view.shown(smooth.piece.body)}{note}", _ENGINES)
+                steps.append(Step(how, view.shown(smooth.piece.body), f"{word} on its piece{note}"))
             if len(pieces) > 1:
                 for join in joins(view, pieces, budget, 1):
                     if not join.jumps[0].zero:
-                        return Unknown(f"value at {text(join.surface)} = 0{note}", _ENGINES)
+                        return Unknown(f"value at {view.shown(join.surface)} = 0{note}", _ENGINES)
                     jump = times(join.jumps[1], join.field.number(factor))
                     how = prove(join.field, jump, join.constraints, budget)
                     if how is None:
-                        return Unknown(f"jump of the slope at {text(join.surface)} = 0{note}", _ENGINES)
-                    steps.append(Step(how, f"{text(join.surface)} = 0", f"values agree, slope does not turn{note}"))
+                        return Unknown(f"jump of the slope at {view.shown(join.surface)} = 0{note}", _ENGINES)
+                    steps.append(
+                        Step(how, f"{view.shown(join.surface)} = 0", f"values agree, slope does not turn{note}")
+                    )
         except Stuck as reason:
             return Unknown(f"{reason}{note}", _ENGINES)
         except TooLarge:
@@ -244,13 +245,15 @@ def slope_between(
                         how = prove(field, gap, given, budget, strict=strict)
                         if how is None:
                             name = ("value", "slope")[order] if order < 2 else f"derivative of order {order}"
-                            return Unknown(f"{name} of {text(smooth.piece.body)} against {text(bound)}{note}", _ENGINES)
+                            return Unknown(
+                                f"{name} of {view.shown(smooth.piece.body)} against {view.shown(bound)}{note}", _ENGINES
+                            )
                         relation = ">=" if sense > 0 else "<="
-                        steps.append(Step(how, text(smooth.piece.body), f"{relation} {text(bound)}{note}"))
+                        steps.append(Step(how, view.shown(smooth.piece.body), f"{relation} {view.shown(bound)}{note}"))
             if len(pieces) > 1 and order > 0:
                 for join in joins(view, pieces, budget, order - 1):
                     if not all(j.zero for j in join.jumps):
-                        return Unknown(f"jump at {text(join.surface)} = 0{note}", _ENGINES)
+                        return Unknown(f"jump at {view.shown(join.surface)} = 0{note}", _ENGINES)
         except (Stuck, NotScalar) as reason:
             return Unknown(f"{reason}{note}", _ENGINES)
         except TooLarge:
@@ -267,13 +270,13 @@ def differentiable(cases: list[View], order: int, budget: Budget) -> Proved | Un
         note = f" where {view.case_text}" if view.case else ""
         try:
             pieces = smooth_pieces(view)
-            steps += [Step("composition of smooth records", text(s.piece.body), f"smooth{note}") for s in pieces]
+            steps += [Step("composition of smooth records", view.shown(s.piece.body), f"smooth{note}") for s in pieces]
             if len(pieces) > 1:
                 for join in joins(view, pieces, budget, order):
                     for k, jump in enumerate(join.jumps):
                         if not jump.zero:
-                            return Unknown(f"derivative of order {k} at {text(join.surface)} = 0{note}", _ENGINES)
-                    steps.append(Step("exact normal form", f"{text(join.surface)} = 0", f"C{order} there{note}"))
+                            return Unknown(f"derivative of order {k} at {view.shown(join.surface)} = 0{note}", _ENGINES)
+                    steps.append(Step("exact normal form", f"{view.shown(join.surface)} = 0", f"C{order} there{note}"))
         except Stuck as reason:
             return Unknown(f"{reason}{note}", _ENGINES)
         except TooLarge:
