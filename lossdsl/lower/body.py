@@ -171,6 +171,12 @@ class Body:
             places = [self._subscript(mapping[f], ()) for k, f in enumerate(d.formals) if k != chosen.at]
             places.insert(chosen.at, target)
             condition = None if guard is TRUE else self.emit(guard, ())
+            seen = self._positions(tuple(places)) | self._varies(value)
+            seen |= frozenset() if condition is None else self._varies(condition)
+            for a in axes:
+                if a.name not in seen:  # each index of the space counts, also where nothing depends on it
+                    here = self._op("bool", "ge", (AxisRef(a.name), Literal(Fraction(0), "int")))
+                    condition = here if condition is None else self._op("bool", "and", (condition, here))
             self.statements.append(Scatter(tensor, tuple(places), value, chosen.combine, condition))
             self.formal_axes[tensor] = ()
             return

@@ -123,7 +123,7 @@ class Chunks:
         if loop not in self.loops:
             self.why.append(f"{tensor} is whole in memory: no reader runs along one of its axes")
             return []
-        if left and (maker.call is None or any(amplified(self.context, t) for t in maker.reads())):
+        if left and not self._cheap(tensor):
             names = ", ".join(r.results[0] for r in left)
             self.why.append(
                 f"{tensor} is whole in memory: {names} cannot run in its loop, and it is dear to make again"
@@ -131,6 +131,11 @@ class Chunks:
             return []
         loop.chunked[tensor] = at
         return [self._copy(tensor, reader) for reader in left]
+
+    def _cheap(self, tensor: str) -> bool:
+        """A product of what has a buffer of its own anyway: it can be made again elsewhere."""
+        maker = self._maker(tensor)
+        return maker.call is not None and not any(amplified(self.context, t) for t in maker.reads())
 
     def _copy(self, tensor: str, reader: Node) -> str:
         definitions = self.context.definitions
@@ -213,7 +218,12 @@ class Chunks:
         maker = {t: n for n in self.nodes for t in n.results}
         tainted: set[int] = set()  # outside nodes that need a member
         for n in ordered(self.nodes):
-            needs = [maker[t] for t in n.reads() if t in maker]
+            # A reader that stays outside gets a copy of what is chunked, if it is cheap to make again.
+            needs = [
+                maker[t]
+                for t in n.reads()
+                if t in maker and (id(n) in inside or t not in chunked or not self._cheap(t))
+            ]
             if id(n) in inside:
                 if any(id(m) in tainted for m in needs):
                     return False
@@ -276,6 +286,10 @@ def split_total(d: Definition, index: Index, name: str) -> tuple[Definition, Def
     rest = tuple(b for b in d.bound if b is not index)
     outer = {"count": "sum"}.get(d.head, d.head)
     where = conjunction([d.support, d.where])
+    if d.head in ("argmax", "argmin"):
+        body = d.body if where is TRUE else Select(where, d.body, ZERO)
+        rows = Definition(name, (index,), "map", (), TRUE, body, origin=d.origin)
+        return rows, replace(d, where=where, support=TRUE, body=Read(name, (index,), body.dtype))
     if rest:
         rows = replace(d, tensor=name, formals=(index,), bound=rest, where=where, support=TRUE, comment=None)
     else:

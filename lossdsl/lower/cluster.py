@@ -70,6 +70,8 @@ def clusters(context: Context, roots: Iterable[str], products: dict[str, Contrac
     while True:
         try:
             nodes = _solo(bodies, roots, products)
+            for node in nodes:
+                _one_way(bodies, node)
             nodes = _merged(bodies, nodes)
             _keep_row_results(context, nodes)
             return ordered(nodes)
@@ -131,6 +133,41 @@ def _row_scope(body: Body) -> None:
         # A fold at gathered positions is best kept as the smaller map that gathers it.
         maps = [t for t, axes in use.within if best not in axes and t not in body.results] if not use.aligned else []
         raise MustStore(maps[-1] if maps else use.tensor, _ACROSS.format(best))
+
+
+def crossed(body: Body) -> str | None:
+    """A stored tensor, larger than every given array, that the body reads along different axes at every position: it
+    could not be made in chunks for this kernel."""
+    found: dict[str, list[set[str]]] = {}
+    for s in body.statements:
+        if isinstance(s, Load) and s.buffer not in body.context.inputs and amplified(body.context, s.buffer):
+            places = found.setdefault(s.buffer, [set() for _ in s.subscripts])
+            for place, p in zip(places, s.subscripts):
+                place.add(p.axes[0][0] if len(p.axes) == 1 and p.axes[0][1] == 1 and p.data is None else "")
+    for tensor, places in found.items():
+        if not any(len(p) == 1 and "" not in p for p in places):
+            return tensor
+    return None
+
+
+def _one_way(bodies: _Bodies, node: Node) -> None:
+    """Raise MustStore for a fold without which the kernel would read a large tensor along one axis (rows, not columns
+    too)."""
+    tensor = None if node.body is None else crossed(node.body)
+    if tensor is None or node.body is None:
+        return
+    stored = bodies.context.stored
+    for use in reversed(node.body.folds.values()):
+        if use.tensor in node.results or use.tensor in stored or amplified(bodies.context, use.tensor):
+            continue
+        stored[use.tensor] = ""
+        try:
+            helps = crossed(Body(bodies.context, node.results)) is None
+        except (MustStore, NotTogether):
+            helps = False
+        del stored[use.tensor]
+        if helps:
+            raise MustStore(use.tensor, f"its rows of {tensor} are not those of its reader")
 
 
 def ordered(nodes: list[Node], context: Context | None = None) -> list[Node]:
@@ -237,7 +274,7 @@ def _joint(bodies: _Bodies, a: Node, b: Node) -> Node | None:
     place = {t: k for k, t in enumerate(bodies.context.definitions)}
     results = tuple(sorted(a.results + b.results, key=place.__getitem__))
     body = bodies.get(results)
-    if body is None or (body.axes and not body.rows()):
+    if body is None or (body.axes and not body.rows()) or crossed(body) is not None:
         return None
     return Node(results, body)
 

@@ -23,12 +23,16 @@ from lossdsl.lower.plan import Key
 
 
 class LoweringError(Exception):
-    """The program has a construct that no plan exists for yet; the message names the definition."""
+    """The program has a construct that no plan exists for yet; the message names the definition, `tensor` too."""
+
+    def __init__(self, message: str, tensor: str = "") -> None:
+        super().__init__(message)
+        self.tensor = tensor
 
 
 def unsupported(definition: Definition | Group, what: str) -> NoReturn:
     name = definition.tensor if isinstance(definition, Definition) else definition.definitions[0].tensor
-    raise LoweringError(f"{name}: {what} cannot be scheduled yet")
+    raise LoweringError(f"{name}: {what} cannot be scheduled yet", name)
 
 
 @dataclass(frozen=True)
