@@ -296,3 +296,34 @@ def test_empty_extents_give_empty_or_zero_gradients() -> None:
     g = gradient(program(LOSSES["conv"]))
     short = {"x": np.ones(1), "k": np.ones(2), cotangent(g): np.array(1.0)}
     assert np.isfinite(interpret(g, short)["d x"]).all()
+
+
+def test_a_mask_is_remembered_through_linear_definitions() -> None:
+    """`b` only passes on: its partial needs no guard, but the one of `a` behind it does."""
+    p = program("""
+program chain
+  input x: real[n, c]
+  input length: int[]
+  a[n] = logsumexp c . x[n, c]
+  b[n] = map . 2.0 * a[n]
+  value = sum n where n < length . b[n]
+  output return = value
+""")
+    x = np.array([[0.0, 0.0], [np.nan, np.inf]])
+    found = gradients(p, {"x": x, "length": np.array(1)})["d x"]
+    assert np.array_equal(found, [[1.0, 1.0], [0.0, 0.0]])
+
+
+def test_a_mask_is_remembered_through_a_sum() -> None:
+    p = program("""
+program chain
+  input x: real[n]
+  input m: bool[n, k]
+  a[n] = map . log(x[n])
+  b[n, k] = map . 2.0 * a[n]
+  value = sum n, k where m[n, k] . b[n, k]
+  output return = value
+""")
+    mask = np.array([[True, True], [False, False]])
+    found = gradients(p, {"x": np.array([4.0, 0.0]), "m": mask})["d x"]
+    assert np.array_equal(found, [1.0, 0.0])

@@ -47,8 +47,9 @@ from lossdsl.transform.arithmetic import (
     conjuncts,
     disjunction,
     mul,
+    neg,
     select,
-    total,
+    sub,
     unique,
 )
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
@@ -60,13 +61,15 @@ _SEED = Param("'")  # stands for the cotangent while a body is walked; no parame
 
 @dataclass
 class _Contribution:
-    """`T'[formals] += sum bound where guards, hard, soft . value`."""
+    """`T'[formals] += sum bound where guards, hard, soft . value`. `known` holds wherever the value is not zero by its
+    path, but need not be tested: the value is zero by itself elsewhere."""
 
     bound: tuple[Index, ...]
     guards: tuple[Scalar, ...]
     hard: tuple[Scalar, ...]
     soft: tuple[Scalar, ...]
     value: Scalar
+    known: tuple[Scalar, ...] = ()
 
 
 @dataclass
@@ -149,7 +152,7 @@ class _Reverse:
         self.facts = facts_of(self.program)
         self.contributions: dict[str, list[_Contribution]] = {}
         self.made: list[Definition | Group] = []
-        self.final: dict[str, _Adjoint] = {}
+        self.bundles: dict[tuple[str, tuple[Scalar, ...]], Read] = {}
         # A clipped gradient is clipped at incoming cotangent 1; the true one multiplies at the end.
         self.scaled = any(isinstance(n, AdjointMap) for d in self.program.definitions() for n in postorder(d.body))
 
@@ -275,11 +278,20 @@ class _Reverse:
             return substitute(node, renamed, memo)
 
         value, soft = _peel(term.value)
-        path = unique((*conjuncts(d.where), *term.conditions))
+        # Outside of its support a definition is not evaluated; nor is then what its derivative reads.
+        outside = conjuncts(d.support) if data_dependent(value, *soft) else ()
+        path = unique((*outside, *conjuncts(d.where), *term.conditions))
         support_hard, support_soft = self.support_for(adjoint, (value, *soft), d)
+        known = adjoint.hard if adjoint.must else self.exact_support(adjoint)
+        if d.bound:
+            support_hard = self.bundled(support_hard, d)
+            known = self.bundled(known, d)
         at_formals: dict[Scalar, Scalar] = dict(zip(adjoint.formals, d.formals, strict=True))
         incoming = substitute(adjoint.value, at_formals) if at_formals else adjoint.value
-        value = substitute(value, {_SEED: incoming})
+        if _negative(incoming) and not self.scaled:
+            value = neg(substitute(value, {_SEED: incoming.children[0]}))  # linear in the cotangent
+        else:
+            value = substitute(value, {_SEED: incoming})
         soft = tuple(substitute(c, {_SEED: incoming}) for c in soft)
         bound = tuple(i for i in (renamed[o] for o in own) if isinstance(i, Index))
         selection = Selection(
@@ -287,11 +299,11 @@ class _Reverse:
             equations=tuple((put(e), a) for e, a in zip(read.indices, formals, strict=True)),
             hard=tuple(put(c) for c in (*support_hard, *path)),
             soft=tuple(put(c) for c in (*support_soft, *soft)),
-            values=(put(value),),
+            values=(put(value), *(put(c) for c in known)),
         )
         solved = eliminate(selection, self.facts)
         self.contributions.setdefault(read.tensor, []).append(
-            _Contribution(solved.bound, solved.guards, solved.hard, solved.soft, solved.values[0])
+            _Contribution(solved.bound, solved.guards, solved.hard, solved.soft, solved.values[0], solved.values[1:])
         )
 
     def support_for(
@@ -306,6 +318,21 @@ class _Reverse:
             return adjoint.hard, ()  # an equation may determine an index: then most of the sum disappears
         return (), ()
 
+    def bundled(self, conditions: tuple[Scalar, ...], d: Definition) -> tuple[Scalar, ...]:
+        """Conditions that a fold over further indices would test again at each of them, tested once beside it.
+        Equations stay: they may determine an index."""
+        loose = tuple(c for c in conditions if not _plain(c))
+        if not loose:
+            return conditions
+        key = (d.tensor, conditions)
+        if key not in self.bundles:
+            inside = set(free_indices(*conditions))
+            axes = tuple(i for i in d.formals if i in inside)
+            on = self.names(f"{d.tensor}'.on")
+            self.define(Definition(on, axes, "map", (), TRUE, conjunction(conditions)))
+            self.bundles[key] = Read(on, axes, BOOL)
+        return unique((self.bundles[key], *(c for c in conditions if isinstance(c, Compare) and _plain(c))))
+
     def exact_support(self, adjoint: _Adjoint) -> tuple[Scalar, ...]:
         """Conditions that hold exactly where some path contributes; sums get an `any` beside them."""
         if not adjoint.partly:
@@ -314,7 +341,7 @@ class _Reverse:
             alternatives: list[Scalar] = []
             for name, c in adjoint.partly:
                 formals = adjoint.formals
-                conditions = (*c.guards, *c.hard)
+                conditions = (*c.guards, *c.hard, *c.known)
                 if not c.bound:
                     alternatives.append(conjunction(conditions))
                     continue
@@ -360,9 +387,9 @@ class _Reverse:
                 axes = tuple(i for i in formals if i in inside)
                 name = self.names(f"{tensor}'")
                 self.define(Definition(name, axes, "map", (), TRUE, _term(only).scalar()))
-                hard, soft = (*only.guards, *only.hard), only.soft
+                hard, soft = unique((*only.guards, *only.hard, *only.known)), only.soft
                 return _Adjoint(formals, Read(name, axes, REAL), hard, soft, False)
-            return _Adjoint(formals, only.value, (*only.guards, *only.hard), only.soft, True)
+            return _Adjoint(formals, only.value, unique((*only.guards, *only.hard, *only.known)), only.soft, True)
         name = self.names(f"{tensor}'")
         terms: list[Guarded] = []
         parts: list[tuple[str, _Contribution]] = []
@@ -410,8 +437,18 @@ def _sum(terms: list[Guarded]) -> Scalar:
     """The sum of guarded terms; what all of them ask for first is asked once."""
     merged = merge(terms)
     prefix = shared([t.conditions for t in merged])
-    inner = total(Guarded(t.conditions[len(prefix) :], t.value).scalar() for t in merged)
+    rest = [Guarded(t.conditions[len(prefix) :], t.value) for t in merged]
+    inner: Scalar = ZERO
+    for t in sorted(rest, key=lambda t: _negative(t.value)):
+        if _negative(t.value):
+            inner = sub(inner, Guarded(t.conditions, neg(t.value)).scalar())
+        else:
+            inner = add(inner, t.scalar())
     return select(conjunction(prefix), inner, ZERO)
+
+
+def _negative(value: Scalar) -> bool:
+    return isinstance(value, Apply) and value.name == "neg"
 
 
 def _term(c: _Contribution) -> Guarded:
@@ -434,21 +471,31 @@ def _join(items: list[_Contribution]) -> list[_Contribution]:
             if guards + hard and guards == other.guards and hard == other.hard:
                 mine = substitute(select(conjunction(item.soft), item.value, ZERO), mapping)
                 value = add(select(conjunction(other.soft), other.value, ZERO), mine)
-                joined[k] = _Contribution(other.bound, other.guards, other.hard, (), value)
+                known = tuple(substitute(c, mapping) for c in item.known)
+                either = conjuncts(disjunction((conjunction(known), conjunction(other.known))))
+                joined[k] = _Contribution(other.bound, other.guards, other.hard, (), value, either)
                 break
         else:
             joined.append(item)
     return joined
 
 
+def _plain(condition: Scalar) -> bool:
+    """Free to test, an equation of integers, or of extents and indices alone: that is proved where it is used."""
+    if isinstance(condition, Read) or not any(isinstance(n, Read | Param) for n in postorder(condition)):
+        return True
+    return isinstance(condition, Compare) and condition.op == "==" and condition.a.dtype is INT
+
+
 def _outer(c: _Contribution) -> tuple[Scalar, ...]:
     """The conditions of a contribution that do not depend on its bound indices."""
     bound = set(c.bound)
-    return tuple(x for x in (*c.guards, *c.hard) if bound.isdisjoint(free_indices(x)))
+    return unique(x for x in (*c.guards, *c.hard, *c.known) if bound.isdisjoint(free_indices(x)))
 
 
 def _inner(c: _Contribution) -> bool:
-    return len(_outer(c)) < len(c.guards) + len(c.hard)
+    bound = set(c.bound)
+    return any(not bound.isdisjoint(free_indices(x)) for x in (*c.guards, *c.hard, *c.known))
 
 
 def _peel(value: Scalar) -> tuple[Scalar, tuple[Scalar, ...]]:

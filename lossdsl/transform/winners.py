@@ -46,7 +46,7 @@ def expose_winners(program: Program, active: set[str]) -> Program:
 
 def _gathered(d: Definition, names: Fresh) -> tuple[Definition, Definition]:
     winner = names(f"{d.tensor}.arg")
-    place = replace(d, tensor=winner, head=f"arg{d.head}", support=TRUE, comment=None)
+    place = replace(d, tensor=winner, head=f"arg{d.head}", comment=None)
     flat: Scalar = Read(winner, d.formals, INT)
     at = positions(flat, d.bound)
     value = substitute(d.body, dict(zip(d.bound, at, strict=True)))
@@ -86,7 +86,7 @@ def split_products(program: Program, active: set[str]) -> Program:
             while len(current.bound) > 1:
                 name = names(f"{item.tensor}.inner")
                 formals = current.formals + current.bound[:-1]
-                body.append(replace(current, tensor=name, formals=formals, bound=current.bound[-1:], support=TRUE))
+                body.append(replace(current, tensor=name, formals=formals, bound=current.bound[-1:]))
                 outer = current.bound[:-1]
                 read = Read(name, formals, REAL)
                 current = replace(current, bound=outer, where=TRUE, body=read)
@@ -103,7 +103,7 @@ def others(d: Definition, names: Fresh) -> tuple[list[Definition | Group], Scala
     axes = (*d.formals, b)
     made: list[Definition | Group] = []
     element = names(f"{d.tensor}.factor")
-    made.append(Definition(element, axes, "map", (), TRUE, select(d.where, d.body, ONE)))
+    made.append(Definition(element, axes, "map", (), TRUE, select(conjunction((d.support, d.where)), d.body, ONE)))
     sides: list[Scalar] = []
     for label, sign in (("before", 1), ("after", -1)):
         name = names(f"{d.tensor}.{label}")
