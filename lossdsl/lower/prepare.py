@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
+    BOOL,
+    FALSE,
     ONE,
     TRUE,
+    And,
+    Compare,
     Const,
     Definition,
     Group,
@@ -17,6 +23,9 @@ from lossdsl.ir.nodes import (
     Program,
     Read,
     Scalar,
+    Select,
+    Size,
+    postorder,
 )
 from lossdsl.ir.rewrite import cse, map_scalars, prune, topological, transform
 from lossdsl.lower.plan import Key
@@ -50,7 +59,7 @@ def prepare(program: Program, key: Key) -> tuple[Program, tuple[Wanted, ...]]:
     outputs = _outputs(program, key)
     program = replace(program, outputs=outputs)
     program = _substitute_inputs(program, key)
-    program = cse(program)
+    program = _known_conditions(cse(program))
     program, wanted = _own_tensors(program)
     program = prune(program, [o.name for o in program.outputs])
     return program.with_body(topological(program.body)), wanted
@@ -99,6 +108,48 @@ def _substitute_inputs(program: Program, key: Key) -> Program:
     )
     inputs = tuple(i for i in program.inputs if i.name not in constants)
     return replace(program, body=body, inputs=inputs)
+
+
+def _known_conditions(program: Program) -> Program:
+    """Switches that depend on extents alone are written where they are read, and `size(n) != 0` is true where an index
+    over n exists: a product then needs no mask for the empty batch."""
+    switches: dict[str, Scalar] = {}
+    for d in program.definitions():
+        free = not any(isinstance(n, Read) for n in postorder(d.body))
+        if d.head == "map" and not d.formals and d.dtype is BOOL and d.support is TRUE and free:
+            switches[d.tensor] = d.body
+
+    def over(d: Definition) -> Definition:
+        inside = {i.dim for i in (*d.formals, *d.bound)}
+        outside = {i.dim for i in d.formals}
+
+        def known(present: set[Dim]) -> Callable[[Scalar], Scalar]:
+            def step(n: Scalar) -> Scalar:
+                if isinstance(n, Read) and n.tensor in switches:
+                    return transform(switches[n.tensor], step)
+                if isinstance(n, Compare) and n.op in ("==", "!=") and isinstance(n.a, Size) and n.a.dim in present:
+                    if isinstance(n.b, Const) and n.b.value == 0:
+                        return TRUE if n.op == "!=" else FALSE
+                if isinstance(n, And):
+                    kept = tuple(a for a in n.args if a is not TRUE)
+                    if FALSE in kept:
+                        return FALSE
+                    return TRUE if not kept else kept[0] if len(kept) == 1 else And(kept)
+                if isinstance(n, Select) and n.condition in (TRUE, FALSE):
+                    return n.a if n.condition is TRUE else n.b
+                return n
+
+            return step
+
+        where, body = (transform(s, known(inside)) for s in (d.where, d.body))
+        return replace(d, where=where, body=body, support=transform(d.support, known(outside)))
+
+    return program.with_body(
+        tuple(
+            replace(i, definitions=tuple(over(d) for d in i.definitions)) if isinstance(i, Group) else over(i)
+            for i in program.body
+        )
+    )
 
 
 def _own_tensors(program: Program) -> tuple[Program, tuple[Wanted, ...]]:

@@ -107,8 +107,9 @@ def contractions(
         if d.head != "sum" or d.dtype is not REAL or not any(b.dim.constant is None for b in d.bound):
             out.append(d)
             continue
-        terms = _terms(d.body)
-        split = [_split(replace(d, body=t)) for t in terms]
+        inner, switch = _hoisted(d)
+        terms = _terms(inner.body)
+        split = [_split(replace(inner, body=t)) for t in terms]
         if len(terms) > 1 and any(s is None for s in split):
             out.append(d)
             continue
@@ -119,7 +120,7 @@ def contractions(
         for s in split:
             assert s is not None
             s = s.scaled(tensors)
-            whole = len(split) == 1 and not s.outer and d.support is TRUE
+            whole = len(split) == 1 and not s.outer and d.support is TRUE and switch is TRUE
             name = d.tensor if whole else fresh(d.tensor + ".product")
             made, contraction, value = s.build(name, fresh, known)
             out.extend(made)
@@ -134,8 +135,21 @@ def contractions(
                 f"the sum over {axes} has free axes of both, and a symbolic extent"
             )
         if parts:
-            out.append(replace(d, head="map", bound=(), where=TRUE, body=_sum(parts)))
+            total = _sum(parts)
+            body = total if switch is TRUE else Select(switch, total, ZERO)
+            out.append(replace(d, head="map", bound=(), where=TRUE, body=body))
     return out, found, why
+
+
+def _hoisted(d: Definition) -> tuple[Definition, Scalar]:
+    """The sum without the conditions that do not depend on its bound indices, and those: where they fail it is 0."""
+    parts, body = list(conjuncts(d.where)), d.body
+    while isinstance(body, Select) and body.b is ZERO:
+        parts += conjuncts(body.condition)
+        body = body.a
+    bound = set(d.bound)
+    kept = [p for p in parts if bound & set(free_indices(p))]
+    return replace(d, where=conjunction(kept), body=body), conjunction(p for p in parts if p not in kept)
 
 
 def _sum(parts: list[Scalar]) -> Scalar:
