@@ -117,6 +117,24 @@ def test_false_claims_are_never_proved(body: str, claim: str) -> None:
     assert not isinstance(report.claims[0].verdict, Proved)
 
 
+NEVER_REFUTED = [  # true, and hard to see
+    ("per = 5 if x > 0 and x < 0 else x^2", "C0 in x"),  # the first branch is never taken
+    ("per = 5 if x > 0 and x < 0 else x^2", "convex in x"),
+    ("per = x^2 if x > 0 else x * x", "smooth in x"),
+    ("per = log1p(exp(x)) if x > 0 else softplus(x)", "smooth in x"),
+    ("per = max(x, x) + relu(0 * x)", "C1 in x"),
+    ("per = abs(abs(x))", "convex in x"),
+    ("per = relu(x) - relu(-x)", "C1 in x"),
+    ("per = (abs(x) if x >= 0 else -abs(x))", "C1 in x"),
+]
+
+
+@pytest.mark.parametrize(("body", "claim"), NEVER_REFUTED, ids=[f"{c} of {b}" for b, c in NEVER_REFUTED])
+def test_true_claims_are_never_refuted(body: str, claim: str) -> None:
+    report = elementwise(body, claim)
+    assert not isinstance(report.claims[0].verdict, Refuted)
+
+
 def barron(low: str, high: str) -> Report:
     body = "per = abs(2 - a) / a * (((x - y)^2 / abs(2 - a) + 1)^(a / 2) - 1)"
     return elementwise(body, "convex in x", declarations=f"param a: real in [{low}, {high}] = 1.5")

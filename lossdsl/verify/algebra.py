@@ -238,6 +238,13 @@ class Field:
     def log(self, p: Form) -> Form:
         if p.constant == 1:
             return self.number(0)
+        q = plus(p, self.number(-1))
+        terms = list(q.num.terms()) if q.den.is_constant() else []
+        if len(terms) == 1 and terms[0][1] == 1:  # log(1 + exp(k a)) is softplus(k a)
+            slots = [(s, int(k)) for s, k in enumerate(terms[0][0]) if k]
+            if len(slots) == 1 and self.generators[slots[0][0]].name == "exp":
+                slot, k = slots[0]
+                return self.softplus(times(self.number(k), self.generators[slot].arguments[0]))
         return self._primitive("log", p)
 
     def _power(self, f: list[Form], box: Enclosure | None) -> Form:

@@ -147,13 +147,13 @@ def _join(
     point = plus(field.form(view.variable), minus(times(s, power(field.form(slope), -1))))
     constraints, simple = [], True
     for smooth, side in ((low, left), (high, right)):
+        # a piece that needs the surface on both sides holds at one point at most, and may not even be taken there
+        own = surface if (surface, True) in side.path else Apply("neg", (surface,))
         for c, node in zip(smooth.constraints, side.constraints, strict=True):
             at = replace(field, c, slot, point)
             if not at.zero:
                 constraints.append(at)
-            elif node is not surface and not (
-                isinstance(node, Apply) and node.name == "neg" and node.args[0] is surface
-            ):
+            elif node is not own:
                 simple = False
     constraints += _inside_domain(field, slot, point)
     key = ("apart", surface, left.body, right.body, left.path, right.path)
