@@ -152,7 +152,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One pass. `comments` maps a value name to the user's line that it came from, for readable output.
+    """One pass. `lane` is the axis along which the largest array is contiguous: its role is "lane" if the kernel runs
+    in parallel along it, and "loop" if each program folds over it (a row kernel over [n, c] has lane c). A fold over
+    axes that are not all "loop" is a total: its value is only stored, and complete only after the kernel. Values that
+    feed nothing but a guard may vary along axes that the guarded value does not. `comments` maps a value name to the user's line that it came from, for readable output.
     `names` maps value names to the user's name for it (`lse`, `per`) where there is one."""
 
     name: str
@@ -185,7 +188,8 @@ class Fill:
 
 @dataclass(frozen=True)
 class ChunkLoop:
-    """Run the steps for `size` consecutive indices of `axis` at a time. Buffers with role "chunk" exist for one round
+    """Run the steps for `size` consecutive indices of `axis` at a time. Axes of kernels and calls inside that have its
+    name are cut to the round; every other axis is whole. A store that lacks the axis accumulates. Buffers with role "chunk" exist for one round
     only; their position `chunked` has at most `size` entries and is addressed by the absolute index."""
 
     axis: str
@@ -196,11 +200,15 @@ class ChunkLoop:
 
 @dataclass(frozen=True)
 class Allocate:
+    """Before the first step that writes an output or temporary. Chunk buffers have none: they exist for one round."""
+
     buffer: str
 
 
 @dataclass(frozen=True)
 class Free:
+    """After the last step that reads a temporary."""
+
     buffer: str
 
 
