@@ -13,6 +13,8 @@ from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.syntax.parser import parse
 from lossdsl.verify import report_json, verify_program
+from lossdsl.verify.context import Context
+from lossdsl.verify.finite import only_entry
 from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown
 from tests.verify_fuzz import Expression, Values, expression, number, points, source
 
@@ -167,6 +169,21 @@ def test_finiteness() -> None:
     assert statuses(report) == ["refuted", "refuted"]
     report = elementwise("per = exp(x)", "finite in float16; finite in float32")
     assert "proved" not in statuses(report)
+
+
+def test_entries_that_are_coupled_are_not_taken_alone() -> None:
+    text = """loss spread:
+    input x: real[n, k]
+    width = max(x over k) - min(x over k)
+    per = exp(width / 1000) * 0.001
+    return mean(per)
+"""
+    ctx = Context(built(text).program)
+    assert only_entry(ctx, "per", "x") is None
+    one = "loss one:\n    input x: real[n]\n    per = exp(x)\n    return mean(per)\n"
+    assert only_entry(Context(built(one).program), "per", "x") is not None
+    top = text.replace("max(x over k) - min(x over k)", "max(x over k)")
+    assert only_entry(Context(built(top).program), "per", "x") is None
 
 
 def test_coupled_losses() -> None:

@@ -226,12 +226,12 @@ def _in_parts(
 
     Right only where one element of the target reads one entry of each of these inputs, so that they have one value."""
     choices: list[list[tuple[str, Enclosure]]] = []
-    real = next((n for n in wrt if isinstance(_entry(ctx, target, n), Read)), None)
+    real = next((n for n in wrt if isinstance(only_entry(ctx, target, n), Read)), None)
     if real is None:
         return "no part of the domain can be taken alone"
     for i in ctx.program.inputs:
         values = {"binary": (0.0, 1.0), "bool": (0.0, 1.0), "sign": (-1.0, 1.0)}.get(i.kind, ())
-        if values and isinstance(_entry(ctx, target, i.name), Read):
+        if values and isinstance(only_entry(ctx, target, i.name), Read):
             choices.append([(i.name, Enclosure(v, v)) for v in values])
     box = FloatRanges(ctx.program, ctx.assume, form, ctx.fixed).input(real)
     cuts = sorted({-c for c in _CUTS} | set(_CUTS))
@@ -248,15 +248,15 @@ def _in_parts(
     return None
 
 
-def _entry(ctx: Context, target: str, name: str) -> Scalar | None:
+def only_entry(ctx: Context, target: str, name: str) -> Scalar | None:
     """The only read of an input in the target, if there is exactly one and nothing else depends on it."""
     try:
         body = target_scalar(ctx.program, target)
     except NotScalar:
         return None
     above = dependents(ctx.program, name)
-    found = {n for n in postorder(body) if isinstance(n, Read) and n.tensor in above}
-    return found.pop() if len(found) == 1 and all(n.tensor == name for n in found if isinstance(n, Read)) else None
+    found = [n for n in postorder(body) if isinstance(n, Read) and n.tensor in above]
+    return found[0] if len(found) == 1 and found[0].tensor == name else None
 
 
 def _overflow(
