@@ -118,8 +118,7 @@ def regular(s: Op) -> bool:
     if op in _REGULAR:
         return True
     if op == "div":
-        divisor = s.args[1]
-        return isinstance(divisor, Literal) and divisor.value != 0
+        return False
     if op == "powi":
         exponent = s.args[1]
         return isinstance(exponent, Literal) and isinstance(exponent.value, Fraction) and exponent.value >= 1
@@ -231,6 +230,23 @@ class _Sanitiser:
         s = self.by_name[operand.name]
         return isinstance(s, Op) and s.type in ("int", "bool") and all(self.static(a) for a in s.args)
 
+    def constant(self, operand: Operand) -> bool:
+        """Whether a divisor is one number for the whole call, made of extents (a call in which it is 0 divides
+        nothing: the select around it is Python's)."""
+        if isinstance(operand, Literal):
+            return operand.value != 0
+        s = self.by_name.get(operand.name) if isinstance(operand, Value) else None
+        if isinstance(s, Op) and s.op == "real":
+            return self.static(s.args[0])
+        return isinstance(operand, SizeRef)
+
+    def harmless(self, s: Load, need: Need) -> bool:
+        """Whether a guarded load already gives a finite pad wherever it is not needed."""
+        if s.guard is None or s.pad is None or isinstance(s.pad.value, str):
+            return False
+        own = Holds(s.guard)
+        return need == own or (isinstance(need, Some) and own in need.parts)
+
     def touched(self) -> set[str]:
         """Loads and operations that must read harmless numbers somewhere."""
         found: set[str] = set()
@@ -239,8 +255,9 @@ class _Sanitiser:
             if need == ALWAYS:
                 continue
             if isinstance(s, Load):
-                found.add(name)
-            elif isinstance(s, Op) and not regular(s):
+                if not self.harmless(s, need):
+                    found.add(name)
+            elif isinstance(s, Op) and not regular(s) and not (s.op == "div" and self.constant(s.args[1])):
                 found.add(name)
         return found
 

@@ -60,8 +60,7 @@ class Names:
 
     def fresh(self, wanted: str) -> str:
         """`wanted` made an identifier that is neither reserved nor taken: `lse'` is `d_lse`, `per.0` is `per_0`."""
-        base = wanted.rstrip("'")
-        base = "d_" * (len(wanted) - len(base)) + base
+        base = "d_" * wanted.count("'") + wanted.replace("'", "")
         base = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in base).strip("_") or "t"
         if base[0].isdigit():
             base = "t" + base

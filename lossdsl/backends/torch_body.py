@@ -169,6 +169,8 @@ class Body:
         self.wanted = dict(kernel.names)
         self.comments = dict(kernel.comments)
         self.index: dict[str, Reg] = {}
+        self.chosen: dict[Reg, tuple[Term, str]] = {}  # results of where: the condition, and the number elsewhere
+        self.made: dict[tuple[object, ...], Reg] = {}  # nothing is computed twice
         self.loads = [s.buffer for s in kernel.statements if isinstance(s, Load)]
         self.as_real = _read_as_real(kernel, scope.kinds)
 
@@ -212,8 +214,12 @@ class Body:
     ) -> Reg:
         if axes is None:
             axes = frozenset().union(*(a.axes for a in args if isinstance(a, Reg)))
+        same = (function, tuple(a if isinstance(a, Reg) else str(a) for a in args), options, template, type_)
+        if same in self.made:
+            return self.made[same]
         dest = Reg(axes, type_, wanted, owned)
         self.items.append(Instr(function, tuple(args), dest, options, template, strength, aliases))
+        self.made[same] = dest
         return dest
 
     def term(self, operand: Operand) -> Term:
@@ -462,7 +468,13 @@ class Body:
             if left.axes != right.axes and axes:
                 left, right = self.spread(left, axes), self.spread(right, axes)
             return self.emit("text", (condition, left, right), type_, template=text, strength=0, axes=axes, owned=not axes)
-        return self.emit("where", (condition, a, b), type_)
+        inner = self.chosen.get(a) if isinstance(a, Reg) else None
+        if inner is not None and inner[0] is condition and inner[1] == str(b) and isinstance(b, Number):
+            return a  # already so
+        value = self.emit("where", (condition, a, b), type_)
+        if isinstance(b, Number):
+            self.chosen[value] = (condition, str(b))
+        return value
 
     def empty_with(self, value: Reg, dim: Dim) -> bool:
         """Whether the value has no entries if `dim` is 0: each factor of it is the extent of an axis of the value."""

@@ -70,6 +70,10 @@ class _Function:
         self.made: set[str] = set()  # buffers that exist as tensors with all their entries
         self.rows: dict[str, str] = {}  # chunk buffer -> variable of the memory for a whole round
         self.out = Writer()
+        # Gradients that are added up are made in the accumulation type, and rounded once when they are returned.
+        self.wide = {
+            name for name in _accumulated(plan.steps) if plan.buffer(name).type.startswith("like ")
+        }
         self.given: set[Reg] = set()  # registers whose memory is a buffer's now
 
     # ------------------------------------------------------------------------------------------------ extents
@@ -198,6 +202,8 @@ class _Function:
         return self.scope.variables[buffer.name]
 
     def dtype(self, buffer: Buffer) -> str:
+        if buffer.name in self.wide:
+            return self.scope.dtype("acc")
         if buffer.type.startswith("like "):
             return f"{self.scope.variables[buffer.type.removeprefix('like ')]}_dtype"
         return self.scope.dtype(buffer.type)
@@ -222,7 +228,10 @@ class _Function:
 
     def result(self, name: str) -> str:
         buffer = self.plan.buffer(name)
-        return self.scope.variables[name] if name in self.scope.variables else self.variable(buffer)
+        variable = self.scope.variables[name] if name in self.scope.variables else self.variable(buffer)
+        if name in self.wide:
+            return f"{variable}.to({self.scope.variables[buffer.type.removeprefix('like ')]}_dtype)"
+        return variable
 
     def blocks(self, kernel: Kernel, totals: tuple[str, ...], later: Sequence[Step]) -> None:
         """A kernel in blocks of its first axis: as many rows as fit in a cache, all of them on an accelerator."""
@@ -336,7 +345,7 @@ class _Function:
         self.made.add(call.out)
 
     def rounded(self, buffer: Buffer) -> str:
-        return f".to({self.dtype(buffer)})" if buffer.type.startswith("like ") else ""
+        return self.like(buffer)
 
     def round_slice(self, buffer: Buffer) -> str:
         start, stop = next(reversed(self.scope.rounds.values()))
@@ -419,7 +428,7 @@ class _Function:
         return body.dims[axis] == buffer.dims[k]
 
     def like(self, buffer: Buffer) -> str:
-        return f".to({self.dtype(buffer)})" if buffer.type.startswith("like ") else ""
+        return f".to({self.dtype(buffer)})" if buffer.type.startswith("like ") and buffer.name not in self.wide else ""
 
     def cut(self, body: Body, buffer: Buffer, axes: list[str], s: Store) -> str:
         items = []
@@ -481,7 +490,11 @@ class _Function:
 
     def positions(self, body: Body, w: Write, buffer: Buffer) -> tuple[list[Term], list[Term]]:
         """(index terms, conditions of range) of a general access; the instructions are printed here."""
+        # Earlier results may be overwritten by now: nothing but what the write itself keeps is used again.
         body.items = []
+        body.made.clear()
+        body.chosen.clear()
+        body.index = {axis: reg for axis, reg in body.index.items() if reg.name and reg in w.positions}
         places: list[Term] = []
         valid: list[Term] = []
         for k, (p, known) in enumerate(zip(w.statement.subscripts, w.positions)):
@@ -515,8 +528,7 @@ class _Function:
         index = f"({', '.join(str(p) for p in places)},)"
         value = term_text(body.tensor(w.value)).text
         more = ", accumulate=True" if accumulate else ""
-        dtype = f"{value}.to({target}.dtype)" if buffer.type.startswith("like ") else value
-        self.indexed(target, index, dtype, more)
+        self.indexed(target, index, f"{value}.to({target}.dtype)" if self.like(buffer) else value, more)
 
     def indexed(self, target: str, index: str, value: str, more: str) -> None:
         if self.fused:
@@ -554,8 +566,7 @@ class _Function:
         index = f"({', '.join(str(p) for p in places)},)"
         text = term_text(body.tensor(value)).text
         if s.combine == "sum":
-            cast = f"{text}.to({target}.dtype)" if buffer.type.startswith("like ") else text
-            self.indexed(target, index, cast, ", accumulate=True")
+            self.indexed(target, index, text, ", accumulate=True")
             return
         self.scope.helpers.add("_fold_into")
         verb = {"max": "amax", "min": "amin"}[s.combine]
@@ -600,6 +611,23 @@ def _written(steps: Sequence[Step]) -> list[str]:
             case ChunkLoop(steps=inner):
                 names.update((n, None) for n in _written(inner))
     return list(names)
+
+
+def _accumulated(steps: Sequence[Step]) -> set[str]:
+    """Buffers that are filled first, or added to."""
+    names: set[str] = set()
+    for step in steps:
+        match step:
+            case Kernel(statements=statements):
+                names |= {s.buffer for s in statements if isinstance(s, Scatter)}
+                names |= {s.buffer for s in statements if isinstance(s, Store) and s.accumulate}
+            case Call(out=out, accumulate=True):
+                names.add(out)
+            case Fill(buffer=buffer):
+                names.add(buffer)
+            case ChunkLoop(steps=inner):
+                names |= _accumulated(inner)
+    return names
 
 
 def _read(steps: Sequence[Step]) -> list[str]:

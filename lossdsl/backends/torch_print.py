@@ -48,7 +48,7 @@ def expression(instr: Instr) -> Text:
     if function == "text":
         level = instr.strength
         inner = ATOM if "{0}." in instr.template or "{0}[" in instr.template else level + 1
-        plain = "(" in instr.template and not instr.template.startswith("{0}")
+        plain = not instr.template.startswith("{")
         return Text(instr.template.format(*(a.text if plain else a.at(inner) for a in args)), level)
     if function in _LEVEL:
         level = _LEVEL[function]
