@@ -17,6 +17,8 @@ from fractions import Fraction
 
 from lossdsl.dim import Dim
 
+_NONE = Dim(())
+
 # ------------------------------------------------------------------------------------------------- operands
 
 
@@ -65,7 +67,7 @@ class Subscript:
     """One position of an access: sum of coefficient * axis, plus `offset`, plus an int Value if data-dependent."""
 
     axes: tuple[tuple[str, int], ...] = ()
-    offset: Dim = Dim(())
+    offset: Dim = _NONE
     data: Value | None = None
 
 
@@ -155,8 +157,9 @@ class Kernel:
     """One pass. `lane` is the axis along which the largest array is contiguous: its role is "lane" if the kernel runs
     in parallel along it, and "loop" if each program folds over it (a row kernel over [n, c] has lane c). A fold over
     axes that are not all "loop" is a total: its value is only stored, and complete only after the kernel. Values that
-    feed nothing but a guard may vary along axes that the guarded value does not. `comments` maps a value name to the user's line that it came from, for readable output.
-    `names` maps value names to the user's name for it (`lse`, `per`) where there is one."""
+    feed nothing but a guard may vary along axes that the guarded value does not.
+    `comments` maps a value name to the user's line that it came from, for readable output; `names` maps value names to
+    the user's name for it (`lse`, `per`) where there is one."""
 
     name: str
     axes: tuple[Axis, ...]
@@ -189,8 +192,9 @@ class Fill:
 @dataclass(frozen=True)
 class ChunkLoop:
     """Run the steps for `size` consecutive indices of `axis` at a time. Axes of kernels and calls inside that have its
-    name are cut to the round; every other axis is whole. A store that lacks the axis accumulates. Buffers with role "chunk" exist for one round
-    only; their position `chunked` has at most `size` entries and is addressed by the absolute index."""
+    name are cut to the round; every other axis is whole. A store that lacks the axis accumulates. Buffers with role
+    "chunk" exist for one round only; their position `chunked` has at most `size` entries and is addressed by the
+    absolute index."""
 
     axis: str
     extent: Dim
