@@ -1,0 +1,68 @@
+"""An independent oracle: our derivative of every scalar body equals SymPy's `diff` at random points."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import sympy
+
+from lossdsl import pipeline
+from lossdsl.diagnostics import Source
+from lossdsl.ir.expression import algebraic, symbols
+from lossdsl.ir.nodes import REAL, Definition, Read, Scalar, postorder
+from lossdsl.transform.scalar import scalar_derivative
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "examples").glob("*/*.loss"))
+POINTS = 6
+
+
+def bodies(path: Path) -> list[Definition]:
+    analysis = pipeline.analyse(Source(path.name, path.read_text()))
+    assert not analysis.failed
+    return [d for b in analysis.losses for d in b.program.definitions() if d.body.dtype is REAL]
+
+
+def value(expression: sympy.Expr, at: dict[str, float | int]) -> complex | None:
+    chosen = {s: sympy.sympify(at[s.name]) for s in expression.free_symbols}
+    try:
+        number = sympy.N(expression.xreplace(chosen), 30)
+        return None if number.has(sympy.nan, sympy.zoo, sympy.oo) else complex(number)
+    except TypeError:  # a comparison of complex numbers: outside of the domain
+        return None
+
+
+def compared(body: Scalar, read: Read, rng: random.Random) -> int:
+    """How many points were compared; asserts on each."""
+    ours = algebraic(scalar_derivative(body, read)).expression
+    whole = algebraic(body).expression
+    names = {n: s.name for n, s in {**symbols(body), **symbols(scalar_derivative(body, read))}.items()}
+    symbol = next((s for s in whole.free_symbols if s.name == names[read]), None)
+    theirs = sympy.Integer(0) if symbol is None else sympy.diff(whole, symbol)
+    count = 0
+    for attempt in range(3 * POINTS):
+        low, high = ((0.1, 0.9), (-2.0, 2.0), (1.1, 3.0))[attempt % 3]
+        at = {
+            name: rng.randint(0, 3) if n.dtype is not REAL else sympy.Float(rng.uniform(low, high), 40)
+            for n, name in names.items()
+        }
+        a, b = value(ours, at), value(theirs, at)
+        if a is None or b is None or abs(b.imag) > 1e-20 or abs(a.imag) > 1e-20:
+            continue
+        assert abs(a - b) <= 1e-12 * max(1.0, abs(b)), (str(whole), names[read], at, a, b)
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("path", FILES, ids=[p.stem for p in FILES])
+def test_scalar_derivatives_equal_sympys(path: Path) -> None:
+    rng = random.Random(path.stem)
+    total = pairs = 0
+    for definition in bodies(path):
+        read = [n for n in postorder(definition.body) if isinstance(n, Read) and n.dtype is REAL]
+        for one in read:
+            total += compared(definition.body, one, rng)
+            pairs += 1
+    assert total >= 2 * pairs, "too few points were inside of the domains"
