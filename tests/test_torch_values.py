@@ -440,7 +440,7 @@ def test_module_is_a_good_citizen() -> None:
     value = loss(task)
     value.backward()
     assert loss.log_variance.grad is not None
-    assert torch.allclose(loss.reports["weights"], torch.ones(3))
+    assert torch.allclose(loss.reports["weights"], torch.ones(3, dtype=F64))
     assert not loss.reports["weights"].requires_grad
     again = pickle.loads(pickle.dumps(loss))
     assert torch.equal(again(task), value)

@@ -87,7 +87,8 @@ def spec(text: str) -> ModuleSpec:
     source = Source("test.loss", text)
     analysis = pipeline.analyse(source)
     assert not analysis.failed, analysis.diagnostics
-    return assemble.module_spec(source, [b.program for b in analysis.losses], "torch", (), "0123456789abcdef")
+    losses = tuple(assemble.loss_spec(b.program, "torch", None) for b in analysis.losses)
+    return ModuleSpec(losses, "0123456789abcdef", "0.0", "test.loss")
 
 
 def module(text: str) -> ModuleType:

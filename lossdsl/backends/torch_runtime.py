@@ -34,10 +34,11 @@ def _plain(*tensors):
         return False
     transforms = getattr(torch._C, "_are_functorch_transforms_active", None)
     level = getattr(torch.autograd.forward_ad, "_current_level", None)
-    if transforms is None or level is None or transforms() or level >= 0:
+    batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
+    if transforms is None or level is None or batched is None or transforms() or level >= 0:
         return False
-    ordinary = (torch.Tensor, torch.nn.Parameter)
-    return all(type(t) in ordinary for t in tensors if not isinstance(t, (int, float)) and t is not None)
+    tensors = [t for t in tensors if t is not None and not isinstance(t, (int, float))]
+    return all(type(t) in (torch.Tensor, torch.nn.Parameter) and not batched(t) for t in tensors)
 ''')
 
 _define('''
