@@ -11,7 +11,7 @@ from typing import Any
 
 from lossdsl import pipeline
 from lossdsl.catalogue import find
-from lossdsl.diagnostics import Diagnostic, LossError, Severity, Source
+from lossdsl.diagnostics import NOWHERE, Diagnostic, LossError, Severity, Source
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import Program
 from lossdsl.ir.expression import program_from_sympy
@@ -118,10 +118,10 @@ def _only(reports: tuple[Report, ...]) -> Report:
 def _load(source: Source, only: str | None, target: str) -> Any:
     analysis = pipeline.analyse(source, only)
     _raise(source, analysis.diagnostics)
-    if only is not None and not analysis.losses:
-        raise ValueError(f"there is no loss '{only}' in {source.path}")
+    if not analysis.losses:
+        raise LossError(source, [Diagnostic("E0807", "there is no loss in this file", NOWHERE)])
     programs = [b.program for b in analysis.losses]
-    emitted = pipeline.emit(source, programs, target)
+    emitted = pipeline.emit(source, analysis.losses, target)
     return _classes(source, programs, emitted.text, {b.program.name: b for b in analysis.losses})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
@@ -12,15 +13,18 @@ from lossdsl import __version__
 from lossdsl.backends.spec import Bound, InputSpec, LossSpec, ModuleSpec, ParameterSpec
 from lossdsl.card import bracket
 from lossdsl.diagnostics import Source
+from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.check import check as well_formed
 from lossdsl.ir.nodes import Const, Input, Output, Param, Parameter, Program, Range, Scalar, Size
 from lossdsl.ir.text import print_ir
-from lossdsl.lower.plan import Key, Plan
+from lossdsl.lower.plan import Cost, Key, Plan
+from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import schedule
+from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.differentiate import differentiate
 from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
-from lossdsl.verify.verdict import Finding, Proved, Report
+from lossdsl.verify.verdict import Finding, Proved, Report, Step, Unknown, Verdict
 
 OPTIONAL = 4  # optional inputs whose every combination gets plans of its own
 
@@ -101,8 +105,8 @@ def _tensor(program: Program, mode: str) -> str:
     return {"mean": r.mean, "sum": r.sum, "none": r.none}[mode]
 
 
-def loss_spec(program: Program, target: str, report: Report | None) -> LossSpec:
-    """Everything that an emitter needs of one loss."""
+def loss_spec(program: Program, target: str, report: Report | None, formula: Sequence[str] = ()) -> LossSpec:
+    """Everything that an emitter needs of one loss. `formula`: the lines shown as its formula, else those of its IR."""
     modes = _modes(program)
     none = program.definition(program.reductions.none) if program.reductions else None
     return LossSpec(
@@ -113,7 +117,7 @@ def loss_spec(program: Program, target: str, report: Report | None) -> LossSpec:
         modes=modes,
         none_dims=none.dims if none is not None else (),
         docstring=program.docstring or "",
-        formula=_formula(value_program(program)),
+        formula=tuple(formula) or _definitions(value_program(program)),
         gradient=_gradient(program),
         properties=tuple(properties(report)) if report else (),
         reports=tuple(o.name for o in program.outputs[1:]),
@@ -124,19 +128,88 @@ def loss_spec(program: Program, target: str, report: Report | None) -> LossSpec:
 def module_spec(
     source: Source, losses: Sequence[Program], target: str, reports: Iterable[Report], digest: str
 ) -> ModuleSpec:
-    """The module of a file. The header names the file, never where it lies."""
+    """The module of some programs, each with its report if there is one."""
     known = {r.loss: r for r in reports}
+    return assembled(source, [loss_spec(p, target, known.get(p.name)) for p in losses], digest)
+
+
+def assembled(source: Source, losses: Sequence[LossSpec], digest: str) -> ModuleSpec:
+    """The module of a file. The header names the file, never where it lies."""
     return ModuleSpec(
-        losses=tuple(loss_spec(p, target, known.get(p.name)) for p in losses),
+        losses=tuple(losses),
         spec_hash=digest,
         compiler_version=__version__,
         origin=PurePath(source.path).name,
     )
 
 
+COST, SCALABILITY = "computational efficiency", "scalability"
+_GROWTH = {0: "constant", 1: "linear", 2: "quadratic", 3: "cubic"}
+
+
+def cost_findings(program: Program) -> tuple[Finding, ...]:
+    """What the plans cost, from their counts: elements moved, operations, passes, temporaries; growth in each axis."""
+    mode = program.reductions.written if program.reductions else ""
+    wrt = differentiable(program)
+    entries: list[tuple[str, tuple[str, ...], Callable[[Program], Program]]] = [("value", (), value_program)]
+    if wrt:
+        entries.append(("value_and_gradient", wrt, lambda p: gradient_program(p, p.outputs[0].tensor, wrt)))
+    found: list[Finding] = []
+    costs: list[Cost] = []
+    for entry, names, make in entries:
+        start = time.perf_counter()
+        verdict: Verdict
+        detail = ""
+        try:
+            cost = schedule(make(program), Key(program.name, entry, mode, names, (), "torch")).cost
+        except (LoweringError, NotYetError) as problem:
+            verdict = Unknown(str(problem), ("schedule",))
+        else:
+            costs.append(cost)
+            detail = _cost_words(cost)
+            verdict = Proved("counted in the plan", (Step("plan", entry, detail),))
+        spent = time.perf_counter() - start
+        what = "cost of the value" if entry == "value" else "cost of value and gradient"
+        found.append(Finding(what, "return", names, "", verdict, COST, detail, spent))
+    if len(costs) == len(entries):
+        found += _growth(costs[-1])
+    return tuple(found)
+
+
+def _growth(cost: Cost) -> Iterator[Finding]:
+    """Degrees in each extent of the dearest entry."""
+    names = sorted({s for d in (cost.read, cost.written, cost.operations, cost.peak) for s in d.symbols()})
+    for symbol in names:
+        moved = max(_degree(cost.read, symbol), _degree(cost.written, symbol))
+        degrees = {"operations": _degree(cost.operations, symbol), "elements moved": moved}
+        degrees["temporaries"] = _degree(cost.peak, symbol)
+        detail = ", ".join(f"{_GROWTH.get(d, f'of degree {d}')} {what}" for what, d in degrees.items())
+        verdict = Proved("degree of the counted cost", (Step("plan", symbol, detail),))
+        yield Finding("growth", "return", (symbol,), "", verdict, SCALABILITY, detail)
+
+
+def _degree(dim: Dim, symbol: str) -> int:
+    def of(atom: str | FloorDiv) -> int:
+        return _degree(atom.numerator, symbol) if isinstance(atom, FloorDiv) else int(atom == symbol)
+
+    return max((sum(of(a) for a in monomial) for monomial, _ in dim.terms), default=0)
+
+
+def _cost_words(cost: Cost) -> str:
+    passes = f"{cost.passes} pass{'' if cost.passes == 1 else 'es'}"
+    text = (
+        f"{passes}; elements: {cost.read} read, {cost.written} written, {cost.peak} temporary; "
+        f"{cost.operations} operations"
+    )
+    if "..." not in text or "N" in cost.read.symbols():
+        return text
+    return text.replace("...", "N") + "; N = size(...)"
+
+
 def properties(report: Report) -> list[str]:
     """What is proved, one line each, for a docstring."""
-    return [_property(f) for f in report.findings if isinstance(f.verdict, Proved)]
+    proved = [f for f in report.findings if isinstance(f.verdict, Proved) and f.criterion not in (COST, SCALABILITY)]
+    return [_property(f) for f in proved]
 
 
 def _property(f: Finding) -> str:
@@ -144,10 +217,6 @@ def _property(f: Finding) -> str:
     value = f.detail or bracket(f.verdict.value)
     when = f" when {f.when}" if f.when else ""
     return f"{f.property} of {f.of}{subject}{': ' + value if value else ''}{when}"
-
-
-def _formula(program: Program) -> tuple[str, ...]:
-    return _definitions(program)
 
 
 def _gradient(program: Program) -> tuple[str, ...]:
@@ -160,10 +229,10 @@ def _gradient(program: Program) -> tuple[str, ...]:
 
 
 def _definitions(program: Program) -> tuple[str, ...]:
-    """The lines of the IR text that are definitions and outputs."""
-    heads = ("program", "dim ", "input ", "param ", "target ", "reductions ", "docstring ")
+    """The lines of the IR text that are definitions and outputs; a plain map without its head."""
+    heads = ("program", "dim ", "input ", "param ", "target ", "reductions ", "docstring ", "output return = return")
     lines = [line.strip() for line in print_ir(program).splitlines()]
-    return tuple(line for line in lines if line and not line.startswith(heads))
+    return tuple(line.replace(" = map . ", " = ", 1) for line in lines if line and not line.startswith(heads))
 
 
 def _input(i: Input) -> InputSpec:

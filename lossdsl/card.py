@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lossdsl.diagnostics import Diagnostic, printable
@@ -73,50 +75,88 @@ def reason(verdict: Verdict) -> str:
 
 
 def print_card(console: Console, report: Report, path: str) -> None:
-    """Print the findings under the nine criteria, then the claims with their lines."""
-    console.print(Text(f"{report.loss}", style="bold") + Text(f"  {printable(path)}", style="dim"))
+    """Print the findings under the nine criteria, then the claims with their lines.
+
+    On a terminal the evidence is wrapped to its width; else every finding is one line, however long.
+    """
+    width = max(60, min(console.width, 120)) if console.is_terminal else 0
+    console.print(Text.assemble((report.loss, "bold"), (f"  {printable(path)}", "dim")), soft_wrap=True)
+    rows = {c: [_row(f) for f in report.findings if f.criterion == c] for c in CRITERIA}
+    names = max((len(r.name) for part in rows.values() for r in part), default=0)
+    values = max((len(r.value) for part in rows.values() for r in part if len(r.value) <= _SHORT), default=0)
     for criterion in CRITERIA:
-        findings = [f for f in report.findings if f.criterion == criterion]
-        if not findings:
-            continue
-        console.print(Text(f"  {criterion}", style="bold cyan"))
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(width=3)
-        grid.add_column()
-        grid.add_column()
-        grid.add_column(ratio=1)
-        for finding in findings:
-            grid.add_row(*_row(finding))
-        console.print(_indented(grid))
+        if rows[criterion]:
+            console.print(Text(f"  {criterion}", style="bold cyan"))
+        for row in rows[criterion]:
+            for line in _lines(row, min(names, 44), values, width):
+                console.print(line, soft_wrap=True)
     if report.claims:
         console.print(Text("  claims", style="bold cyan"))
     for claim in report.claims:
-        style = _STYLE[claim.status]
-        line = Text(f"    {claim.status:<8}", style=style) + Text(f" line {claim.line}: {printable(claim.text)}")
-        console.print(line)
+        words = f" line {claim.line}: {printable(claim.text)}"
+        text = Text.assemble((f"    {claim.status:<8}", _STYLE[claim.status]), words)
+        console.print(text, soft_wrap=True)
         if claim.status != "proved" or claim.negated:
-            console.print(Text(f"             {printable(reason(claim.verdict))}", style="dim"), soft_wrap=True)
+            for part in _wrapped(short(reason(claim.verdict)), 13, width):
+                console.print(part, soft_wrap=True)
+    empty = [c for c in CRITERIA if not rows[c]]
+    if empty:
+        console.print(Text(f"  not examined yet: {', '.join(empty)}", style="dim"), soft_wrap=True)
     console.print()
 
 
-def _indented(grid: Table) -> Any:
-    from rich.padding import Padding
+_SHORT = 20  # values up to this length stand in a column
+_PAIR = re.compile(r"\[(-?[0-9.]+(?:e[+-]?[0-9]+)?), \1\]")
+_COUNTED = ("computational efficiency", "scalability")
 
-    return Padding(grid, (0, 0, 0, 4))
+
+def short(text: str) -> str:
+    """Evidence for reading: an interval of one number is the number."""
+    return printable(_PAIR.sub(r"\1", text))
 
 
-def _row(finding: Finding) -> tuple[Text, Text, Text, Text]:
-    mark = status(finding.verdict)
-    style = _STYLE[mark]
+@dataclass(frozen=True)
+class _Row:
+    mark: str
+    style: str
+    name: str
+    value: str
+    evidence: str
+
+
+def _row(finding: Finding) -> _Row:
+    found = status(finding.verdict)
     subject = f" in {', '.join(finding.wrt)}" if finding.wrt else ""
     when = f" when {finding.when}" if finding.when else ""
-    value = finding.detail or bracket(finding.verdict.value)
-    return (
-        Text(_MARK[mark], style=style),
-        Text(printable(f"{finding.property} of {finding.of}{subject}{when}" if finding.of else finding.property)),
-        Text(printable(value), style="bold"),
-        Text(printable(reason(finding.verdict)), style="dim"),
-    )
+    counted = finding.criterion in _COUNTED and found == "proved"
+    quantity = counted or (finding.property == "range" and found == "proved")  # neither yes nor no
+    of = f" of {finding.of}" if finding.of and not counted else ""
+    value = finding.detail or ("" if finding.property.startswith("finite") else bracket(finding.verdict.value))
+    evidence = "" if counted else reason(finding.verdict)
+    mark = "=" if quantity else _MARK[found]
+    return _Row(mark, _STYLE[found], printable(f"{finding.property}{of}{subject}{when}"), short(value), short(evidence))
+
+
+def _lines(row: _Row, names: int, values: int, width: int) -> list[Text]:
+    """`mark  property  value  evidence`; what does not fit the width stands below, indented."""
+    head = Text.assemble((f"    {row.mark:<3}", row.style), f"  {row.name:<{names}}")
+    in_column = len(row.value) <= _SHORT
+    if in_column:
+        head.append(f"  {row.value:<{values}}", style="bold")
+    rest = row.evidence if in_column else "; ".join(w for w in (row.value, row.evidence) if w)
+    if not rest:
+        head.rstrip()
+        return [head]
+    if not width or len(head) + 2 + len(rest) <= width:
+        return [head.append(f"  {rest}", style="dim")]
+    head.rstrip()
+    return [head, *_wrapped(rest, 13, width)]
+
+
+def _wrapped(text: str, indent: int, width: int) -> list[Text]:
+    pad = " " * indent
+    lines = textwrap.wrap(text, width - indent, break_long_words=False) if width else [text]
+    return [Text(f"{pad}{line}", style="dim") for line in lines]
 
 
 def file_json(path: str, diagnostics: Sequence[Diagnostic], reports: Sequence[Report]) -> dict[str, Any]:

@@ -1,22 +1,26 @@
 """The command line: `lossdsl check | compile | show | fmt | plot | new | explain`.
 
 Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
---check; 2 a file is wrong; 3 misuse. torch and triton are never imported here.
+--check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse. torch and triton are
+never imported here.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import rich_click as click
+from click.exceptions import Exit
 from rich.console import Console
 
 from lossdsl import __version__
-from lossdsl.diagnostics import CODES, Diagnostic, Severity, Source, render
+from lossdsl.diagnostics import CODES, NOWHERE, Diagnostic, Severity, Source, printable, render
 from lossdsl.files import write_atomically
 
 OK, REFUTED, WRONG_FILE, MISUSE = 0, 1, 2, 3
@@ -29,6 +33,34 @@ class Misuse(click.ClickException):
     """The command was called in a way that cannot work; exit code 3."""
 
     exit_code = MISUSE
+
+
+class BrokenError(Exception):
+    """The compiler broke one of its own rules on a file."""
+
+    def __init__(self, source: Source, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.source, self.diagnostic = source, diagnostic
+
+
+@contextmanager
+def shield(source: Source) -> Iterator[None]:
+    """Anything unexpected inside becomes a BrokenError with the diagnostic E0901 (with LOSSDSL_DEBUG=1 it stays)."""
+    try:
+        yield
+    except (click.ClickException, Exit, click.Abort, BrokenPipeError, BrokenError):
+        raise
+    except Exception as problem:
+        if os.environ.get("LOSSDSL_DEBUG") == "1":
+            raise
+        raise BrokenError(source, internal(problem)) from None
+
+
+def internal(problem: Exception) -> Diagnostic:
+    """E0901 for an exception that should not have come up."""
+    first = printable(str(problem).split("\n")[0])[:300]
+    message = f"internal error: {type(problem).__name__}{': ' + first if first else ''}"
+    return Diagnostic("E0901", message, NOWHERE, "please report it with this file; LOSSDSL_DEBUG=1 shows where it was")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,10 +119,17 @@ def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float) ->
 
     worst, entries = OK, []
     console = Console(highlight=False)
-    for path in files:
-        source, problems = load(path)
-        checked = None if problems else pipeline.check(source, effort=effort)
-        found = [*problems, *(checked.diagnostics if checked else ())]
+    for argument in files:
+        path, only = split_name(argument)
+        source, found = load(path)
+        checked: pipeline.Checked | None = None
+        if not found:
+            try:
+                with shield(source):
+                    checked = pipeline.check(source, effort=effort, only=only)
+                    found = list(checked.diagnostics)
+            except BrokenError as broken:
+                found = [broken.diagnostic]
         reports = checked.reports if checked else ()
         if has_errors(found):
             worst = max(worst, WRONG_FILE)
@@ -123,7 +162,8 @@ def compile(file: str, target: str, output: str | None, stale: str | None, force
 
     path, only = split_name(file)
     source = readable(path)
-    compiled = pipeline.compile(source, target=target, only=only)
+    with shield(source):
+        compiled = pipeline.compile(source, target=target, only=only)
     complain(source, compiled.diagnostics)
     if compiled.text is None:
         sys.exit(WRONG_FILE)
@@ -168,7 +208,8 @@ def show(file: str, emit: str, why: bool, target: str) -> None:
 
     path, only = split_name(file)
     source = readable(path)
-    shown = pipeline.show(source, emit, only=only, why=why, target=target)
+    with shield(source):
+        shown = pipeline.show(source, emit, only=only, why=why, target=target)
     complain(source, shown.diagnostics)
     if shown.text is None:
         sys.exit(WRONG_FILE)
@@ -189,13 +230,14 @@ def fmt(files: tuple[str, ...], only_check: bool) -> None:
     worst = OK
     for path in files:
         source, problems = load(path)
-        module, found = parse(source)
-        problems = problems or found
+        with shield(source):
+            module, found = parse(source)
+            problems = problems or found
+            text = "" if has_errors(problems) else format_module(module)
         complain(source, problems)
         if has_errors(problems):
             worst = max(worst, WRONG_FILE)
             continue
-        text = format_module(module)
         if path == "-":
             click.echo(text, nl=False)
         elif text != source.text:
@@ -221,12 +263,13 @@ def plot(file: str, output: str, wrt: str | None) -> None:
 
     path, only = split_name(file)
     source = readable(path)
-    try:
-        diagnostics = plotting.plot(source, Path(output), only=only, wrt=wrt)
-    except plotting.CannotPlot as problem:
-        raise Misuse(str(problem)) from None
-    except OSError as problem:
-        raise Misuse(f"cannot write {output}: {problem.strerror or problem}") from None
+    with shield(source):
+        try:
+            diagnostics = plotting.plot(source, Path(output), only=only, wrt=wrt)
+        except plotting.CannotPlot as problem:
+            raise Misuse(str(problem)) from None
+        except OSError as problem:
+            raise Misuse(f"cannot write {output}: {problem.strerror or problem}") from None
     complain(source, diagnostics)
     if has_errors(diagnostics):
         sys.exit(WRONG_FILE)
@@ -308,11 +351,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as problem:
         problem.show()
         sys.exit(MISUSE)
-    except click.exceptions.Exit as ended:
+    except Exit as ended:
         sys.exit(ended.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(OK)
+    except BrokenError as broken:
+        complain(broken.source, [broken.diagnostic])
+        sys.exit(WRONG_FILE)
+    except Exception as problem:
+        if os.environ.get("LOSSDSL_DEBUG") == "1":
+            raise
+        complain(Source("lossdsl", ""), [internal(problem)])
+        sys.exit(WRONG_FILE)
     sys.exit(OK)

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
-from lossdsl.assemble import differentiable, gradient_program, module_spec, plans
-from lossdsl.diagnostics import NOWHERE, Diagnostic, Severity, Source
+from lossdsl.assemble import assembled, cost_findings, differentiable, gradient_program, loss_spec, plans
+from lossdsl.diagnostics import NOWHERE, Diagnostic, LossError, Severity, Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.check import check as well_formed
 from lossdsl.ir.latex import latex
 from lossdsl.ir.nodes import Program
 from lossdsl.ir.text import print_ir
+from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.text import print_plan
-from lossdsl.syntax.dump import dump
+from lossdsl.syntax.dump import dump, formula
 from lossdsl.syntax.parser import parse, readable_part
+from lossdsl.syntax.tree import Loss
+from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.verify import verify_program
 from lossdsl.verify.verdict import Report
 from lossdsl.view import sympy_text
@@ -68,11 +73,17 @@ class Shown:
 
 
 def analyse(source: Source, only: str | None = None) -> Analysis:
-    """Parse and build; never raises for anything that a user wrote. `only` selects one loss by name."""
+    """Parse and build; never raises for anything that a user wrote. `only` selects one loss by name: E0807 if the file
+    has none of it."""
     module, problems = parse(source)
     losses, found = build(readable_part(module), source)
     diagnostics = sorted([*problems, *found], key=lambda d: (d.span, d.code))
     chosen = tuple(b for b in losses if only is None or b.program.name == only)
+    written = [item.name.name for item in module.items if isinstance(item, Loss)]
+    if only is not None and only not in written:
+        close = get_close_matches(only, written, n=1) or written[:1]
+        help = f"did you mean `{close[0]}`?" if close else ""
+        diagnostics.append(Diagnostic("E0807", f"there is no loss `{only}` in this file", NOWHERE, help))
     for built in chosen:
         well_formed(built.program)
     return Analysis(source, chosen, tuple(diagnostics))
@@ -81,7 +92,7 @@ def analyse(source: Source, only: str | None = None) -> Analysis:
 def check(source: Source, *, effort: float = 1.0, only: str | None = None) -> Checked:
     """Analyse, and decide properties and claims of every loss; `effort` multiplies the verifier's budgets."""
     analysis = analyse(source, only)
-    reports = () if analysis.failed else tuple(verify_program(b, effort=effort) for b in analysis.losses)
+    reports = () if analysis.failed else tuple(report(b, effort=effort) for b in analysis.losses)
     return Checked(analysis, reports)
 
 
@@ -91,8 +102,9 @@ def spec_hash(source: Source) -> str:
 
 
 def report(built: BuiltLoss, *, effort: float = 1.0) -> Report:
-    """The report of one loss."""
-    return verify_program(built, effort=effort)
+    """The report of one loss: what is proved of it, what it costs, and its claims decided."""
+    verified = verify_program(built, effort=effort)
+    return replace(verified, findings=(*verified.findings, *cost_findings(built.program)))
 
 
 @dataclass(frozen=True)
@@ -101,12 +113,41 @@ class Emitted:
     notes: tuple[str, ...]
 
 
-def emit(source: Source, losses: Sequence[Program], target: str, reports: Sequence[Report] = ()) -> Emitted:
-    """The text of a module with these losses, and notes on what fell back to torch operations."""
-    spec = module_spec(source, losses, target, reports, spec_hash(source))
+def emit(source: Source, losses: Sequence[BuiltLoss | Program], target: str, reports: Sequence[Report] = ()) -> Emitted:
+    """The text of a module with these losses, and notes on what fell back to torch operations.
+
+    Raises LossError where a loss has a construct that this version can check but not compile.
+    """
+    known = {r.loss: r for r in reports}
+    specs = []
+    for loss in losses:
+        program = loss if isinstance(loss, Program) else loss.program
+        lines = () if isinstance(loss, Program) else formula(loss.statement)
+        with _placed(source, program):
+            specs.append(loss_spec(program, target, known.get(program.name), lines))
+    spec = assembled(source, specs, spec_hash(source))
     emitter = importlib.import_module(f"lossdsl.backends.emit_{target}")
-    text: str = emitter.emit(spec)
+    try:
+        text: str = emitter.emit(spec)
+    except NotImplementedError as problem:
+        message = f"`{problem}` cannot be written for {target} yet"
+        raise LossError(source, [Diagnostic("E0501", message, NOWHERE)]) from problem
     return Emitted(text, tuple(getattr(emitter, "notes", lambda _: ())(spec)))
+
+
+@contextmanager
+def _placed(source: Source, program: Program) -> Iterator[None]:
+    """What a pass cannot do yet becomes E0501 at the definition that asks for it."""
+    try:
+        yield
+    except (LoweringError, NotYetError) as problem:
+        tensor = problem.tensor.rstrip("'")
+        while tensor and program.definition(tensor) is None:
+            tensor = tensor.rpartition(".")[0]
+        found = program.definition(tensor)
+        help = "`lossdsl check` and `lossdsl show --emit ir` take it all the same"
+        place = found.origin if found else NOWHERE
+        raise LossError(source, [Diagnostic("E0501", str(problem), place, help)]) from problem
 
 
 def compile(source: Source, *, target: str, only: str | None = None, effort: float = 1.0) -> CompileResult:
@@ -114,8 +155,11 @@ def compile(source: Source, *, target: str, only: str | None = None, effort: flo
     checked = check(source, effort=effort, only=only)
     losses = checked.analysis.losses
     if checked.analysis.failed or not losses:
-        return CompileResult(None, _none_found(checked.diagnostics, losses, only))
-    emitted = emit(source, [b.program for b in losses], target, checked.reports)
+        return CompileResult(None, _none_found(checked.diagnostics, losses))
+    try:
+        emitted = emit(source, losses, target, checked.reports)
+    except LossError as refused:
+        return CompileResult(None, (*checked.diagnostics, *refused.diagnostics), checked.reports)
     return CompileResult(emitted.text, checked.diagnostics, checked.reports, emitted.notes)
 
 
@@ -126,11 +170,17 @@ def show(source: Source, stage: str, *, only: str | None = None, why: bool = Fal
         return Shown(None if _fatal(problems) else dump(module), tuple(problems))
     analysis = analyse(source, only)
     if analysis.failed or not analysis.losses:
-        return Shown(None, _none_found(analysis.diagnostics, analysis.losses, only))
-    programs = [b.program for b in analysis.losses]
-    if stage in ("torch", "triton"):
-        return Shown(emit(source, programs, stage).text, analysis.diagnostics)
-    return Shown("\n".join(_stage(p, stage, why, target) for p in programs), analysis.diagnostics)
+        return Shown(None, _none_found(analysis.diagnostics, analysis.losses))
+    try:
+        if stage in ("torch", "triton"):
+            return Shown(emit(source, analysis.losses, stage).text, analysis.diagnostics)
+        texts = []
+        for built in analysis.losses:
+            with _placed(source, built.program):
+                texts.append(_stage(built.program, stage, why, target))
+    except LossError as refused:
+        return Shown(None, (*analysis.diagnostics, *refused.diagnostics))
+    return Shown("\n".join(texts), analysis.diagnostics)
 
 
 def _stage(program: Program, stage: str, why: bool, target: str) -> str:
@@ -151,10 +201,7 @@ def _fatal(diagnostics: Sequence[Diagnostic]) -> bool:
     return any(d.severity is Severity.ERROR for d in diagnostics)
 
 
-def _none_found(
-    diagnostics: tuple[Diagnostic, ...], losses: Sequence[BuiltLoss], only: str | None
-) -> tuple[Diagnostic, ...]:
+def _none_found(diagnostics: tuple[Diagnostic, ...], losses: Sequence[BuiltLoss]) -> tuple[Diagnostic, ...]:
     if losses or _fatal(diagnostics):
         return diagnostics
-    message = f"there is no loss '{only}' in this file" if only else "there is no loss in this file"
-    return (*diagnostics, Diagnostic("E0807", message, NOWHERE))
+    return (*diagnostics, Diagnostic("E0807", "there is no loss in this file", NOWHERE, "a file is compiled loss by loss"))

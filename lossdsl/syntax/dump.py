@@ -1,11 +1,13 @@
-"""`show --emit tree`: the syntax tree, one node a line."""
+"""A syntax tree as text: one node a line (`show --emit tree`), and the lines of a loss that are its formula."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 
+from lossdsl.diagnostics import NOWHERE
 from lossdsl.syntax import tree
+from lossdsl.syntax.format import format_module
 
 _HIDDEN = {"span", "function_span", "leading", "trailing", "blank_before", "closing", "text"}
 
@@ -15,6 +17,16 @@ def dump(module: tree.Module) -> str:
     lines: list[str] = []
     _node(module, "", 0, lines)
     return "\n".join(lines)
+
+
+def formula(loss: tree.Loss) -> tuple[str, ...]:
+    """The definitions and the returned value of a loss as the file has them, formatted, without comments."""
+    kinds = (tree.AxisDeclaration, tree.Def, tree.Definition, tree.Report, tree.Return)
+    bare: dict[str, object] = {"detached": (), "leading": (), "trailing": None, "blank_before": False}
+    body = tuple(replace(s, **bare) for s in loss.body if isinstance(s, kinds))  # type: ignore[arg-type]
+    alone = replace(loss, docstring=None, body=body, closing=(), **bare)  # type: ignore[arg-type]
+    text = format_module(tree.Module(span=NOWHERE, items=(alone,)))
+    return tuple(line[4:] for line in text.splitlines()[1:] if line.strip())
 
 
 def _node(node: tree.Node, label: str, depth: int, lines: list[str]) -> None:
