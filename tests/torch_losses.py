@@ -31,7 +31,8 @@ loss cross_entropy:
     nll = -weight[target] * logp[c = target]
     smooth = -mean(weight * logp over c)
     per = (1 - smoothing) * nll + smoothing * smooth
-    return sum(per over n, ... where target != ignore_index) / sum(weight[target] over n, ... where target != ignore_index)
+    return sum(per over n, ... where target != ignore_index) /
+        sum(weight[target] over n, ... where target != ignore_index)
 """
 
 INFO_NCE = """
@@ -99,6 +100,8 @@ def module(text: str) -> ModuleType:
 def function(text: str) -> Any:
     """The function of the only loss of a text."""
     loaded = module(text)
-    names = [n for n in loaded.__all__ if not n.endswith("_sum_and_weight") and not isinstance(getattr(loaded, n), type)]
+    names = [
+        n for n in loaded.__all__ if not n.endswith("_sum_and_weight") and not isinstance(getattr(loaded, n), type)
+    ]
     assert len(names) == 1
     return getattr(loaded, names[0])

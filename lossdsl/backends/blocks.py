@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lossdsl.lower.plan import Fold, Kernel, Load, Op, Operand, Plan, Scatter, Statement, Store, Subscript, Value
+from lossdsl.lower.plan import (
+    AxisRef,
+    Fold,
+    Kernel,
+    Load,
+    Op,
+    Operand,
+    Plan,
+    Scatter,
+    Statement,
+    Store,
+    Subscript,
+    Value,
+)
 
 
 def blocked(plan: Plan, kernel: Kernel) -> tuple[Kernel, tuple[str, ...]] | None:
@@ -81,7 +94,7 @@ def _whole(plan: Plan, kernel: Kernel, s: Store) -> bool:
 
 
 def _is_axis(operand: Operand, axis: str) -> bool:
-    return type(operand).__name__ == "AxisRef" and getattr(operand, "name", "") == axis
+    return isinstance(operand, AxisRef) and operand.name == axis
 
 
 def _values(s: Statement) -> set[str]:

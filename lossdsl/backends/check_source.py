@@ -20,7 +20,8 @@ class SourceError(Exception):
 
 
 _ALLOWED = (
-    ast.Module, ast.Import, ast.alias, ast.FunctionDef, ast.ClassDef, ast.arguments, ast.arg, ast.keyword, ast.Return, ast.Assign,
+    ast.Module, ast.Import, ast.alias,
+    ast.FunctionDef, ast.ClassDef, ast.arguments, ast.arg, ast.keyword, ast.Return, ast.Assign,
     ast.AugAssign, ast.Delete, ast.For, ast.If, ast.With, ast.withitem, ast.Raise, ast.Expr, ast.Pass, ast.Continue,
     ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Lambda, ast.IfExp, ast.Dict, ast.ListComp, ast.DictComp, ast.GeneratorExp,
     ast.comprehension, ast.Compare, ast.Call, ast.JoinedStr, ast.FormattedValue, ast.Constant, ast.Attribute,
@@ -30,11 +31,13 @@ _ALLOWED = (
 
 # Builtins that would let data become code, or reach outside.
 _FORBIDDEN = frozenset(
-    "eval exec compile open input __import__ globals locals vars setattr delattr breakpoint memoryview help".split()
+    {"eval", "exec", "compile", "open", "input", "__import__", "globals", "locals", "vars", "setattr", "delattr"}
+    | {"breakpoint", "memoryview", "help"}
 )
 _DUNDER = frozenset({"__init__", "__all__", "__name__"})
-_TORCH = frozenset("load save hub ops classes utils package jit _C multiprocessing distributed onnx".split())
-_PRIVATE_TORCH = frozenset({"_C"})
+_TORCH = frozenset(
+    {"load", "save", "hub", "ops", "classes", "utils", "package", "jit", "multiprocessing", "distributed", "onnx"}
+)
 
 
 def check_source(text: str, imports: frozenset[str]) -> None:
@@ -55,13 +58,12 @@ def check_source(text: str, imports: frozenset[str]) -> None:
                 if any(alias.name not in imports for alias in names):
                     raise SourceError(f"imports {names[0].name}", line)
             case ast.Name(id=name, ctx=ast.Load()):
-                if name in _FORBIDDEN and name not in assigned:
+                if name in _FORBIDDEN and name not in assigned | defined:
                     raise SourceError(f"uses {name}", line)
                 if not (name in defined | assigned | imports or name in RESERVED):
                     raise SourceError(f"reads {name}, which nothing defines", line)
             case ast.Attribute(attr=attr, value=value):
                 if attr.startswith("__") and attr not in _DUNDER:
                     raise SourceError(f"reads the attribute {attr}", line)
-                outside = isinstance(value, ast.Name) and value.id == "torch" and attr in _TORCH - _PRIVATE_TORCH
-                if outside:
+                if isinstance(value, ast.Name) and value.id == "torch" and attr in _TORCH:
                     raise SourceError(f"uses torch.{attr}", line)

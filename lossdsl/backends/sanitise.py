@@ -14,7 +14,21 @@ from fractions import Fraction
 from math import inf
 
 from lossdsl import primitives
-from lossdsl.lower.plan import Fold, Kernel, Literal, Load, Op, Operand, ParamRef, Scatter, SizeRef, Statement, Store, Value
+from lossdsl.lower.plan import (
+    AxisRef,
+    Fold,
+    Kernel,
+    Literal,
+    Load,
+    Op,
+    Operand,
+    ParamRef,
+    Scatter,
+    SizeRef,
+    Statement,
+    Store,
+    Value,
+)
 from lossdsl.primitives.interval import Interval
 
 
@@ -108,7 +122,9 @@ def _merge(x: frozenset[Need], y: frozenset[Need]) -> frozenset[Need] | None:
     return None
 
 
-_REGULAR = frozenset({"add", "sub", "neg", "mul", "select", "real", "stop", "proxy", "table", "max2", "min2", "abs", "sign", "relu"})
+_REGULAR = frozenset(
+    {"add", "sub", "neg", "mul", "select", "real", "stop", "proxy", "table", "max2", "min2", "abs", "sign", "relu"}
+)
 _FREE = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "int", "stop"})
 
 
@@ -168,7 +184,7 @@ class _Sanitiser:
     def operand_axes(self, operand: Operand) -> frozenset[str]:
         if isinstance(operand, Value):
             return self.axes[operand.name]
-        return frozenset({operand.name}) if type(operand).__name__ == "AxisRef" else frozenset()
+        return frozenset({operand.name}) if isinstance(operand, AxisRef) else frozenset()
 
     def need_axes(self, need: Need) -> frozenset[str]:
         match need:
@@ -332,6 +348,7 @@ class _Sanitiser:
         """The operand of a condition; its statements are added once."""
         if need in self.known:
             return self.known[need]
+        value: Operand
         match need:
             case Holds(operand, True):
                 return operand
@@ -388,7 +405,8 @@ def _rename(s: Load | Op | Fold, names: dict[str, str]) -> Load | Op | Fold:
     match s:
         case Load():
             subscripts = tuple(
-                p if p.data is None else replace(p, data=Value(names.get(p.data.name, p.data.name))) for p in s.subscripts
+                p if p.data is None else replace(p, data=Value(names.get(p.data.name, p.data.name)))
+                for p in s.subscripts
             )
             return replace(s, guard=None if s.guard is None else of(s.guard), subscripts=subscripts)
         case Op():

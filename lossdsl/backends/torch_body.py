@@ -270,10 +270,11 @@ class Body:
         plain = self.view(name, buffer, s.subscripts, at, guard is not None)
         if plain is not None:
             text, axes = plain
-            owned = self.scope.local.get(s.buffer, False) and self.loads.count(s.buffer) == 1 and axes == set(self.order)
+            owned = self.scope.local.get(s.buffer, False) and self.loads.count(s.buffer) == 1
+            owned = owned and axes == set(self.order)
             if text == name and guard is None:
                 return Reg(axes, type_, wanted, owned, name=name)
-            value = self.emit("text", (), type_, template=text, axes=axes, owned=owned, wanted=wanted)
+            value: Term = self.emit("text", (), type_, template=text, axes=axes, owned=owned, wanted=wanted)
         else:
             value = self.gather(name, buffer, s.subscripts, at, type_, wanted, guarded=guard is not None)
         if guard is None:
@@ -423,7 +424,7 @@ class Body:
                 left: list[str] = []
                 for j, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
                     left.append(free[0] if j == k else s.axes[0][0])
-                    items.append(":" if j == k or j == chunked else self.slice(s.axes[0][0], s.offset, dim))
+                    items.append(":" if j in (k, chunked) else self.slice(s.axes[0][0], s.offset, dim))
                 text = self.layout(name, items, left)
                 at = self.order.index(free[0])
                 axes = frozenset(others) | along
@@ -467,7 +468,9 @@ class Body:
             axes = left.axes | right.axes
             if left.axes != right.axes and axes:
                 left, right = self.spread(left, axes), self.spread(right, axes)
-            return self.emit("text", (condition, left, right), type_, template=text, strength=0, axes=axes, owned=not axes)
+            return self.emit(
+                "text", (condition, left, right), type_, template=text, strength=0, axes=axes, owned=not axes
+            )
         inner = self.chosen.get(a) if isinstance(a, Reg) else None
         if inner is not None and inner[0] is condition and inner[1] == str(b) and isinstance(b, Number):
             return a  # already so
@@ -501,8 +504,8 @@ class Body:
             case "lt" | "le" | "gt" | "ge" | "eq" | "ne":
                 if len(numbers) == 2 and not any(n.param for n in numbers):
                     sign = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}[s.op]
-                    a, b = (n.text.at(COMPARE + 1) for n in numbers)
-                    return Number(Text(f"{a} {sign} {b}", COMPARE), "bool", zero=_is_zero(s))
+                    left, right = (n.text.at(COMPARE + 1) for n in numbers)
+                    return Number(Text(f"{left} {sign} {right}", COMPARE), "bool", zero=_is_zero(s))
                 return self.emit(s.op, self.some_tensor(args), "bool")
             case "and" | "or":
                 total = args[0]
@@ -625,7 +628,14 @@ class Body:
             return terms
         from_here = NUMBERS.get(function, ())
         return [
-            t if isinstance(t, Reg) or (k in from_here and any(isinstance(u, Reg) for u in terms) and not (t.param and function == "torch.clamp")) else self.tensor(t)
+            t
+            if isinstance(t, Reg)
+            or (
+                k in from_here
+                and any(isinstance(u, Reg) for u in terms)
+                and not (t.param and function == "torch.clamp")
+            )
+            else self.tensor(t)
             for k, t in enumerate(terms)
         ]
 
@@ -642,7 +652,13 @@ class Body:
         reg = self.tensor(value)
         every = reg.axes | axes
         return self.emit(
-            "text", (reg,), reg.type, template=f"{{0}}.expand({self.shape(every)})", axes=every, owned=False, aliases=True
+            "text",
+            (reg,),
+            reg.type,
+            template=f"{{0}}.expand({self.shape(every)})",
+            axes=every,
+            owned=False,
+            aliases=True,
         )
 
     def fold(self, s: Fold) -> Term:
@@ -697,9 +713,7 @@ class Body:
             value.wanted = "t"  # the name is the rounded value's
         guard = None if isinstance(s, Store) or s.guard is None else self.term(s.guard)
         positions = tuple(
-            None
-            if p.data is None and len(p.axes) <= 1 and all(c == 1 for _, c in p.axes)
-            else self.position(p)
+            None if p.data is None and len(p.axes) <= 1 and all(c == 1 for _, c in p.axes) else self.position(p)
             for p in s.subscripts
         )
         self.items.append(Write(s, self.term(s.value), positions, guard))
@@ -743,7 +757,9 @@ def _read_as_real(kernel: Kernel, kinds: Mapping[str, str]) -> set[str]:
             if kinds.get(s.buffer) in ("binary", "sign", "bool"):
                 found.add(s.name)
                 depth[s.name] = 1
-        elif isinstance(s, Op) and s.type == "int" and s.op in ("add", "sub", "mul", "neg", "abs", "max2", "min2", "int"):
+        elif (
+            isinstance(s, Op) and s.type == "int" and s.op in ("add", "sub", "mul", "neg", "abs", "max2", "min2", "int")
+        ):
             names = [a.name for a in s.args if isinstance(a, Value)]
             literals = [a for a in s.args if isinstance(a, Literal)]
             small = all(isinstance(a.value, Fraction) and abs(a.value) <= 16 for a in literals)

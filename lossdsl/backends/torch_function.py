@@ -71,9 +71,7 @@ class _Function:
         self.rows: dict[str, str] = {}  # chunk buffer -> variable of the memory for a whole round
         self.out = Writer()
         # Gradients that are added up are made in the accumulation type, and rounded once when they are returned.
-        self.wide = {
-            name for name in _accumulated(plan.steps) if plan.buffer(name).type.startswith("like ")
-        }
+        self.wide = {name for name in _accumulated(plan.steps) if plan.buffer(name).type.startswith("like ")}
         self.given: set[Reg] = set()  # registers whose memory is a buffer's now
 
     # ------------------------------------------------------------------------------------------------ extents
@@ -92,9 +90,7 @@ class _Function:
         """Assignments of the extents that the body mentions, from the shapes of the arguments."""
         words = set(_words(body))
         missing = {
-            s: v
-            for s, v in self.scope.extents.items()
-            if v in words and s not in dict(self.signature.parameters)
+            s: v for s, v in self.scope.extents.items() if v in words and s not in dict(self.signature.parameters)
         }
         lines: list[str] = []
         for b in self.plan.buffers:
@@ -121,8 +117,11 @@ class _Function:
     def emit(self) -> Emitted:
         self.plan_steps(self.plan.steps)
         returned = [self.result(buffer) for _, buffer in self.plan.returns]
-        self.out.line(f"return {', '.join(returned)}")
         body = self.out.lines
+        if len(returned) == 1 and body and body[-1].startswith(f"{returned[0]} = "):
+            body[-1] = "return" + body[-1].removeprefix(f"{returned[0]} =")
+        else:
+            self.out.line(f"return {', '.join(returned)}")
         prologue = self.prologue("\n".join(body))
         arguments = [v for _, v in (*self.signature.inputs, *self.signature.parameters)]
         if any(b.role == "cotangent" for b in self.plan.buffers):
@@ -213,7 +212,9 @@ class _Function:
         return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
     def fill(self, buffer: Buffer, value: str) -> None:
-        text = f"torch.full({self.shape(buffer)}, {value}, dtype={self.dtype(buffer)}, device={self.scope.need('device')})"
+        text = (
+            f"torch.full({self.shape(buffer)}, {value}, dtype={self.dtype(buffer)}, device={self.scope.need('device')})"
+        )
         if value in ("0.0", "0"):
             text = text.replace("torch.full(", "torch.zeros(").replace(f", {value}, ", ", ")
         self.out.line(f"{self.variable(buffer)} = {text}")
@@ -459,7 +460,9 @@ class _Function:
             if value.param:
                 value = body.tensor(value)
                 return f"{value}.expand({self.sizes(body, named)}).clone()"
-            return f"torch.full(({self.sizes(body, named)},), {value}, dtype={kind}, device={self.scope.need('device')})"
+            return (
+                f"torch.full(({self.sizes(body, named)},), {value}, dtype={kind}, device={self.scope.need('device')})"
+            )
         text = term_text(value)
         if not value.axes:
             if not named or not whole:
@@ -552,7 +555,9 @@ class _Function:
         identity = {"sum": "0.0", "max": "-torch.inf", "min": "torch.inf"}[s.combine]
         value = w.value
         if keep is not None:
-            value = body.select(keep, value, Number(Text(identity, UNARY if identity[0] == "-" else ATOM), "acc"), "acc")
+            value = body.select(
+                keep, value, Number(Text(identity, UNARY if identity[0] == "-" else ATOM), "acc"), "acc"
+            )
         axes = frozenset().union(*(t.axes for t in (*places, value) if isinstance(t, Reg)))
         if s.combine != "sum":
             places = [body.spread(p, axes) for p in places]

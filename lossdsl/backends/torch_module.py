@@ -180,7 +180,10 @@ class _Loss:
         if loss.modes:
             modes = _strings(sorted(loss.modes))
             writer.line(f"if reduction not in {modes}:")
-            writer.line(f'    raise ValueError(f"{loss.name}: reduction must be one of {_words(loss.modes)}, not {{reduction!r}}")')
+            writer.line(
+                f'    raise ValueError(f"{loss.name}: reduction must be one of'
+                f' {_words(loss.modes)}, not {{reduction!r}}")'
+            )
         tensors, packed = self.checked()
         value = self.local("value")
         self.need("_evaluate")
@@ -188,6 +191,11 @@ class _Loss:
         mode = "reduction" if loss.modes else '""'
         writer.line(f"{value} = _evaluate({self.table}, {tensors}, {options}, {mode})")
         self.finish(value, packed)
+        if writer.lines[-1].strip() == f"return {value}" and writer.lines[-2].strip().startswith(
+            f"{value} = _evaluate("
+        ):
+            writer.lines.pop()
+            writer.lines[-1] = writer.lines[-1].replace(f"{value} = ", "return ", 1)
         writer.dedent()
 
     def options(self) -> str:
@@ -215,6 +223,7 @@ class _Loss:
         extents = self.local("extents")
         declared = ", ".join(f'"{i.name}": {_axes(i)}' for i in loss.inputs)
         known = self.known_extents()
+        at = len(writer.lines)
         writer.line(f"{extents} = _extents({label}, {{{declared}}}, {tensors}{known})")
         self.derived_checks(extents)
         if any(_domains(i, {}, {}) for i in loss.inputs):
@@ -232,8 +241,10 @@ class _Loss:
             writer.line(f"if len({packed}) != 1:")
             for i in loss.inputs:
                 if REST in i.dims:
-                    at = i.dims.index(REST)
-                    writer.line(f'    {tensors}["{i.name}"] = _pack({self.inputs[i.name]}, {at}, len({packed}))')
+                    place = i.dims.index(REST)
+                    writer.line(f'    {tensors}["{i.name}"] = _pack({self.inputs[i.name]}, {place}, len({packed}))')
+        if not any(f"{extents}[" in line for line in writer.lines[at:]):
+            writer.lines[at] = writer.lines[at].replace(f"{extents} = ", "", 1)
         return tensors, packed
 
     def known_extents(self) -> str:
@@ -292,7 +303,9 @@ class _Loss:
             writer.line(f"{reports} = {{name: report.detach() for name, report in {pairs}}}")
         if packed:
             plans = [plan for key, plan in loss.plans if key.entry == "value"]
-            shapes = {key.reduction: plan.buffer(plan.returns[0][1]).dims for key, plan in loss.plans if key.entry == "value"}
+            shapes = {
+                key.reduction: plan.buffer(plan.returns[0][1]).dims for key, plan in loss.plans if key.entry == "value"
+            }
             for mode, dims in shapes.items():
                 if REST in dims:
                     self.need("_unpack")
@@ -329,8 +342,8 @@ class _Loss:
         _definition(writer, name, arguments, "tuple[torch.Tensor, torch.Tensor]")
         writer.indent()
         text = (
-            f"Numerator and denominator of the mean that `{self.function}` is: add both up over parts of a batch (gradient"
-            " accumulation, data parallelism) and divide once."
+            f"Numerator and denominator of the mean that `{self.function}` is: add both up over parts of a batch"
+            " (gradient accumulation, data parallelism) and divide once."
         )
         writer.block(docstring([text], 1))
         tensors, _ = self.checked()
@@ -432,7 +445,11 @@ class _Loss:
 
     def forward_parameters(self) -> list[str]:
         made = [f"{self.inputs[i.name]}: torch.Tensor" for i in self.positional if not i.optional]
-        return ["self", *made, *(f"{self.inputs[i.name]}: torch.Tensor | None = None" for i in self.positional if i.optional)]
+        return [
+            "self",
+            *made,
+            *(f"{self.inputs[i.name]}: torch.Tensor | None = None" for i in self.positional if i.optional),
+        ]
 
     def forward(self, call: str) -> None:
         writer, loss = self.writer, self.loss
@@ -487,8 +504,8 @@ class _Loss:
             lines.append(f"    return_reports: give (value, reports) with {_words(loss.reports)}, detached")
         made.append("\n".join(lines))
         made.append(
-            "The value has the inputs' type, but at least float32, in which everything is accumulated. Raises ValueError"
-            " where shapes disagree and TypeError for tensors of the wrong type."
+            "The value has the inputs' type, but at least float32, in which everything is accumulated. Raises"
+            " ValueError where shapes disagree and TypeError for tensors of the wrong type."
         )
         return made
 
@@ -635,5 +652,7 @@ def _domains(i: InputSpec, parameters: dict[str, str], extents: dict[str, str]) 
         dims = f"({', '.join(map(str, i.over))},)"
         total = "{x}.double()" if i.kind == "simplex" else "{x}.double().square()"
         verb = "sums to 1" if i.kind == "simplex" else "of norm 1"
-        made.append((f"(({total}.sum({dims}, keepdim=True) - 1).abs() <= 1e-3).expand_as({{x}})", f'"part of what {verb}"'))
+        made.append(
+            (f"(({total}.sum({dims}, keepdim=True) - 1).abs() <= 1e-3).expand_as({{x}})", f'"part of what {verb}"')
+        )
     return made

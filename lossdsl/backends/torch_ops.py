@@ -138,24 +138,26 @@ def _tree(node: ast.expr, text: str) -> Tree:
     raise ValueError(f"not an expression that an emitted module may have: {text}")
 
 
+def _torch(names: str) -> frozenset[str]:
+    return frozenset(f"torch.{name}" for name in names.split())
+
+
 # torch functions of tensors with an `out=` argument of the shape and type of the result.
-OUT = frozenset(
-    f"torch.{name}"
-    for name in """
+OUT = _torch(
+    """
     abs acos acosh asin asinh atan atan2 atanh ceil clamp copysign cos cosh digamma erf erfc erfinv exp exp2 expm1 floor
     fmod hypot lgamma log log10 log1p log2 logaddexp maximum minimum pow reciprocal remainder round rsqrt sigmoid sign
     sin sinh sqrt square tan tanh trunc xlogy special.i0e special.i1e special.ndtr special.log_ndtr special.erfcx
     special.xlog1py special.expit special.entr sgn nan_to_num
-    """.split()
+    """
 )
 
 # Of these there is also a method with a trailing underscore.
-IN_PLACE = frozenset(
-    f"torch.{name}"
-    for name in """
+IN_PLACE = _torch(
+    """
     abs acos acosh asin asinh atan atan2 atanh ceil clamp cos cosh digamma erf erfc erfinv exp exp2 expm1 floor lgamma
     log log10 log1p log2 pow reciprocal relu round rsqrt sigmoid sign sin sinh sqrt square tan tanh trunc xlogy
-    """.split()
+    """
 )
 
 # The arguments at these places may be Python numbers.

@@ -138,11 +138,7 @@ class _Fused(_Printer):
     def dying(self, reg: Term, at: int) -> bool:
         """Whether the memory of a register may be written by the instruction at that place."""
         return (
-            isinstance(reg, Reg)
-            and reg.owned
-            and reg not in self.kept
-            and bool(reg.axes)
-            and self.last.get(reg) == at
+            isinstance(reg, Reg) and reg.owned and reg not in self.kept and bool(reg.axes) and self.last.get(reg) == at
         )
 
     def run(self) -> None:
@@ -229,13 +225,10 @@ class _Fused(_Printer):
         if function == "where":
             if instr.dest.type == "int":
                 return None
-            args = [self.body.tensor(a) if isinstance(a, Number) else a for a in instr.args]
-            return f"torch.where({', '.join(term_text(a).text for a in args)}{tail})"
+            inner = [term_text(self.body.tensor(a)).text for a in instr.args]
+            return f"torch.where({', '.join(inner)}{tail})"
         if function in OUT and instr.dest.type == "acc":
             numbers = NUMBERS.get(function, ())
-            args = [
-                self.body.tensor(a) if isinstance(a, Number) and k not in numbers else a
-                for k, a in enumerate(instr.args)
-            ]
-            return f"{function}({', '.join(term_text(a).text for a in args)}{tail})"
+            inner = [term_text(a if k in numbers else self.body.tensor(a)).text for k, a in enumerate(instr.args)]
+            return f"{function}({', '.join(inner)}{tail})"
         return None

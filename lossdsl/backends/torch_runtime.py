@@ -1,4 +1,4 @@
-'''Helper functions of emitted torch modules, as text; a module has only those that it uses.'''
+"""Helper functions of emitted torch modules, as text; a module has only those that it uses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def _define(source: str, *needs: str) -> None:
     name = source.split("(")[0].strip().removeprefix("def ").removeprefix("class ")
     _SOURCES[name] = source.strip("\n")
     _NEEDS[name] = needs
+
 
 _define('''
 def _accumulator(*tensors):
@@ -74,7 +75,8 @@ def _unpack(tensor, at, shape):
     return tensor.unflatten(at, shape) if shape else tensor.squeeze(at)
 ''')
 
-_define('''
+_define(
+    '''
 def _evaluate(table, tensors, options, reduction):
     """The value (and reports) of a loss: by its kernels where they may run, else by its formula.
 
@@ -89,12 +91,13 @@ def _evaluate(table, tensors, options, reduction):
     absent = tuple(name for name, t in tensors.items() if t is None)
     formula = table.get(("formula", reduction, (), absent))
     if formula is None:
-        raise ValueError(f"cannot be called with reduction={reduction!r} and without {', '.join(absent) or 'any input'}")
+        raise ValueError(f"cannot be called with reduction={reduction!r} and without {', '.join(absent)}")
     recording = torch.is_grad_enabled()
     learned = recording and any(isinstance(o, torch.Tensor) and o.requires_grad for o in options)
     if learned or not _plain(*given, *options):
         return formula(*tensors.values(), *options)
-    wrt = tuple(n for n in table["differentiable", "", (), ()] if recording and tensors[n] is not None and tensors[n].requires_grad)
+    able = [n for n in table["differentiable", "", (), ()] if tensors[n] is not None] if recording else ()
+    wrt = tuple(n for n in able if tensors[n].requires_grad)
     if not wrt:
         with torch.no_grad():
             return table["value", reduction, (), absent](*tensors.values(), *options)
@@ -106,9 +109,14 @@ def _evaluate(table, tensors, options, reduction):
         return formula(*tensors.values(), *options)
     call = table, reduction, wrt, absent, tuple(tensors), options
     return _Kernels.apply(call, found, again, *tensors.values())
-''', "_plain", "_find", "_Kernels")
+''',
+    "_plain",
+    "_find",
+    "_Kernels",
+)
 
-_define('''
+_define(
+    '''
 class _Kernels(torch.autograd.Function):
     """A loss by its kernels: gradients made together with the value, or in backward from the saved inputs."""
 
@@ -149,16 +157,17 @@ class _Kernels(torch.autograd.Function):
                 for g in gradients.values():
                     g.mul_(grad_output)
         return None, None, None, *(gradients[n] if n in wrt else None for n in names)
-''', "_plain", "_differentiate")
+''',
+    "_plain",
+    "_differentiate",
+)
 
 _define('''
 def _differentiate(formula, wrt, grad_output, tensors, options):
     """Gradients of the formula by autograd, differentiable again. Aliases make each a partial derivative."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        aliases = {
-            name: t.view_as(t).requires_grad_() if name in wrt else t for name, t in tensors.items()
-        }
+        aliases = {name: t.view_as(t).requires_grad_() if name in wrt else t for name, t in tensors.items()}
         value = formula(*aliases.values(), *options)
         value = value[0] if isinstance(value, tuple) else value
         if not value.requires_grad:
@@ -200,7 +209,8 @@ def _discrete(loss, name, tensor):
         raise TypeError(f"{loss}: {name} must not be complex")
 ''')
 
-_define('''
+_define(
+    '''
 def _extents(loss, declared, tensors, known=()):
     """The extents of the named axes; the shapes must agree exactly, `...` stands for any number of axes.
 
@@ -229,15 +239,17 @@ def _extents(loss, declared, tensors, known=()):
             if axis is not None and expected != size:
                 raise ValueError(_mismatch(loss, name, axis, size, extents))
     return extents
-''', "_mismatch")
+''',
+    "_mismatch",
+)
 
-_define('''
+_define("""
 def _mismatch(loss, name, axis, size, extents):
     known = " ".join(f"{k}={v if k != '...' else tuple(v)}" for k, v in extents.items())
     if not isinstance(axis, str):
         return f"{loss}: {name} has an axis of extent {size} where {axis} is declared"
     return f"{loss}: {known}, but {name} has {axis}={tuple(size) if axis == '...' else size}"
-''')
+""")
 
 _define('''
 def _derived(loss, name, tensor, axis, text, size):
@@ -307,7 +319,8 @@ def _joined(x, dims):
     return x.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims))
 ''')
 
-_define('''
+_define(
+    '''
 def _fold_max(x, dims):
     """The maximum, whose gradient goes to the first winner; -inf over nothing."""
     shape = [1 if k in dims else s for k, s in enumerate(x.shape)]
@@ -315,9 +328,12 @@ def _fold_max(x, dims):
         return x.new_full(shape, -torch.inf)
     flat = _joined(x, dims)
     return flat.gather(-1, flat.argmax(-1, keepdim=True)).reshape(shape)
-''', "_joined")
+''',
+    "_joined",
+)
 
-_define('''
+_define(
+    '''
 def _fold_min(x, dims):
     """The minimum, whose gradient goes to the first winner; inf over nothing."""
     shape = [1 if k in dims else s for k, s in enumerate(x.shape)]
@@ -325,9 +341,12 @@ def _fold_min(x, dims):
         return x.new_full(shape, torch.inf)
     flat = _joined(x, dims)
     return flat.gather(-1, flat.argmin(-1, keepdim=True)).reshape(shape)
-''', "_joined")
+''',
+    "_joined",
+)
 
-_define('''
+_define(
+    '''
 def _fold_logsumexp(x, dims):
     """log(sum(exp(x))) with zero gradient where everything is -inf."""
     top = _fold_amax(x.detach(), dims)
@@ -335,7 +354,9 @@ def _fold_logsumexp(x, dims):
     total = (x - top).exp().sum(dims, keepdim=True)
     empty = total == 0
     return torch.where(empty, -torch.inf, torch.where(empty, 1.0, total).log() + top)
-''', "_fold_amax")
+''',
+    "_fold_amax",
+)
 
 _define('''
 def _winner(x, valid, dim, largest):
