@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 
 from lossdsl.diagnostics import CODES, Diagnostic, Severity, Source, render
-from lossdsl.pipeline import analyse
+from lossdsl.pipeline import analyse, compile
 from lossdsl.syntax.source import MAX_BYTES, read_source
 
 HERE = Path(__file__).parent / "errors"
 FILES = sorted(path for path in HERE.iterdir() if path.suffix in (".loss", ".bin"))
 LINE = re.compile(r"^(?:# expect: )?([EW]\d{4}) line (\d+)$", re.MULTILINE)
 
-# The codes of these groups have a file each; the others are about the file system and are provoked by the tests below.
-GROUPS = ("E01", "E07", "E08")
-WITHOUT_A_FILE = {"E0701", "E0801", "E0802", "E0806"}
+# The codes of these groups have a file each. The others are about the file system, about the name that was asked for or
+# about the compiler itself, and are provoked by tests below and in test_cli.py.
+GROUPS = ("E01", "E02", "E03", "E04", "E05", "E06", "E07", "E08", "E09", "W1")
+WITHOUT_A_FILE = {"E0701", "E0801", "E0802", "E0806", "E0807", "E0901"}
 
 
 def diagnose(path: Path) -> tuple[Source, list[Diagnostic]]:
@@ -65,6 +66,18 @@ def test_a_wrong_file_is_explained(path: Path) -> None:
 def test_every_code_has_a_file(group: str) -> None:
     codes = {code for code in CODES if code.startswith(group)} - WITHOUT_A_FILE
     assert codes <= {path.stem[:5] for path in FILES}
+
+
+def test_every_code_is_in_a_group() -> None:
+    assert {code for code in CODES if code.startswith(GROUPS)} == set(CODES)
+
+
+def test_a_loss_that_is_not_there_is_named_with_a_similar_one() -> None:
+    source = Source("f.loss", "loss huber:\n    input x: real[n]\n    return mean(x)\n")
+    [found] = analyse(source, "hubber").diagnostics
+    assert (found.code, found.help) == ("E0807", "did you mean `huber`?")
+    functions = Source("f.loss", "def double(x) = 2 * x\n")
+    assert [d.code for d in compile(functions, target="torch").diagnostics] == ["E0807"]
 
 
 def codes_of(path: str) -> list[str]:

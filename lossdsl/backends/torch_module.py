@@ -430,11 +430,14 @@ class _Loss:
             shown.append("reduction={self.reduction!r}")
         writer.line("def extra_repr(self) -> str:")
         writer.indent()
-        formula = printable(loss.formula[0]) if loss.formula else ""
-        prefix = formula.replace("\\", "\\\\").replace('"', '\\"').replace("{", "{{").replace("}", "}}")
-        text = ", ".join(shown)
-        body = "\\n".join(t for t in (prefix, text) if t)
-        writer.line(f'return f"{body}"' if shown else f'return "{body}"')
+        formula = [printable(line).replace("\\", "\\\\").replace('"', '\\"') for line in loss.formula]
+        lines = [f'"{line}"' for line in formula] + ([f'f"{", ".join(shown)}"'] if shown else [])
+        if len(lines) == 1:
+            writer.line(f"return {lines[0]}")
+        else:
+            writer.line("return (")
+            writer.block([f"    {line[:-1]}\\n\"" for line in lines[:-1]] + [f"    {line}" for line in lines[-1:] or ['""']])
+            writer.line(")")
         writer.dedent()
 
     def call_arguments(self) -> list[str]:
