@@ -56,7 +56,9 @@ def log_cosh(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------ classification
 
 
-def logits_case(n: int, c: int, *rest: int, scale: float = 2.0, ignored: float = 0.3, weights: bool = True, **p: Any) -> Case:
+def logits_case(
+    n: int, c: int, *rest: int, scale: float = 2.0, ignored: float = 0.3, weights: bool = True, **p: Any
+) -> Case:
     def make(rng: np.random.Generator) -> tuple[Arrays, dict[str, Any]]:
         target = rng.integers(0, c, size=(n, *rest))
         if ignored:
@@ -89,7 +91,9 @@ def all_ignored(rng: np.random.Generator) -> tuple[Arrays, dict[str, Any]]:
     return {"logits": rng.normal(size=(4, 3)), "target": np.full(4, -100), "weight": np.ones(3)}, {}
 
 
-def binary_case(target: str, *shape: int, scale: float = 3.0, name: str = "logits", y: str = "target", **p: Any) -> Case:
+def binary_case(
+    target: str, *shape: int, scale: float = 3.0, name: str = "logits", y: str = "target", **p: Any
+) -> Case:
     def make(rng: np.random.Generator) -> tuple[Arrays, dict[str, Any]]:
         values: dict[str, np.ndarray] = {
             "unit": rng.random(shape),
@@ -299,11 +303,7 @@ def ppo(
     ratio = torch.exp(policy.log_prob(action) - logp_old)
     clipped = ratio.clamp(1 - clip, 1 + clip)
     surrogate = torch.where(ratio * advantage <= clipped * advantage, ratio * advantage, clipped * advantage)
-    return (
-        -surrogate.mean()
-        + value_weight * F.mse_loss(value, ret) / 2
-        - entropy_weight * policy.entropy().mean()
-    )
+    return -surrogate.mean() + value_weight * F.mse_loss(value, ret) / 2 - entropy_weight * policy.entropy().mean()
 
 
 def ppo_case(n: int, a: int, **p: Any) -> Case:

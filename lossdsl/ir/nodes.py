@@ -93,7 +93,7 @@ class Const(Scalar):
     `value` of an INT constant is a Fraction with denominator 1. There is no negative zero.
     """
 
-    __slots__ = ("kind", "value")  # noqa: RUF023
+    __slots__ = ("kind", "value")
     value: Fraction | str
     kind: Dtype
 
