@@ -13,8 +13,8 @@ from lossdsl import pipeline
 from lossdsl.catalogue import find
 from lossdsl.diagnostics import NOWHERE, Diagnostic, LossError, Severity, Source
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.nodes import Program
 from lossdsl.ir.expression import program_from_sympy
+from lossdsl.ir.nodes import Program
 from lossdsl.loader import load_module
 from lossdsl.names import class_name, function_name
 from lossdsl.syntax.source import read_source

@@ -7,6 +7,7 @@ signature wherever it is compiled to. The map is injective: `lambda_` itself bec
 from __future__ import annotations
 
 import keyword
+import re
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -76,11 +77,14 @@ ACRONYMS = frozenset(
 _SPELLED = {"INFONCE": "InfoNCE", "GIOU": "GIoU", "IOU": "IoU", "SIMCLR": "SimCLR", "SIMPO": "SimPO"}
 
 
+_HELPER = re.compile("(?:under)*_")
+
+
 def mangle(name: str) -> str:
     """The name in generated code. Injective, and never a word of the table."""
     stem = name.rstrip("_")
-    if name.startswith("_"):  # names with a leading underscore are the module's own helpers
-        return "u" + name
+    if _HELPER.match(name):  # names with a leading underscore are the module's own helpers
+        return "under" + name
     return name + "_" if stem in RESERVED else name
 
 

@@ -204,4 +204,7 @@ def _fatal(diagnostics: Sequence[Diagnostic]) -> bool:
 def _none_found(diagnostics: tuple[Diagnostic, ...], losses: Sequence[BuiltLoss]) -> tuple[Diagnostic, ...]:
     if losses or _fatal(diagnostics):
         return diagnostics
-    return (*diagnostics, Diagnostic("E0807", "there is no loss in this file", NOWHERE, "a file is compiled loss by loss"))
+    return (
+        *diagnostics,
+        Diagnostic("E0807", "there is no loss in this file", NOWHERE, "a file is compiled loss by loss"),
+    )

@@ -10,7 +10,6 @@ from lossdsl.ir.rewrite import instantiate, transform
 from lossdsl.ir.text import print_scalar
 
 
-
 def sympy_view(program: Program) -> Any:
     """The element of an elementwise loss as one SymPy expression in the names of its inputs and parameters.
 
@@ -52,7 +51,9 @@ def _expression(node: Scalar, names: dict[Scalar, str]) -> Any:
     expression = algebraic(node).expression
     table = symbols(node)
     taken = [str(s) for n, s in table.items() if n not in names]
-    plain = {table[n]: type(table[n])(name, **table[n]._assumptions_orig) for n, name in names.items() if name not in taken}
+    plain = {
+        table[n]: type(table[n])(name, **table[n]._assumptions_orig) for n, name in names.items() if name not in taken
+    }
     return expression.xreplace(plain) if plain else expression
 
 

@@ -45,7 +45,7 @@ loss weighted:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def two(tmp_path: Path) -> Path:
     path = tmp_path / "two.loss"
     path.write_text(TWO)

@@ -42,6 +42,8 @@ def _node(node: tree.Node, label: str, depth: int, lines: list[str]) -> None:
         else:
             words.append(f"{f.name}={str(value) if isinstance(value, Fraction) else repr(value)}")
     head = f"{label}: " if label else ""
-    lines.append("  " * depth + head + " ".join([type(node).__name__, *words]) + f"  @{node.span.line}:{node.span.column}")
+    lines.append(
+        "  " * depth + head + " ".join([type(node).__name__, *words]) + f"  @{node.span.line}:{node.span.column}"
+    )
     for name, child in children:
         _node(child, name, depth + 1, lines)
