@@ -24,8 +24,8 @@ def _accumulator(*tensors):
 
 _define('''
 def _block(device, count, width=1):
-    """How many of `count` rows to work on at a time: what fits in a CPU's cache; all of them elsewhere."""
-    return max(131072 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
+    """How many of `count` rows to work on at a time: what fits in the cache of a CPU; all of them elsewhere."""
+    return max(1048576 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
 ''')
 
 _define('''
