@@ -145,7 +145,9 @@ def test_fmt_formats_checks_and_refuses_errors(tmp_path: Path) -> None:
     before = path.read_text()
     assert run("fmt", str(path)).returncode == 2
     assert path.read_text() == before
-    assert run("fmt", "-", stdin=b"loss f:\n  input x:real[n]\n  return mean(x)\n").stdout.startswith("loss f:\n    input")
+    assert run("fmt", "-", stdin=b"loss f:\n  input x:real[n]\n  return mean(x)\n").stdout.startswith(
+        "loss f:\n    input"
+    )
 
 
 def test_new_makes_a_loss_that_checks(tmp_path: Path) -> None:
@@ -186,3 +188,166 @@ def test_same_bytes_under_any_hash_seed(seed: str, tmp_path: Path) -> None:
     here = subprocess.run(words, cwd=ROOT, capture_output=True, env=env, check=True).stdout
     plain = subprocess.run(words, cwd=ROOT, capture_output=True, env={**env, "PYTHONHASHSEED": "0"}, check=True).stdout
     assert here == plain
+
+
+# ---------------------------------------------------------------------------------------------------- bad input
+
+# What can be wrong -> the file that is, and the code. Each is checked and compiled by the command line.
+WRONG = {
+    "an unknown name": "E0201_unknown_name",
+    "an unknown function": "E0204_unknown_function",
+    "mismatched axes": "E0307_axes_left",
+    "an unbound index": "E0306_unbound",
+    "a captured index": "E0301_captured",
+    "wrong arity": "E0401_arity",
+    "a claim about nothing": "E0601_claims",
+    "cyclic definitions": "E0205_cycle",
+    "duplicates": "E0202_two_things",
+    "two losses of one name": "E0202_two_losses",
+    "a reserved word": "E0106_declared",
+    "bytes that are not UTF-8": "E0803_latin1",
+    "a zero byte": "E0804_zero_byte",
+    "an empty file": "E0805_empty",
+    "nested brackets": "E0702_brackets",
+}
+
+
+@pytest.mark.parametrize("name", WRONG.values(), ids=list(WRONG))
+def test_wrong_files_are_diagnostics_and_write_nothing(name: str, tmp_path: Path) -> None:
+    path, out = ROOT / "tests" / "errors" / f"{name}.loss", tmp_path / "out.py"
+    for words in (["check", str(path)], ["compile", str(path), "-o", str(out)], ["plot", str(path), "-o", "x.png"]):
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert f"[{name[:5]}]: " in done.stderr
+        assert f"{path}:" in done.stderr
+        assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ten_thousand_brackets_and_ten_megabytes(tmp_path: Path) -> None:
+    deep = tmp_path / "deep.loss"
+    deep.write_text("loss f:\n    return " + "(" * 10_000 + "1" + ")" * 10_000 + "\n")
+    large = tmp_path / "large.loss"
+    large.write_bytes(b"# words\n" * (10 * 2**20 // 8))
+    for path, code in ((deep, "E0702"), (large, "E0701")):
+        for command in (["check"], ["compile"], ["show", "--emit", "ir"], ["fmt"]):
+            done = run(command[0], str(path), *command[1:])
+            assert (done.returncode, done.stdout) == (2, "")
+            assert code in done.stderr
+
+
+def test_a_domain_warning_names_the_range_that_does_it() -> None:
+    done = run("check", "-", stdin=b"loss f:\n    input x: real[n] >= 0\n    return mean(log(x))\n")
+    assert done.returncode == 0
+    assert "warning[W1002]" in done.stderr
+    assert "<stdin>:3:" in done.stderr
+    assert "0" in done.stderr.split("W1002]")[1].split("\n")[0]
+
+
+def test_a_domain_error_with_a_suggestion() -> None:
+    done = run("check", "-", stdin=b"loss f:\n    input pred: real[n]\n    return mean(prde^2)\n")
+    assert done.returncode == 2
+    assert "pred" in done.stderr.split("help:")[1]
+    assert "^^^^" in done.stderr
+
+
+def test_an_unexpected_exception_is_a_diagnostic(tmp_path: Path) -> None:
+    """A fault of the compiler itself, put in for the test: no traceback, E0901, exit code 2, nothing written."""
+    hook = tmp_path / "broken.py"
+    hook.write_text(
+        "import sys\nfrom lossdsl import pipeline\n"
+        "def fail(*_, **__): raise KeyError('per\\x1b[31m')\n"
+        "pipeline.analyse = fail\nfrom lossdsl.cli import main\nmain(sys.argv[1:])\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env.pop("LOSSDSL_DEBUG", None)
+    out = tmp_path / "out.py"
+    path = str(ROOT / HUBER)
+    calls = [
+        ["check", path],
+        ["compile", path, "-o", str(out)],
+        ["show", path, "--emit", "ir"],
+        ["plot", path, "-o", "o.png"],
+    ]
+    for words in calls:
+        done = subprocess.run(
+            [sys.executable, str(hook), *words], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert "error[E0901]: internal error: KeyError" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "\x1b" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.py"]
+    report = subprocess.run(
+        [sys.executable, str(hook), "check", path, "--json"], env=env, capture_output=True, text=True
+    )
+    assert json.loads(report.stdout)["files"][0]["diagnostics"][0]["code"] == "E0901"
+    env["LOSSDSL_DEBUG"] = "1"
+    shown = subprocess.run([sys.executable, str(hook), "check", path], env=env, capture_output=True, text=True)
+    assert "Traceback" in shown.stderr
+
+
+def test_what_cannot_be_scheduled_is_a_diagnostic_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossdsl import assemble, pipeline
+    from lossdsl.diagnostics import Source
+    from lossdsl.ir.nodes import Program
+    from lossdsl.lower.plan import Key, Plan
+    from lossdsl.lower.prepare import unsupported
+
+    def refuse(program: Program, key: Key) -> Plan:
+        found = program.definition("per")
+        assert found is not None
+        unsupported(found, "this")
+
+    monkeypatch.setattr(assemble, "schedule", refuse)
+    source = Source("f.loss", "loss f:\n    input x: real[n]\n    per = exp(x)\n    return mean(per)\n")
+    for result in (
+        pipeline.compile(source, target="torch"),
+        pipeline.show(source, "torch"),
+        pipeline.show(source, "plan"),
+    ):
+        assert result.text is None
+        [found] = result.diagnostics
+        assert (found.code, found.span.line) == ("E0501", 3)
+        assert "per: this cannot be scheduled yet" in found.message
+    checked = pipeline.check(source)
+    assert [f.verdict.blocker for f in checked.reports[0].findings if f.property.startswith("cost")] == [
+        found.message
+    ] * 2  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------------------------------------------- the card
+
+
+def test_the_card_has_one_line_for_a_finding_when_piped() -> None:
+    done = run("check", "classification.focal", "regression.huber")
+    lines = done.stdout.splitlines()
+    marks = [line for line in lines if line[:9].strip() in ("yes", "no", "?", "=")]
+    assert len(marks) >= 20
+    assert max(len(line) for line in lines) > 120, "wrapped although piped"
+    headings = [line.strip() for line in lines if line.startswith("  ") and not line.startswith("   ")]
+    for criterion in ("task alignment", "stability and convergence", "computational efficiency", "scalability"):
+        assert headings.count(criterion) == 2
+    assert sum("not examined yet:" in line for line in lines) == 2
+    assert any("9*N + 4 operations" in line for line in lines)
+
+
+def test_the_card_fits_a_terminal() -> None:
+    from rich.console import Console
+
+    from lossdsl import card, pipeline
+    from lossdsl.syntax.source import read_source
+
+    report = pipeline.check(read_source(str(ROOT / HUBER))[0]).reports[0]
+    for width in (80, 120):
+        console = Console(force_terminal=True, width=width, highlight=False, record=True, file=open(os.devnull, "w"))
+        card.print_card(console, report, HUBER)
+        assert max(len(line) for line in console.export_text().splitlines()) <= width
+
+
+def test_a_cost_is_counted_without_torch() -> None:
+    report = json.loads(run("check", "self_supervised.info_nce", "--json").stdout)["files"][0]["losses"][0]
+    growth = {v["in"][0]: v["detail"] for v in report["verdicts"] if v["property"] == "growth"}
+    assert "quadratic operations" in growth["n"]
+    assert "linear temporaries" in growth["n"]
+    assert "linear operations" in growth["d"]
