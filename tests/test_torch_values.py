@@ -479,3 +479,51 @@ def test_sum_and_weight_add_up_over_parts() -> None:
         total, denominator = total + s, denominator + w
     assert torch.allclose(total / denominator, loss(x, target, weight), rtol=1e-12)
     assert gradcheck(lambda z: loss.sum_and_weight(z, target, weight)[0], (x,))
+
+
+MANY_PASSES = {
+    "two passes": """
+loss two_passes:
+    input x: real[n, c]
+    input keep: bool[n]
+    row = sum(log(x) over c)
+    middle = mean(row over n where keep)
+    return mean((row - middle)^2 over n where keep)
+""",
+    "products": """
+loss products:
+    input x: real[n, d]
+    input keep: bool[n]
+    axis m = n
+    s[n, m] = sum(x[n, d] * x[m, d] over d)
+    return sum(logsumexp(s over m where keep[m]) over n where keep)
+""",
+    "inverse": """
+loss inverse:
+    input x: real[n, c]
+    input keep: bool[n]
+    row = norm(1 / x over c)
+    return sum(row if keep else 0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", MANY_PASSES)
+def test_masked_rows_leak_nothing_from_one_kernel_to_another(name: str) -> None:
+    fn = function(MANY_PASSES[name])
+    keep = torch.tensor([True, False, True, False, False, True])
+    x = torch.rand(6, 3, dtype=F64, generator=torch.Generator().manual_seed(1)) + 0.1
+    x[1], x[3], x[4] = math.nan, -1.0, math.inf
+    kept = x[keep].requires_grad_()
+    x.requires_grad_()
+    everything = torch.ones(3, dtype=torch.bool)
+    direction = torch.randn(6, 3, dtype=F64)
+    (right,) = torch.autograd.grad(fn(kept, everything), kept, create_graph=True)
+    (right_second,) = torch.autograd.grad((right * direction[keep]).sum(), kept)
+    (fast,) = torch.autograd.grad(fn(x, keep), x)
+    (slow,) = torch.autograd.grad(fn(x, keep), x, create_graph=True)
+    (second,) = torch.autograd.grad((slow * direction).sum(), x)
+    for ours, theirs in ((fast, right), (slow, right), (second, right_second)):
+        assert ours[~keep].eq(0).all()
+        assert torch.allclose(ours[keep], theirs, rtol=1e-9)
+    assert gradgradcheck(lambda y: fn(y, everything), (kept.detach().requires_grad_(),))

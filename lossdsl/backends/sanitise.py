@@ -8,7 +8,7 @@ Conditions and integers carry no gradient: they are computed first, from the val
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import inf
@@ -158,23 +158,28 @@ def safe_arguments(op: str, arity: int) -> tuple[Fraction, ...]:
     return (Fraction(1),) * arity
 
 
-def sanitise(kernel: Kernel, loads: dict[str, Need] | None = None) -> Kernel:
-    """The kernel with harmless numbers where values are not needed; itself if everything always is."""
-    return _Sanitiser(kernel).run()
+def sanitise(kernel: Kernel, stores: Mapping[str, Need] | None = None) -> Kernel:
+    """The kernel with harmless numbers where values are not needed; itself if everything always is. `stores`: under
+    which condition (of values of the kernel) what it stores in a buffer is needed, if not always."""
+    return Sanitiser(kernel, stores or {}).run()
 
 
-class _Sanitiser:
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+class Sanitiser:
+    """One kernel: `need` has the condition of each value once `needs()` has run."""
+
+    def __init__(self, kernel: Kernel, stores: Mapping[str, Need]) -> None:
+        self.kernel, self.stores = kernel, stores
         self.by_name = {s.name: s for s in kernel.statements if isinstance(s, Load | Op | Fold)}
         self.axes: dict[str, frozenset[str]] = {}
         for s in kernel.statements:
             if isinstance(s, Load | Op | Fold):
                 self.axes[s.name] = self.axes_of(s)
         self.need: dict[str, Need] = {}
+        self.out: list[Statement] = []
+        self.known: dict[Need, Operand] = {}
 
     def axes_of(self, s: Load | Op | Fold) -> frozenset[str]:
-        found = frozenset().union(*(self.operand_axes(o) for o in _operands(s)))
+        found = frozenset().union(*(self.operand_axes(o) for o in operands(s)))
         if isinstance(s, Load):
             return found | {a for p in s.subscripts for a, _ in p.axes}
         if isinstance(s, Fold):
@@ -212,8 +217,8 @@ class _Sanitiser:
     def needs(self) -> None:
         for s in reversed(self.kernel.statements):
             match s:
-                case Store(value=value):
-                    self.ask(value, ALWAYS)
+                case Store(buffer=buffer, value=value):
+                    self.ask(value, self.stores.get(buffer, ALWAYS))
                 case Scatter(value=value, guard=guard):
                     self.ask(value, ALWAYS if guard is None else Holds(guard))
                 case Op(name=name, op=op, args=args):
@@ -285,12 +290,10 @@ class _Sanitiser:
         changed: set[str] = set()  # values of type acc whose text will differ from the plain one
         for s in self.kernel.statements:
             if isinstance(s, Load | Op | Fold) and s.type == "acc":
-                uses = {o.name for o in _operands(s) if isinstance(o, Value)}
+                uses = {o.name for o in operands(s) if isinstance(o, Value)}
                 if s.name in touched or uses & changed:
                     changed.add(s.name)
         first = self.first_phase(changed)
-        self.out: list[Statement] = []
-        self.known: dict[Need, Operand] = {}
         plain: dict[str, str] = {}  # a changed value -> its plain copy
         done: set[str] = set()
         for s in self.kernel.statements:
@@ -319,7 +322,7 @@ class _Sanitiser:
             if isinstance(s, Load | Op | Fold):
                 if s.type != "acc" or s.name in wanted:
                     wanted.add(s.name)
-                    wanted |= {o.name for o in _operands(s) if isinstance(o, Value)}
+                    wanted |= {o.name for o in operands(s) if isinstance(o, Value)}
         return wanted
 
     def second(self, s: Load | Op | Fold, touched: set[str]) -> None:
@@ -382,7 +385,7 @@ def _order(need: Need) -> str:
     return repr(need)
 
 
-def _operands(s: Statement) -> Iterable[Operand]:
+def operands(s: Statement) -> Iterable[Operand]:
     match s:
         case Load(guard=guard, subscripts=subscripts):
             return [*([guard] if guard is not None else []), *(p.data for p in subscripts if p.data is not None)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lossdsl.backends.blocks import blocked
-from lossdsl.backends.sanitise import sanitise
+from lossdsl.backends.sanitise_plan import sanitise_plan
 from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
 from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Term, Write
 from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
@@ -53,10 +53,10 @@ class Emitted:
 
 def emit_function(plan: Plan, name: str, signature: Signature, *, fused: bool, comment: str = "") -> Emitted:
     """The function `name(inputs..., parameters...[, grad_output])` of a plan, returning what the plan returns."""
-    return _Function(plan, name, signature, fused, comment).emit()
+    return PlanFunction(plan if fused else sanitise_plan(plan), name, signature, fused, comment).emit()
 
 
-class _Function:
+class PlanFunction:
     def __init__(self, plan: Plan, name: str, signature: Signature, fused: bool, comment: str) -> None:
         self.plan, self.name, self.signature, self.fused, self.comment = plan, name, signature, fused, comment
         self.names = Names(v for _, v in (*signature.inputs, *signature.parameters))
@@ -173,6 +173,8 @@ class _Function:
     def plan_steps(self, steps: Sequence[Step]) -> None:
         for at, step in enumerate(steps):
             match step:
+                case Kernel() if self.on_device(step, steps[at + 1 :]):
+                    pass
                 case Kernel():
                     block = blocked(self.plan, step) if self.fused and not self.scope.rounds else None
                     if block is None:
@@ -190,6 +192,10 @@ class _Function:
                 case Free(buffer):
                     if self.fused and buffer in self.made and self.plan.buffer(buffer).dims:
                         self.out.line(f"del {self.scope.variables[buffer]}")
+
+    def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
+        """Print a kernel in another target's way; False: it is printed as torch operations."""
+        return False
 
     def variable(self, buffer: Buffer) -> str:
         if buffer.name not in self.scope.variables:
@@ -367,9 +373,7 @@ class _Function:
     # ------------------------------------------------------------------------------------------------- kernels
 
     def kernel(self, kernel: Kernel, later: Sequence[Step]) -> None:
-        if not self.fused:
-            kernel = sanitise(kernel)
-        read_later = set(_read(later))
+        read_later = set(reads(later))
         self.scope.local = {
             b.name: b.role in ("chunk", "temporary")
             and b.name not in read_later
@@ -635,7 +639,7 @@ def _accumulated(steps: Sequence[Step]) -> set[str]:
     return names
 
 
-def _read(steps: Sequence[Step]) -> list[str]:
+def reads(steps: Sequence[Step]) -> list[str]:
     names: dict[str, None] = {}
     for step in steps:
         match step:
@@ -644,7 +648,7 @@ def _read(steps: Sequence[Step]) -> list[str]:
             case Call(operands=operands):
                 names.update((n, None) for n, _ in operands)
             case ChunkLoop(steps=inner):
-                names.update((n, None) for n in _read(inner))
+                names.update((n, None) for n in reads(inner))
     return list(names)
 
 
