@@ -22,7 +22,7 @@ class SourceError(Exception):
 _ALLOWED = (
     ast.Module, ast.Import, ast.alias,
     ast.FunctionDef, ast.ClassDef, ast.arguments, ast.arg, ast.keyword, ast.Return, ast.Assign,
-    ast.AugAssign, ast.Delete, ast.For, ast.If, ast.With, ast.withitem, ast.Raise, ast.Expr, ast.Pass, ast.Continue,
+    ast.AnnAssign, ast.AugAssign, ast.Delete, ast.For, ast.If, ast.With, ast.withitem, ast.Raise, ast.Expr, ast.Pass, ast.Continue,
     ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Lambda, ast.IfExp, ast.Dict, ast.ListComp, ast.DictComp, ast.GeneratorExp,
     ast.comprehension, ast.Compare, ast.Call, ast.JoinedStr, ast.FormattedValue, ast.Constant, ast.Attribute,
     ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.expr_context, ast.boolop, ast.operator,

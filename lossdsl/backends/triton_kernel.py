@@ -1,0 +1,576 @@
+"""A part of a kernel as the text of one `@triton.jit` function.
+
+Values of a part without columns are blocks of entries. With columns a program holds a tile: what varies along rows has
+shape [ROWS, 1], along columns [1, COLUMNS], along both [ROWS, COLUMNS]; so everything broadcasts as it is. A row is
+held whole (`whole`), or walked block by block once for every fold that needs an earlier one (`long`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.backends.text import SUM, Names, Writer, offset_text, printable
+from lossdsl.backends.triton_parts import Part, Total, operands, subscript_axes
+from lossdsl.backends.triton_runtime import TOTALS
+from lossdsl.backends.triton_text import (
+    DTYPES,
+    Term,
+    Unsupported,
+    identity,
+    literal,
+    merged,
+    operation,
+    pad,
+    reduced,
+    repeats,
+    state_type,
+    typed,
+    unwrapped,
+)
+from lossdsl.dim import Dim
+from lossdsl.lower.plan import (
+    AxisRef,
+    Fold,
+    Literal,
+    Load,
+    Op,
+    Operand,
+    ParamRef,
+    Plan,
+    SizeRef,
+    Store,
+    Subscript,
+    Value,
+)
+
+_UNNAMED = re.compile(r"v\d+\Z")
+_INLINE = 60  # characters of a value that is written where it is used
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A parameter of the function and what the launch passes for it: the tensor of a `buffer`, the shares of a total
+    (`parts`), the number of shares (`count`), a `parameter`, or an `extent` (a product of Dims)."""
+
+    name: str
+    kind: str
+    of: str = ""
+    dims: tuple[Dim, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeviceFunction:
+    """`lines` begin with the decorator; `{name}` stands for the function's name. `live`: tiles alive at one time."""
+
+    lines: list[str]
+    arguments: list[Argument]
+    totals: tuple[Total, ...]
+    live: int
+
+
+@dataclass(eq=False)
+class _Scope:
+    names: Names
+    arguments: dict[tuple[str, str], Argument] = field(default_factory=dict)
+    extents: dict[str, str] = field(default_factory=dict)
+
+
+def device_function(part: Part, plan: Plan, mode: str, pending: dict[str, str]) -> DeviceFunction:
+    """The text of a part. mode: "flat" (no columns), "whole" or "long"; pending: head of each total whose shares this
+    function adds up itself. Raises Unsupported."""
+    return _Function(part, plan, mode, pending).emit()
+
+
+class _Function:
+    def __init__(self, part: Part, plan: Plan, mode: str, pending: dict[str, str]) -> None:
+        self.part, self.plan, self.mode, self.pending = part, plan, mode, pending
+        words = "row col index inside in_row in_col pid start ROWS COLUMNS BLOCK ACC INDEX programs"
+        self.scope = _Scope(Names(words.split()))
+        self.dims = {a.name: a.extent for a in part.kernel.axes}
+        self.terms: dict[str, Term] = {}
+        self.places: dict[str, str] = {}
+        self.body = Writer()
+        self.wanted = dict(part.kernel.names)
+        self.comments = dict(part.kernel.comments)
+        self.uses: dict[str, int] = {}
+        everything = [*part.statements, *part.stores, *(t.fold for t in part.totals)]
+        for s in everything:
+            for o in operands(s):
+                if isinstance(o, Value):
+                    self.uses[o.name] = self.uses.get(o.name, 0) + 1
+        self.named: set[str] = set()  # values that an operation mentions several times
+        for s in part.statements:
+            if isinstance(s, Op):
+                for k in repeats(s.op):
+                    for o in s.args if s.op == "table" else s.args[k : k + 1]:
+                        if isinstance(o, Value):
+                            self.named.add(o.name)
+        self.columns = frozenset(part.columns)
+        self.rows = frozenset(part.rows)
+
+    # ------------------------------------------------------------------------------------------------- arguments
+
+    def argument(self, kind: str, of: str, wanted: str, dims: tuple[Dim, ...] = ()) -> str:
+        key = (kind, of)
+        if key not in self.scope.arguments:
+            self.scope.arguments[key] = Argument(self.scope.names.fresh(wanted), kind, of, dims)
+        return self.scope.arguments[key].name
+
+    def pointer(self, buffer: str) -> str:
+        return self.argument("buffer", buffer, f"{buffer}_ptr")
+
+    def extent(self, *dims: Dim) -> str:
+        """An extent, or the product of several: a number, or an argument."""
+        if len(dims) == 1 and dims[0].constant is not None:
+            return str(dims[0].constant)
+        words = [str(d) for d in dims]
+        wanted = "rest" if words == ["..."] else words[0] if len(words) == 1 else "entries"
+        wanted = wanted if wanted.isidentifier() else "extent"
+        return self.argument("extent", " * ".join(f"({w})" for w in words), wanted, dims)
+
+    def shift(self, dim: Dim) -> str:
+        names = {s: self.extent(Dim.symbol(s)) for s in dim.symbols()}
+        return offset_text(dim, names).at(SUM)
+
+    # --------------------------------------------------------------------------------------------------- indices
+
+    def place(self, axis: str) -> str:
+        """The index along an axis."""
+        if axis in self.places:
+            return self.places[axis]
+        group = self.part.columns if axis in self.columns else self.part.rows
+        whole = "index" if self.mode == "flat" else "col" if axis in self.columns else "row"
+        if len(group) == 1:
+            return whole
+        at = group.index(axis)
+        text = " // ".join([whole, *(self.extent(self.dims[a]) for a in reversed(group[at + 1 :]))])
+        if at:
+            text = f"{text} % {self.extent(self.dims[axis])}"
+        word = axis if axis.isidentifier() else "rest"
+        name = self.scope.names.fresh(f"{word}_index")
+        self.body.line(f"{name} = {text}")
+        self.places[axis] = name
+        return name
+
+    def mask(self, axes: frozenset[str]) -> str:
+        """The condition that a place varying along `axes` exists; "" if it always does."""
+        if self.mode == "flat":
+            return "inside" if axes else ""
+        if axes & self.rows and axes & self.columns:
+            return "inside"
+        return "in_row" if axes & self.rows else "in_col" if axes & self.columns else ""
+
+    def offset(self, buffer: str, subscripts: tuple[Subscript, ...]) -> tuple[str, frozenset[str], list[str]]:
+        """(offset, axes that it varies along, conditions that positions given by data are in range)."""
+        dims = self.plan.buffer(buffer).dims
+        axes = subscript_axes(subscripts)
+        inside: list[str] = []
+        text, k = "", 0
+        while k < len(subscripts):
+            run = self.run(subscripts, dims, k)
+            if run is not None:
+                place, count = run
+            else:
+                place, count = self.position(subscripts[k], dims[k], inside), 1
+                data = subscripts[k].data
+                if data is not None:
+                    axes |= self.terms[data.name].axes
+            for dim in dims[k : k + count]:
+                if text:
+                    text = f"({text}) * {self.extent(dim)}" if " " in text else f"{text} * {self.extent(dim)}"
+            text = f"{text} + {place}" if text else place
+            k += count
+        return text or "0", axes, inside
+
+    def run(self, subscripts: tuple[Subscript, ...], dims: tuple[Dim, ...], k: int) -> tuple[str, int] | None:
+        """(packed index, positions) if the positions from k on are those of all rows or all columns, in order."""
+        for group, whole in ((self.part.rows, "row"), (self.part.columns, "col")):
+            count = len(group)
+            here = subscripts[k : k + count]
+            if count and tuple(s.axes for s in here) == tuple(((a, 1),) for a in group):
+                plain = all(s.data is None and not s.offset.terms for s in here)
+                if plain and all(self.dims[a] == d for a, d in zip(group[1:], dims[k + 1 : k + count])):
+                    return ("index" if self.mode == "flat" else whole), count
+        return None
+
+    def position(self, s: Subscript, dim: Dim, inside: list[str]) -> str:
+        parts = [self.place(a) if c == 1 else f"{c} * {self.place(a)}" for a, c in s.axes]
+        if s.data is not None:
+            term = self.terms[s.data.name]
+            parts.append(term.text)
+        if s.offset.terms or not parts:
+            parts.append(self.shift(s.offset))
+        text = " + ".join(parts).replace("+ -", "- ")
+        text = f"({text})" if len(parts) > 1 else text
+        if s.data is not None:
+            inside.append(f"({text} >= 0) & ({text} < {self.extent(dim)})")
+        return text
+
+    def spread_over(self, offset: str, axes: frozenset[str], wanted: frozenset[str]) -> str:
+        """The offset made to vary along all of `wanted`."""
+        if self.mode == "flat":
+            return offset if axes or not wanted else f"{offset} + 0 * index"
+        for group, whole in ((self.rows, "row"), (self.columns, "col")):
+            if wanted & group and not axes & group:
+                offset = f"{offset} + 0 * {whole}"
+        return offset
+
+    # ---------------------------------------------------------------------------------------------------- values
+
+    def term(self, o: Operand) -> Term:
+        match o:
+            case Value(name):
+                return self.terms[name]
+            case Literal(value, type_):
+                return literal(value, type_)
+            case ParamRef(name, type_):
+                variable = self.argument("parameter", name, name)
+                if type_ == "bool":
+                    return Term(f"({variable} != 0)", "bool", static=True)
+                return Term(variable, type_, static=type_ == "int")
+            case SizeRef(dim):
+                return Term(self.extent(dim), "int", static=True)
+            case AxisRef(name):
+                return Term(self.place(name), "int", frozenset((name,)))
+
+    def bind(self, s: Load | Op | Fold, text: str, axes: frozenset[str], static: bool = False) -> None:
+        """Give a value its text, or a line and a name of its own."""
+        once = self.uses.get(s.name, 0) <= 1 and s.name not in self.named
+        wanted = self.wanted.get(s.name, s.name)
+        comment = self.comments.get(s.name)
+        plain = isinstance(s, Op) and _UNNAMED.match(s.name) and len(text) <= _INLINE
+        if plain and (once or text.isidentifier()) and not comment:
+            self.terms[s.name] = Term(text, s.type, axes, static=static)
+            return
+        name = self.scope.names.fresh(wanted)
+        self.body.line(f"{name} = {unwrapped(text)}" + (f"  # {printable(comment)}" if comment else ""))
+        self.terms[s.name] = Term(name, s.type, axes, static=static)
+
+    def statement(self, s: Load | Op | Fold) -> None:
+        match s:
+            case Load():
+                self.load(s)
+            case Op():
+                args = [self.term(a) for a in s.args]
+                axes = frozenset().union(*(a.axes for a in args))
+                logic = s.op in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
+                static = all(a.static for a in args) and (logic or s.type == "int") and s.op != "int"
+                self.bind(s, operation(s.op, args, s.type), axes, static)
+            case Fold():
+                self.fold(s)
+
+    def load(self, s: Load) -> None:
+        if s.buffer in self.pending:
+            parts = self.argument("parts", s.buffer, f"{s.buffer}_parts_ptr")
+            count = self.argument("count", s.buffer, f"{s.buffer}_count")
+            self.bind(s, f"_fold_{self.pending[s.buffer]}({parts}, {count}, 1024)", frozenset())
+            return
+        buffer = self.plan.buffer(s.buffer)
+        offset, axes, inside = self.offset(s.buffer, s.subscripts)
+        guard = None if s.guard is None else self.term(s.guard)
+        wanted = axes | (guard.axes if guard is not None else frozenset())
+        conditions = [c for c in (self.mask(wanted), guard.text if guard is not None else "", *inside) if c]
+        offset = self.spread_over(offset, axes, wanted)
+        void = literal("nan", "acc") if s.type == "acc" else literal(Fraction(0), s.type)
+        filler = void if inside else literal(s.pad.value, s.type) if s.pad is not None else void
+        text = f"tl.load({self.pointer(s.buffer)}" + (f" + {offset}" if buffer.dims else "")
+        if conditions:
+            text += f", mask={' & '.join(conditions)}"
+            if inside or guard is not None:
+                integral = s.type != "acc" or buffer.type in ("int", "bool")
+                text += f", other={'0' if integral else unwrapped(filler.text)}"
+        text += ")"
+        if s.type == "bool":
+            text = f"({text} != 0)"
+        else:
+            text += f".to({DTYPES[s.type]})"
+        if guard is not None and inside and s.pad is not None:
+            text = f"tl.where({unwrapped(guard.text)}, {text}, {unwrapped(literal(s.pad.value, s.type).text)})"
+        self.bind(s, text, wanted)
+
+    # ----------------------------------------------------------------------------------------------------- folds
+
+    def masked(self, s: Fold, mask: list[str]) -> str:
+        value = self.term(s.value)
+        where = [] if s.where is None else [self.term(s.where).text]
+        conditions = [c for c in (*mask, *where) if c]
+        if not conditions:
+            raise Unsupported("a fold over nothing that varies")
+        return f"tl.where({' & '.join(conditions)}, {unwrapped(typed(value))}, {unwrapped(self.pad(s, value))})"
+
+    def pad(self, s: Fold, value: Term) -> str:
+        if s.head in ("argmax", "argmin"):
+            return literal("-inf" if s.head == "argmax" else "inf", "acc").text
+        return pad(s.head, value.type).text
+
+    def winners(self, s: Fold) -> tuple[str, str, str]:
+        """(combining function, index of each entry, index of nothing) of an argmax or argmin."""
+        if len(self.part.columns) != 1:
+            raise Unsupported(f"{s.head} over several axes")
+        where = "in_col" if s.where is None else f"in_col & {self.term(s.where).text}"
+        return f"_first_{s.head[3:]}", f"tl.where({where}, col, 2147483647)", "2147483647"
+
+    def fold(self, s: Fold) -> None:
+        """A fold along whole rows."""
+        text = self.masked(s, ["in_col"])
+        axes = self.part.spread[s.name] & self.rows
+        if s.head == "logsumexp":
+            self.bind(s, f"_logsumexp({text})", axes)
+        elif s.head in ("argmax", "argmin"):
+            function, index, nothing = self.winners(s)
+            name = self.scope.names.fresh(self.wanted.get(s.name, s.name))
+            self.body.line(f"_, {name} = tl.reduce(tl.broadcast({text}, {index}), 1, {function})")
+            self.body.line(f"{name} = tl.where({name} == {nothing}, 0, {name}).to(tl.int64)[:, None]")
+            self.terms[s.name] = Term(name, "int", axes)
+        else:
+            self.bind(s, f"{reduced(s.head, text, '1')}[:, None]", axes)
+
+    def total(self, t: Total) -> None:
+        """This program's share of a fold over everything."""
+        s = t.fold
+        if s.head not in TOTALS:
+            raise Unsupported(f"{s.head} over everything")
+        kind = state_type(s.head, self.term(s.value).type)
+        share = self.scope.names.fresh(self.wanted.get(s.name, s.name))
+        text = self.masked(s, self.once(frozenset(s.axes)))
+        self.body.line(f"{share} = {reduced(s.head, text, 'None')}")
+        self.store_share(t, share)
+        assert kind in DTYPES
+
+    def once(self, folded: frozenset[str]) -> list[str]:
+        """Masks under which each combination of the axes `folded` counts once."""
+        mask = self.mask(folded | (self.rows if self.mode != "flat" else folded))
+        left = [a for a in self.part.rows if a not in folded]
+        return [mask, *(f"({self.place(a)} == 0)" for a in left)]
+
+    def store_share(self, t: Total, share: str) -> None:
+        parts = self.argument("parts", t.store.buffer, f"{t.store.buffer}_parts_ptr")
+        self.body.line(f"tl.store({parts} + tl.program_id(0), {share})")
+
+    # ---------------------------------------------------------------------------------------------------- stores
+
+    def store(self, s: Store) -> None:
+        buffer = self.plan.buffer(s.buffer)
+        value = self.term(s.value)
+        if buffer.role == "chunk" or s.accumulate:
+            raise Unsupported("it works on a round of a loop")
+        offset, axes, inside = self.offset(s.buffer, s.subscripts)
+        if inside:
+            raise Unsupported("it stores at positions given by data")
+        left = [a for a in self.part.rows if a not in axes] if self.mode != "flat" or axes else []
+        if not axes and (self.rows or self.columns):
+            raise Unsupported("a value of the whole is stored beside others")
+        conditions = [self.mask(axes), *(f"({self.place(a)} == 0)" for a in left)]
+        offset = self.spread_over(offset, axes, axes | frozenset(left))
+        pointer = self.pointer(s.buffer) + (f" + {offset}" if buffer.dims else "")
+        mask = " & ".join(c for c in conditions if c)
+        self.body.line(f"tl.store({pointer}, {unwrapped(value.text)}{f', mask={mask}' if mask else ''})")
+
+    # ------------------------------------------------------------------------------------------------ long rows
+
+    def long(self) -> None:
+        """Rows in blocks of columns: one loop for each fold that needs an earlier one, then one for the stores."""
+        stage: dict[str, int] = {}
+        for s in self.part.statements:
+            at = max((stage[o.name] for o in operands(s) if isinstance(o, Value)), default=0)
+            stage[s.name] = at + 1 if isinstance(s, Fold) else at
+        made = {s.name: s for s in self.part.statements}
+
+        def reached(o: Operand) -> int:
+            return stage[o.name] if isinstance(o, Value) else 0
+
+        def across(s: Load | Op | Fold | Store) -> bool:
+            if isinstance(s, Store):
+                return bool(subscript_axes(s.subscripts) & self.columns)
+            return bool(self.part.spread[s.name] & self.columns)
+
+        last = max(
+            [*stage.values()]
+            + [reached(o) for s in self.part.stores for o in operands(s)]
+            + [reached(o) for t in self.part.totals for o in operands(t.fold)],
+            default=0,
+        )
+        for now in range(last + 1):
+            for s in self.part.statements:
+                if stage[s.name] == now and not across(s) and not isinstance(s, Fold):
+                    self.statement(s)
+            folds = [s for s in self.part.statements if isinstance(s, Fold) and stage[s.name] == now + 1]
+            stores = [s for s in self.part.stores if max((reached(o) for o in operands(s)), default=0) == now]
+            totals = [t for t in self.part.totals if max((reached(o) for o in operands(t.fold)), default=0) == now]
+            wide = [t for t in totals if frozenset(t.fold.axes) & self.columns]
+            sinks: list[Fold | Store] = [*folds, *(s for s in stores if across(s)), *(t.fold for t in wide)]
+            if sinks:
+                self.loop(sinks, folds, wide, made)
+            for s in stores:
+                if not across(s):
+                    self.store(s)
+            for t in totals:
+                if t not in wide:
+                    self.total(t)
+
+    def loop(
+        self, sinks: list[Fold | Store], folds: list[Fold], wide: list[Total], made: dict[str, Load | Op | Fold]
+    ) -> None:
+        needed: set[str] = set()
+        pending = [o for s in sinks for o in operands(s)]
+        while pending:
+            o = pending.pop()
+            if isinstance(o, Value) and o.name not in needed and self.part.spread[o.name] & self.columns:
+                needed.add(o.name)
+                pending += operands(made[o.name])
+        inner = [s for s in self.part.statements if s.name in needed]
+        states: dict[str, list[str]] = {}
+        for s in (*folds, *(t.fold for t in wide)):
+            kind = self.term_type(s.value)
+            word = self.wanted.get(s.name, s.name)
+            if s.head in ("argmax", "argmin"):
+                starts = [literal("-inf" if s.head == "argmax" else "inf", "acc"), Term("2147483647", "int")]
+                dtypes = ["ACC", "tl.int32"]
+            else:
+                starts = identity(s.head, kind)
+                dtypes = [DTYPES[state_type(s.head, kind)]] * len(starts)
+            suffix = ["", "_total", "_index"][: len(starts)] if s.head != "logsumexp" else ["_top", "_total"]
+            states[s.name] = [self.scope.names.fresh(word + suffix[k]) for k in range(len(starts))]
+            for name, start, dtype in zip(states[s.name], starts, dtypes):
+                self.body.line(f"{name} = tl.full([ROWS, 1], {unwrapped(start.text)}, {dtype})")
+        kept = dict(self.places), dict(self.terms)
+        cols = self.extent(*(self.dims[a] for a in self.part.columns))
+        self.body.line(f"for start in range(0, {cols}, COLUMNS):")
+        self.body.indent()
+        self.column_lines("start + ", cols)
+        for statement in inner:
+            self.statement(statement)
+        for s in sinks:
+            if isinstance(s, Store):
+                self.store(s)
+            else:
+                self.step(s, states[s.name], any(t.fold is s for t in wide))
+        self.body.dedent()
+        self.places, self.terms = {k: v for k, v in kept[0].items() if k in self.rows}, kept[1]
+        for s in folds:
+            self.finish(s, states[s.name])
+        for t in wide:
+            share = self.scope.names.fresh(f"{states[t.fold.name][0]}_share")
+            text = f"tl.where(in_row, {states[t.fold.name][0]}, {self.pad_state(t.fold)})"
+            name = "sum" if t.fold.head == "count" else t.fold.head
+            self.body.line(f"{share} = {reduced(name, text, 'None')}")
+            self.store_share(t, share)
+
+    def term_type(self, o: Operand) -> str:
+        match o:
+            case Value(name):
+                return next(s.type for s in self.part.statements if s.name == name)
+            case Literal(type=type_) | ParamRef(type=type_):
+                return type_
+        return "int"
+
+    def pad_state(self, s: Fold) -> str:
+        return unwrapped(identity(s.head, self.term_type(s.value))[0].text)
+
+    def step(self, s: Fold, state: list[str], total: bool) -> None:
+        """One block of a fold."""
+        if total and s.head not in TOTALS:
+            raise Unsupported(f"{s.head} over everything")
+        text = self.masked(s, self.once(frozenset(s.axes)) if total else ["in_col"])
+        if s.head == "logsumexp":
+            self.body.line(f"{', '.join(state)} = _logsumexp_more({', '.join(state)}, {text})")
+        elif s.head in ("argmax", "argmin"):
+            function, index, _ = self.winners(s)
+            best, at = self.scope.names.fresh("best"), self.scope.names.fresh("best_index")
+            self.body.line(f"{best}, {at} = tl.reduce(tl.broadcast({text}, {index}), 1, {function})")
+            self.body.line(
+                f"{', '.join(state)} = {function}({', '.join(state)}, {best}[:, None], {at}[:, None])"
+            )
+        else:
+            block = f"{reduced(s.head, text, '1')}[:, None]"
+            if s.head in ("max", "min"):
+                self.body.line(f"{state[0]} = _{s.head}imum({state[0]}, {block})")
+            else:
+                self.body.line(f"{state[0]} = {merged(s.head, state, [block])[0]}")
+
+    def finish(self, s: Fold, state: list[str]) -> None:
+        axes = self.part.spread[s.name] & self.rows
+        if s.head == "logsumexp":
+            name = self.scope.names.fresh(self.wanted.get(s.name, s.name))
+            self.body.line(f"{name} = _logsumexp_end({', '.join(state)})")
+        elif s.head in ("argmax", "argmin"):
+            name = state[1]
+            self.body.line(f"{name} = tl.where({name} == 2147483647, 0, {name})")
+        else:
+            name = state[0]
+        self.terms[s.name] = Term(name, s.type, axes)
+
+    # ----------------------------------------------------------------------------------------------------- whole
+
+    def column_lines(self, start: str, cols: str) -> None:
+        self.body.line(f"col = {start}tl.arange(0, COLUMNS)[None, :]")
+        self.body.line(f"in_col = col < {cols}")
+        self.body.line("inside = in_row & in_col")
+
+    def emit(self) -> DeviceFunction:
+        part = self.part
+        if part.rows:
+            size = self.extent(*(self.dims[a] for a in part.rows))
+            if self.mode == "flat":
+                self.body.line("index = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)")
+                self.body.line(f"inside = index < {size}")
+            else:
+                self.body.line("row = tl.program_id(0).to(INDEX) * ROWS + tl.arange(0, ROWS)[:, None]")
+                self.body.line(f"in_row = row < {size}")
+        if self.mode == "long":
+            self.long()
+        else:
+            if part.columns:
+                self.column_lines("", self.extent(*(self.dims[a] for a in part.columns)))
+            waiting = list(part.totals)
+            for s in part.statements:
+                self.statement(s)
+            for t in waiting:
+                self.total(t)
+            for store in part.stores:
+                self.store(store)
+        arguments = list(self.scope.arguments.values())
+        order = {"buffer": 0, "parts": 1, "count": 2, "parameter": 3, "extent": 4}
+        arguments.sort(key=lambda a: order[a.kind])
+        constants = [] if part.scalar else ["INDEX"]
+        constants += [] if part.scalar else ["BLOCK"] if self.mode == "flat" else ["ROWS", "COLUMNS"]
+        parameters = [a.name for a in arguments] + [f"{c}: tl.constexpr" for c in ("ACC", *constants)]
+        out = Writer()
+        out.line("@triton.jit")
+        line = f"def {{name}}({', '.join(parameters)}):"
+        if len(line) <= 96:
+            out.line(line)
+        else:
+            out.line("def {name}(")
+            for p in parameters:
+                out.line(f"    {p},")
+            out.line("):")
+        out.indent()
+        kinds = {n: t for n, t in self.plan.parameters}
+        for a in arguments:
+            if a.kind == "parameter" and kinds[a.of] == "acc":
+                out.line(f"{a.name} = _setting({a.name}, ACC)")
+        out.block(self.body.lines)
+        return DeviceFunction(out.lines, arguments, part.totals, self.live())
+
+    def live(self) -> int:
+        """Tiles that are alive at one time when rows are held whole."""
+        last: dict[str, int] = {}
+        sinks = [*self.part.statements, *(t.fold for t in self.part.totals), *self.part.stores]
+        for k, s in enumerate(sinks):
+            for o in operands(s):
+                if isinstance(o, Value):
+                    last[o.name] = k
+        most = 0
+        alive: set[str] = set()
+        for k, s in enumerate(self.part.statements):
+            if self.part.spread[s.name] & self.columns:
+                alive.add(s.name)
+            most = max(most, len(alive))
+            alive = {n for n in alive if last.get(n, 0) > k}
+        return most
+
+
+

@@ -1,0 +1,160 @@
+"""Helper functions of emitted Triton modules, as text; a module has only those that it uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from lossdsl import primitives
+from lossdsl.backends.triton_text import identity, merged, pad, reduced, state_type
+
+# Heads whose folds may be split between programs: one state component, combined by one small program.
+TOTALS = ("sum", "prod", "max", "min", "any", "all", "count")
+
+_FIXED = {
+    "_launches": '''
+def _launches(*tensors):
+    """Whether the kernels of this module may run: on a CUDA or HIP device, or everywhere in Triton's interpreter."""
+    if not isinstance(_setting, triton.JITFunction):
+        return True
+    return all(t.is_cuda for t in tensors if t is not None)
+''',
+    "_argument": '''
+def _argument(value, acc, device):
+    """A parameter for a kernel: a float, or a tensor where that would round it."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to(device, acc)
+    if acc == torch.float64 or not isinstance(_setting, triton.JITFunction):
+        return torch.full((), value, dtype=acc, device=device)
+    return float(value)
+''',
+    "_types": '''
+def _types(acc, *tensors):
+    """The types to compute in: of values, and of offsets (64 bits only where 32 might not do)."""
+    wide = any(t is not None and t.numel() >= 2**30 for t in tensors)
+    return {"ACC": tl.float64 if acc == torch.float64 else tl.float32, "INDEX": tl.int64 if wide else tl.int32}
+''',
+    "_tile": '''
+def _tile(columns, across, resident, block):
+    """(whole, sizes): whether a program holds whole rows, and the rows and columns that it holds at a time.
+
+    across: neighbouring rows, not columns, lie side by side in memory, so that a program takes many rows at once.
+    """
+    width = triton.next_power_of_2(max(columns, 1))
+    if across:
+        return False, {"ROWS": 128, "COLUMNS": 1, "num_warps": 4}
+    if width > resident:
+        return False, {"ROWS": 1, "COLUMNS": block, "num_warps": max(4, min(block // 256, 16))}
+    rows = max(1024 // width, 1)
+    return True, {"ROWS": rows, "COLUMNS": width, "num_warps": max(4, min(width // 512, 32))}
+''',
+    "_setting": '''
+@triton.jit
+def _setting(x, ACC: tl.constexpr):
+    # a parameter comes as a float, or as a pointer to one
+    if x.dtype.is_ptr():
+        return tl.load(x).to(ACC)
+    else:
+        return x.to(ACC)
+''',
+    "_maximum": """
+@triton.jit
+def _maximum(a, b):
+    return tl.where((a >= b) | (a != a), a, b)
+""",
+    "_minimum": """
+@triton.jit
+def _minimum(a, b):
+    return tl.where((a <= b) | (a != a), a, b)
+""",
+    "_logsumexp": """
+@triton.jit
+def _logsumexp(x):
+    # along the columns; of nothing but -inf it is -inf
+    top = tl.max(x, axis=1)[:, None]
+    shift = tl.where(tl.abs(top) == float("inf"), 0.0, top)
+    return shift + tl.log(tl.sum(tl.exp(x - shift), axis=1)[:, None])
+""",
+    "_logsumexp_more": """
+@triton.jit
+def _logsumexp_more(top, total, x):
+    # (top, total) stands for top + log(total); a block of nothing but -inf adds nothing
+    block_top = tl.reduce(x, 1, _maximum)[:, None]
+    block_total = tl.sum(EXPDIFF, axis=1)[:, None]
+    new = _maximum(top, block_top)
+    return new, MERGED
+""",
+    "_logsumexp_end": """
+@triton.jit
+def _logsumexp_end(top, total):
+    return tl.where(top == float("inf"), top, top + tl.log(total))
+""",
+}
+
+for _head, _better in (("max", ">"), ("min", "<")):
+    _FIXED[f"_first_{_head}"] = f"""
+@triton.jit
+def _first_{_head}(a, i, b, j):
+    # of equal values the lower index; a nan wins over everything
+    first = (a {_better} b) | ((a == b) & (i < j)) | ((a != a) & ((b == b) | (i < j)))
+    return tl.where(first, a, b), tl.where(first, i, j)
+"""
+
+_EXPDIFF = primitives.PRIMITIVES["expdiff"].triton
+_FIXED["_logsumexp_more"] = (
+    _FIXED["_logsumexp_more"]
+    .replace("EXPDIFF", _EXPDIFF.format("x", "block_top"))
+    .replace(
+        "MERGED", f"total * {_EXPDIFF.format('top', 'new')} + block_total * {_EXPDIFF.format('block_top', 'new')}"
+    )
+)
+
+
+def _totals() -> dict[str, str]:
+    made = {}
+    for name in TOTALS:
+        kind = "bool" if name in ("any", "all") else "acc"
+        kind = state_type(name, kind)
+        start, other = identity(name, kind)[0].text, pad(name, kind).text
+        if name == "count":  # the shares are added up
+            name_of_end, other = "sum", "0"
+        else:
+            name_of_end = name
+        merge = f"_{name}imum(state, part)" if name in ("max", "min") else merged(name, ["state"], ["part"])[0]
+        made[f"_fold_{name}"] = f"""
+@triton.jit
+def _fold_{name}(parts_ptr, count, BLOCK: tl.constexpr):
+    # the shares of all programs, always in the same order
+    state = tl.full([BLOCK], {start}, parts_ptr.dtype.element_ty)
+    for start in range(0, count, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        part = tl.load(parts_ptr + at, mask=at < count, other={other})
+        state = {merge}
+    return {reduced(name_of_end, "state", "0")}
+"""
+        made[f"_store_{name}"] = f"""
+@triton.jit
+def _store_{name}(parts_ptr, out_ptr, count, ADD: tl.constexpr, BLOCK: tl.constexpr):
+    total = _fold_{name}(parts_ptr, count, BLOCK)
+    if ADD:
+        total += tl.load(out_ptr)
+    tl.store(out_ptr, total)
+"""
+    return made
+
+
+RUNTIME: dict[str, str] = {name: text.strip("\n") for name, text in {**_FIXED, **_totals()}.items()}
+_ORDER = sorted(RUNTIME, key=lambda name: (name.startswith("_store"), name.startswith("_fold"), name.endswith("more")))
+_WORD = re.compile(r"\b_\w+")
+
+
+def runtime_sources(texts: Iterable[str]) -> list[str]:
+    """Sources of the helpers of this module that `texts` name, and of those these name."""
+    needed: set[str] = set()
+    pending = list(texts)
+    while pending:
+        for name in _WORD.findall(pending.pop()):
+            if name in RUNTIME and name not in needed:
+                needed.add(name)
+                pending.append(RUNTIME[name])
+    return [RUNTIME[name] for name in _ORDER if name in needed]
