@@ -143,7 +143,7 @@ def _parameter(p: Parameter) -> float | int | bool:
     if p.default is None:
         raise CannotPlot(f"parameter '{p.name}' has no default")
     value = p.default.value
-    number = float(value) if isinstance(value, Fraction) else float(value)
+    number = float(value)
     return {"real": number, "int": int(number), "bool": bool(number)}[p.kind]
 
 

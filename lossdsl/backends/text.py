@@ -60,6 +60,9 @@ class Names:
 
     def fresh(self, wanted: str) -> str:
         """`wanted` made an identifier that is neither reserved nor taken: `lse'` is `d_lse`, `per.0` is `per_0`."""
+        if wanted.isidentifier() and wanted.isascii() and wanted[0] != "_" and wanted not in self.taken | RESERVED:
+            self.taken.add(wanted)
+            return wanted
         base = "d_" * wanted.count("'") + wanted.replace("'", "")
         base = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in base).strip("_") or "t"
         if base[0].isdigit():

@@ -46,6 +46,11 @@ class _Shape:
         return "sum" if self.call.function == "sum" and self.weight is None else "mean"
 
 
+def _own_name(e: Elaborator) -> str:
+    """The tensor of the returned value; `return` itself may name something of the file."""
+    return "return.value" if "return" in e.names else "return"
+
+
 def build_return(e: Elaborator, place: Place, statement: tree.Return) -> Returned:
     """Elaborate the `return` of a loss; raises Failed after recording a diagnostic."""
     if len(statement.values) != 1:
@@ -56,7 +61,7 @@ def build_return(e: Elaborator, place: Place, statement: tree.Return) -> Returne
     modes = _modes(e, place, shape, statement.span) if shape is not None else None
     if modes is not None:
         return modes
-    entity = scalar_definition(e, place, "return", node, statement.span)
+    entity = scalar_definition(e, place, _own_name(e), node, statement.span)
     return Returned(entity.tensor, None, entity.tensor)
 
 
@@ -259,8 +264,8 @@ def _modes(e: Elaborator, place: Place, shape: _Shape, span: Span) -> Returned |
     if e.free(mean_value) | e.free(sum_value):
         raise e.sink.fail("E0307", "the value over an empty set has axes", node.span)
     written = shape.written
-    mean = _scaled(e, place, mean_frame, "return" if written == "mean" else "return.mean", scale, mean_value, span)
-    sum_ = _scaled(e, place, Frame(), "return" if written == "sum" else "return.sum", scale, sum_value, span)
+    mean = _scaled(e, place, mean_frame, _own_name(e) if written == "mean" else "return.mean", scale, mean_value, span)
+    sum_ = _scaled(e, place, Frame(), _own_name(e) if written == "sum" else "return.sum", scale, sum_value, span)
     none_frame = Frame()
     ctx, where = within(none_frame)
     single = _apply(scale, _read(e, ctx, element, span))
