@@ -124,7 +124,15 @@ class _Launching(PlanFunction):
             self.share(t.store, t.fold.head, programs)
         self.out.line(f"if {programs} > 0:")
         self.out.indent()
-        self.print_launch(f"{name}[({programs},)]", self.passed(functions[0]), ["**types", *sizes])
+        passed = [self.passed(f) for f in functions]
+        if all(p == passed[0] for p in passed):
+            self.print_launch(f"{name}[({programs},)]", passed[0], ["**types", *sizes])
+        else:
+            for word, kernel_name, arguments in zip((f"if {name} is {names[0]}:", "else:"), names, passed):
+                self.out.line(word)
+                self.out.indent()
+                self.print_launch(f"{kernel_name}[({programs},)]", arguments, ["**types", *sizes])
+                self.out.dedent()
         self.out.dedent()
         for t in part.totals:
             if t.store.accumulate or not self.only_scalar(t.store.buffer, later):

@@ -284,6 +284,9 @@ class _Function:
         text += ")"
         if s.type == "bool":
             text = f"({text} != 0)"
+        elif not wanted and not self.part.scalar:
+            # a block of one entry: the interpreter cannot join conditions on scalars with others
+            text = f"tl.full([{'1' if self.mode == 'flat' else '1, 1'}], {text}, {DTYPES[s.type]})"
         else:
             text += f".to({DTYPES[s.type]})"
         if guard is not None and inside and s.pad is not None:
@@ -403,9 +406,9 @@ class _Function:
             sinks: list[Fold | Store] = [*folds, *(s for s in stores if across(s)), *(t.fold for t in wide)]
             if sinks:
                 self.loop(sinks, folds, wide, made)
-            for s in stores:
-                if not across(s):
-                    self.store(s)
+            for store in stores:
+                if not across(store):
+                    self.store(store)
             for t in totals:
                 if t not in wide:
                     self.total(t)
@@ -442,11 +445,11 @@ class _Function:
         self.column_lines("start + ", cols)
         for statement in inner:
             self.statement(statement)
-        for s in sinks:
-            if isinstance(s, Store):
-                self.store(s)
+        for sink in sinks:
+            if isinstance(sink, Store):
+                self.store(sink)
             else:
-                self.step(s, states[s.name], any(t.fold is s for t in wide))
+                self.step(sink, states[sink.name], any(t.fold is sink for t in wide))
         self.body.dedent()
         self.places, self.terms = {k: v for k, v in kept[0].items() if k in self.rows}, kept[1]
         for s in folds:
@@ -532,8 +535,10 @@ class _Function:
             for store in part.stores:
                 self.store(store)
         arguments = list(self.scope.arguments.values())
+        # An order that does not depend on the body, so that the functions for whole and for long rows agree.
         order = {"buffer": 0, "parts": 1, "count": 2, "parameter": 3, "extent": 4}
-        arguments.sort(key=lambda a: order[a.kind])
+        place = {n: k for k, n in enumerate([b.name for b in self.plan.buffers] + [n for n, _ in self.plan.parameters])}
+        arguments.sort(key=lambda a: (order[a.kind], place.get(a.of, 0), a.of))
         constants = [] if part.scalar else ["INDEX"]
         constants += [] if part.scalar else ["BLOCK"] if self.mode == "flat" else ["ROWS", "COLUMNS"]
         parameters = [a.name for a in arguments] + [f"{c}: tl.constexpr" for c in ("ACC", *constants)]
@@ -548,7 +553,7 @@ class _Function:
                 out.line(f"    {p},")
             out.line("):")
         out.indent()
-        kinds = {n: t for n, t in self.plan.parameters}
+        kinds = dict(self.plan.parameters)
         for a in arguments:
             if a.kind == "parameter" and kinds[a.of] == "acc":
                 out.line(f"{a.name} = _setting({a.name}, ACC)")

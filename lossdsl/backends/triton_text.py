@@ -103,8 +103,6 @@ def operation(op: str, args: list[Term], type_: str) -> str:
         raise Unsupported(f"{op} has no Triton text")
     if type_ == "acc" and args and all(a.literal for a in args):
         texts[0] = typed(args[0])
-    elif op in ("div",) and type_ == "acc" and all(a.static for a in args):
-        texts[0] = typed(args[0])
     text = record.triton.format(*texts)
     return text if _is_atom(text) else f"({text})"
 
