@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,24 @@ import numpy as np
 from lossdsl import pipeline
 from lossdsl.assemble import gradient_program
 from lossdsl.diagnostics import Diagnostic, Source
+from lossdsl.ir.algebra import NODES
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import Const, Input, Parameter, Program
+from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Input,
+    Output,
+    Parameter,
+    Program,
+    Scalar,
+    postorder,
+)
+from lossdsl.primitives import PRIMITIVES
 
 POINTS = 801
 WIDTH = 5.0
@@ -26,6 +43,15 @@ class CannotPlot(Exception):
 
 
 @dataclass(frozen=True)
+class Kink:
+    """Where the curve is not smooth. `corner`: the gradient jumps; else only the derivative of the gradient does."""
+
+    x: float
+    loss: float
+    corner: bool
+
+
+@dataclass(frozen=True)
 class Curve:
     """`x` is what is swept, `loss` and `gradient` what they are there; all float64 of one length."""
 
@@ -33,6 +59,7 @@ class Curve:
     x: np.ndarray
     loss: np.ndarray
     gradient: np.ndarray
+    kinks: tuple[Kink, ...]
 
 
 def plot(source: Source, path: Path, *, only: str | None, wrt: str | None) -> tuple[Diagnostic, ...]:
@@ -71,24 +98,89 @@ def sweep(program: Program, wrt: str | None = None) -> Curve:
     # an odd number of points, symmetric about 0: kinks of common losses are hit exactly
     x = np.linspace(max(lower, -WIDTH), min(upper, WIDTH), POINTS)
     extents = {symbol: ENTRIES for i in program.inputs for dim in i.dims for symbol in dim.symbols()}
-    for axis_dim in swept.dims:
-        for symbol in axis_dim.symbols():
-            extents.setdefault(symbol, ENTRIES)
-    parameters = {p.name: _parameter(p) for p in program.parameters}
-    output = program.reductions.none if program.reductions else program.outputs[0].tensor
-    derived = gradient_program(program, output, (swept.name,))
-    cotangent = next(i for i in derived.inputs if i.role == "cotangent")
-    loss, gradient = np.empty_like(x), np.empty_like(x)
-    place = tuple(0 for _ in swept.dims)
-    for k, value in enumerate(x):
-        arrays = {i.name: _ordinary(i, extents) for i in program.inputs}
-        arrays[swept.name][place] = value
-        shape = tuple(d.evaluate({**extents, **_int_parameters(parameters)}) for d in cotangent.dims)
-        result = interpret(derived, {**arrays, cotangent.name: _unit(shape)}, parameters)
-        values = np.asarray(result[derived.outputs[0].name])
-        loss[k] = values[tuple(0 for _ in values.shape)]
-        gradient[k] = np.asarray(result[f"d {swept.name}"])[place]
-    return Curve(_axis_label(program, swept), x, loss, gradient)
+    line = _Line(program, swept, extents)
+    values = [line.at(float(value)) for value in x]
+    loss, gradient = np.array([v for v, _, _ in values]), np.array([g for _, g, _ in values])
+    return Curve(_axis_label(program, swept), x, loss, gradient, tuple(_kinks(line, x, [m for _, _, m in values])))
+
+
+class _Line:
+    """The loss along one entry of one input: its value, its gradient, and on which side of each surface it is."""
+
+    def __init__(self, program: Program, swept: Input, extents: dict[str, int]) -> None:
+        self.program, self.swept, self.extents = program, swept, extents
+        self.parameters = {p.name: _parameter(p) for p in program.parameters}
+        output = program.reductions.none if program.reductions else program.outputs[0].tensor
+        self.derived = gradient_program(program, output, (swept.name,))
+        cotangent = next(i for i in self.derived.inputs if i.role == "cotangent")
+        shape = tuple(d.evaluate({**extents, **_int_parameters(self.parameters)}) for d in cotangent.dims)
+        self.unit = {cotangent.name: _unit(shape)}
+        self.surfaces = surfaces(program)
+
+    def at(self, value: float) -> tuple[float, float, tuple[float, ...]]:
+        arrays = {i.name: _ordinary(i, self.extents) for i in self.program.inputs}
+        place = tuple(0 for _ in self.swept.dims)
+        arrays[self.swept.name][place] = value
+        result = interpret(self.derived, {**arrays, **self.unit}, self.parameters)
+        values = np.asarray(result[self.derived.outputs[0].name])
+        gradient = float(np.asarray(result[f"d {self.swept.name}"])[place])
+        sides: list[float] = []
+        if self.surfaces.outputs:
+            found = interpret(self.surfaces, arrays, self.parameters)
+            sides = [float(v) for o in self.surfaces.outputs for v in np.sign(found[o.name]).flat]
+        return float(values[tuple(0 for _ in values.shape)]), gradient, tuple(sides)
+
+
+def surfaces(program: Program) -> Program:
+    """The program that returns every expression whose sign decides which smooth piece of the loss is taken.
+
+    They are the differences that conditions compare, and the surfaces of the primitives' own kinks; for a largest or
+    smallest entry, one plus the position of the winner.
+    """
+    body: list[Definition | Group] = list(program.body)
+    outputs: list[Output] = []
+    for d in program.definitions():
+        found: list[Scalar] = []
+        for n in postorder(*d.scalars()):
+            if isinstance(n, Compare) and n.a.dtype is REAL:
+                found.append(Apply("sub", (n.a, n.b)))
+            elif isinstance(n, Apply) and n.name in PRIMITIVES:
+                found += [k.surface(NODES, *n.args) for k in PRIMITIVES[n.name].kinks]
+        made = [
+            replace(d, head="map", formals=(*d.formals, *d.bound), bound=(), where=TRUE, body=f, support=TRUE)
+            for f in found
+        ]
+        if d.head in ("max", "min"):
+            index = replace(d, head=f"arg{d.head}", support=TRUE)
+            body.append(replace(index, tensor=f"{d.tensor}.winner"))
+            outputs.append(Output(f"{d.tensor}.winner", f"{d.tensor}.winner"))
+        for k, definition in enumerate(made):
+            body.append(replace(definition, tensor=f"{d.tensor}.surface{k}"))
+            outputs.append(Output(f"{d.tensor}.surface{k}", f"{d.tensor}.surface{k}"))
+    return replace(program, body=tuple(body), outputs=tuple(outputs), reductions=None)
+
+
+def _kinks(line: _Line, x: np.ndarray, sides: list[tuple[float, ...]]) -> Iterator[Kink]:
+    """Where a side changes and, by differences of the gradient close to it, the curve has a kink indeed."""
+    last = -np.inf
+    for k in range(len(x) - 1):
+        if sides[k] == sides[k + 1]:
+            continue
+        low, high = float(x[k]), float(x[k + 1])
+        for _ in range(45):
+            middle = (low + high) / 2
+            low, high = (middle, high) if line.at(middle)[2] == sides[k] else (low, middle)
+        place = high
+        if place - last < 1e-6:
+            continue
+        h = 1e-4
+        left, right = [line.at(place + j * h)[1] for j in (-2, -1)], [line.at(place + j * h)[1] for j in (1, 2)]
+        slope = max(abs(left[1] - left[0]), abs(right[1] - right[0]))
+        size = 1e-6 * (1 + abs(left[1]) + abs(right[0]))
+        corner = abs(right[0] - left[1]) > 10 * slope + size
+        if corner or abs((right[1] - right[0]) - (left[1] - left[0])) > 0.05 * slope + size:
+            last = place
+            yield Kink(place, line.at(place)[0], corner)
 
 
 def _swept(program: Program, wrt: str | None) -> Input:
@@ -157,22 +249,13 @@ def _draw(program: Program, curve: Curve, path: Path) -> None:
     axes.axhline(0, color="0.8", linewidth=0.8)
     axes.plot(curve.x, curve.loss, label="loss", color="tab:blue")
     axes.plot(curve.x, curve.gradient, label="gradient", color="tab:orange", linestyle="--")
-    for k in kinks(curve):
-        axes.plot(curve.x[k], curve.loss[k], "o", color="tab:blue", markersize=5)
-        axes.annotate("kink", (curve.x[k], curve.loss[k]), textcoords="offset points", xytext=(6, 6), fontsize=8)
+    for corner, face, words in ((True, "tab:blue", "kink of the loss"), (False, "white", "kink of the gradient")):
+        found = [k for k in curve.kinks if k.corner is corner]
+        if found:
+            places = [k.x for k in found], [k.loss for k in found]
+            axes.plot(*places, "o", color="tab:blue", markerfacecolor=face, markersize=6, label=words)
     settings = ", ".join(f"{p.name} = {_parameter(p):g}" for p in program.parameters)
     axes.set(xlabel=curve.axis, title=program.name + (f" ({settings})" if settings else ""))
     axes.legend()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
-
-
-def kinks(curve: Curve) -> list[int]:
-    """Indices where the slope of the drawn gradient jumps: a jump of the gradient is far larger than its neighbours."""
-    jump = np.abs(np.diff(curve.gradient))
-    if not np.isfinite(jump).all() or len(jump) < 5:
-        return []
-    around = np.maximum(np.roll(jump, 2), np.roll(jump, -2))
-    floor = 1e-6 * (1 + np.abs(curve.gradient).max())
-    found = [k for k in range(2, len(jump) - 2) if jump[k] > 20 * around[k] + floor]
-    return [k + 1 for k in found if k - 1 not in found]

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 ALLOWED["assemble"] = {"ir", "transform", "lower", "backends", "verify", "card", *LEAVES}
 ALLOWED["pipeline"] = {"syntax", "ir", "transform", "verify", "lower", "backends", "assemble", "view", *LEAVES}
-ALLOWED["plotting"] = {"pipeline", "ir", "assemble", *LEAVES}
+ALLOWED["plotting"] = {"pipeline", "ir", "primitives", "assemble", *LEAVES}
 ALLOWED["api"] = {"pipeline", "catalogue", "ir", "loader", "syntax", "verify", "view", *LEAVES}
 ALLOWED["cli"] = {"pipeline", "card", "plotting", "catalogue", "syntax", *LEAVES}
 

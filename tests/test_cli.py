@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -340,7 +341,7 @@ def test_the_card_fits_a_terminal() -> None:
 
     report = pipeline.check(read_source(str(ROOT / HUBER))[0]).reports[0]
     for width in (80, 120):
-        console = Console(force_terminal=True, width=width, highlight=False, record=True, file=open(os.devnull, "w"))
+        console = Console(force_terminal=True, width=width, highlight=False, record=True, file=io.StringIO())
         card.print_card(console, report, HUBER)
         assert max(len(line) for line in console.export_text().splitlines()) <= width
 
@@ -351,3 +352,41 @@ def test_a_cost_is_counted_without_torch() -> None:
     assert "quadratic operations" in growth["n"]
     assert "linear temporaries" in growth["n"]
     assert "linear operations" in growth["d"]
+
+
+# ---------------------------------------------------------------------------------------------------- plots
+
+# (place, whether it is a corner) of the kinks of a loss at its defaults
+KINKS = {
+    "regression.huber": [(-1, False), (1, False)],
+    "regression.mae": [(0, True)],
+    "regression.mse": [],
+    "regression.quantile": [(0, True)],
+    "classification.hinge": [(1, True)],
+    "classification.squared_hinge": [(1, False)],
+    "classification.focal": [],
+    "classification.cross_entropy": [],
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks_are_where_the_pieces_meet(name: str) -> None:
+    from lossdsl import pipeline, plotting
+    from lossdsl.catalogue import find
+    from lossdsl.syntax.source import read_source
+
+    program = pipeline.analyse(read_source(find(name)[0])[0]).losses[0].program
+    found = plotting.sweep(program).kinks
+    assert [(pytest.approx(place, abs=1e-6), corner) for place, corner in KINKS[name]] == [
+        (k.x, k.corner) for k in found
+    ]
+
+
+def test_kinks_of_a_largest_entry_and_off_the_grid() -> None:
+    from lossdsl import pipeline, plotting
+    from lossdsl.diagnostics import Source
+
+    text = "loss f:\n    input x: real[n]\n    return max(x) + sum(relu(x - 1 / 3)^2) + sum(abs(relu(-x) + 1))\n"
+    program = pipeline.analyse(Source("f.loss", text)).losses[0].program
+    found = plotting.sweep(program).kinks
+    assert [(round(k.x, 5), k.corner) for k in found] == [(0.0, True), (0.33333, False)]
