@@ -13,7 +13,7 @@ from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import Buffer, Choices, Kernel, Load, Plan, Step, Store
 
-DEEP = 4  # tiles of the longest row that fit in the registers of a program
+DEEP = 1  # tiles of the longest row that fit in the registers of a program
 
 
 @dataclass

@@ -483,9 +483,7 @@ class _Function:
             function, index, _ = self.winners(s)
             best, at = self.scope.names.fresh("best"), self.scope.names.fresh("best_index")
             self.body.line(f"{best}, {at} = tl.reduce(tl.broadcast({text}, {index}), 1, {function})")
-            self.body.line(
-                f"{', '.join(state)} = {function}({', '.join(state)}, {best}[:, None], {at}[:, None])"
-            )
+            self.body.line(f"{', '.join(state)} = {function}({', '.join(state)}, {best}[:, None], {at}[:, None])")
         else:
             block = f"{reduced(s.head, text, '1')}[:, None]"
             if s.head in ("max", "min"):
@@ -576,6 +574,3 @@ class _Function:
             most = max(most, len(alive))
             alive = {n for n in alive if last.get(n, 0) > k}
         return most
-
-
-

@@ -44,11 +44,11 @@ def _tile(columns, across, resident, block):
     if across:
         return False, {"ROWS": 128, "COLUMNS": 1, "num_warps": 4}
     if width > resident:
-        return False, {"ROWS": 1, "COLUMNS": block, "num_warps": max(4, min(block // 256, 16))}
+        return False, {"ROWS": 1, "COLUMNS": block, "num_warps": max(4, min(block // 128, 16))}
     rows = max(1024 // width, 1)
     return True, {"ROWS": rows, "COLUMNS": width, "num_warps": max(4, min(width // 512, 32))}
 ''',
-    "_setting": '''
+    "_setting": """
 @triton.jit
 def _setting(x, ACC: tl.constexpr):
     # a parameter comes as a float, or as a pointer to one
@@ -56,7 +56,7 @@ def _setting(x, ACC: tl.constexpr):
         return tl.load(x).to(ACC)
     else:
         return x.to(ACC)
-''',
+""",
     "_maximum": """
 @triton.jit
 def _maximum(a, b):
@@ -104,9 +104,7 @@ _EXPDIFF = primitives.PRIMITIVES["expdiff"].triton
 _FIXED["_logsumexp_more"] = (
     _FIXED["_logsumexp_more"]
     .replace("EXPDIFF", _EXPDIFF.format("x", "block_top"))
-    .replace(
-        "MERGED", f"total * {_EXPDIFF.format('top', 'new')} + block_total * {_EXPDIFF.format('block_top', 'new')}"
-    )
+    .replace("MERGED", f"total * {_EXPDIFF.format('top', 'new')} + block_total * {_EXPDIFF.format('block_top', 'new')}")
 )
 
 

@@ -1,0 +1,109 @@
+"""The Triton target: values and gradients in the interpreter, cross-compilation without spills, text, fallbacks.
+
+Programs of their own run the interpreter and the compiler, because triton reads TRITON_INTERPRET when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from references import REFERENCES
+
+pytest.importorskip("triton")
+
+from triton_emit import EXAMPLES, spec_of
+
+from lossdsl.backends.emit_triton import emit, notes
+from lossdsl.backends.torch_runtime import _SOURCES
+from lossdsl.backends.triton_runtime import RUNTIME
+
+HERE = Path(__file__).parent
+NVIDIA = [["cuda", 80, 32], ["cuda", 90, 32]]
+AMD = [["hip", "gfx942", 64]]
+FEW = ["huber", "focal", "kl_divergence", "dice"]
+BOUNDS = {"torch.float64": 1e-12, "torch.float32": 4e-6}
+
+
+def run(program: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE)])
+    command = [sys.executable, str(HERE / program), json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check_values(results: list[dict[str, Any]], count: int) -> None:
+    assert len(results) == 2 * count
+    for r in results:
+        assert r["launches"] > 0 or r["example"] == "info_nce", f"{r['example']} launched no kernel"
+        assert r["error"] <= BOUNDS[r["type"]], r
+
+
+# Rows of more than one column walked in blocks of two, so that every fold is merged from many; then rows held whole.
+@pytest.mark.parametrize(("resident", "block"), [(1, 2), (16384, 1024)])
+def test_values_and_gradients_in_the_interpreter(resident: int, block: int) -> None:
+    wanted = {"examples": sorted(REFERENCES), "resident": resident, "block": block, "device": "cpu"}
+    check_values(run("triton_interpret.py", wanted), len(REFERENCES))
+
+
+def compiled(names: list[str], targets: list[list[Any]], types: list[str]) -> None:
+    results = run("triton_compile.py", {"targets": targets, "examples": names, "types": types})
+    assert [r["example"] for r in results] == names
+    for r in results:
+        assert not r["errors"], r["errors"][0]
+        assert r["kernels"] or r["example"] == "info_nce", r["example"]
+        assert not {k: v for k, v in r["kernels"].items() if v}
+
+
+def test_a_few_examples_compile_without_spills() -> None:
+    compiled(FEW, NVIDIA, ["float32"])
+
+
+@pytest.mark.slow
+def test_every_example_compiles_without_spills() -> None:
+    compiled(sorted(REFERENCES), NVIDIA, ["float32", "bfloat16"])
+
+
+@pytest.mark.slow
+def test_every_example_compiles_for_amd() -> None:
+    compiled(sorted(REFERENCES), AMD, ["float32"])
+
+
+@pytest.mark.gpu
+def test_values_and_gradients_on_a_device() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    wanted = {"examples": sorted(REFERENCES), "resident": 16384, "block": 1024, "device": "cuda"}
+    check_values(run("triton_interpret.py", wanted), len(REFERENCES))
+
+
+def test_the_text_is_the_same_each_time() -> None:
+    text = (EXAMPLES / "divergence/kl_divergence.loss").read_text()
+    assert emit(spec_of(text)) == emit(spec_of(text))
+
+
+def test_a_loss_of_one_pass_is_one_kernel_and_its_end() -> None:
+    text = emit(spec_of((EXAMPLES / "regression/huber.loss").read_text()))
+    body = text.split("def _huber_mean_value_and_gradient_d_pred_on_device")[1].split("\ndef ")[0]
+    assert body.count("](") == 2  # the kernel, and one that adds up its shares and divides
+    assert "atomic" not in text
+
+
+def test_what_stays_torch_is_said() -> None:
+    found = notes(spec_of((EXAMPLES / "self_supervised/info_nce.loss").read_text()))
+    assert found
+    assert all(n.startswith("info_nce: ") and " runs as torch operations: " in n for n in found)
+    assert not notes(spec_of((EXAMPLES / "regression/huber.loss").read_text()))
+
+
+def test_helpers_of_both_targets_have_names_of_their_own() -> None:
+    assert not set(RUNTIME) & set(_SOURCES)
