@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Param, Program, Read, Scalar
+from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Param, Program, Read, Scalar, postorder
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
 from lossdsl.verify.ranges import Ranges, truth
 from lossdsl.verify.signs import Budget
@@ -48,6 +49,22 @@ class Context:
         except Undecided:
             return False
 
+    @property
+    def is_box(self) -> bool:
+        """Whether all conditions are taken into the ranges of single names."""
+        return all(_learn(part, {}, {}) for condition in self.conditions for part in _conjuncts(condition))
+
+    def cuts_through(self, entry: str) -> bool:
+        """Whether a condition binds the input together with something else, so that no interval of it holds it."""
+        above = dependents(self.program, entry)
+        return any(
+            isinstance(n, Read) and n.tensor in above
+            for condition in self.conditions
+            for part in _conjuncts(condition)
+            if not _learn(part, {}, {})
+            for n in postorder(part)
+        )
+
     def narrowed(self, condition: Scalar) -> Context:
         """The context under one more condition on parameters and inputs."""
         assume, fixed = dict(self.assume), dict(self.fixed)
@@ -70,10 +87,10 @@ def _conjuncts(condition: Scalar) -> list[Scalar]:
     return [] if condition is TRUE else [condition]
 
 
-def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction]) -> None:
-    """Take a comparison of a name with a constant into the ranges; anything else only binds witnesses."""
+def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction]) -> bool:
+    """Take a comparison of a name with a constant into the ranges (then True); anything else only binds witnesses."""
     if not isinstance(part, Compare):
-        return
+        return False
     for a, b, op in ((part.a, part.b, part.op), (part.b, part.a, _MIRROR[part.op])):
         while isinstance(a, Apply) and a.name in ("real", "int"):
             a = a.args[0]
@@ -93,7 +110,8 @@ def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction
         both = e.meet(before, box) if before is not None else box
         if both is not None:
             assume[name] = both
-        return
+        return True
+    return False
 
 
 def _name(node: Scalar) -> str | None:

@@ -317,7 +317,7 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
                 continue
             verdict = scalar.slope_between(cases, fold(Apply("neg", (b,))), b, ctx.budget)
             if isinstance(verdict, Proved):
-                exact = text(b) if attained(cases, b) else None
+                exact = text(b) if attained(ctx, cases, b) else None
                 upper = float(b.value) if isinstance(b, Const) and not isinstance(b.value, str) else None
                 lower = upper if exact is not None else None
                 return Proved(verdict.method, verdict.steps, Bracket(lower, upper, exact))
@@ -347,15 +347,14 @@ def candidates(program: Program) -> Iterable[Scalar]:
         yield Const(k)
 
 
-def attained(cases: list[View], bound: Scalar) -> bool:
+def attained(ctx: Context, cases: list[View], bound: Scalar) -> bool:
     """Whether the slope is the bound, or its negative, all along a piece that is not empty."""
     for view in cases:
         try:
             for smooth in scalar.smooth_pieces(view):
                 d = times(smooth.order(1), smooth.field.form(view.slope))
                 b = smooth.field.form(bound)
-                box = view.scope[view.entry]
-                whole = box.lo == -INF and box.hi == INF
+                whole = refute.certainly_taken(ctx, view)
                 here = not smooth.constraints or any(refute.is_tail(smooth, sign) for sign in (1, -1))
                 if whole and here and (d.key == b.key or d.key == minus(b).key):
                     return True

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
-from lossdsl.ir.nodes import TRUE, Apply, Const, Index, Param, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
@@ -153,9 +153,11 @@ def kink(ctx: Context, cases: list[View], order: int, budget: Budget, target: st
     """A point at which a derivative of order <= `order` jumps; the order of the jump, and the surface."""
     best: tuple[Refuted, int, str] | None = None
     for view in cases:
+        if ctx.cuts_through(view.entry.tensor):
+            return None
         try:
             pieces = smooth_pieces(view)
-            if len(pieces) < 2 or not _attained(view):
+            if len(pieces) < 2:
                 continue
             for join in joins(view, pieces, budget, order):
                 for k, jump in enumerate(join.jumps):
@@ -168,12 +170,6 @@ def kink(ctx: Context, cases: list[View], order: int, budget: Budget, target: st
         except (Stuck, TooLarge):
             continue
     return best
-
-
-def _attained(view: View) -> bool:
-    """Whether every value of the variable's enclosure is taken by some value of the entry."""
-    box = view.scope[view.entry]
-    return view.inner is view.entry or (box.lo == -INF and box.hi == INF)
 
 
 def _at_join(ctx: Context, view: View, join: Join, jump: Form, order: int, target: str) -> Refuted | None:
@@ -192,7 +188,7 @@ def _at_join(ctx: Context, view: View, join: Join, jump: Form, order: int, targe
             continue
         what = ("the value", "the slope")[order] if order < 2 else f"the derivative of order {order}"
         entry = _solve(ctx, view, where, point, target)
-        if entry is None:
+        if entry is None or not _well_inside(entry, view.scope[view.entry]):
             continue
         name = f"{view.entry.tensor}["
         place = {k: v for k, v in point.flat().items() if not k.startswith(name) and k != view.entry.tensor}
@@ -214,7 +210,15 @@ def _solve(ctx: Context, view: View, where: Enclosure, point: Point, target: str
         box = e.div(e.sub(where, rest), evaluator.scalar(view.slope, env))
     except (Undecided, KeyError):
         return None
-    return Fraction(box.lo) / 2 + Fraction(box.hi) / 2 if box.bounded else None
+    return Fraction(box.lo) / 2 + Fraction(box.hi) / 2 if box.bounded and box.hi - box.lo < 1e-9 else None
+
+
+def _well_inside(entry: Fraction, box: Enclosure) -> bool:
+    """Whether the entry is in the interior of its domain by more than its rounding and that of the ends."""
+    margin = (1 + abs(entry)) / 2**20
+    return (box.lo == -INF or entry - margin > Fraction(box.lo)) and (
+        box.hi == INF or entry + margin < Fraction(box.hi)
+    )
 
 
 def _leaf_boxes(ctx: Context, view: View, join: Join, point: Point, target: str) -> dict[int, Enclosure] | None:
@@ -253,8 +257,7 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
     Everything else takes one admissible value, so the slope outgrows every bound along the tail."""
     for view in cases:
-        box = view.scope[view.entry]
-        if not (box.lo == -INF and box.hi == INF):
+        if not certainly_taken(ctx, view):
             continue
         try:
             for smooth in smooth_pieces(view):
@@ -274,6 +277,13 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
         except (Stuck, TooLarge):
             continue
     return None
+
+
+def certainly_taken(ctx: Context, view: View) -> bool:
+    """Whether the case occurs with every real value of the entry: no condition stands in its way."""
+    box = view.scope[view.entry]
+    free = not any(isinstance(n, Compare) for n, _ in view.case)
+    return free and box.lo == -INF and box.hi == INF and ctx.is_box
 
 
 def _grows(smooth: Smooth, d: Form) -> bool:
