@@ -53,6 +53,12 @@ def test_values_and_gradients_in_the_interpreter(resident: int, block: int) -> N
     check_values(run("triton_interpret.py", wanted), len(REFERENCES))
 
 
+def test_edges_in_the_interpreter() -> None:
+    (found,) = run("triton_edges.py", {})
+    assert len(found) == 12
+    assert all(found.values()), found
+
+
 def compiled(names: list[str], targets: list[list[Any]], types: list[str]) -> None:
     results = run("triton_compile.py", {"targets": targets, "examples": names, "types": types})
     assert [r["example"] for r in results] == names

@@ -1,0 +1,62 @@
+"""Edges of Triton modules in the interpreter, with rows walked in blocks and held whole; prints one JSON line."""
+
+from __future__ import annotations
+
+import json
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from triton_emit import module_of, spec_of  # noqa: E402
+
+from lossdsl.backends.emit_triton import emit  # noqa: E402
+from lossdsl.loader import load_module  # noqa: E402
+from lossdsl.lower.plan import Choices  # noqa: E402
+
+LARGEST = """loss largest:
+    input x: real[n, c]
+    input w: real[n, c]
+    per = max(x * w over c)
+    return mean(per)
+"""
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    found: dict[str, bool] = {}
+    for choices in (Choices(resident=2, block=2), Choices()):
+        label = f"resident {choices.resident}: "
+        cross_entropy = module_of("classification/cross_entropy", choices).cross_entropy
+        x = torch.randn(5, 7)
+        x[1, :5] = -torch.inf  # a first block of nothing
+        x.requires_grad_()
+        y = x.detach().clone().requires_grad_()
+        t = torch.tensor([0, 6, -100, 3, 2])
+        cross_entropy(x, t, reduction="none").sum()
+        cross_entropy(x, t).backward()
+        F.cross_entropy(y, t).backward()
+        assert x.grad is not None and y.grad is not None
+        found[label + "masked first block"] = torch.allclose(x.grad, y.grad, atol=1e-6)
+        nothing = torch.zeros(0, 7, requires_grad=True)
+        found[label + "empty"] = float(cross_entropy(nothing, t[:0])) == 0.0
+        found[label + "class out of range"] = bool(cross_entropy(torch.randn(2, 3), torch.tensor([0, 7])).isnan())
+        image = torch.randn(2, 5, 4, 3).transpose(2, 3)
+        labels = torch.randint(0, 5, (2, 3, 4))
+        found[label + "strided"] = torch.allclose(cross_entropy(image, labels), F.cross_entropy(image, labels))
+        largest = load_module(emit(spec_of(LARGEST), choices), "largest").largest
+        x, w = torch.randn(6, 5).requires_grad_(), torch.randn(6, 5)
+        y = x.detach().clone().requires_grad_()
+        largest(x, w).backward()
+        (y * w).amax(1).mean().backward()
+        assert x.grad is not None and y.grad is not None
+        found[label + "winners"] = torch.allclose(x.grad, y.grad)
+        broken = x.detach().clone()
+        broken[2, 1] = torch.nan
+        found[label + "nan"] = bool(largest(broken, w).isnan())
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
