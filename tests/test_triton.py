@@ -26,7 +26,7 @@ from lossdsl.backends.triton_runtime import RUNTIME
 HERE = Path(__file__).parent
 NVIDIA = [["cuda", 80, 32], ["cuda", 90, 32]]
 AMD = [["hip", "gfx942", 64]]
-FEW = ["huber", "focal", "kl_divergence", "dice"]
+FEW = ["huber", "focal", "generalised_cross_entropy", "dice"]
 BOUNDS = {"torch.float64": 1e-12, "torch.float32": 4e-6}
 
 

@@ -91,7 +91,7 @@ def sweep(name: str, types: list[torch.dtype], targets: list[GPUTarget]) -> dict
     module = module_of(reference.file)
     space = vars(module)
     for key, value in list(space.items()):
-        if isinstance(value, triton.JITFunction) and not key.startswith(("_h_", "_fold_", "_first_", "_setting")):
+        if isinstance(value, triton.JITFunction) and not key.startswith(("_h_", "_shares_", "_first_", "_setting")):
             if key.startswith(("_maximum", "_minimum", "_logsumexp")):
                 continue
             space[key] = Recorder(value, found, targets)

@@ -7,13 +7,13 @@ import os
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from triton_emit import module_of, spec_of  # noqa: E402
+import torch
+import torch.nn.functional as F
+from triton_emit import module_of, spec_of
 
-from lossdsl.backends.emit_triton import emit  # noqa: E402
-from lossdsl.loader import load_module  # noqa: E402
-from lossdsl.lower.plan import Choices  # noqa: E402
+from lossdsl.backends.emit_triton import emit
+from lossdsl.loader import load_module
+from lossdsl.lower.plan import Choices
 
 LARGEST = """loss largest:
     input x: real[n, c]
@@ -37,7 +37,8 @@ def main() -> None:
         cross_entropy(x, t, reduction="none").sum()
         cross_entropy(x, t).backward()
         F.cross_entropy(y, t).backward()
-        assert x.grad is not None and y.grad is not None
+        assert x.grad is not None
+        assert y.grad is not None
         found[label + "masked first block"] = torch.allclose(x.grad, y.grad, atol=1e-6)
         nothing = torch.zeros(0, 7, requires_grad=True)
         found[label + "empty"] = float(cross_entropy(nothing, t[:0])) == 0.0
@@ -50,7 +51,8 @@ def main() -> None:
         y = x.detach().clone().requires_grad_()
         largest(x, w).backward()
         (y * w).amax(1).mean().backward()
-        assert x.grad is not None and y.grad is not None
+        assert x.grad is not None
+        assert y.grad is not None
         found[label + "winners"] = torch.allclose(x.grad, y.grad)
         broken = x.detach().clone()
         broken[2, 1] = torch.nan

@@ -265,7 +265,7 @@ class _Function:
         if s.buffer in self.pending:
             parts = self.argument("parts", s.buffer, f"{s.buffer}_parts_ptr")
             count = self.argument("count", s.buffer, f"{s.buffer}_count")
-            self.bind(s, f"_fold_{self.pending[s.buffer]}({parts}, {count}, 1024)", frozenset())
+            self.bind(s, f"_shares_{self.pending[s.buffer]}({parts}, {count}, 1024)", frozenset())
             return
         buffer = self.plan.buffer(s.buffer)
         offset, axes, inside = self.offset(s.buffer, s.subscripts)

@@ -119,9 +119,9 @@ def _totals() -> dict[str, str]:
         else:
             name_of_end = name
         merge = f"_{name}imum(state, part)" if name in ("max", "min") else merged(name, ["state"], ["part"])[0]
-        made[f"_fold_{name}"] = f"""
+        made[f"_shares_{name}"] = f"""
 @triton.jit
-def _fold_{name}(parts_ptr, count, BLOCK: tl.constexpr):
+def _shares_{name}(parts_ptr, count, BLOCK: tl.constexpr):
     # the shares of all programs, always in the same order
     state = tl.full([BLOCK], {start}, parts_ptr.dtype.element_ty)
     for start in range(0, count, BLOCK):
@@ -133,7 +133,7 @@ def _fold_{name}(parts_ptr, count, BLOCK: tl.constexpr):
         made[f"_store_{name}"] = f"""
 @triton.jit
 def _store_{name}(parts_ptr, out_ptr, count, ADD: tl.constexpr, BLOCK: tl.constexpr):
-    total = _fold_{name}(parts_ptr, count, BLOCK)
+    total = _shares_{name}(parts_ptr, count, BLOCK)
     if ADD:
         total += tl.load(out_ptr)
     tl.store(out_ptr, total)
@@ -142,7 +142,7 @@ def _store_{name}(parts_ptr, out_ptr, count, ADD: tl.constexpr, BLOCK: tl.conste
 
 
 RUNTIME: dict[str, str] = {name: text.strip("\n") for name, text in {**_FIXED, **_totals()}.items()}
-_ORDER = sorted(RUNTIME, key=lambda name: (name.startswith("_store"), name.startswith("_fold"), name.endswith("more")))
+_ORDER = sorted(RUNTIME, key=lambda name: (name.startswith("_store"), name.startswith("_shares"), name.endswith("more")))
 _WORD = re.compile(r"\b_\w+")
 
 
