@@ -22,7 +22,7 @@ from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import schedule
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.differentiate import differentiate
-from lossdsl.transform.simplify import simplify
+from lossdsl.transform.simplify import simplify, with_defaults
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify.verdict import Finding, Proved, Report, Step, Unknown, Verdict
 
@@ -70,10 +70,10 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
             wanted = list(dict.fromkeys(w for w in (able[:1], able) if w))
             for mode in modes:
                 key = Key(program.name, "value", mode, (), absent, target)
-                table[key] = schedule(stable, key)
+                table[key] = schedule(with_defaults(stable, absent), key)
                 output = _tensor(program, mode)
                 for wrt in wanted:
-                    derived = gradient_program(program, output, wrt)
+                    derived = with_defaults(gradient_program(program, output, wrt), absent)
                     for entry in ("value_and_gradient", "backward") if mode != "none" else ("backward",):
                         key = Key(program.name, entry, mode, wrt, absent, target)
                         table[key] = schedule(derived, key)

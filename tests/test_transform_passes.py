@@ -235,3 +235,57 @@ def _evaluate(node: Scalar, at: dict[Read, float]) -> float:
 def test_parameters_are_constants() -> None:
     x = _read()
     assert scalar_derivative(Param("a") * x, x) is Param("a")
+
+
+# ------------------------------------------------------------------------------------------ sums that need no sum
+
+TARGETS = """
+program sums
+  input a: real[n]
+  input x: real[n, c]
+  input t: class[n] of c or ignored
+  param ignored: int = -100
+"""
+SUMS = {
+    "invariant": "s[n] = sum c . a[n]",
+    "picked": "s[n] = sum c . x[n, c] if t[n] != ignored and t[n] == c else 0.0",
+    "both": "s[n] = sum c . 2.0 * a[n] - (x[n, c] if t[n] != ignored and t[n] == c else 0.0)",
+    "no class": "s[n] = sum c . x[n, c] if t[n] == c else 0.0",
+    "any": "b[n]: bool = any c . a[n] > 0.0 or t[n] == c\n  s[n] = map . 1.0 if b[n] else 0.0",
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_sum_over_an_index_that_is_not_needed_disappears(name: str, classes: int) -> None:
+    p = program(f"{TARGETS}  {SUMS[name]}\n  output return = s\n")
+    small = simplify(p)
+    check(small)
+    assert all(d.head == "map" for d in small.definitions())
+    g = np.random.default_rng(0)
+    a = np.array([1.5, np.inf, np.nan, -2.0, -1.0])
+    x = g.normal(size=(5, classes))
+    t = np.array([0, 1, 2, -100, -100]) if classes else np.full(5, -100)
+    arguments = {"a": a, "x": x, "t": t}
+    before, after = (interpret(q, arguments, {"ignored": -100})["return"] for q in (p, small))
+    np.testing.assert_allclose(after, before, rtol=1e-14)
+
+
+def test_a_sum_is_not_taken_apart_where_that_would_cancel() -> None:
+    """`sum (x - mean)` keeps its differences: `sum x - size * mean` would lose all digits at a large mean."""
+    p = program(f"{TARGETS}  s[n] = sum c . x[n, c] - a[n]\n  output return = s\n")
+    assert [d.head for d in simplify(p).definitions()] == ["sum"]
+
+
+def test_conditions_on_extents_hold_where_there_are_entries() -> None:
+    p = program("""
+program extents
+  input x: real[n, m]
+  y[n, m] = map . x[n, m] / real(size(n*m)) if size(n*m) != 0 and size(m) > 0 else 0.0
+  z[n] = map . 1.0 if size(m) != 0 else 2.0
+  output return = y
+  output other = z
+""")
+    y, z = simplify(p).definitions()
+    assert not any(isinstance(n, ir.Select) for n in ir.postorder(y.body))
+    assert isinstance(z.body, ir.Select)  # nothing says that there is an m

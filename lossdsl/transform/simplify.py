@@ -7,6 +7,7 @@ about the loss.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -37,7 +38,9 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.rewrite import canonical, cse, instantiate, map_item, map_scalars, prune, roots, transform
 from lossdsl.transform.arithmetic import conjunction, conjuncts, disjunction, negation
+from lossdsl.transform.differentiate import facts_of
 from lossdsl.transform.eliminate import normal_indices
+from lossdsl.transform.sums import reduce_sums
 
 _BITS = 256  # exact constants grow no further
 
@@ -51,11 +54,34 @@ def simplify(program: Program) -> Program:
             return map_scalars(d, lambda s: transform(s, simple, memo))
 
         body = tuple(map_item(item, scalars) for item in program.body)
-        after = prune(_opposites(cse(inline(program.with_body(body)))))
+        inlined = inline(program.with_body(body))
+        after = prune(_opposites(cse(reduce_sums(inlined, facts_of(inlined)))))
         if after == program:
             return after
         program = after
     return program
+
+
+def with_defaults(program: Program, absent: Iterable[str]) -> Program:
+    """The program simplified for calls without these optional inputs: each is its default everywhere. The inputs stay
+    declared. Raises ValueError for one that has no default."""
+    constants: dict[str, Const] = {}
+    for name in absent:
+        entry = program.input(name)
+        if entry is None or entry.default is None:
+            raise ValueError(f"{name} has no default, so it cannot be absent")
+        constants[name] = entry.default
+    if not constants:
+        return program
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(node: Scalar) -> Scalar:
+        return constants.get(node.tensor, node) if isinstance(node, Read) else node
+
+    def over(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return simplify(program.with_body(tuple(map_item(item, over) for item in program.body)))
 
 
 def _opposites(program: Program) -> Program:
@@ -297,4 +323,4 @@ def _passes_on(d: Definition) -> bool:
     return work == 0 or (work == 1 and not d.formals and not any(isinstance(n, Read) for n in postorder(d.body)))
 
 
-__all__ = ["inline", "simple", "simplify"]
+__all__ = ["inline", "simple", "simplify", "with_defaults"]

@@ -1,0 +1,318 @@
+"""Sums and conditions over an index that a term does not need.
+
+    sum c . a[n]                               =  size(c) * a[n]                    (0 where there is no c)
+    sum c . (v[n, c] if t[n] == c else 0)      =  v[n, t[n]] where t[n] is a c
+    any c . p[n] or q[n] and t[n] == c         =  p[n] and size(c) != 0 or q[n] and t[n] is a c
+
+A sum is taken apart only into terms that need no sum any more, or into entries that are picked out of it: exact in every
+case, and no cancellation is brought in. What is not finite keeps its place, because each term keeps its conditions.
+A term that is zero outside of a condition by itself is not put under that condition again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lossdsl.dim import Dim
+from lossdsl.ir.cost import operations
+from lossdsl.ir.nodes import (
+    BOOL,
+    FALSE,
+    INT,
+    REAL,
+    TRUE,
+    ZERO,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Or,
+    Param,
+    Program,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    postorder,
+)
+from lossdsl.ir.ranges import implies
+from lossdsl.ir.rewrite import Fresh, free_indices, instantiate, map_item, map_scalars, substitute, transform
+from lossdsl.transform.affine import always_readable
+from lossdsl.transform.arithmetic import add, conjunction, conjuncts, disjunction, mul, neg, negation, select
+from lossdsl.transform.eliminate import Facts, within
+
+_TERMS = 12  # of one sum; a body with more stays as it is
+_SMALL = 3  # operations of what stays in a sum when entries are picked out of it: it is computed again there
+_DEPTH = 4  # conditions that name conditions
+
+
+def reduce_sums(program: Program, facts: Facts) -> Program:
+    """The program with fewer and smaller sums, and without guards that the place where they stand proves."""
+    return _Sums(program, facts).run()
+
+
+@dataclass(frozen=True)
+class _Term:
+    """`value` where the conditions hold, in this order; 0 elsewhere."""
+
+    conditions: tuple[Scalar, ...]
+    value: Scalar
+
+
+class _Sums:
+    def __init__(self, program: Program, facts: Facts) -> None:
+        self.program, self.facts = program, facts
+        self.names = Fresh.of(program)
+        self.maps: dict[str, Definition] = {}
+        self.classes = {i.name: (i.classes, i.also) for i in program.inputs if i.classes is not None}
+
+    def run(self) -> Program:
+        body: list[Definition | Group] = []
+        for item in self.program.body:
+            done = map_item(item, self.local)
+            if isinstance(done, Definition):
+                made = self.reduced(done)
+                body += made
+                for d in made:
+                    if d.head == "map" and d.support is TRUE:
+                        self.maps[d.tensor] = d
+            else:
+                body.append(done)
+        return self.program.with_body(tuple(body))
+
+    # ------------------------------------------------------------------------------------------ conditions
+
+    def local(self, d: Definition) -> Definition:
+        """Conditions on extents that hold because there are indices; conditions named elsewhere over these indices;
+        no condition around what is zero outside of it anyway."""
+        here = frozenset(d.formals + d.bound)
+        memo: dict[Scalar, Scalar] = {}
+
+        def step(n: Scalar) -> Scalar:
+            if isinstance(n, Compare) and _on_extents(n):
+                if self.exists(tuple(here), n):
+                    return TRUE
+                if self.exists(tuple(here), negation(n)):
+                    return FALSE
+            if isinstance(n, Read) and n.dtype is BOOL and self.expands(n, here):
+                return instantiate(self.maps[n.tensor], n.indices)
+            if isinstance(n, And):
+                return conjunction(n.args)
+            if isinstance(n, Or):
+                return disjunction(n.args)
+            if isinstance(n, Select):
+                chosen = select(n.condition, n.a, n.b)
+                if isinstance(chosen, Select) and chosen.b is ZERO and self.zero_outside(chosen.condition, chosen.a):
+                    return chosen.a
+                return chosen
+            return n
+
+        return map_scalars(d, lambda s: s if s is d.support else transform(s, step, memo))
+
+    def exists(self, here: tuple[Index, ...], condition: Scalar) -> bool:
+        """True for a condition on extents that holds because these indices have values."""
+        if isinstance(condition, Compare) and condition.op == "!=" and isinstance(condition.a, Size):
+            present = {i.dim for i in here}
+            terms = condition.a.dim.terms
+            if isinstance(condition.b, Const) and condition.b.value == 0 and len(terms) == 1 and terms[0][1] > 0:
+                if all(Dim((((a,), 1),)) in present for a in terms[0][0]):
+                    return True
+        return implies(here, condition, signed=self.facts.signed)
+
+    def expands(self, read: Read, here: frozenset[Index]) -> bool:
+        """A condition of few tests that is made at each of the reader's points anyway."""
+        made = self.maps.get(read.tensor)
+        return (
+            made is not None
+            and set(read.indices) == here
+            and len(set(read.indices)) == len(read.indices)
+            and operations(made.body) <= _DEPTH
+        )
+
+    def zero_outside(self, condition: Scalar, value: Scalar) -> bool:
+        """True if the value is zero by its own conditions wherever this one fails, and safe to evaluate there."""
+        if isinstance(value, Apply) and value.name == "neg":
+            value = value.args[0]
+        if not isinstance(value, Read) or any(not isinstance(i, Index) for i in value.indices):
+            return False
+        d = self.maps.get(value.tensor)
+        if d is None or not isinstance(d.body, Select) or d.body.b is not ZERO:
+            return False
+        at: dict[Scalar, Scalar] = dict(zip(d.formals, value.indices, strict=True))
+        known = self.expanded(substitute(d.body.condition, at))
+        return all(c in known for c in self.expanded(condition))
+
+    def expanded(self, condition: Scalar, depth: int = _DEPTH) -> tuple[Scalar, ...]:
+        found: list[Scalar] = []
+        for c in conjuncts(condition):
+            if isinstance(c, Read) and c.tensor in self.maps and depth:
+                found += self.expanded(instantiate(self.maps[c.tensor], c.indices), depth - 1)
+            elif not (_on_extents(c) and self.exists(free_indices(condition), c)):
+                found.append(c)
+        return tuple(found)
+
+    # ------------------------------------------------------------------------------------------ one definition
+
+    def reduced(self, d: Definition) -> list[Definition]:
+        if d.head == "any" and d.bound:
+            return [self.any(d)]
+        if d.head == "sum" and d.bound and d.dtype is REAL:
+            return self.sum(d)
+        return [d]
+
+    def any(self, d: Definition) -> Definition:
+        first = conjuncts(d.where)
+        alternatives: list[Scalar] = []
+        for a in d.body.args if isinstance(d.body, Or) else (d.body,):
+            bound, term = self.solve(d, _Term((*first, *conjuncts(a)), ZERO))
+            if bound:
+                return d
+            alternatives.append(conjunction(term.conditions))
+        return replace(d, head="map", bound=(), where=TRUE, body=disjunction(alternatives))
+
+    def sum(self, d: Definition) -> list[Definition]:
+        terms = self.terms(_Term(conjuncts(d.where), d.body))
+        if len(terms) > _TERMS:
+            return [d]
+        solved: list[Scalar] = []
+        picked: list[Scalar] = []
+        rest: list[_Term] = []
+        invariant: list[_Term] = []
+        for term in terms:
+            bound, simple = self.solve(d, term)
+            if bound:
+                rest.append(term)
+            elif self.picks(d, term):
+                picked.append(_scalar(simple))
+            else:
+                solved.append(_scalar(simple))
+                invariant.append(term)
+        if not rest:
+            return [replace(d, head="map", bound=(), where=TRUE, body=_total([*solved, *picked]))]
+        rest += invariant  # apart, they would cancel against the rest
+        where = conjuncts(d.where)
+        body = _total([_scalar(replace(t, conditions=_after(where, t.conditions))) for t in rest])
+        if not picked or operations(body) > _SMALL or len(d.bound) > 1:
+            return [d]
+        part = replace(d, tensor=self.names(f"{d.tensor}.rest"), body=body, support=TRUE)
+        self.facts.dims[part.tensor] = part.dims
+        value = _total([Read(part.tensor, part.formals, REAL), *picked])
+        return [part, replace(d, head="map", bound=(), where=TRUE, body=value)]
+
+    def terms(self, term: _Term) -> list[_Term]:
+        """The summands of a value, through maps that are read at plain positions; one, if it is no sum."""
+        found: list[_Term] = []
+        stack = [(term, _DEPTH)]
+        while stack and len(found) <= _TERMS:
+            t, depth = stack.pop()
+            v = t.value
+            if isinstance(v, Apply) and v.name in ("add", "sub"):
+                second = v.args[1] if v.name == "add" else neg(v.args[1])
+                stack += [(replace(t, value=second), depth), (replace(t, value=v.args[0]), depth)]
+            elif isinstance(v, Apply) and v.name == "neg" and _opens(v.args[0]):
+                inner = v.args[0]
+                assert isinstance(inner, Apply | Select)
+                if isinstance(inner, Select):
+                    opened: Scalar = Select(inner.condition, neg(inner.a), neg(inner.b))
+                else:
+                    right = inner.args[1] if inner.name == "sub" else neg(inner.args[1])
+                    opened = Apply("add", (neg(inner.args[0]), right))
+                stack.append((replace(t, value=opened), depth))
+            elif isinstance(v, Select) and v.b is ZERO:
+                stack.append((_Term((*t.conditions, *conjuncts(v.condition)), v.a), depth))
+            elif isinstance(v, Select) and v.a is ZERO:
+                stack.append((_Term((*t.conditions, *conjuncts(negation(v.condition))), v.b), depth))
+            elif depth and (opened_read := self.opened(v)) is not None:
+                stack.append((replace(t, value=opened_read), depth - 1))
+            else:
+                found.append(t)
+        return found
+
+    def opened(self, value: Scalar) -> Scalar | None:
+        """The body of a map that is a sum or a selection, for a read of it or for the negative of one."""
+        if isinstance(value, Apply) and value.name == "neg":
+            inner = self.opened(value.args[0])
+            return None if inner is None else neg(inner) if not _opens(inner) else Apply("neg", (inner,))
+        if not isinstance(value, Read) or any(not isinstance(i, Index) for i in value.indices):
+            return None
+        d = self.maps.get(value.tensor)
+        return instantiate(d, value.indices) if d is not None and _opens(d.body) else None
+
+    def picks(self, d: Definition, term: _Term) -> bool:
+        """True if equations determine all bound indices: the term is one entry."""
+        free = set(free_indices(*term.conditions, term.value))
+        return set(d.bound) <= free
+
+    def solve(self, d: Definition, term: _Term) -> tuple[tuple[Index, ...], _Term]:
+        """The term without the bound indices that it does not need, and those that it does."""
+        bound = list(d.bound)
+        here = d.formals
+        changed = True
+        while changed:
+            changed = False
+            for v in list(bound):
+                other = self.without(v, tuple(bound), here, term)
+                if other is not None:
+                    term, changed = other, True
+                    bound.remove(v)
+        return tuple(bound), term
+
+    def without(self, v: Index, bound: tuple[Index, ...], here: tuple[Index, ...], term: _Term) -> _Term | None:
+        if v not in free_indices(*term.conditions, term.value):
+            exists = Compare("!=", Size(v.dim), Const(0, INT))
+            guards: tuple[Scalar, ...] = () if self.exists(here, exists) else (exists,)
+            value = term.value if term.value is ZERO else mul(Apply("real", (Size(v.dim),)), term.value)
+            return _Term((*guards, *term.conditions), value)
+        for k, c in enumerate(term.conditions):
+            if not (isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT):
+                continue
+            for a, b in ((c.a, c.b), (c.b, c.a)):
+                if a is not v or not set(bound).isdisjoint(free_indices(b)):
+                    continue
+                before = term.conditions[:k]
+                if v in free_indices(*before) or not always_readable(b, self.facts.dims, self.facts.below):
+                    continue
+                guards = () if self.is_class(b, v.dim, before) else within(b, v.dim, self.facts)
+                at: dict[Scalar, Scalar] = {v: b}
+                after = tuple(substitute(x, at) for x in term.conditions[k + 1 :])
+                return _Term((*before, *guards, *after), substitute(term.value, at))
+        return None
+
+    def is_class(self, value: Scalar, dim: Dim, before: Iterable[Scalar]) -> bool:
+        """True for an entry of an input of classes of this extent, the value that is none of them excluded."""
+        if not isinstance(value, Read) or value.tensor not in self.classes:
+            return False
+        classes, also = self.classes[value.tensor]
+        if classes != dim:
+            return False
+        return also is None or Compare("!=", value, Param(also, INT)) in self.expanded(conjunction(before))
+
+
+def _after(where: tuple[Scalar, ...], conditions: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    return conditions[len(where) :]
+
+
+def _scalar(term: _Term) -> Scalar:
+    return select(conjunction(term.conditions), term.value, ZERO)
+
+
+def _total(values: list[Scalar]) -> Scalar:
+    result: Scalar = ZERO
+    for v in values:
+        result = add(result, v)
+    return result
+
+
+def _opens(node: Scalar) -> bool:
+    if isinstance(node, Select):
+        return ZERO in (node.a, node.b)
+    return isinstance(node, Apply) and node.dtype is REAL and node.name in ("add", "sub")
+
+
+def _on_extents(node: Scalar) -> bool:
+    parts = list(postorder(node))
+    return any(isinstance(n, Size) for n in parts) and all(isinstance(n, Size | Const | Apply | Compare) for n in parts)
