@@ -39,6 +39,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import instantiate, substitute, transform
+from lossdsl.verify.algebra import Field, TooLarge, power, sign, times
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.ranges import Ranges, Scope, truth
 from lossdsl.verify.show import text
@@ -224,6 +225,10 @@ def fold(node: Scalar, scope: Scope | None = None) -> Scalar:
                 return a
             if a is one and n.name != "sub":
                 return b
+        if isinstance(n, Apply) and n.name == "sqrt":
+            root = _square_root(n.args[0])
+            if root is not None:
+                return root
         if isinstance(n, Compare) and constant(n.a) and constant(n.b):
             a, b = n.a.value, n.b.value  # type: ignore[attr-defined]
             holds = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[n.op]
@@ -246,6 +251,18 @@ def fold(node: Scalar, scope: Scope | None = None) -> Scalar:
         return n
 
     return transform(node, step)
+
+
+def _square_root(node: Scalar) -> Scalar | None:
+    """|a| for the square of a."""
+    if not isinstance(node, Apply) or len(node.args) != 2 or node.args[0].dtype is not REAL:
+        return None
+    a, b = node.args
+    if node.name == "mul" and a is b:
+        return Apply("abs", (a,))
+    if node.name in ("pow", "powi") and isinstance(b, Const) and b.value == 2:
+        return Apply("abs", (a,))
+    return None
 
 
 def contains(node: Scalar, leaf: Scalar) -> bool:
@@ -311,6 +328,7 @@ def _cut(body: Scalar, entry: Read, case: tuple[tuple[Scalar, Const], ...], scop
 def split(body: Scalar, scope: Scope) -> list[Piece]:
     """All smooth branches. Raises NotScalar if a kink is of a kind that cannot be split."""
     pieces: list[Piece] = []
+    surfaces = Field(scope)
     pending: list[tuple[Scalar, tuple[Scalar, ...], tuple[tuple[Scalar, bool], ...], Scope]] = [(body, (), (), scope)]
     while pending:
         node, constraints, path, here = pending.pop()
@@ -322,7 +340,7 @@ def split(body: Scalar, scope: Scope) -> list[Piece]:
             continue
         where, surface, upper, lower = found
         sides = ((True, upper), (False, lower))
-        known_side = _decided(surface, path) if not isinstance(where, Compare) else None
+        known_side = _decided(surface, path, surfaces) if not isinstance(where, Compare) else None
         if known_side is not None:  # a continuous kink on a surface taken before: both formulas agree on it
             branch = fold(substitute(node, {where: upper if known_side else lower}))
             pending.append((branch, constraints, path, here))
@@ -338,51 +356,62 @@ def split(body: Scalar, scope: Scope) -> list[Piece]:
     return pieces
 
 
-def _decided(surface: Scalar, path: tuple[tuple[Scalar, bool], ...]) -> bool | None:
-    """The side of a surface that the path has taken, under its own name or reversed."""
-    reverse = (
-        Apply("sub", (surface.args[1], surface.args[0]))
-        if (isinstance(surface, Apply) and surface.name == "sub")
-        else Apply("neg", (surface,))
-    )
+def _decided(surface: Scalar, path: tuple[tuple[Scalar, bool], ...], field: Field) -> bool | None:
+    """The side of a surface that the path has taken, as the surface itself or as a multiple of it by a factor whose
+    sign is certain: `-x`, `2 * x` and `x / delta` change sign with `x`."""
     for taken, side in path:
         if taken is surface:
             return side
-        if taken is reverse:
-            return not side
+        try:
+            ratio = sign(field, times(field.form(surface), power(field.form(taken), -1)))
+        except TooLarge:
+            continue
+        if ratio.nonzero:
+            return side == ratio.positive
     return None
 
 
 def _first_kink(node: Scalar, scope: Scope) -> tuple[Scalar, Scalar, Scalar, Scalar] | None:
-    """(node to replace, surface, its replacement where surface >= 0, where <= 0) of the innermost kink."""
+    """(node to replace, surface, its replacement where surface >= 0, where <= 0) of an innermost kink.
+
+    Conditions before corners: a corner on a surface that a condition has decided needs no further split, but a
+    condition on the surface of a corner would."""
+    first: tuple[Scalar, Scalar, Scalar, Scalar] | None = None
+    rough: set[Scalar] = set()  # what contains a corner
     for n in postorder(node):
+        inside = any(c in rough for c in n.children)
+        if inside:
+            rough.add(n)
         if isinstance(n, Compare) and n.a.dtype is not BOOL:
+            if n.op not in (">", ">=", "<", "<="):
+                raise NotScalar(f"a branch on the equality {n.op}")
+            if inside:
+                continue
             surface = fold(Apply("sub", (_real(n.a), _real(n.b))))
-            if n.op in (">", ">="):
-                return n, surface, TRUE, FALSE
-            if n.op in ("<", "<="):
-                return n, surface, FALSE, TRUE
-            raise NotScalar(f"a branch on the equality {n.op}")
+            return (n, surface, TRUE, FALSE) if n.op in (">", ">=") else (n, surface, FALSE, TRUE)
         if isinstance(n, (Proxy, AdjointMap)):
             raise NotScalar("a surrogate derivative")
-        if isinstance(n, Apply) and n.dtype is REAL:
-            match n.name:
-                case "abs":
-                    a = n.args[0]
-                    return n, a, a, Apply("neg", (a,))
-                case "relu":
-                    return n, n.args[0], n.args[0], ZERO
-                case "max2":
-                    return n, Apply("sub", n.args), n.args[0], n.args[1]
-                case "min2":
-                    return n, Apply("sub", n.args), n.args[1], n.args[0]
-                case "sign" | "floor" | "ceil":
-                    raise NotScalar(f"{n.name} jumps")
-        if isinstance(n, Apply) and n.name in ("floor", "ceil"):
+        if isinstance(n, Apply) and (n.name in ("floor", "ceil") or (n.name == "sign" and n.dtype is REAL)):
             raise NotScalar(f"{n.name} jumps")
         if isinstance(n, Read) and n.dtype is BOOL:
             raise NotScalar(f"a branch on {n.tensor}")
-    return None
+        if isinstance(n, Apply) and n.dtype is REAL and n.name in ("abs", "relu", "max2", "min2"):
+            rough.add(n)
+            if first is None:
+                first = _corner(n)
+    return first
+
+
+def _corner(n: Apply) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    a = n.args[0]
+    match n.name:
+        case "abs":
+            return n, a, a, Apply("neg", (a,))
+        case "relu":
+            return n, a, a, ZERO
+        case "max2":
+            return n, Apply("sub", n.args), a, n.args[1]
+    return n, Apply("sub", n.args), n.args[1], a
 
 
 def _real(n: Scalar) -> Scalar:
