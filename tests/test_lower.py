@@ -510,6 +510,14 @@ def test_plans_do_not_depend_on_hash_seeds(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
+def test_backward_says_what_is_saved_for_it() -> None:
+    program = load(ROOT / "examples/classification/focal.loss")
+    wrt = tuple(i.name for i in program.inputs if i.differentiable)[:1]
+    plan = schedule(gradient(program, "return", wrt), Key(program.name, "backward", "mean", wrt, (), "torch"))
+    assert any("nothing but the inputs is saved" in line for line in plan.why)
+    assert {b.role for b in plan.buffers} <= {"input", "cotangent", "output", "temporary", "chunk"}
+
+
 # --------------------------------------------------------------------------------------------------- golden texts
 
 

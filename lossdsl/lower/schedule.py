@@ -83,6 +83,11 @@ class _Scheduler:
                 f"{s.definition.tensor} is a scatter: its sum selects by data, so each entry is combined at its "
                 f"position instead of being compared with all of them"
             )
+        if self.key.entry == "backward":
+            self.why.append(
+                "nothing but the inputs is saved for it: they are read again anyway, and each value that it needs is "
+                "made from them in the same passes"
+            )
         rest = [d for d in definitions if d.tensor not in chosen]
         split, products, why = contractions(rest, self.fresh)
         self.why += why
