@@ -195,6 +195,45 @@ def test_what_lies_outside_of_the_region_refutes_nothing(body: str, claim: str) 
     assert not isinstance(report.claims[0].verdict, Refuted)
 
 
+FALSE_FILES = [  # (what is declared and defined, a false claim)
+    ("input z: real[n, c]\ninput t: class[n] of c\nper = z", "per >= 0 on z[c = t] >= 0"),
+    ("input x: real[...]\nparam a: real in [0, 1] = 1\nper = x^2 / (1 + a * x^2)", "lipschitz in x"),
+    ("input x: real[...] in [0, 1]\nper = (x - 5)^2", "minimum of per at x == 5"),
+    ("input x, y: real[...]\nper = x^2 if y / y <= 2 else -x^2", "convex in x"),
+    ("input x: real[...]\nper = i0e(x)", "C1 in x"),
+    ("input x: real[...]\nper = i0e(x)", "smooth in x"),
+    (
+        "input x: real[...]\nparam a: real in [0, 1] = 0\ng = 2 * (x if 3 * a != 1 else -abs(x))\n"
+        "per = log(1 + exp(g)) if 3 * a != 1 else log(2 + exp(g))",
+        "convex in x",
+    ),
+]
+
+
+def verified(declared: str, claim: str) -> Report:
+    lines = "".join(f"    {line}\n" for line in (*declared.split("\n"), "return mean(per)", f"claim {claim}"))
+    return verify_program(built(f"loss t:\n{lines}"))
+
+
+@pytest.mark.parametrize(("declared", "claim"), FALSE_FILES)
+def test_false_claims_of_files_are_never_proved(declared: str, claim: str) -> None:
+    assert not isinstance(verified(declared, claim).claims[0].verdict, Proved)
+
+
+TRUE_FILES = [  # (what is declared and defined, a claim that holds)
+    ("input x: real[...] in [0, b]\nparam b: real in [0, 10] = 1\nper = b - x", "per >= 0"),
+    ("input p: simplex[n, c] over c\ns = sum(p over c)\nper = log(s)", "finite in float32"),
+    ("input x: real[...] in [0, 1]\nper = 1 if x == 5 else 0", "per >= 2 on x == 5"),
+    ("input x: real[...] in [0, 1]\nper = -1 if x >= 1 else 0", "convex in x"),
+    ("input x: real[...] in [-b, b]\nparam b: real >= 1 = 1\nper = x^2", "lipschitz in x"),
+]
+
+
+@pytest.mark.parametrize(("declared", "claim"), TRUE_FILES)
+def test_true_claims_of_files_are_never_refuted(declared: str, claim: str) -> None:
+    assert not isinstance(verified(declared, claim).claims[0].verdict, Refuted)
+
+
 def barron(low: str, high: str) -> Report:
     body = "per = abs(2 - a) / a * (((x - y)^2 / abs(2 - a) + 1)^(a / 2) - 1)"
     return elementwise(body, "convex in x", declarations=f"param a: real in [{low}, {high}] = 1.5")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Param, Program, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Index, Param, Program, Range, Read, Scalar, postorder
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
-from lossdsl.verify.ranges import Ranges, truth
+from lossdsl.verify.ranges import Ranges, compare, truth
 from lossdsl.verify.signs import Budget
 
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
@@ -35,13 +35,17 @@ class Context:
     def ranges(self, interior: Iterable[str] = ()) -> Ranges:
         return Ranges(self.program, self.assume, interior=frozenset(interior))
 
-    def sampler(self, seed: int) -> Sampler:
-        return Sampler(self.program, self.ranges(), seed, self.fixed)
+    def sampler(self, seed: int, interior: Iterable[str] = ()) -> Sampler:
+        names = frozenset(interior)
+        return Sampler(self.program, self.ranges(names), seed, self.fixed, names)
 
     def admits(self, point: Point) -> bool:
-        """Whether the point certainly meets every condition, for all elements of the tensors that it reads."""
+        """Whether the point certainly meets every condition, for all elements of the tensors that it reads, and lies
+        in the declared domains at its own parameters."""
         evaluator = Evaluator(self.program, point)
         try:
+            if not self._in_domains(point, evaluator):
+                return False
             for name, value in self.fixed.items():
                 if any(v != value for v in point.inputs.get(name, {}).values()):
                     return False
@@ -52,7 +56,7 @@ class Context:
     @property
     def is_box(self) -> bool:
         """Whether all conditions are taken into the ranges of single names."""
-        return all(_learn(part, {}, {}) for condition in self.conditions for part in _conjuncts(condition))
+        return all(self._learn(part, {}, {}) for condition in self.conditions for part in _conjuncts(condition))
 
     def cuts_through(self, entry: str) -> bool:
         """Whether a condition binds the input together with something else, so that no interval of it holds it."""
@@ -61,15 +65,30 @@ class Context:
             isinstance(n, Read) and n.tensor in above
             for condition in self.conditions
             for part in _conjuncts(condition)
-            if not _learn(part, {}, {})
+            if not self._learn(part, {}, {})
             for n in postorder(part)
         )
+
+    def _in_domains(self, point: Point, evaluator: Evaluator) -> bool:
+        for p in self.program.parameters:
+            if not _obeys([point.parameters[p.name]], p.range, evaluator):
+                return False
+        return all(_obeys(point.inputs[i.name].values(), i.range, evaluator) for i in self.program.inputs)
+
+    def symbolic(self, entry: str) -> bool:
+        """Whether the domain of an input depends on other names: its interval is then that of all their values."""
+        declared = self.program.input(entry)
+        ends = (declared.range.lower, declared.range.upper) if declared is not None else ()
+        return any(not isinstance(n, (Const, Apply)) for end in ends if end is not None for n in postorder(end))
+
+    def _learn(self, part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction]) -> bool:
+        return _learn(part, assume, fixed, self.program)
 
     def narrowed(self, condition: Scalar) -> Context:
         """The context under one more condition on parameters and inputs."""
         assume, fixed = dict(self.assume), dict(self.fixed)
         for part in _conjuncts(condition):
-            _learn(part, assume, fixed)
+            self._learn(part, assume, fixed)
         program = _fix(self.program, fixed) if fixed != self.fixed else self.program
         return Context(program, assume, fixed, (*self.conditions, condition), self.budget, self.seconds)
 
@@ -87,7 +106,26 @@ def _conjuncts(condition: Scalar) -> list[Scalar]:
     return [] if condition is TRUE else [condition]
 
 
-def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction]) -> bool:
+def _obeys(values: Iterable[Fraction], declared: Range, evaluator: Evaluator) -> bool:
+    for bound, is_open, op in (
+        (declared.lower, declared.lower_open, ">"),
+        (declared.upper, declared.upper_open, "<"),
+    ):
+        if bound is None:
+            continue
+        exact = _constant(bound)
+        if exact is not None:  # no rounding: the end itself belongs to a closed domain
+            signs = [v - exact if op == ">" else exact - v for v in values]
+            if any(s < 0 or (s == 0 and is_open) for s in signs):
+                return False
+            continue
+        at = evaluator.scalar(bound, {})
+        if any(truth(compare(op if is_open else op + "=", e.exact(v), at)) is not True for v in values):
+            return False
+    return True
+
+
+def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction], program: Program) -> bool:
     """Take a comparison of a name with a constant into the ranges (then True); anything else only binds witnesses."""
     if not isinstance(part, Compare):
         return False
@@ -98,10 +136,10 @@ def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction
         if value is None:
             continue
         if isinstance(a, Apply) and a.name == "abs" and op in ("<", "<="):
-            name = _name(a.args[0])
+            name = _name(a.args[0], program)
             box: Enclosure | None = Enclosure(-e.exact(value).hi, e.exact(value).hi, op == "<", op == "<")
         else:
-            name, box = _name(a), _box(op, value)
+            name, box = _name(a, program), _box(op, value)
         if name is None or box is None:
             continue
         if op == "==":
@@ -114,12 +152,18 @@ def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction
     return False
 
 
-def _name(node: Scalar) -> str | None:
+def _name(node: Scalar, program: Program) -> str | None:
+    """The parameter, or the input all of whose elements the scalar goes through."""
     while isinstance(node, Apply) and node.name in ("real", "int"):
         node = node.args[0]
     if isinstance(node, Param):
         return node.name
-    return node.tensor if isinstance(node, Read) else None
+    declared = program.input(node.tensor) if isinstance(node, Read) else None
+    if not isinstance(node, Read) or declared is None:
+        return None
+    dims = tuple(i.dim for i in node.indices if isinstance(i, Index))
+    whole = dims == declared.dims and len(set(node.indices)) == len(node.indices)
+    return node.tensor if whole else None
 
 
 def _constant(node: Scalar) -> Fraction | None:

@@ -81,7 +81,7 @@ class Curvatures:
         self.varying: frozenset[str] = frozenset().union(*(dependents(program, x) for x in inputs))
         self.steps: list[Step] = []
         self._tensors: dict[str, Shape] = {}
-        self._memo: dict[tuple[Scalar, frozenset[object]], Shape] = {}
+        self._memo: dict[tuple[Scalar, Scope], Shape] = {}
         self._grouped = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
 
     def verdict(self, target: str, *, concave: bool = False) -> Proved | Unknown:
@@ -337,7 +337,7 @@ class Curvatures:
         return None
 
     def _node_affine(self, n: Scalar, scope: Scope) -> bool:
-        key = (n, frozenset(scope.nonempty))
+        key = (n, scope)  # a scope is what is known in a branch: affine in one need not be affine in another
         if key not in self._memo:
             self._memo[key] = (
                 self._node(n, scope) if isinstance(n, (Read, Apply)) and not _heavy(n) else Shape(False, False)

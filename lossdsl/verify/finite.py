@@ -276,7 +276,7 @@ def _overflow(
         if not Fraction(box.lo) <= p.default.value <= Fraction(box.hi):
             return None
         point[p.name] = p.default.value
-    if ctx.conditions or len(reals) > 3:
+    if ctx.conditions or len(reals) > 3 or any(i.kind in ("simplex", "unit") or ctx.symbolic(i.name) for i in reals):
         return None
     for ends in itertools.product((0, 1), repeat=len(reals)):
         values = {i.name: (base.input(i.name).lo, base.input(i.name).hi)[k] for i, k in zip(reals, ends, strict=True)}

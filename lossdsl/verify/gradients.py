@@ -143,6 +143,28 @@ def _larger(a: Scalar, b: Scalar) -> Scalar:
     return b if a is ZERO else a if b is ZERO or a is b else Apply("max2", (a, b))
 
 
+_CASES = 16
+
+
+def _cases(mass: Mass) -> list[Mass]:
+    """At each point every `max2` is one of its arguments: what holds for each choice holds for the mass."""
+    found = [mass]
+    while True:
+        outer = next((n for m in found for e in (m.plus, m.minus) for n in postorder(e) if _is_larger(n)), None)
+        if outer is None:
+            return found
+        if 2 * len(found) > _CASES:
+            raise TooLarge
+        assert isinstance(outer, Apply)
+        found = [
+            Mass(substitute(m.plus, {outer: a}), substitute(m.minus, {outer: a})) for m in found for a in outer.args
+        ]
+
+
+def _is_larger(n: Scalar) -> bool:
+    return isinstance(n, Apply) and n.name == "max2"
+
+
 def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm: str) -> Proved | Unknown:
     """The Lipschitz bound of the target in the entry by gradient masses."""
     d = ctx.program.definition(target)
@@ -166,14 +188,19 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
         if finite:
             return Proved("gradient masses", steps, Bracket(None, upper, None))
         return Unknown(f"masses {text(mass.plus)} and {text(mass.minus)}", ("gradient masses",))
+    if not all(scope[n].finite for n in postorder(bound)):
+        return Unknown(f"{text(bound)} may be undefined or infinite", ("gradient masses",))
     field = Field(scope)
     try:
-        b, p, q = field.form(bound), field.form(mass.plus), field.form(mass.minus)
-        gaps = {
-            "l2": [plus(times(b, b), minus(plus(times(p, p), times(q, q)))), b],
-            "l1": [plus(b, minus(p)), plus(b, minus(q))],
-            "linf": [plus(b, minus(plus(p, q)))],
-        }[norm]
+        b = field.form(bound)
+        gaps = []
+        for case in _cases(mass):
+            p, q = field.form(case.plus), field.form(case.minus)
+            gaps += {
+                "l2": [plus(times(b, b), minus(plus(times(p, p), times(q, q)))), b],
+                "l1": [plus(b, minus(p)), plus(b, minus(q))],
+                "linf": [plus(b, minus(plus(p, q)))],
+            }[norm]
         for gap in gaps:
             if prove(field, gap, (), ctx.budget) is None:
                 return Unknown(

@@ -255,6 +255,7 @@ class Sampler:
     ranges: Ranges
     seed: int = 0
     fixed: Mapping[str, Fraction] = field(default_factory=dict)
+    interior: frozenset[str] = frozenset()  # inputs that stay inside of their simplex
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -328,6 +329,8 @@ class Sampler:
             else:
                 for _ in range(4):
                     out[self._random.choice(row)] += Fraction(1, 4)
+                if i.name in self.interior:
+                    out |= {place: (out[place] + Fraction(1, len(row))) / 2 for place in row}
         return out
 
     def _number(self, box: Enclosure, spread: float, *, whole: bool) -> Fraction | None:

@@ -154,6 +154,8 @@ def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
         above = dependents(ctx.program, a.tensor)
         if any(isinstance(n, Read) and n.tensor in above and n is not a for n in postorder(body)):
             continue
+        if not _may_be(ctx, a, b):
+            return Unknown(f"whether {text(b)} is in the domain of {a.tensor}", ("interval",))
         lowest = fold(substitute(body, {a: b}))
         verdict = nonnegative(with_difference(ctx, "$gap", lowest, body), "$gap")
         domain = ctx.ranges().input(a.tensor)
@@ -165,6 +167,22 @@ def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
             )
         return verdict
     return Unknown(f"{text(condition)} does not solve for one entry of an input", ())
+
+
+def _may_be(ctx: Context, a: Read, b: Scalar) -> bool:
+    """Whether the input can take the value wherever everything else is."""
+    declared = ctx.program.input(a.tensor)
+    if declared is None or not declared.differentiable or ctx.cuts_through(a.tensor) or ctx.symbolic(a.tensor):
+        return False
+    if declared.kind in ("simplex", "unit"):
+        other = ctx.program.input(b.tensor) if isinstance(b, Read) else None
+        same = other is not None and (other.kind, other.dims, other.over) == (declared.kind, declared.dims, declared.over)
+        return same and isinstance(b, Read) and b.indices == a.indices and not ctx.conditions
+    definition_scope = ctx.ranges().scope(frozenset(declared.dims))
+    value, domain = definition_scope[b], ctx.ranges().input(a.tensor)
+    above = value.lo > domain.lo or (value.lo == domain.lo and (value.lo_open or not domain.lo_open))
+    below = value.hi < domain.hi or (value.hi == domain.hi and (value.hi_open or not domain.hi_open))
+    return value.finite and above and below
 
 
 # ------------------------------------------------------------------------------------------ differentiability

@@ -656,7 +656,7 @@ def _narrowed(base: Enclosure, declared: Range, ranges: Ranges) -> Enclosure:
 
 _SMOOTH = frozenset(
     {"exp", "expm1", "sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "sinh", "cosh", "atan", "erf", "erfc"}
-    | {"logcosh", "logaddexp", "expdiff", "normal_cdf", "log_normal_cdf", "i0e", "add", "sub", "mul", "neg", "real"}
+    | {"logcosh", "logaddexp", "expdiff", "normal_cdf", "log_normal_cdf", "add", "sub", "mul", "neg", "real"}
 )
 _SMOOTH_POSITIVE = frozenset({"sqrt", "log", "log2", "log10", "lgamma", "digamma"})
 

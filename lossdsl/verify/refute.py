@@ -24,10 +24,10 @@ from lossdsl.verify.verdict import Refuted, Witness
 _SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
 
 
-def _points(ctx: Context, seed: int) -> Iterator[Point]:
+def _points(ctx: Context, seed: int, interior: tuple[str, ...] = ()) -> Iterator[Point]:
     """Admissible points until the time is up."""
     end = time.perf_counter() + ctx.seconds
-    sampler = ctx.sampler(seed)
+    sampler = ctx.sampler(seed, interior)
     misses = 0
     for k in itertools.count():
         if time.perf_counter() > end or misses > 60:
@@ -64,8 +64,8 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
     """Two points whose midpoint lies above the chord (below it, for concave)."""
     if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
         return None  # a midpoint of unit vectors is none
-    resample = ctx.sampler(5)
-    for k, low in enumerate(_points(ctx, 2)):
+    resample = ctx.sampler(5, inputs)
+    for k, low in enumerate(_points(ctx, 2, inputs)):
         moved = {}
         spread = _SPREADS[(k // 2) % 5]
         for i in ctx.program.inputs:
@@ -98,12 +98,12 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
     """Two points between which the target changes by more than `bound` times their distance."""
     if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
         return None
-    resample = ctx.sampler(6)
-    for k, low in enumerate(_points(ctx, 3)):
+    resample = ctx.sampler(6, inputs)
+    for k, low in enumerate(_points(ctx, 3, inputs)):
         moved: dict[str, dict[Place, Fraction]] = {}
         for i in ctx.program.inputs:
             if i.name in inputs:
-                box = ctx.ranges().input(i.name)
+                box = ctx.ranges(inputs).input(i.name)
                 entries = dict(low.inputs[i.name])
                 near = resample.entries(i, low.extents, _SPREADS[k % 5])
                 if near is None:
@@ -153,7 +153,7 @@ def kink(ctx: Context, cases: list[View], order: int, budget: Budget, target: st
     """A point at which a derivative of order <= `order` jumps; the order of the jump, and the surface."""
     best: tuple[Refuted, int, str] | None = None
     for view in cases:
-        if ctx.cuts_through(view.entry.tensor):
+        if ctx.cuts_through(view.entry.tensor) or ctx.symbolic(view.entry.tensor):
             return None
         try:
             pieces = smooth_pieces(view)
@@ -283,7 +283,7 @@ def certainly_taken(ctx: Context, view: View) -> bool:
     """Whether the case occurs with every real value of the entry: no condition stands in its way."""
     box = view.scope[view.entry]
     free = not any(isinstance(n, Compare) for n, _ in view.case)
-    return free and box.lo == -INF and box.hi == INF and ctx.is_box
+    return free and box.lo == -INF and box.hi == INF and ctx.is_box and not ctx.symbolic(view.entry.tensor)
 
 
 def _grows(smooth: Smooth, d: Form) -> bool:

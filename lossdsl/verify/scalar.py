@@ -89,6 +89,9 @@ def _smooth_pieces(view: View) -> list[Smooth]:
         bad = irregular(piece)
         if bad is not None:
             raise Stuck(f"{view.shown(bad)} may be undefined, infinite or not smooth")
+        for c in piece.constraints:
+            if not all(piece.scope[n].finite for n in postorder(c)):
+                raise Stuck(f"the branch on {view.shown(c)}, which may be undefined")
         found.append(_with_forms(view, piece, piece.scope))
     return found
 
@@ -240,6 +243,8 @@ def slope_between(
                 for whole, sense in ((lower, 1), (upper, -1)):
                     for part in split(whole, smooth.piece.scope) if whole is not None else ():
                         bound = part.body
+                        if not all(part.scope[n].finite for n in postorder(bound)):
+                            return Unknown(f"{view.shown(bound)} may be undefined or infinite{note}", _ENGINES)
                         gap = times(plus(d, minus(field.form(bound))), field.number(sense))
                         given = [*smooth.constraints, *(field.form(c) for c in part.constraints)]
                         how = prove(field, gap, given, budget, strict=strict)
