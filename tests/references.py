@@ -334,6 +334,12 @@ def image(*shape: int) -> Case:
     return lambda rng: ({"x": rng.normal(size=shape)}, {})
 
 
+def masked_class(rng: np.random.Generator) -> tuple[Arrays, dict[str, Any]]:
+    logits = rng.normal(size=(4, 5))
+    logits[:, 2] = -np.inf
+    return {"logits": logits, "target": np.array([0, 1, 3, 4])}, {}
+
+
 REFERENCES: dict[str, Reference] = {
     "mse": Reference(
         "regression/mse",
@@ -417,6 +423,7 @@ REFERENCES: dict[str, Reference] = {
             logits_case(7, 3, scale=300.0),
             logits_case(6, 4, ignore_index=2, ignored=0.0),
             all_ignored,
+            masked_class,
         ),
         (
             ("-weight[target] * logp", "weight[target] * logp"),

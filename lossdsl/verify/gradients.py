@@ -49,7 +49,7 @@ class Masses:
             raise NoRule(name)
         if any(self._varies(i) for i in indices) or self._varies(d.where) or self._varies(d.support):
             raise NoRule(f"{name}: a selection that depends on the input")
-        scope = self.ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+        scope = self.ranges.body_scope(d)
         scope = scope.under(d.support, True) or scope
         mass = self.node(d.body, scope)
         mass = self._head(d, mass)
