@@ -75,7 +75,9 @@ class Curvatures:
     def __init__(
         self, program: Program, ranges: Ranges, inputs: tuple[str, ...], budget: Budget, *, deep: bool = True
     ) -> None:
-        self.program, self.ranges, self.inputs, self.budget = program, ranges, inputs, budget
+        self.program, self.ranges, self.inputs = program, ranges, inputs
+        # one of many nodes: a proof that needs more boxes is left to the scalar view of the whole
+        self.budget = Budget(budget.seconds / 3, budget.boxes // 4, budget.smt_milliseconds // 2)
         self._end = time.perf_counter() + (3 * budget.seconds if deep else -1.0)
         self._shapes: dict[tuple[Scalar, Scope], Shape] = {}
         self.varying: frozenset[str] = frozenset().union(*(dependents(program, x) for x in inputs))
@@ -113,7 +115,7 @@ class Curvatures:
         return self._tensors[name]
 
     def _definition(self, d: Definition) -> Shape:
-        scope: Scope | None = self.ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+        scope: Scope | None = self.ranges.body_scope(d)
         assert scope is not None
         if self._varies(d.where) or self._varies(d.support):
             return Shape(False, False, blocker=f"{d.tensor}: the selection depends on the input")
@@ -167,7 +169,7 @@ class Curvatures:
                 for branch, holds in ((n.a, True), (n.b, False)):
                     inner = scope.under(n.condition, holds)
                     if inner is not None:
-                        sides.append(self.node(branch, inner))
+                        sides.append(self.node(branch, inner.reading(branch)))
                 if not sides:
                     return CONSTANT
                 blocker = next((s.blocker for s in sides if s.blocker), "")
@@ -291,7 +293,7 @@ class Curvatures:
                 return False
             if d.head not in ("sum", "map") or any(self._varies(i) for i in inside.indices):
                 return False
-            inner = self.ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+            inner = self.ranges.body_scope(d)
             return self._is_norm(d.body, inner)
         if isinstance(inside, Apply) and inside.name in ("mul", "pow", "powi"):
             is_square = {

@@ -282,7 +282,7 @@ def _rough(program: Program, ranges: Ranges, d: Definition, varying: frozenset[s
         return f"{d.tensor}: a log-sum-exp over what may be nothing"
     if d.head not in ("map", "sum", "logsumexp", "prod"):
         return f"{d.tensor}: {d.head} has corners"
-    scope = ranges.scope(frozenset(i.dim for i in (*d.formals, *d.bound)))
+    scope = ranges.body_scope(d)
     for condition in (d.where, d.support):
         narrowed = scope.under(condition, True)
         if narrowed is None:
@@ -297,7 +297,7 @@ def _rough_scalar(node: Scalar, scope: Scope, moves: Callable[[Scalar], bool]) -
             return f"{text(node)}: a branch on the input"
         for branch, holds in ((node.a, True), (node.b, False)):
             inner = scope.under(node.condition, holds)
-            found = _rough_scalar(branch, inner, moves) if inner is not None else None
+            found = _rough_scalar(branch, inner.reading(branch), moves) if inner is not None else None
             if found is not None:
                 return found
         return None

@@ -123,6 +123,11 @@ class Scope:
             self if len(known) == len(self.known) and known == self.known else Scope(self.ranges, self.nonempty, known)
         )
 
+    def reading(self, node: Scalar) -> Scope:
+        """The scope where `node` is evaluated: the axes of what it reads have an element."""
+        more = self.ranges.read_axes(node)
+        return self if more <= self.nonempty else Scope(self.ranges, self.nonempty | more, self.known)
+
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
         decided = truth(self[condition])
         if decided is not None:
@@ -220,7 +225,7 @@ class Scope:
         for branch, holds in ((node.a, True), (node.b, False)):
             scope = self.under(node.condition, holds)
             if scope is not None:
-                parts.append(scope[branch])
+                parts.append(scope.reading(branch)[branch])
         if not parts:  # the conditions learned contradict each other: no value is ever taken here
             return ANYTHING
         return parts[0] if len(parts) == 1 else e.hull(*parts)
@@ -406,6 +411,31 @@ class Ranges:
             found = self._scopes[nonempty] = Scope(self, nonempty, {})
         return found
 
+    def body_scope(self, d: Definition) -> Scope:
+        """The scope of a body where it is evaluated: the axes of what it reads there have an element."""
+        return self.scope(frozenset(i.dim for i in (*d.formals, *d.bound)) | self.read_axes(d.body))
+
+    def read_axes(self, body: Scalar) -> frozenset[Dim]:
+        """The axes of all tensors that are read whenever the body is evaluated."""
+        found: set[Dim] = set()
+        todo = [body]
+        seen: set[Scalar] = set()
+        while todo:
+            n = todo.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            if isinstance(n, Read):
+                found.update(self._axes(n.tensor))
+            todo.extend((n.condition,) if isinstance(n, Select) else () if isinstance(n, (And, Or)) else n.children)
+        return frozenset(found)
+
+    def _axes(self, tensor: str) -> tuple[Dim, ...]:
+        if tensor in self._inputs:
+            return self._inputs[tensor].dims
+        d = self._definitions.get(tensor)
+        return d.dims if d is not None else ()
+
     def parameter(self, name: str) -> Enclosure:
         declared = self._parameters.get(name)
         base = _domain_of_parameter(declared, self) if declared is not None else REALS
@@ -450,7 +480,7 @@ class Ranges:
         return outside if scope is None else e.hull(self._head(d, nonempty, scope.known), outside)
 
     def _head(self, d: Definition, nonempty: frozenset[Dim], known: Mapping[Scalar, Enclosure]) -> Enclosure:
-        inside = nonempty | frozenset(i.dim for i in d.bound)
+        inside = nonempty | frozenset(i.dim for i in d.bound) | self.read_axes(d.body)
         scope: Scope | None = Scope(self, inside, known) if known else self.scope(inside)
         assert scope is not None
         if d.head == "map":
