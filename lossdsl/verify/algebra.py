@@ -18,7 +18,8 @@ import flint
 from lossdsl.ir.nodes import Apply, Const, Index, Param, Read, Scalar, Size, Stop, postorder
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.ranges import Scope, transfer
+from lossdsl.verify.operations import transfer
+from lossdsl.verify.ranges import Scope
 
 SLOTS = 40
 _CONTEXT: Any = flint.fmpq_mpoly_ctx.get([f"g{i}" for i in range(SLOTS)], "degrevlex")

@@ -8,13 +8,28 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from lossdsl.ir.nodes import TRUE, And, Apply, Compare, Const, Definition, Index, Param, Program, Range, Read, Scalar, postorder
+from lossdsl.ir.nodes import (
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Param,
+    Program,
+    Range,
+    Read,
+    Scalar,
+    postorder,
+)
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.operations import compare, truth
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
-from lossdsl.verify.ranges import Ranges, compare, truth
+from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.signs import Budget
 
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}

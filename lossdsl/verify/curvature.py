@@ -34,8 +34,9 @@ from lossdsl.primitives import HEADS, PRIMITIVES
 from lossdsl.primitives.interval import Interval
 from lossdsl.primitives.record import Curvature, Monotone
 from lossdsl.verify import scalar as one
+from lossdsl.verify.operations import clipped
 from lossdsl.verify.pieces import VARIABLE, NotScalar, View, dependents, fold, inline
-from lossdsl.verify.ranges import Ranges, Scope, clipped
+from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Proved, Step, Unknown

@@ -22,8 +22,9 @@ from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
+from lossdsl.verify.operations import transfer
 from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
-from lossdsl.verify.ranges import Ranges, Scope, transfer
+from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
 
 

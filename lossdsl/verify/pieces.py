@@ -41,7 +41,8 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import instantiate, substitute, transform
 from lossdsl.verify.algebra import Field, TooLarge, power, sign, times
 from lossdsl.verify.enclosure import Enclosure
-from lossdsl.verify.ranges import Ranges, Scope, truth
+from lossdsl.verify.operations import truth
+from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 
 _MOST_NODES = 3000

@@ -39,7 +39,8 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.ranges import Ranges, compare, transfer, truth
+from lossdsl.verify.operations import compare, transfer, truth
+from lossdsl.verify.ranges import Ranges
 
 Place = tuple[int, ...]
 Values = Mapping[str, Mapping[Place, Fraction]]

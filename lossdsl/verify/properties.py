@@ -30,8 +30,9 @@ from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.enclosure import INF
+from lossdsl.verify.operations import smooth_at
 from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, views
-from lossdsl.verify.ranges import Ranges, Scope, smooth_at
+from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict
@@ -176,7 +177,11 @@ def _may_be(ctx: Context, a: Read, b: Scalar) -> bool:
         return False
     if declared.kind in ("simplex", "unit"):
         other = ctx.program.input(b.tensor) if isinstance(b, Read) else None
-        same = other is not None and (other.kind, other.dims, other.over) == (declared.kind, declared.dims, declared.over)
+        same = other is not None and (other.kind, other.dims, other.over) == (
+            declared.kind,
+            declared.dims,
+            declared.over,
+        )
         return same and isinstance(b, Read) and b.indices == a.indices and not ctx.conditions
     definition_scope = ctx.ranges().scope(frozenset(declared.dims))
     value, domain = definition_scope[b], ctx.ranges().input(a.tensor)

@@ -9,8 +9,9 @@ from fractions import Fraction
 from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, postorder
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
 from lossdsl.verify.derive import derivative
+from lossdsl.verify.operations import smooth_at
 from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
-from lossdsl.verify.ranges import Scope, smooth_at
+from lossdsl.verify.ranges import Scope
 from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.verdict import Proved, Step, Unknown
 

@@ -16,7 +16,7 @@ from typing import Any
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Field, Form, TooLarge, sign, stand_in
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.ranges import transfer
+from lossdsl.verify.operations import transfer
 
 
 @dataclass
