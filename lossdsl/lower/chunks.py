@@ -69,6 +69,8 @@ class Chunks:
         waiting = [t for n in nodes for t in n.results if amplified(context, t)]
         while waiting:
             waiting.extend(self._place(waiting.pop(0)))
+        for product in self._rows_of_products():
+            self._place(product)
         for node in self.nodes:
             if node.body is not None and self._home(node) is None:
                 self._wrap(node, node.body)
@@ -83,6 +85,18 @@ class Chunks:
 
     def _maker(self, tensor: str) -> Node:
         return next(n for n in self.nodes if tensor in n.results)
+
+    def _rows_of_products(self) -> list[str]:
+        """Results that a loop makes row by row, and that a kernel outside could use while the rows are at hand."""
+        found = []
+        for loop in self.loops:
+            for member in loop.members:
+                if member.call is None or loop.axes[member.results] not in self._formals(member, member.results[0]):
+                    continue
+                tensor = member.results[0]
+                if self.context.stored.get(tensor) != "returned" and tensor not in loop.chunked:
+                    found.append(tensor)
+        return found
 
     # ----------------------------------------------------------------------------------------------- placement
 
