@@ -764,7 +764,7 @@ def _read_as_real(kernel: Kernel, kinds: Mapping[str, str]) -> set[str]:
             literals = [a for a in s.args if isinstance(a, Literal)]
             small = all(isinstance(a.value, Fraction) and abs(a.value) <= 16 for a in literals)
             inside = len(names) + len(literals) == len(s.args) and all(n in found for n in names)
-            if small and inside and max(depth[n] for n in names) < 4:
+            if names and small and inside and max(depth[n] for n in names) < 4:
                 found.add(s.name)
                 depth[s.name] = 1 + max(depth[n] for n in names)
     changed = True
