@@ -13,10 +13,12 @@ import pytest
 
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
+from lossdsl.primitives import PRIMITIVES
 from lossdsl.syntax.parser import parse
 from lossdsl.verify import report_json, verify_program
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import only_entry
+from lossdsl.verify.operations import _SMOOTH
 from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown
 from tests.verify_fuzz import Expression, Values, expression, number, points, source
 
@@ -193,6 +195,17 @@ REGIONS = [  # a kink or a tail outside of the region is no counterexample
 def test_what_lies_outside_of_the_region_refutes_nothing(body: str, claim: str) -> None:
     report = elementwise(body, claim, declarations="param a: real in [0, 1] = 1/2")
     assert not isinstance(report.claims[0].verdict, Refuted)
+
+
+def test_primitives_that_are_called_smooth_have_no_kinks() -> None:
+    assert [name for name in _SMOOTH if PRIMITIVES[name].kinks] == []
+
+
+def test_strict_monotonicity() -> None:
+    claims = "strictly increasing in x; increasing in x; strictly decreasing in x"
+    assert statuses(elementwise("per = x + tanh(x)", claims))[:2] == ["proved", "proved"]
+    for flat in ("per = relu(x)", "per = x - x", "per = x + sin(x) - x"):
+        assert statuses(elementwise(flat, claims))[0] != "proved"
 
 
 FALSE_FILES = [  # (what is declared and defined, a false claim)

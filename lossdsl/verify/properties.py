@@ -387,13 +387,14 @@ def attained(ctx: Context, cases: list[View], bound: Scalar) -> bool:
 
 
 def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: bool, strict: bool) -> Verdict:
-    if len(inputs) != 1 or strict:
-        return Unknown("no engine for strict monotonicity, or for several inputs at once", ())
+    if len(inputs) != 1:
+        return Unknown("monotonicity in several inputs at once", ())
     cases = scalar_views(ctx, target, inputs[0])
     if isinstance(cases, str):
         return Unknown(cases, ("pieces",))
     zero = Const(0)
-    return scalar.slope_between(cases, zero if increasing else None, None if increasing else zero, ctx.budget)
+    low, high = (zero, None) if increasing else (None, zero)
+    return scalar.slope_between(cases, low, high, ctx.budget, strict=strict)
 
 
 def second_derivative(
