@@ -208,6 +208,14 @@ def test_strict_monotonicity() -> None:
         assert statuses(elementwise(flat, claims))[0] != "proved"
 
 
+def test_convex_functions_are_least_where_they_are_stationary() -> None:
+    assert statuses(elementwise("per = exp(x) - x - 1", "per >= 0; per > 0")) != ["proved", "proved"]
+    assert statuses(elementwise("per = exp(x) - x - 1", "per >= 0")) == ["proved"]
+    assert statuses(elementwise("per = exp(x - y) - (x - y) - 1", "per >= 0")) == ["proved"]
+    for false in ("per = exp(x) - x - 1.001", "per = exp(x) - 1.001 * x - 1", "per = x + 1 - exp(x)"):
+        assert statuses(elementwise(false, "per >= 0"))[0] != "proved"
+
+
 FALSE_FILES = [  # (what is declared and defined, a false claim)
     ("input z: real[n, c]\ninput t: class[n] of c\nper = z", "per >= 0 on z[c = t] >= 0"),
     ("input x: real[...]\nparam a: real in [0, 1] = 1\nper = x^2 / (1 + a * x^2)", "lipschitz in x"),

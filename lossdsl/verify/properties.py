@@ -115,6 +115,9 @@ def nonnegative(ctx: Context, target: str, *, strict: bool = False) -> Verdict:
             if isinstance(verdict, Proved):
                 return Proved("value, piece by piece", verdict.steps)
             blocked = verdict.blocker
+            lowest = None if strict else scalar.least_at_stationary(cases, ctx.budget)
+            if lowest is not None:
+                return lowest
             break
     found = refute.negative(ctx, target, strict=strict)
     return found or Unknown(blocked, ("interval", "pieces", "search"))

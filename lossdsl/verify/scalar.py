@@ -269,6 +269,39 @@ def slope_between(
     return Proved("derivative, piece by piece", tuple(steps))
 
 
+def least_at_stationary(cases: list[View], budget: Budget) -> Proved | None:
+    """f >= 0, from convexity and a point where the slope is 0 and the value is not negative."""
+    shape = convex(cases, budget)
+    if not isinstance(shape, Proved):
+        return None
+    steps = list(shape.steps)
+    for view in cases:
+        try:
+            pieces = smooth_pieces(view)
+            at = _stationary(pieces[0], view, budget) if len(pieces) == 1 else None
+        except (Stuck, TooLarge):
+            return None
+        if at is None:
+            return None
+        steps.append(Step("stationary point", f"{view.shown(view.variable)} = {at}", "the slope is 0, the value >= 0"))
+    return Proved("convexity and a stationary point", tuple(steps))
+
+
+def _stationary(smooth: Smooth, view: View, budget: Budget) -> int | None:
+    field, box = smooth.field, view.scope[view.variable]
+    for at in (0, 1, -1):
+        if not box.lo < at < box.hi:
+            continue
+        point = field.number(at)
+        try:
+            slope, value = (replace(field, smooth.order(k), smooth.slot, point) for k in (1, 0))
+        except TooLarge:
+            continue
+        if slope.zero and prove(field, value, (), budget) is not None:
+            return at
+    return None
+
+
 def differentiable(cases: list[View], order: int, budget: Budget) -> Proved | Unknown:
     """C^order: pieces are smooth, and derivatives up to the order agree at every join."""
     steps: list[Step] = []
