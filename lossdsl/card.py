@@ -106,7 +106,7 @@ def print_card(console: Console, report: Report, path: str) -> None:
 
 
 _SHORT = 20  # values up to this length stand in a column
-_PAIR = re.compile(r"\[(-?[0-9.]+(?:e[+-]?[0-9]+)?), \1\]")
+_PAIR = re.compile(r"(?<![A-Za-z0-9_\]])\[(-?[0-9.]+(?:e[+-]?[0-9]+)?), \1\]")
 _COUNTED = ("computational efficiency", "scalability")
 
 
