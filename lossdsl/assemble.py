@@ -16,6 +16,7 @@ from lossdsl.diagnostics import Source
 from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.check import check as well_formed
 from lossdsl.ir.nodes import Const, Input, Output, Param, Parameter, Program, Range, Scalar, Size
+from lossdsl.ir.rewrite import members, prune, topological
 from lossdsl.ir.text import print_ir
 from lossdsl.lower.plan import Cost, Key, Plan
 from lossdsl.lower.prepare import LoweringError
@@ -36,10 +37,27 @@ def value_program(program: Program) -> Program:
 
 def gradient_program(program: Program, output: str, wrt: Sequence[str]) -> Program:
     """Value and vector-Jacobian product of the tensor `output` in the inputs `wrt`: first differentiated, then
-    stabilised. Outputs: "return", then "d NAME" for each."""
-    derived = differentiate(program, output, tuple(wrt))
+    stabilised. Outputs: "return", then "d NAME" for each, then the reports."""
+    derived = _with_reports(program, output, differentiate(program, output, tuple(wrt)))
     well_formed(derived)
     return _finished(derived)
+
+
+def _with_reports(program: Program, output: str, derived: Program) -> Program:
+    """The derivative with the program's reports as further outputs, so that one pass can make everything."""
+    reports = program.outputs[1:]
+    if not reports:
+        return derived
+    value, reported = (
+        prune(replace(program, outputs=outputs, reductions=None, target=""))
+        for outputs in ((Output("return", output),), reports)
+    )
+    made = {d.tensor for d in derived.definitions()}
+    shared = {d.tensor for d in value.definitions()}
+    if any(d.tensor in made - shared for d in reported.definitions()):
+        return derived  # differentiation took a name of theirs: they are left to the plan of the value
+    more = [item for item in reported.body if not {d.tensor for d in members(item)} & made]
+    return replace(derived, body=topological((*derived.body, *more)), outputs=(*derived.outputs, *reports))
 
 
 def _finished(program: Program) -> Program:

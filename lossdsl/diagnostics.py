@@ -187,7 +187,9 @@ CODES: dict[str, Code] = {
         "`over k` binds `k` in the argument and its `where`. If neither has the axis, nothing is folded: "
         "`sum(x over k)` of an `x` without `k` would have to mean `size(k) * x`, which can be written.",
     ),
-    "E0302": Code("positions do not fit", "An access gives one index for each position, an axis stands once in a list."),
+    "E0302": Code(
+        "positions do not fit", "An access gives one index for each position, an axis stands once in a list."
+    ),
     "E0303": Code(
         "positions of unwritten axes",
         "Access by position needs axes that are written: of an input, or of a definition `name[n, c] = ...`. An "
@@ -200,11 +202,10 @@ CODES: dict[str, Code] = {
         "Written axes of a definition contain every axis of its right side; the others are reduced over there.",
     ),
     "E0307": Code("returned value with axes", "A loss returns a number: reduce what is left with `mean` or `sum`."),
-    "E0309": Code(
-        "unnamed position", "An unnamed axis of an input (`real[n, 4]`) is read by position: `boxes[n, 2]`."
-    ),
+    "E0309": Code("unnamed position", "An unnamed axis of an input (`real[n, 4]`) is read by position: `boxes[n, 2]`."),
     "E0310": Code(
-        "not an extent", "Extents are made of axes, integer parameters, whole numbers and + - * // ^: `axis s = 2 * u + 1`."
+        "not an extent",
+        "Extents are made of axes, integer parameters, whole numbers and + - * // ^: `axis s = 2 * u + 1`.",
     ),
     "E0311": Code(
         "ranges that cannot be compared",
@@ -229,9 +230,13 @@ CODES: dict[str, Code] = {
         "condition that excludes the others, on the path of every reader.",
     ),
     "E0406": Code("domain or type that does not fit", "See the table of types and domains in the language reference."),
-    "E0407": Code("default that does not fit", "A default is a number of the declared type inside the declared domain."),
+    "E0407": Code(
+        "default that does not fit", "A default is a number of the declared type inside the declared domain."
+    ),
     "E0408": Code("index that is no integer", "Positions are integers: axes, `class` and `int` inputs, `floor(x)`."),
-    "E0409": Code("number out of place", "Division by zero, zero to a negative power, or a constant outside its range."),
+    "E0409": Code(
+        "number out of place", "Division by zero, zero to a negative power, or a constant outside its range."
+    ),
     "E0410": Code("unknown keyword argument", "The function has no such argument, or it is given twice."),
     "E0411": Code("not a condition", "`if`, `where`, `and`, `or`, `not`, `any`, `all` and `count` take conditions."),
     "E0412": Code(
@@ -248,8 +253,12 @@ CODES: dict[str, Code] = {
         "An index with a multiple of its own axis (`x[h = 2 * h + i]`) lives on a coarser grid of that axis; this "
         "version does not compile it.",
     ),
-    "E0601": Code("claim about something that does not exist", "A claim names inputs, parameters, definitions, reports."),
-    "E0707": Code("too much to elaborate", "Functions that call functions made this loss too large. Name shared parts."),
+    "E0601": Code(
+        "claim about something that does not exist", "A claim names inputs, parameters, definitions, reports."
+    ),
+    "E0707": Code(
+        "too much to elaborate", "Functions that call functions made this loss too large. Name shared parts."
+    ),
     "W1001": Code(
         "silent broadcasting",
         "Two tensors meet, each with an axis that the other lacks, so every entry is paired with every entry: the "

@@ -552,11 +552,29 @@ class _Function:
             out.line("):")
         out.indent()
         kinds = dict(self.plan.parameters)
+        shape = "" if part.scalar else "[1]" if self.mode == "flat" else "[1, 1]"
+        compared = self.compared()
         for a in arguments:
             if a.kind == "parameter" and kinds[a.of] == "acc":
-                out.line(f"{a.name} = _setting({a.name}, ACC)")
+                text = f"_setting({a.name}, ACC)"
+                # a block of one entry: the interpreter cannot join conditions on scalars with others
+                out.line(f"{a.name} = " + (f"tl.full({shape}, {text}, ACC)" if shape and a.of in compared else text))
         out.block(self.body.lines)
         return DeviceFunction(out.lines, arguments, part.totals, self.live())
+
+    def compared(self) -> set[str]:
+        """Parameters that a condition on nothing else reads."""
+        made = {s.name: s for s in self.part.statements}
+        tests = [s for s in made.values() if isinstance(s, Op) and s.type == "bool" and not self.part.spread[s.name]]
+        pending = [o for s in tests for o in s.args]
+        found: set[str] = set()
+        while pending:
+            match pending.pop():
+                case ParamRef(name):
+                    found.add(name)
+                case Value(name):
+                    pending += operands(made[name])
+        return found
 
     def live(self) -> int:
         """Tiles that are alive at one time when rows are held whole."""

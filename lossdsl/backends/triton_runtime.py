@@ -142,7 +142,9 @@ def _store_{name}(parts_ptr, out_ptr, count, ADD: tl.constexpr, BLOCK: tl.conste
 
 
 RUNTIME: dict[str, str] = {name: text.strip("\n") for name, text in {**_FIXED, **_totals()}.items()}
-_ORDER = sorted(RUNTIME, key=lambda name: (name.startswith("_store"), name.startswith("_shares"), name.endswith("more")))
+_ORDER = sorted(
+    RUNTIME, key=lambda name: (name.startswith("_store"), name.startswith("_shares"), name.endswith("more"))
+)
 _WORD = re.compile(r"\b_\w+")
 
 
