@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from derivatives import program
 from programs import random_extents, random_inputs, random_parameters, random_program
+from references import each_path
 
 from lossdsl.diagnostics import Source
 from lossdsl.dim import Dim
@@ -28,10 +29,8 @@ from lossdsl.transform.scalar import scalar_derivative
 from lossdsl.transform.simplify import simple, simplify
 from lossdsl.transform.stabilise import stabilise
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*/*.loss"))
 
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", each_path())
 def test_value_and_gradient_of_an_example_cost_at_most_six_values(path: Path) -> None:
     sizes = {"n": 64, "c": 32, "d": 48, "...": 50}
     for built in analyse(Source(str(path), path.read_text())).losses:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from references import REFERENCES
+from references import SPINE
 
 pytest.importorskip("triton")
 
@@ -49,8 +49,8 @@ def check_values(results: list[dict[str, Any]], count: int) -> None:
 # Rows of more than one column walked in blocks of two, so that every fold is merged from many; then rows held whole.
 @pytest.mark.parametrize(("resident", "block"), [(1, 2), (16384, 1024)])
 def test_values_and_gradients_in_the_interpreter(resident: int, block: int) -> None:
-    wanted = {"examples": sorted(REFERENCES), "resident": resident, "block": block, "device": "cpu"}
-    check_values(run("triton_interpret.py", wanted), len(REFERENCES))
+    wanted = {"examples": list(SPINE), "resident": resident, "block": block, "device": "cpu"}
+    check_values(run("triton_interpret.py", wanted), len(SPINE))
 
 
 def test_edges_in_the_interpreter() -> None:
@@ -74,12 +74,12 @@ def test_a_few_examples_compile_without_spills() -> None:
 
 @pytest.mark.slow
 def test_every_example_compiles_without_spills() -> None:
-    compiled(sorted(REFERENCES), NVIDIA, ["float32", "bfloat16"])
+    compiled(list(SPINE), NVIDIA, ["float32", "bfloat16"])
 
 
 @pytest.mark.slow
 def test_every_example_compiles_for_amd() -> None:
-    compiled(sorted(REFERENCES), AMD, ["float32"])
+    compiled(list(SPINE), AMD, ["float32"])
 
 
 @pytest.mark.gpu
@@ -88,8 +88,8 @@ def test_values_and_gradients_on_a_device() -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    wanted = {"examples": sorted(REFERENCES), "resident": 16384, "block": 1024, "device": "cuda"}
-    check_values(run("triton_interpret.py", wanted), len(REFERENCES))
+    wanted = {"examples": list(SPINE), "resident": 16384, "block": 1024, "device": "cuda"}
+    check_values(run("triton_interpret.py", wanted), len(SPINE))
 
 
 def test_the_text_is_the_same_each_time() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import mpmath as mp
 import pytest
+from references import each_path
 
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
@@ -47,7 +48,7 @@ def statuses(report: Report) -> list[str]:
 # ------------------------------------------------------------------------------------------------ known truths
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.loss")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", each_path())
 def test_no_claim_of_an_example_is_refuted(path: Path) -> None:
     file = Source(str(path), path.read_text())
     module, _ = parse(file)

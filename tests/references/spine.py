@@ -1,33 +1,15 @@
-"""Independent references for the examples: torch functions or the papers' formulas, in float64, never the `.loss` text.
-
-Each entry has several cases: a function of a seeded generator that gives inputs and parameters, and a function of
-torch tensors that gives the value. Gradients are torch autograd's of that function.
-"""
+"""References of the sample of losses that every test runs on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-Arrays = dict[str, np.ndarray]
-Case = Callable[[np.random.Generator], tuple[Arrays, dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """`value(**inputs, **parameters)`: the loss as a scalar float64 tensor; `mutants`: (old, new) edits of the file."""
-
-    file: str
-    value: Callable[..., torch.Tensor]
-    cases: tuple[Case, ...]
-    mutants: tuple[tuple[str, str], ...]
-    extra: dict[str, Any] = field(default_factory=dict)
+from references.record import Arrays, Case, Reference
 
 
 def pair(*shape: int, spread: float = 2.0, **parameters: Any) -> Case:
