@@ -42,7 +42,8 @@ class Compiled:
 def load(spec: Spec, *, target: str = "torch") -> Any:
     """The `nn.Module` class of a loss, ready to be constructed with its parameters.
 
-    spec is a path ("focal.loss", "losses.loss:focal") or the name of a catalogue loss ("classification.focal"). A file
+    spec is a path ("focal.loss", "losses.loss:focal") or the name of a catalogue loss ("focal", or with its
+    field "classification.focal"). A file
     with several losses gives a namespace with one class for each. Each class has `.function` (the functional form),
     `.sympy` (the loss in ordinary SymPy), `.source` (the emitted text) and `.report`.
 

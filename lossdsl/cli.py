@@ -1,4 +1,4 @@
-"""The command line: `lossdsl check | compile | show | fmt | plot | new | explain`.
+"""The command line: `lossdsl check | compile | show | fmt | plot | new | catalogue | explain`.
 
 Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
 --check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse. torch and triton are
@@ -291,21 +291,68 @@ NEW = '''loss {name}:
 
 @cli.command()
 @click.argument("name")
-def new(name: str) -> None:
+@click.option("--from", "origin", metavar="LOSS", help="A file, or a loss of the catalogue, to start from.")
+def new(name: str, origin: str | None) -> None:
     """Write a small loss to start from, as NAME.loss in the current folder.
 
-    Example: lossdsl new my_loss
+    Example: lossdsl new my_loss --from focal
     """
     from lossdsl.syntax.parser import parse
 
     path = Path(f"{name}.loss")
-    text = NEW.format(name=name)
+    text = NEW.format(name=name) if origin is None else renamed(readable(origin), name)
     if not (name.isascii() and name.isidentifier()) or has_errors(parse(Source(str(path), text))[1]):
         raise Misuse(f"'{name}' cannot be the name of a loss: use letters, digits and _, and no reserved word")
     if path.exists():
         raise Misuse(f"{path} is there already")
     write(path, text)
     click.echo(f"wrote {path}; next: lossdsl check {path}", err=True)
+
+
+def renamed(source: Source, name: str) -> str:
+    """The text of a file with one loss, under another name."""
+    from lossdsl.syntax.parser import parse
+    from lossdsl.syntax.tree import Loss
+
+    module, problems = parse(source)
+    losses = [item for item in module.items if isinstance(item, Loss)]
+    if has_errors(problems) or len(losses) != 1:
+        raise Misuse(f"{source.path} must be a file with exactly one loss")
+    lines = source.text.split("\n")
+    span = losses[0].name.span
+    row, column = span.line - 1, span.column - 1
+    lines[row] = lines[row][:column] + name + lines[row][column + len(losses[0].name.name) :]
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.option("--field", help="Only the losses of one field.")
+@click.option("--search", "word", default="", metavar="WORD", help="Only those with the word in name or title.")
+def catalogue(field: str | None, word: str) -> None:
+    """List the losses that are shipped; each can be loaded, checked and compiled by its name.
+
+    Example: lossdsl catalogue --search dice
+    """
+    from difflib import get_close_matches
+
+    from lossdsl.catalogue import entries, search
+
+    fields = sorted({e.field for e in entries()})
+    if field is not None and field not in fields:
+        close = get_close_matches(field, fields, n=1)
+        raise Misuse(
+            f"there is no field {field}; {f'did you mean {close[0]}?' if close else 'fields: ' + ', '.join(fields)}"
+        )
+    console, last = Console(highlight=False, soft_wrap=True), None
+    found = search(word, field)
+    width = max((len(e.name) for e in found), default=0)
+    for e in found:
+        if e.field != last:
+            console.print(e.field, style="bold", markup=False)
+            last = e.field
+        console.print(f"  {e.name:{width}}  {printable(e.title)}", markup=False)
+    if not found:
+        raise Misuse(f"no loss has '{printable(word)}' in its name or title")
 
 
 @cli.command()

@@ -49,6 +49,7 @@ def test_the_interface_is_small_documented_and_typed() -> None:
 
 def test_load_by_path_and_by_name() -> None:
     for spec in (
+        "huber",
         "regression.huber",
         ROOT / "examples/regression/huber.loss",
         str(ROOT / "examples/regression/huber.loss:huber"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def run(*words: str, stdin: bytes | None = None, cwd: Path = ROOT) -> subprocess
 def test_version_and_help_with_examples() -> None:
     assert "lossdsl" in run("--version").stdout
     assert run("--help").returncode == 0
-    for command in ("check", "compile", "show", "fmt", "plot", "new", "explain"):
+    for command in ("check", "compile", "show", "fmt", "plot", "new", "catalogue", "explain"):
         text = run(command, "--help")
         assert text.returncode == 0
         assert f"lossdsl {command}" in text.stdout.replace("\n", " ")
@@ -390,3 +391,22 @@ def test_kinks_of_a_largest_entry_and_off_the_grid() -> None:
     program = pipeline.analyse(Source("f.loss", text)).losses[0].program
     found = plotting.sweep(program).kinks
     assert [(round(k.x, 5), k.corner) for k in found] == [(0.0, True), (0.33333, False)]
+
+
+def test_the_catalogue_is_listed_searched_and_copied(tmp_path: Path) -> None:
+    listed = run("catalogue")
+    assert listed.returncode == 0
+    for name in ("focal", "huber", "info_nce"):
+        assert re.search(rf"^  {name} +\S", listed.stdout, re.M)
+    assert "classification" in listed.stdout.splitlines()
+    some = run("catalogue", "--field", "classification", "--search", "LIN ET AL")
+    assert [line.split()[0] for line in some.stdout.splitlines()[1:]] == ["focal"]
+    assert run("catalogue", "--field", "clasification").returncode == 3
+    assert "did you mean classification?" in run("catalogue", "--field", "clasification").stderr
+    assert run("catalogue", "--search", "no such loss").returncode == 3
+    assert "did you mean focal?" in run("check", "focl").stderr
+    copied = run("new", "mine", "--from", "focal", cwd=tmp_path)
+    assert copied.returncode == 0, copied.stderr
+    text = (tmp_path / "mine.loss").read_text()
+    assert text == (ROOT / "examples/classification/focal.loss").read_text().replace("loss focal:", "loss mine:")
+    assert run("check", "mine.loss", cwd=tmp_path).returncode == 0

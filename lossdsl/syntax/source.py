@@ -6,6 +6,7 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
+from lossdsl.catalogue import entries
 from lossdsl.diagnostics import NOWHERE, Diagnostic, Source, Span
 
 MAX_BYTES = 1 << 20
@@ -67,7 +68,11 @@ def _failed(path: str, code: str, message: str, help: str = "") -> tuple[Source,
 
 
 def _nearby(file: Path) -> str:
-    """A file with a similar name in the same folder, for a slip of the keyboard."""
+    """A file with a similar name in the same folder, or a shipped loss, for a slip of the keyboard."""
+    if file.suffix != ".loss" and len(file.parts) == 1:
+        shipped = [name for e in entries() for name in (e.name, f"{e.field}.{e.name}")]
+        close = get_close_matches(file.name, shipped, n=1, cutoff=0.6)
+        return f"did you mean {close[0]}? `lossdsl catalogue` lists the losses that are shipped" if close else ""
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}"
     names = [entry.name for entry in file.parent.iterdir() if entry.suffix == ".loss"]
