@@ -1,7 +1,8 @@
 """Time emitted modules against the same losses composed of torch operations, in one process.
 
 Providers take turns (interleaved rounds, rotating order); the medians are compared. Forward and backward with fresh
-gradients, float32. Run: `python benchmarks/peers.py [--elements N] [--rounds R] [--json]`.
+gradients, float32. Peers: the composition in eager mode and under torch.compile, and torch's or torchvision's own.
+Run: `python benchmarks/peers.py [--elements N] [--rounds R] [--json]`.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ def run(elements: int, rounds: int) -> list[Result]:
         ("classification.focal", binary, {"composed": focal_composed, "torchvision": focal_torchvision}),
     ):
         loss = lossdsl.load(name)()
-        ours: dict[str, Loss] = {"lossdsl": loss}
-        measured = measure(ours | peers, x, y, rounds)
+        everyone: dict[str, Loss] = {"lossdsl": loss, **peers, "torch.compile": torch.compile(peers["composed"])}
+        measured = measure(everyone, x, y, rounds)
         results.append(Result(name, measured, measured["composed"] / measured["lossdsl"]))
     return results
 

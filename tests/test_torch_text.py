@@ -262,3 +262,32 @@ def test_info_nce_keeps_no_square_matrix() -> None:
 def test_precedence() -> None:
     assert Text("a + b", 8).at(9) == "(a + b)"
     assert Text("a", 12).at(9) == "a"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [7, 70_000])
+def test_selection_by_bits_is_where(dtype: torch.dtype, count: int) -> None:
+    from lossdsl.backends.torch_runtime import helper_sources
+
+    space: dict[str, object] = {"torch": torch}
+    exec("\n".join(helper_sources(["_select"])), space)
+    select = space["_select"]
+    assert callable(select)
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(count, generator=generator) < 0.5
+    special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0], dtype=dtype)
+
+    def made() -> torch.Tensor:
+        x = torch.randn(count, generator=generator).to(dtype)
+        x[: len(special)] = special
+        return x
+
+    for a, b in ((made(), made()), (made(), special[3]), (special[0], made())):
+        want = torch.where(mask, a, b)
+        for over in (None, a, b):  # new memory, or one of the operands is written over
+            if over is not None and not over.dim():
+                continue
+            first, second = (t.clone() for t in (a, b))
+            out = torch.empty(count, dtype=dtype) if over is None else first if over is a else second
+            assert select(mask, first, second, out=out) is out
+            torch.testing.assert_close(out, want, rtol=0, atol=0, equal_nan=True)

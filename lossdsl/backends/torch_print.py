@@ -226,7 +226,10 @@ class _Fused(_Printer):
             if instr.dest.type == "int":
                 return None
             inner = [term_text(self.body.tensor(a)).text for a in instr.args]
-            return f"torch.where({', '.join(inner)}{tail})"
+            if instr.dest.type != "acc":
+                return f"torch.where({', '.join(inner)}{tail})"
+            self.body.scope.helpers.add("_select")
+            return f"_select({', '.join(inner)}{tail})"
         if function in OUT and instr.dest.type == "acc":
             numbers = NUMBERS.get(function, ())
             inner = [term_text(a if k in numbers else self.body.tensor(a)).text for k, a in enumerate(instr.args)]

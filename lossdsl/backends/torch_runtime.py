@@ -372,6 +372,19 @@ def _winner(x, valid, dim, largest):
 ''')
 
 _define('''
+def _select(mask, a, b, out):
+    """torch.where for large tensors on a CPU, where torch branches at every element: by bits instead."""
+    if out.device.type != "cpu" or out.numel() < 65536 or mask.shape != out.shape:
+        return torch.where(mask, a, b, out=out)
+    bits = torch.int64 if out.dtype == torch.float64 else torch.int32
+    swapped = out.data_ptr() == b.data_ptr()  # the second operand is written over: start from the first
+    keep, other = mask.view(torch.int8).to(bits), (a if swapped else b).view(bits)
+    keep = keep.sub_(1) if swapped else keep.neg_()
+    torch.bitwise_xor(a.view(bits), b.view(bits), out=out.view(bits)).bitwise_and_(keep).bitwise_xor_(other)
+    return out
+''')
+
+_define('''
 def _proxy(value, surrogate):
     """The value of the first with the derivative of the second."""
     return surrogate + (value - surrogate).detach()
