@@ -25,7 +25,7 @@ def _accumulator(*tensors):
 _define('''
 def _block(device, count, width=1):
     """How many of `count` rows to work on at a time: what fits in the cache of a CPU; all of them elsewhere."""
-    return max(1048576 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
+    return max(262144 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
 ''')
 
 _define('''
