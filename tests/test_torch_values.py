@@ -290,6 +290,46 @@ def test_first_winner_takes_the_gradient() -> None:
         assert g.tolist() == [[2.0, 0.0, 0.0]]
 
 
+STOPPED = """
+loss stopped:
+    input x, y: real[n, d]
+    axis m = n
+    scale = mean(x^2)
+    sim[n, m] = sum(x[n, d] * stop(y[m, d]) / (1 + stop(x[n, d])^2) over d)
+    per = logsumexp(sim over m) + sum(x^2 * stop(y) over d) + stop(scale) * sum(y over d) * stop(mean(x * y over d))
+    return mean(per)
+"""
+
+
+def stopped(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    sim = (x / (1 + x.detach() ** 2)) @ y.detach().T
+    held = x.square().mean().detach() * (x * y).mean(1).detach()
+    return (torch.logsumexp(sim, 1) + (x**2 * y.detach()).sum(1) + held * y.sum(1)).mean()
+
+
+def test_what_is_stopped_has_no_derivative_of_any_order() -> None:
+    fn = function(STOPPED)
+    x, y = leaf(5, 3), leaf(5, 3, seed=1)
+
+    def pair(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        total, weight = fn.__globals__["stopped_sum_and_weight"](x, y)
+        return total / weight
+
+    for call in (fn, pair):
+        for create in (False, True):
+            found = torch.autograd.grad(call(x, y), (x, y), create_graph=create)
+            wanted = torch.autograd.grad(stopped(x, y), (x, y), create_graph=True)
+            for a, b in zip(found, wanted):
+                assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+        second = torch.autograd.grad((found[0] * found[1]).sum(), (x, y), materialize_grads=True)
+        peer = torch.autograd.grad((wanted[0] * wanted[1]).sum(), (x, y), materialize_grads=True)
+        for a, b in zip(second, peer):
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+        for of in (0, 1):
+            transformed = torch.func.grad(call, of)(x.detach(), y.detach())
+            assert torch.allclose(transformed, wanted[of], rtol=1e-9, atol=1e-12)
+
+
 # ----------------------------------------------------------------------------------- transforms and tracing
 
 
@@ -527,3 +567,29 @@ def test_masked_rows_leak_nothing_from_one_kernel_to_another(name: str) -> None:
         assert ours[~keep].eq(0).all()
         assert torch.allclose(ours[keep], theirs, rtol=1e-9)
     assert gradgradcheck(lambda y: fn(y, everything), (kept.detach().requires_grad_(),))
+
+
+FIXED = {
+    "x[c = last]": lambda x: x[:, -1].sum(),
+    "x[n, last] * x[c = 0]": lambda x: (x[:, -1] * x[:, 0]).sum(),
+    "x[c = size(c) // 2]": lambda x: x[:, x.shape[1] // 2].sum(),
+    "x[c = min(2, size(c) - 1)]": lambda x: x[:, min(2, x.shape[1] - 1)].sum(),
+    "x[c = k]": lambda x: x[:, 1].sum() if x.shape[1] > 1 else x.sum() * float("nan"),
+    "x * x[last, last]": lambda x: (x * x[-1, -1]).sum(),
+}
+
+
+@pytest.mark.parametrize("body", FIXED)
+def test_positions_without_an_axis_in_them(body: str) -> None:
+    """An index of extents, numbers and integer parameters alone is a number when the kernel runs, and is checked so."""
+    text = f"loss f:\n    input x: real[n, c]\n    param k: int >= 0 = 1\n    return sum({body}) + 0 * k\n"
+    loss = module(text).F()
+    for shape in ((3, 4), (3, 1), (1, 2)):
+        x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        wanted = FIXED[body](x)
+        found = loss(x)
+        torch.testing.assert_close(found, wanted, equal_nan=True)
+        if not wanted.isnan():
+            [ours], [theirs] = torch.autograd.grad(found, [x]), torch.autograd.grad(wanted, [x])
+            torch.testing.assert_close(ours, theirs)
+    assert loss(torch.zeros(0, 4)) == 0

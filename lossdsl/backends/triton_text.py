@@ -76,6 +76,8 @@ def operation(op: str, args: list[Term], type_: str) -> str:
     """The text of `op(args)`; Unsupported for a primitive without a Triton text."""
     texts = [a.text for a in args]
     match op:
+        case "stop":
+            return texts[0]
         case "select":
             if args[1].literal and args[2].literal:
                 texts[1] = typed(args[1])

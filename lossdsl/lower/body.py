@@ -404,7 +404,11 @@ class Body:
                 if isinstance(inner, Literal):
                     return Literal(Fraction(not inner.value), "bool")
                 return self._op("bool", "not", (inner,))
-            case Stop() | AdjointMap():
+            case Stop():
+                value = self.emit(node.a, path)
+                varies = isinstance(value, Value) and node.dtype is REAL  # only those have a derivative
+                return self._op("acc", "stop", (value,)) if varies else value
+            case AdjointMap():
                 return self.emit(node.a, path)
             case Proxy():
                 return self.emit(node.value, path)

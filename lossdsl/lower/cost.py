@@ -121,7 +121,7 @@ class _Meter:
                         self.read = self.read + size(axes) * self.rounds(loop, axes)
                 case Op():
                     varies[s.name] = of(s.args)
-                    if s.op not in ("real", "int"):
+                    if s.op not in ("real", "int", "stop"):
                         self.operations = self.operations + size(varies[s.name])
                 case Fold():
                     inner = of([s.value, s.where]) | set(s.axes)

@@ -315,6 +315,8 @@ class _Body:
     def op(self, s: Op) -> Array:
         args = [self.get(a) for a in s.args]
         match s.op:
+            case "stop":
+                return args[0]
             case "select":
                 return np.where(args[0], args[1], args[2])
             case "lt" | "le" | "gt" | "ge" | "eq" | "ne":

@@ -91,7 +91,8 @@ class Load:
 @dataclass(frozen=True)
 class Op:
     """`name = op(args)`; op is a primitive of the registry, or one of: select lt le gt ge eq ne and or not real int
-    table (the literals of the table, then the index). Both branches of a select are computed: values from a branch not
+    table (the literals of the table, then the index), stop (its argument, without derivative: only in plans of values,
+    which may be differentiated as they stand). Both branches of a select are computed: values from a branch not
     taken do not leak, and loads under it are guarded."""
 
     name: str

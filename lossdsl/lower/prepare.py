@@ -25,9 +25,10 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Size,
+    Stop,
     postorder,
 )
-from lossdsl.ir.rewrite import cse, map_scalars, prune, topological, transform
+from lossdsl.ir.rewrite import cse, map_item, map_scalars, prune, topological, transform
 from lossdsl.lower.plan import Key
 
 
@@ -59,7 +60,7 @@ def prepare(program: Program, key: Key) -> tuple[Program, tuple[Wanted, ...]]:
     outputs = _outputs(program, key)
     program = replace(program, outputs=outputs)
     program = _substitute_inputs(program, key)
-    program = _known_conditions(cse(program))
+    program = _known_conditions(cse(program if key.entry == "value" else _without_stops(program)))
     program, wanted = _own_tensors(program)
     program = prune(program, [o.name for o in program.outputs])
     return program.with_body(topological(program.body)), wanted
@@ -108,6 +109,19 @@ def _substitute_inputs(program: Program, key: Key) -> Program:
     )
     inputs = tuple(i for i in program.inputs if i.name not in constants)
     return replace(program, body=body, inputs=inputs)
+
+
+def _without_stops(program: Program) -> Program:
+    """A gradient is not differentiated as it stands (second derivatives come from the value's formula)."""
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(node: Scalar) -> Scalar:
+        return node.a if isinstance(node, Stop) else node
+
+    def over(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return replace(program, body=tuple(map_item(item, over) for item in program.body))
 
 
 def _known_conditions(program: Program) -> Program:

@@ -173,8 +173,8 @@ def _terms(body: Scalar) -> list[Scalar]:
 
 
 def _factors(node: Scalar, inverse: bool = False) -> list[_Factor]:
-    if isinstance(node, Stop):
-        return _factors(node.a, inverse)
+    if isinstance(node, Stop):  # of a product, the product of the stopped factors
+        return [f if isinstance(f.node, Const) else _Factor(Stop(f.node), f.inverse) for f in _factors(node.a, inverse)]
     if isinstance(node, Apply) and node.name == "mul":
         return _factors(node.args[0], inverse) + _factors(node.args[1], inverse)
     if isinstance(node, Apply) and node.name == "div":
