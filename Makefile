@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOOK := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-.PHONY: demo test test-all bench lint format clean
+.PHONY: demo test test-all bench catalogue lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("lossdsl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -28,6 +28,9 @@ test-all: $(STAMP)  ## the long sweeps too
 
 bench: $(STAMP)  ## ratios against eager and torch.compile, in one process
 	$(BIN)/python benchmarks/peers.py
+
+catalogue: $(STAMP)  ## the generated pages of docs/catalogue
+	$(BIN)/python docs/make_catalogue.py
 
 lint: $(STAMP)
 	$(LOOK)

@@ -1,0 +1,101 @@
+"""Write the catalogue's pages: `docs/catalogue.md` (counts by field) and `docs/catalogue/<field>.md`.
+
+Each loss has its file, its gradient, what is true of it, and its cost, as `lossdsl check` finds them now.
+Run: `make catalogue`, or `python docs/make_catalogue.py [--index]` (the index alone, in a second).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from itertools import groupby
+from pathlib import Path
+
+from lossdsl import pipeline
+from lossdsl.card import bracket, status
+from lossdsl.catalogue import Entry, entries
+from lossdsl.diagnostics import Source
+from lossdsl.verify.verdict import Finding, Report
+
+DOCS = Path(__file__).resolve().parent
+PAGES = DOCS / "catalogue"
+COUNTED = ("computational efficiency", "scalability")
+
+
+def index() -> str:
+    """The page with the count of every field, and every loss in one line."""
+    shipped = entries()
+    lines = ["# The catalogue", ""]
+    lines.append(f"{len(shipped)} losses. Each is loaded, checked and compiled by its name: `lossdsl check NAME`,")
+    lines.append("`lossdsl.load(NAME)`; `lossdsl new MINE --from NAME` copies one to start from.")
+    lines += ["", "| field | losses |", "|---|---|"]
+    fields = {field: list(found) for field, found in groupby(shipped, key=lambda e: e.field)}
+    lines += [f"| [{field}](catalogue/{field}.md) | {len(found)} |" for field, found in fields.items()]
+    for field, found in fields.items():
+        lines += ["", f"## {field}", "", "| loss | |", "|---|---|"]
+        lines += [f"| [{e.name}](catalogue/{field}.md#{e.name}) | {cell(e.title)} |" for e in found]
+    return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def section(entry: Entry) -> str:
+    """One loss."""
+    text = entry.path.read_text(encoding="utf-8").strip("\n")
+    source = Source(str(entry.path), text + "\n")
+    lines = [f"## {entry.name}", "", "```loss", text, "```", ""]
+    shown = pipeline.show(source, "grad", only=entry.name)
+    if shown.text:
+        gradient = [line.strip() for line in shown.text.splitlines() if "'" in line and line.startswith("  ")]
+        gradient = [line for line in gradient if not line.startswith(("cotangent", "output"))]
+        lines += ["<details><summary>Gradient, as derived</summary>", "", "```", *gradient, "```", "", "</details>", ""]
+    for report in pipeline.check(source, only=entry.name).reports:
+        if report.loss == entry.name:
+            lines += verdicts(report)
+    return "\n".join(lines)
+
+
+def verdicts(report: Report) -> list[str]:
+    """The report as a table, claims first."""
+    lines = ["| | |", "|---|---|"]
+    lines += [f"| claim `{cell(c.text)}` | {c.status} |" for c in report.claims]
+    for f in report.findings:
+        if f.criterion in COUNTED:
+            lines.append(f"| {name(f)} | {cell(f.detail)} |")
+        else:
+            value = bracket(getattr(f.verdict, "value", None))
+            lines.append(f"| {name(f)} | {status(f.verdict)}{': ' + cell(value) if value else ''} |")
+    return lines
+
+
+def name(f: Finding) -> str:
+    words = f.property
+    if f.of and f.of != "return":
+        words += f" of `{f.of}`"
+    if f.wrt:
+        words += " in " + ", ".join(f"`{w}`" for w in f.wrt)
+    return words + (f" when {f.when}" if f.when else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--index", action="store_true", help="only the index")
+    options = parser.parse_args()
+    (DOCS / "catalogue.md").write_text(index(), encoding="utf-8")
+    if options.index:
+        return
+    shutil.rmtree(PAGES, ignore_errors=True)
+    PAGES.mkdir()
+    shipped = entries()
+    with ProcessPoolExecutor() as pool:
+        sections = dict(zip(shipped, pool.map(section, shipped)))
+    for field, found in groupby(shipped, key=lambda e: e.field):
+        page = "\n\n".join(sections[e] for e in found)
+        (PAGES / f"{field}.md").write_text(f"# {field}\n\n{page}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
