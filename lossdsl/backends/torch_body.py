@@ -364,6 +364,13 @@ class Body:
             total = offset if total is None else self.integer("add", (total, offset))
         return total
 
+    def clamped(self, place: Term, size: Text) -> Term:
+        """The position moved into [0, size - 1]; without an axis in it (`x[c = last]`) it is a Python number."""
+        if isinstance(place, Number) and not place.param:
+            return Number(Text(f"min(max({place.text}, 0), {size.at(SUM)} - 1)"), "int")
+        top = Number(Text(f"{size.at(SUM)} - 1", SUM), "int")
+        return self.emit("torch.clamp", (self.tensor(place), Number(Text("0"), "int"), top), "int", wanted="index")
+
     def gather(
         self,
         name: str,
@@ -374,7 +381,8 @@ class Body:
         wanted: str,
         guarded: bool,
     ) -> Term:
-        valid: Term | None = None
+        valid: Reg | None = None
+        fixed: list[str] = []
         positions: list[Term] = []
         moved: list[int] = []
         for k, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
@@ -384,21 +392,26 @@ class Body:
                 positions.append(Number(Text(":"), "slice"))
                 continue
             moved.append(k)
-            place = self.position(s)
+            place: Term = self.position(s)
             size = self.scope.dim(dim)
-            if s.data is not None:
+            if isinstance(place, Number) and not place.param:
+                if s.data is not None:  # no axis and no data in it (`x[c = size(c) // 2]`): known before the kernel
+                    fixed.append(f"0 <= {place.text} < {size.at(SUM)}")
+            elif s.data is not None:
+                place = self.tensor(place)
                 ok = self.emit("ge", (place, Number(Text("0"), "int")), "bool")
                 ok = self.emit("and", (ok, self.emit("lt", (place, Number(size, "int")), "bool")), "bool")
                 valid = ok if valid is None else self.emit("and", (valid, ok), "bool", wanted="valid")
             if s.data is not None or guarded:
-                top = Number(Text(f"{size.at(SUM)} - 1", SUM), "int")
-                place = self.emit("torch.clamp", (place, Number(Text("0"), "int"), top), "int", wanted="index")
+                place = self.clamped(place, size)
             positions.append(place)
-        value = self.take(name, buffer, subscripts, chunked, positions, moved, type_, wanted)
-        if valid is None:
+        value: Term = self.take(name, buffer, subscripts, chunked, positions, moved, type_, wanted)
+        if valid is None and not fixed:
             return value
-        void = Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_)
-        return self.select(valid, value, self.term(void), type_)
+        void = self.term(Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_))
+        if fixed:
+            value = self.select(Number(Text(f"({' and '.join(fixed)})"), "bool"), value, void, type_)
+        return value if valid is None else self.select(valid, value, void, type_)
 
     def take(
         self,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lossdsl.backends.blocks import blocked
 from lossdsl.backends.sanitise_plan import sanitise_plan
-from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
+from lossdsl.backends.text import ATOM, UNARY, Names, Text, Writer, number_text, offset_text
 from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Term, Write
 from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
 from lossdsl.dim import Dim
@@ -511,8 +511,7 @@ class PlanFunction:
                 low = body.emit("ge", (place, Number(Text("0"), "int")), "bool")
                 high = body.emit("lt", (place, Number(size, "int")), "bool")
                 valid.append(body.emit("and", (low, high), "bool"))
-                top = Number(Text(f"{size.at(SUM)} - 1", SUM), "int")
-                place = body.emit("torch.clamp", (place, Number(Text("0"), "int"), top), "int", wanted="index")
+                place = body.clamped(place, size)
             if buffer.role == "chunk" and buffer.chunked == k and p.axes and p.axes[0][0] in self.scope.rounds:
                 start = self.scope.rounds[p.axes[0][0]][0]
                 place = body.emit("sub", (place, Number(Text(start), "int")), "int")
