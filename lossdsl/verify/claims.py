@@ -5,23 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
-from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Read, Scalar
+from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar
 from lossdsl.syntax import tree
 from lossdsl.verify import properties
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict
-
-_NO_ENGINE = (
-    "quasiconvex",
-    "strictly convex",
-    "calibrated",
-    "proper",
-    "strictly proper",
-    "noise symmetric",
-    "redescending",
-)
 
 
 class _Blocked(Exception):
@@ -62,7 +52,7 @@ class Claims:
                 ctx = ctx.narrowed(condition)
         return ctx
 
-    def _scalar(self, node: tree.Expr) -> tuple[Scalar, tuple[Definition, ...]]:
+    def _scalar(self, node: tree.Expr) -> tuple[Scalar, tuple[Definition | Group, ...]]:
         found, _ = elaborate_expression(self.built, node)
         if found is None:
             raise _Blocked("the expression of this claim has no meaning")
@@ -147,7 +137,7 @@ class Claims:
         condition, further = self._scalar(claim.expression)
         return self._compare(ctx, condition, further)
 
-    def _compare(self, ctx: Context, condition: Scalar, further: tuple[Definition, ...]) -> Verdict:
+    def _compare(self, ctx: Context, condition: Scalar, further: tuple[Definition | Group, ...]) -> Verdict:
         parts = condition.args if isinstance(condition, And) else (condition,)
         verdicts: list[Verdict] = []
         for part in parts:
@@ -165,7 +155,7 @@ class Claims:
         return _all(verdicts)
 
     def _gap(
-        self, ctx: Context, low: Scalar, high: Scalar, further: tuple[Definition, ...], *, strict: bool
+        self, ctx: Context, low: Scalar, high: Scalar, further: tuple[Definition | Group, ...], *, strict: bool
     ) -> Verdict:
         """high - low >= 0 (> 0), for every element."""
         zero = isinstance(low, Const) and low.value == 0

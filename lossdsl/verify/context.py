@@ -151,8 +151,7 @@ def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction
         if value is None:
             continue
         if isinstance(a, Apply) and a.name == "abs" and op in ("<", "<="):
-            name = _name(a.args[0], program)
-            box: Enclosure | None = Enclosure(-e.exact(value).hi, e.exact(value).hi, op == "<", op == "<")
+            name, box = _name(a.args[0], program), _around_zero(op, value)
         else:
             name, box = _name(a, program), _box(op, value)
         if name is None or box is None:
@@ -188,6 +187,12 @@ def _constant(node: Scalar) -> Fraction | None:
         inner = _constant(node.args[0])
         return None if inner is None else -inner if node.name == "neg" else inner
     return None
+
+
+def _around_zero(op: str, value: Fraction) -> Enclosure | None:
+    """Where `abs(x) op value` holds; None for nowhere."""
+    end = e.exact(value).hi
+    return Enclosure(-end, end, op == "<", op == "<") if end >= 0 else None
 
 
 def _box(op: str, value: Fraction) -> Enclosure | None:

@@ -205,6 +205,8 @@ class Curvatures:
                 return self._scaled(n, shapes[0], n.args[1], scope, divide=True)
             case "pow" | "powi":
                 return self._power(n, shapes, scope)
+            case "xlogy" if n.args[0] is n.args[1] and shapes[0].affine and scope[n.args[0]].nonnegative:
+                return CONVEX if scope[n.args[0]].finite else unknown(n, "may be infinite")
             case "sqrt":
                 if self._is_norm(n.args[0], scope):
                     self.steps.append(Step("Euclidean norm", text(n), "convex"))

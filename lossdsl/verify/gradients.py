@@ -171,6 +171,8 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
     if d is None:
         return Unknown(f"no definition {target}", ("gradient masses",))
     masses = Masses(ctx, entry)
+    if not masses.ranges.tensor(target).finite:
+        return Unknown(f"{target} may be undefined or infinite", ("gradient masses",))
     try:
         mass = masses.tensor(target, d.formals)
     except NoRule as reason:

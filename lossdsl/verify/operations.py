@@ -81,6 +81,8 @@ def transfer(node: Apply, args: list[Enclosure]) -> Enclosure:
             return e.absolute(args[0])
         case "pow" | "powi":
             return _power(node, *args)
+        case "xlogy" if node.args[0] is node.args[1] and args[0].nonnegative and args[0].finite:
+            return _entropy_term(args[0])
     return _record(name, args)
 
 
@@ -91,6 +93,23 @@ def _extreme(name: str, a: Enclosure, b: Enclosure) -> Enclosure:
     lo_open = any(v.lo_open for v in (a, b) if v.lo == lo)
     hi_open = all(v.hi_open for v in (a, b) if v.hi == hi)
     return Enclosure(lo, hi, lo_open, hi_open, a.nan or b.nan)
+
+
+def _entropy_term(a: Enclosure) -> Enclosure:
+    """`a log a` of one value a >= 0: convex, so that its maximum is at an end; at least -1/e; 0 at 0."""
+    top = max(_entropy_at(a.lo).hi, _entropy_at(a.hi).hi)
+    low = _entropy_at(a.lo).lo if a.lo == a.hi or a.lo >= 0.37 else _LEAST_ENTROPY_TERM
+    return Enclosure(low, top, False, top == INF)
+
+
+def _entropy_at(x: float) -> Enclosure:
+    if x in (0, INF):
+        return Enclosure(x, x)
+    here = Enclosure(x, x)
+    return e.mul(here, _record("log", [here]))
+
+
+_LEAST_ENTROPY_TERM = -0.36787944117144239  # below -1/e = -0.367879441171442321...
 
 
 def _power(node: Apply, a: Enclosure, b: Enclosure) -> Enclosure:

@@ -106,8 +106,14 @@ class Evaluator:
             if self._steps > 20_000:
                 raise Undecided("too many elements")
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
-            if d.where is TRUE or self._holds(d.where, inner):
-                chosen.append((at, Enclosure(0.0, 0.0) if d.head == "count" else self.scalar(d.body, inner)))
+            if d.where is not TRUE and not self._holds(d.where, inner):
+                continue
+            if d.head != "count":
+                chosen.append((at, self.scalar(d.body, inner)))
+            elif self._holds(d.body, inner):
+                chosen.append((at, Enclosure(1.0, 1.0)))
+        if d.head in ("argmax", "argmin"):
+            return _winner(d.head, chosen)
         return _fold(d.head, [v for _, v in chosen])
 
     def _holds(self, condition: Scalar, env: Mapping[Index, int]) -> bool:
@@ -228,15 +234,19 @@ def _fold(head: str, values: list[Enclosure]) -> Enclosure:
         for v in values:
             total = e.add(total, transfer(_EXP, [e.sub(v, shift)]))
         return e.add(shift, transfer(_LOG, [total]))
-    if head in ("argmax", "argmin") and values:
-        sign = 1.0 if head == "argmax" else -1.0
-        for k, v in enumerate(values):  # the first winner must be certain
-            low = v.lo if sign > 0 else -v.hi
-            before = all((u.hi if sign > 0 else -u.lo) < low for u in values[:k])
-            after = all((u.hi if sign > 0 else -u.lo) <= low for u in values[k + 1 :])
-            if before and after:
-                return Enclosure(float(k), float(k))
     raise Undecided(f"no value for {head}")
+
+
+def _winner(head: str, chosen: list[tuple[Place, Enclosure]]) -> Enclosure:
+    """The place of the first extremum along the one reduced axis, if the enclosures leave no doubt."""
+    sign = 1.0 if head == "argmax" else -1.0
+    for k, (at, v) in enumerate(chosen):
+        low = v.lo if sign > 0 else -v.hi
+        before = all((u.hi if sign > 0 else -u.lo) < low for _, u in chosen[:k])
+        after = all((u.hi if sign > 0 else -u.lo) <= low for _, u in chosen[k + 1 :])
+        if before and after and len(at) == 1 and not any(u.nan for _, u in chosen):
+            return Enclosure(float(at[0]), float(at[0]))
+    raise Undecided(f"no certain {head}")
 
 
 _EXP = Apply("exp", (Param("#x"),))

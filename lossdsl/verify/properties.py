@@ -24,7 +24,7 @@ from lossdsl.ir.nodes import (
     Stop,
     postorder,
 )
-from lossdsl.ir.rewrite import free_indices, substitute
+from lossdsl.ir.rewrite import free_indices, members, substitute
 from lossdsl.verify import gradients, refute, scalar
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
@@ -63,6 +63,9 @@ def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bo
 
 
 def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool) -> Verdict:
+    if ctx.ranges(inputs).tensor(target).nan:
+        found = refute.chord(ctx, target, inputs, concave=concave)
+        return found or Unknown(f"{target} may be undefined", ("interval", "chord search"))
     rules = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget, deep=False)
     first = rules.verdict(target, concave=concave)
     if isinstance(first, Proved):
@@ -123,12 +126,14 @@ def nonnegative(ctx: Context, target: str, *, strict: bool = False) -> Verdict:
     return found or Unknown(blocked, ("interval", "pieces", "search"))
 
 
-def with_difference(ctx: Context, name: str, low: Scalar, high: Scalar, further: Iterable[Definition] = ()) -> Context:
+def with_difference(
+    ctx: Context, name: str, low: Scalar, high: Scalar, further: Iterable[Definition | Group] = ()
+) -> Context:
     """The context with one more tensor, `high - low`."""
     body = fold(Apply("sub", (_real(high), _real(low))))
     definition = Definition(name, free_indices(body), "map", (), TRUE, body)
     present = {d.tensor for d in ctx.program.definitions()}
-    more = tuple(d for d in further if d.tensor not in present)
+    more = tuple(item for item in further if all(d.tensor not in present for d in members(item)))
     return Context(
         ctx.program.with_body((*ctx.program.body, *more, definition)),
         ctx.assume,
@@ -259,6 +264,8 @@ def _same(join: scalar.Join) -> bool:
 
 def smooth_composition(program: Program, ranges: Ranges, target: str, inputs: tuple[str, ...]) -> Proved | str:
     """Whether every operation between inputs and target is smooth where it is used; else the first that is not."""
+    if not ranges.tensor(target).finite:
+        return f"{target} may be undefined or infinite"
     varying = frozenset().union(*(dependents(program, x) for x in inputs))
     steps: list[Step] = []
     needed = {target}

@@ -216,7 +216,8 @@ class Ranges:
     """Enclosures of the tensors of a program.
 
     assume    narrows parameters and inputs by name (a `when`, an `on`, the defaults)
-    interior  inputs of whose declared domain the boundary is left out (claims about the relative interior)
+    interior  inputs of whose declared domain the boundary is left out (claims about the relative interior); the claim
+              is empty where none of them has an entry, so that the axes that they share have an element
     """
 
     def __init__(
@@ -226,6 +227,8 @@ class Ranges:
         self.assume = dict(assume or {})
         self.interior = interior
         self._inputs = {i.name: i for i in program.inputs}
+        shared = [frozenset(self._inputs[name].dims) for name in interior if name in self._inputs]
+        self.present: frozenset[Dim] = frozenset.intersection(*shared) if shared else frozenset()
         self._parameters = {p.name: p for p in program.parameters}
         self._definitions = {d.tensor: d for d in program.definitions()}
         self._grouped = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
@@ -292,7 +295,7 @@ class Ranges:
     def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
         if dim.constant is not None:
             return Enclosure(float(dim.constant), float(dim.constant))
-        least = 1.0 if dim in nonempty else 0.0
+        least = 1.0 if dim in nonempty or dim in self.present else 0.0
         return Enclosure(least, INF, False, True)
 
     def tensor(self, name: str, nonempty: frozenset[Dim] = frozenset()) -> Enclosure:
@@ -332,7 +335,7 @@ class Ranges:
         if scope is None:  # nothing is ever selected
             return empty_fold(d.head)
         body = scope[d.body]
-        some = d.where is TRUE and all(i.dim in nonempty or (i.dim.constant or 0) > 0 for i in d.bound)
+        some = d.where is TRUE and all(self.extent(i.dim, nonempty).lo >= 1 for i in d.bound)
         most = 1.0
         for index in d.bound:
             size = index.dim.constant
@@ -381,7 +384,7 @@ class Ranges:
             if not isinstance(y, Read) or y.tensor in self._grouped:
                 continue
             d = self._definitions.get(y.tensor)
-            if d is None or d.where is not TRUE or d.head not in ("max", "min", "logsumexp"):
+            if d is None or not _whole(d) or d.head not in ("max", "min", "logsumexp"):
                 continue
             formals: dict[Index, Scalar] = dict(zip(d.formals, y.indices, strict=True))
             if not matches(d.body, x, formals, set(d.bound), self.names):
@@ -402,12 +405,17 @@ class Ranges:
         """A sum over whole axes divided by their size lies in the hull of its elements."""
         read, size = node.args[0], node.args[1]
         d = self._definitions.get(read.tensor) if isinstance(read, Read) else None
-        if d is None or d.head != "sum" or d.where is not TRUE or d.tensor in self._grouped:
+        if d is None or d.head != "sum" or not _whole(d) or d.tensor in self._grouped:
             return None
         if _product_of_sizes(size) != sorted(i.dim for i in d.bound):
             return None
         body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+
+def _whole(d: Definition) -> bool:
+    """Whether every element is a fold of all elements of its axes."""
+    return d.where is TRUE and d.support is TRUE
 
 
 def _product_of_sizes(node: Scalar) -> list[Dim] | None:

@@ -280,10 +280,12 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
 
 def certainly_taken(ctx: Context, view: View) -> bool:
-    """Whether the case occurs with every real value of the entry: no condition stands in its way."""
+    """Whether the case occurs with every real value of the entry: no condition stands in its way, and the region is
+    not empty."""
     box = view.scope[view.entry]
     free = not any(isinstance(n, Compare) for n, _ in view.case)
-    return free and box.lo == -INF and box.hi == INF and ctx.is_box and not ctx.symbolic(view.entry.tensor)
+    whole = free and box.lo == -INF and box.hi == INF and ctx.is_box and not ctx.symbolic(view.entry.tensor)
+    return whole and next(_points(ctx, 7), None) is not None
 
 
 def _grows(smooth: Smooth, d: Form) -> bool:
