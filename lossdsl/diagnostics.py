@@ -182,6 +182,17 @@ CODES: dict[str, Code] = {
     ),
     "E0206": Code("unknown axis", "An axis is named by an input or an `axis` line."),
     "E0207": Code("name out of place", "A function is called, never read; `last` stands inside an access."),
+    "E0208": Code(
+        "recurrence that is not earlier",
+        "A definition with written axes may read itself, and several may read each other, at positions that are strictly "
+        "earlier: along one axis, or in a lexicographic order of several. The compiler proves it from the indices and "
+        "the conditions around them; the read that is shown is the one that it cannot order.",
+    ),
+    "E0209": Code(
+        "recurrence without a first step",
+        "What lies before the first step of a recurrence is written: a value after `else` in the access, or a condition "
+        "around it (`... if t == 0 else ...`).",
+    ),
     "E0301": Code(
         "reduction over an absent axis",
         "`over k` binds `k` in the argument and its `where`. If neither has the axis, nothing is folded: "
@@ -249,9 +260,9 @@ CODES: dict[str, Code] = {
         "This construct is part of the language and can be written and formatted, but this version does not compile it.",
     ),
     "E0502": Code(
-        "coarser grid",
-        "An index with a multiple of its own axis (`x[h = 2 * h + i]`) lives on a coarser grid of that axis; this "
-        "version does not compile it.",
+        "two grids of one axis",
+        "An index with a multiple of its own axis (`x[h = 2 * h + i]`) lives on a coarser grid of that axis. What is on "
+        "one grid can be composed and compared; two grids in one expression would pair the wrong positions.",
     ),
     "E0601": Code(
         "claim about something that does not exist", "A claim names inputs, parameters, definitions, reports."

@@ -76,9 +76,18 @@ class Dim:
     def __floordiv__(self, denominator: int) -> Dim:
         if denominator <= 0:
             raise ValueError("an extent is divided by a positive constant only")
-        if all(c % denominator == 0 for _, c in self.terms):
-            return Dim(tuple((m, c // denominator) for m, c in self.terms))
-        return Dim((((FloorDiv(self, denominator),), 1),))
+        # (d*a + r) // d is a + r // d exactly, and (n // a + r) // d is (n + r*a) // (a*d).
+        whole = Dim._of({m: c // denominator for m, c in self.terms if not m or c % denominator == 0})
+        rest = self - whole * denominator
+        if not any(m for m, _ in rest.terms):
+            return whole
+        floors = [(m[0], c) for m, c in rest.terms if m]
+        if len(floors) == 1 and floors[0][1] == 1:
+            (atom, _), monomial = floors[0], next(m for m, _ in rest.terms if m)
+            if isinstance(atom, FloorDiv) and len(monomial) == 1:
+                constant = next((c for m, c in rest.terms if not m), 0)
+                return whole + (atom.numerator + constant * atom.denominator) // (atom.denominator * denominator)
+        return whole + Dim((((FloorDiv(rest, denominator),), 1),))
 
     def __lt__(self, other: Dim) -> bool:
         return str(self) < str(other)

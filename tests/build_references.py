@@ -26,6 +26,7 @@ class Case:
     parameters: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     file: str = ""
+    stopped: bool = False  # part of the derivative is stopped, so that differences do not show it
 
 
 def unit(x: np.ndarray) -> np.ndarray:

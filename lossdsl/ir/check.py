@@ -285,7 +285,7 @@ class _Checker:
             seen.add((node, path))
             if not self._sound(node, (*base, *path)):
                 raise self.fail(f"{print_scalar(node)} is neither proved in range nor guarded")
-            stack.extend(_steps(node, path))
+            stack.extend(steps(node, path))
 
     def _sound(self, node: Scalar, facts: tuple[Scalar, ...]) -> bool:
         if not isinstance(node, Read | ir.Table):
@@ -326,7 +326,7 @@ class _Checker:
         return contradictory([*facts, *equal], signed=self.signed)
 
 
-def _steps(node: Scalar, path: tuple[Scalar, ...]) -> list[tuple[Scalar, tuple[Scalar, ...]]]:
+def steps(node: Scalar, path: tuple[Scalar, ...]) -> list[tuple[Scalar, tuple[Scalar, ...]]]:
     """The children with the conditions under which they are evaluated."""
 
     def under(*more: Scalar) -> tuple[Scalar, ...]:

@@ -75,12 +75,6 @@ NOT_YET: dict[str, str] = {
     "linear": "schedules need the step counter of a module",
     "cosine": "schedules need the step counter of a module",
     "exponential": "schedules need the step counter of a module",
-    "sort": "sorting has no schedule yet",
-    "quantile": "it sorts, and sorting has no schedule yet",
-    "median": "it sorts, and sorting has no schedule yet",
-    "cumsum": "cumulative reductions are recurrences, which are not compiled yet",
-    "cumprod": "cumulative reductions are recurrences, which are not compiled yet",
-    "cumlogsumexp": "cumulative reductions are recurrences, which are not compiled yet",
 }
 
 __all__ = [

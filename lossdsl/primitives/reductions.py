@@ -371,7 +371,6 @@ ARGMIN = Head(
 
 RECORDS = (SUM, PROD, MAX, MIN, LOGSUMEXP, ANY, ALL, COUNT, ARGMAX, ARGMIN)
 NOT_YET = {
-    "argsort": "sorting has no schedule yet",
     "inverse": "an opaque head whose adjoint calls it again",
     "logdet": "an opaque head whose adjoint calls `inverse`",
 }

@@ -53,8 +53,9 @@ from lossdsl.transform.arithmetic import (
     unique,
 )
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
+from lossdsl.transform.pieces import index_pieces
 from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge, shared
-from lossdsl.transform.winners import expose_winners, others, split_products
+from lossdsl.transform.winners import expose_winners, others, split_products, volume
 
 _SEED = Param("'")  # stands for the cotangent while a body is walked; no parameter can have this name
 
@@ -129,7 +130,7 @@ def facts_of(program: Program) -> Facts:
             if known is None or known > 0:
                 facts.below[d.tensor] = d.bound[0].dim
         if d.head == "argsort":
-            facts.below[d.tensor] = d.bound[0].dim
+            facts.below[d.tensor] = volume(d.bound)
     return facts
 
 
@@ -294,17 +295,20 @@ class _Reverse:
             value = substitute(value, {_SEED: incoming})
         soft = tuple(substitute(c, {_SEED: incoming}) for c in soft)
         bound = tuple(i for i in (renamed[o] for o in own) if isinstance(i, Index))
-        selection = Selection(
-            bound=bound,
-            equations=tuple((put(e), a) for e, a in zip(read.indices, formals, strict=True)),
-            hard=tuple(put(c) for c in (*support_hard, *path)),
-            soft=tuple(put(c) for c in (*support_soft, *soft)),
-            values=(put(value), *(put(c) for c in known)),
-        )
-        solved = eliminate(selection, self.facts)
-        self.contributions.setdefault(read.tensor, []).append(
-            _Contribution(solved.bound, solved.guards, solved.hard, solved.soft, solved.values[0], solved.values[1:])
-        )
+        for conditions, indices in index_pieces(read.indices):
+            selection = Selection(
+                bound=bound,
+                equations=tuple((put(e), a) for e, a in zip(indices, formals, strict=True)),
+                hard=tuple(put(c) for c in (*support_hard, *path, *conditions)),
+                soft=tuple(put(c) for c in (*support_soft, *soft)),
+                values=(put(value), *(put(c) for c in known)),
+            )
+            solved = eliminate(selection, self.facts)
+            self.contributions.setdefault(read.tensor, []).append(
+                _Contribution(
+                    solved.bound, solved.guards, solved.hard, solved.soft, solved.values[0], solved.values[1:]
+                )
+            )
 
     def support_for(
         self, adjoint: _Adjoint, factors: tuple[Scalar, ...], d: Definition

@@ -26,7 +26,7 @@ from lossdsl.ir.nodes import (
     Select,
     Size,
 )
-from lossdsl.ir.rewrite import Fresh, substitute
+from lossdsl.ir.rewrite import Fresh, members, substitute
 from lossdsl.transform.affine import extent
 from lossdsl.transform.arithmetic import conjunction, select
 from lossdsl.transform.eliminate import Facts, within
@@ -37,10 +37,12 @@ def expose_winners(program: Program, active: set[str]) -> Program:
     names = Fresh.of(program)
     body: list[Definition | Group] = []
     for item in program.body:
-        if isinstance(item, Definition) and item.head in ("max", "min") and item.tensor in active:
-            body.extend(_gathered(item, names))
+        made = [_gathered(d, names) if d.head in ("max", "min") and d.tensor in active else (d,) for d in members(item)]
+        flat = tuple(d for ds in made for d in ds)
+        if isinstance(item, Group):
+            body.append(replace(item, definitions=flat))
         else:
-            body.append(item)
+            body.extend(flat)
     return program.with_body(tuple(body))
 
 
@@ -53,12 +55,13 @@ def _gathered(d: Definition, names: Fresh) -> tuple[Definition, Definition]:
     guards: list[Scalar] = []
     known = d.bound[0].dim.constant if len(d.bound) == 1 else None
     if d.where is not TRUE or known == 0:
-        guards = list(within(flat, _volume(d.bound), Facts()))
+        guards = list(within(flat, volume(d.bound), Facts()))
     body = select(conjunction(guards), value, Const("nan"))
     return place, replace(d, head="map", bound=(), where=TRUE, body=body)
 
 
-def _volume(bound: tuple[Index, ...]) -> Dim:
+def volume(bound: tuple[Index, ...]) -> Dim:
+    """The number of index tuples, `where` left aside."""
     volume = Dim.const(1)
     for i in bound:
         volume = volume * i.dim
@@ -69,7 +72,7 @@ def positions(flat: Scalar, bound: tuple[Index, ...]) -> list[Scalar]:
     """The position along each bound index that a row-major flat position stands for."""
     found: list[Scalar] = []
     for k, i in enumerate(bound):
-        inner = _volume(bound[k + 1 :])
+        inner = volume(bound[k + 1 :])
         one = inner.constant == 1
         value = flat if one else Apply("floordiv", (flat, extent(inner)))
         found.append(value if k == 0 else Apply("mod", (value, Size(i.dim))))

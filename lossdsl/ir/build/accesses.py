@@ -13,6 +13,7 @@ from lossdsl.ir.build.affine import (
     substitute,
     to_scalar,
 )
+from lossdsl.ir.build.boundaries import boundary, mapped
 from lossdsl.ir.build.reads import Reader
 from lossdsl.ir.build.scalars import strip
 from lossdsl.ir.build.scope import (
@@ -20,6 +21,7 @@ from lossdsl.ir.build.scope import (
     Context,
     Frame,
     ParameterEntity,
+    Slot,
     TensorEntity,
 )
 from lossdsl.ir.nodes import (
@@ -47,6 +49,7 @@ class Accesses(Reader):
 
     def _by_name(self, ctx: Context, base: tree.Expr, items: list[tree.ByName], node: tree.Access) -> Scalar:
         replaced: dict[str, Scalar] = {}
+        kinds: dict[str, str] = {}
         tensor = self._direct(ctx, base, shifted=True)
         for item in items:
             axis = self.axis(item.axis, item.span)
@@ -58,12 +61,15 @@ class Accesses(Reader):
                 raise self.sink.fail("E0304", f"`{tensor.name}` has no axis `{item.axis}`", item.span, help)
             end = slot.upper if slot is not None else axis.dim
             inner = replace(ctx, last=to_scalar(Affine({}, end - 1)))
-            replaced[item.axis] = self.integer_expression(inner, self._index_tree(item.index), "an index")
+            replaced[item.axis], kind = self._index(inner, item.index)
+            if kind is not None:
+                kinds[item.axis] = kind
         if tensor is not None:
             indices = [replaced.get(s.axis) for s in tensor.slots]
-            return self.read(ctx, tensor, indices, node.span, node.otherwise)
-        if node.otherwise is not None:
-            return self._guarded(ctx, base, replaced, node)
+            modes = [kinds.get(s.axis) for s in tensor.slots]
+            return self.read(ctx, tensor, indices, node.span, node.otherwise, modes)
+        if node.otherwise is not None or kinds:
+            return self._guarded(ctx, base, replaced, kinds, node)
         probe = self.fresh_index(items[0].axis) if len(items) == 1 else None
         value = self.expression(replace(ctx, axes=ctx.axes.extended(replaced)), base)
         if probe is not None and not self._mentions(ctx, base, items[0].axis):
@@ -76,9 +82,11 @@ class Accesses(Reader):
         value = self.expression(replace(ctx, frame=frame, axes=ctx.axes.extended({axis: probe})), base)
         return probe in self.free(value)
 
-    def _guarded(self, ctx: Context, base: tree.Expr, replaced: dict[str, Scalar], node: tree.Access) -> Scalar:
-        """`expression[h = index else value]`: the expression is a definition; outside of its range, the value."""
-        assert node.otherwise is not None
+    def _guarded(
+        self, ctx: Context, base: tree.Expr, replaced: dict[str, Scalar], kinds: dict[str, str], node: tree.Access
+    ) -> Scalar:
+        """`expression[h = index else value]`: the expression is a definition; outside of its range, the value. Indices
+        with a boundary are mapped into it."""
         probes = {axis: self.fresh_index(axis) for axis in replaced}
         before = len(ctx.frame.needs)
         value = self.expression(replace(ctx, axes=ctx.axes.extended(probes)), base)
@@ -86,8 +94,16 @@ class Accesses(Reader):
         mapping: dict[Scalar, Scalar] = {}
         for axis, probe in probes.items():
             lower, upper = ctx.frame.ranges.pop(probe, (Dim.const(0), probe.dim))
+            grid = ctx.frame.grids.pop(probe, None)
             if probe not in self.free(value):
                 raise self.sink.fail("E0304", f"nothing in the brackets has an axis `{axis}`", node.span)
+            if grid is not None:
+                slot = Slot(axis, probe.dim, lower, upper, grid.step, grid.extent)
+                self._whole_grid(ctx, grid.name, slot, affine(replaced[axis]), node.span)
+            if axis in kinds:
+                mapping[probe] = mapped(kinds[axis], replaced[axis], lower, upper)
+                guards += self._nonempty(ctx, mapping[probe], lower, upper)
+                continue
             guards += self._unproved(replaced[axis], lower, upper, ctx.path)
             mapping[probe] = canonical(replaced[axis])
         ctx.frame.visits[:] = [v for v in ctx.frame.visits if v.variable not in mapping]
@@ -97,7 +113,10 @@ class Accesses(Reader):
         self._require(
             replace(ctx, path=inside), [replace(n, condition=substitute(n.condition, mapping)) for n in needs]
         )
-        return self._choose(ctx, guards, substitute(value, mapping), node.otherwise)
+        value = substitute(value, mapping)
+        if node.otherwise is None and guards:
+            return self.outside(ctx, guards, value, "this expression", node.span)
+        return self._choose(ctx, guards, value, node.otherwise) if node.otherwise is not None else value
 
     def _by_position(self, ctx: Context, base: tree.Expr, node: tree.Access) -> Scalar:
         plain = all(isinstance(strip(i), tree.Name) for i in node.items if not isinstance(i, (tree.ByName, tree.Rest)))
@@ -122,22 +141,32 @@ class Accesses(Reader):
                 f"`{tensor.name}` has {_axes_text(tensor)}",
             )
         indices: list[Scalar | None] = []
+        modes: list[str | None] = []
         for item, slot in zip(node.items, tensor.slots, strict=True):
             if isinstance(item, tree.Rest):
                 if slot.axis != REST:
                     raise self.sink.fail("E0302", f"`...` stands where `{tensor.name}` has none", item.span)
                 indices.append(None)
+                modes.append(None)
                 continue
             assert not isinstance(item, tree.ByName)
             inner = replace(ctx, last=to_scalar(Affine({}, slot.upper - 1)))
-            indices.append(self.integer_expression(inner, self._index_tree(item), "an index"))
-        return self.read(ctx, tensor, indices, node.span, node.otherwise)
+            index, kind = self._index(inner, item)
+            indices.append(index)
+            modes.append(kind)
+        return self.read(ctx, tensor, indices, node.span, node.otherwise, modes)
 
-    def _index_tree(self, node: tree.Expr) -> tree.Expr:
-        inner = strip(node)
-        if isinstance(inner, tree.Call) and inner.function in ("edge", "reflect", "wrap"):
-            raise self.unavailable(f"the boundary `{inner.function}(...)`", inner.span)
-        return node
+    def _index(self, ctx: Context, node: tree.Expr) -> tuple[Scalar, str | None]:
+        """An index of an access, and the boundary (`edge`, `reflect`, `wrap`) that maps it."""
+        call = boundary(strip(node))
+        if call is None:
+            return self.integer_expression(ctx, node, "an index"), None
+        clauses = (call.over, call.where, call.otherwise, call.direction)
+        if len(call.arguments) != 1 or call.keywords or any(c is not None for c in clauses):
+            raise self.sink.fail(
+                "E0401", f"`{call.function}` takes one index", call.span, f"write `{call.function}(h + 1)`"
+            )
+        return self.integer_expression(ctx, call.arguments[0], "an index"), call.function
 
     def _direct(self, ctx: Context, base: tree.Expr, shifted: bool) -> TensorEntity | None:
         """The tensor that an expression plainly is, through arguments that are plain names."""

@@ -56,7 +56,7 @@ def check(e: Elaborator, claim: tree.Claim, extra: set[str]) -> bool:
             "E0601",
             f"this claim is about `{name}`, which is no {what} of this loss",
             span.span,
-            suggestion(name, sorted(known | set(e.axes))),
+            "an axis is none" if name in e.axes else suggestion(name, sorted(known | set(e.axes))),
         )
 
     if claim.of is not None and (claim.of not in known or isinstance(e.names.get(claim.of), FunctionEntity)):

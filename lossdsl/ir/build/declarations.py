@@ -17,6 +17,7 @@ from lossdsl.ir.build.scope import (
     Failed,
     Frame,
     FunctionEntity,
+    LossEntity,
     ParameterEntity,
     PendingDefinition,
     Slot,
@@ -81,7 +82,9 @@ def function(e: Elaborator, definition: tree.Def, in_loss: bool) -> None:
         return
     if in_loss:
         if name.name in e.file_functions:
-            e.sink.add("E0202", f"`{name.name}` is already a function of the file", name.span, "choose another name")
+            what = "a loss" if isinstance(e.file_functions[name.name], LossEntity) else "a function"
+            e.sink.add("E0202", f"`{name.name}` is already {what} of the file", name.span, "choose another name")
+            e.names[name.name] = Unavailable("a name declared twice", name.span)
             return
         _enter(e, name, entity)
     else:
@@ -286,6 +289,10 @@ def _range(e: Elaborator, declared: tree.Type, dtype: Dtype, constant: bool) -> 
     if dtype is REAL:
         lower, upper = (real(b) if b is not None else None for b in (lower, upper))
     if declared.kind == "prob":
+        for end in (lower, upper):
+            if isinstance(end, Const) and not (isinstance(end.value, Fraction) and 0 <= end.value <= 1):
+                help = "`real` with a range can be anything"
+                raise e.sink.fail("E0406", "a `prob` lies in [0, 1]", declared.span, help)
         lower = lower if lower is not None else Const(0)
         upper = upper if upper is not None else Const(1)
     return Range(lower, upper, lower_open, upper_open)

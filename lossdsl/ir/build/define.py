@@ -10,18 +10,24 @@ from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import affine, integer, nonnegative, raw_constant, substitute, to_scalar
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scope import Context, Frame, Slot, TensorEntity, base_name
-from lossdsl.ir.nodes import INT, TRUE, And, Apply, Definition, Index, Scalar, Size
+from lossdsl.ir.nodes import INT, TRUE, And, Apply, Definition, Group, Index, Scalar, Size
+from lossdsl.ir.rewrite import members, rename_tensors
 
 
 @dataclass
 class Place:
     """Where definitions go: the body of the program so far, and the names that are taken."""
 
-    definitions: list[Definition] = field(default_factory=list)
+    body: list[Definition | Group] = field(default_factory=list)
     known: dict[tuple[object, ...], Definition] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     owner: str = "value"
     comment: str | None = None
+
+    @property
+    def definitions(self) -> list[Definition]:
+        """All definitions in order, those of recurrences included."""
+        return [d for item in self.body for d in members(item)]
 
     def next_name(self) -> str:
         k = self.counters.get(self.owner, 0)
@@ -58,7 +64,8 @@ def _positional(definition: Definition) -> tuple[object, ...]:
     for kind, variables in (("f", definition.formals), ("b", definition.bound)):
         for k, v in enumerate(variables):
             mapping[v] = Index(f"%{kind}{k}", v.dim)
-    where, body, support = (substitute(s, mapping) for s in definition.scalars())
+    itself = {definition.tensor: "%itself"}  # two recurrences over themselves are the same whatever their names
+    where, body, support = (rename_tensors(substitute(s, mapping), itself) for s in definition.scalars())
     return (
         definition.head,
         tuple(v.dim for v in definition.formals),
@@ -84,8 +91,11 @@ def close(
     written: bool,
     span: Span,
     comment: str | None = None,
+    run: Sequence[tuple[Index, int]] = (),
 ) -> TensorEntity:
     """Make a definition of an elaborated body; returns what readers of it need to know.
+
+    run   index variables and directions along which the definition reads itself: it becomes a recurrence
 
     Raises Failed if a need of its accesses speaks of a bound index (no reader could establish it).
     """
@@ -105,7 +115,9 @@ def close(
         index = Index(new, upper - lower)
         assert isinstance(index, Index)
         closed.append(index)
-        slots.append(Slot(base_name(variable), variable.dim, lower, upper))
+        grid = frame.grids.get(variable)
+        coarse = (grid.step, grid.extent) if grid is not None and grid.step > 1 else (1, None)
+        slots.append(Slot(base_name(variable), variable.dim, lower, upper, *coarse))
         mapping[variable] = index if not lower.terms else to_scalar(affine(index).shifted(lower))
     needs = tuple(dict.fromkeys(frame.needs))
     conditions = list(dict.fromkeys(n.condition for n in needs))
@@ -129,7 +141,9 @@ def close(
     same = place.known.get(key)
     if same is None:
         place.known[key] = definition
-        place.definitions.append(definition)
+        at = {variable: index.name for variable, index in zip(variables, closed, strict=True)}
+        order = tuple((at[variable], sign) for variable, sign in run)
+        place.body.append(Group(order, (definition,)) if order else definition)
         elaborator.values.define(definition)
         if definition.dtype is INT:
             _remember_bounds(elaborator, definition)
@@ -152,6 +166,11 @@ def _remember_bounds(elaborator: Elaborator, definition: Definition) -> None:
     if definition.head in ("map", "max", "min"):
         lower, upper = elaborator.prover.bounds(affine(definition.body), frozenset(), (definition.where,))
         elaborator.integer_bounds[definition.tensor] = (lower, upper)
+    elif definition.head in ("argmax", "argmin", "argsort"):
+        volume = Dim.const(1)
+        for index in definition.bound:
+            volume = volume * index.dim
+        elaborator.integer_bounds[definition.tensor] = (Dim.const(0), volume - 1)
     elif definition.head == "count":
         total = Dim.const(1)
         for index in definition.bound:
@@ -229,7 +248,8 @@ def _warn_dropped(elaborator: Elaborator, frame: Frame) -> None:
                 axis = base_name(variable)
                 elaborator.sink.add(
                     "W1005",
-                    f"`{axis}` runs over {lower} <= {axis} < {upper} here, so entries of `{visit.tensor}` are left out",
+                    f"`{axis}` runs from {lower} to {upper - 1} here, where {axis} is its extent, so entries of "
+                    f"`{visit.tensor}` are left out",
                     visit.span,
                     f"shift `{visit.tensor}` as well, or say what stands outside with `else`",
                 )

@@ -91,6 +91,11 @@ class Elaborator(Accesses):
         self._work = 0
         self._arguments: dict[tuple[object, ...], Scalar] = {}
         self._keep: list[object] = []
+        self.instances: dict[tuple[object, ...], object] = {}  # calls of blocks that are elaborated already
+
+    def forget_arguments(self) -> None:
+        """Drop what was elaborated of arguments: definitions that it reads are gone."""
+        self._arguments.clear()
 
     # ------------------------------------------------------------------------------------------------ expressions
 
@@ -237,7 +242,8 @@ class Elaborator(Accesses):
         if node.op in ("//", "%"):
             a, b = self.number(left), self.number(right)
             if a.dtype is not INT or b.dtype is not INT:
-                raise self.sink.fail("E0402", f"`{node.op}` is for integers", node.span, "`/` divides real numbers")
+                help = "`/` divides real numbers" if node.op == "//" else "of real numbers: `a - b * floor(a / b)`"
+                raise self.sink.fail("E0402", f"`{node.op}` is for integers", node.span, help)
             if isinstance(b, Const) and b.value == 0:
                 raise self.sink.fail("E0409", "division by zero", node.right.span)
             return Apply("floordiv" if node.op == "//" else "mod", (a, b))

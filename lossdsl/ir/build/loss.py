@@ -14,6 +14,8 @@ from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.inline import call_loss
 from lossdsl.ir.build.limits import deep
+from lossdsl.ir.build.recurrence import Recurrence
+from lossdsl.ir.build.recurrence import find as find_recurrences
 from lossdsl.ir.build.reductions import Reductions as ReductionHandlers
 from lossdsl.ir.build.returns import Returned, build_return, fail_needs
 from lossdsl.ir.build.scope import (
@@ -33,6 +35,7 @@ from lossdsl.ir.nodes import (
     TRUE,
     And,
     Definition,
+    Group,
     Index,
     Output,
     Param,
@@ -43,6 +46,8 @@ from lossdsl.ir.nodes import (
     Size,
     postorder,
 )
+from lossdsl.ir.rewrite import members
+from lossdsl.ir.rewrite import tensors as tensors_read
 from lossdsl.syntax import tree
 
 
@@ -56,7 +61,7 @@ class Elaborated:
     """
 
     scalar: Scalar
-    definitions: tuple[Definition, ...]
+    definitions: tuple[Definition | Group, ...]
     support: Scalar = TRUE
 
 
@@ -104,8 +109,8 @@ def _elaborate(
         e.sink = outer_sink
     conditions = tuple(dict.fromkeys(n.condition for n in frame.needs))
     support = TRUE if not conditions else conditions[0] if len(conditions) == 1 else And(conditions)
-    needed = _reachable(place.definitions, _reads(scalar, support))
-    further = tuple(d for d in place.definitions if d.tensor in needed and d.tensor not in present)
+    needed = _reachable(place.body, _reads(scalar, support))
+    further = tuple(d for d in _needed(place.body, needed) if all(m.tensor not in present for m in members(d)))
     return Elaborated(scalar, further, support), sink.found
 
 
@@ -113,13 +118,18 @@ def _reads(*roots: Scalar) -> set[str]:
     return {s.tensor for s in postorder(*roots) if isinstance(s, Read)}
 
 
-def _reachable(definitions: Sequence[Definition], roots: set[str]) -> set[str]:
-    """The tensors that the roots depend on, themselves included; definitions stand in dependency order."""
+def _reachable(body: Sequence[Definition | Group], roots: set[str]) -> set[str]:
+    """The tensors that the roots depend on, themselves included; the items stand in dependency order."""
     needed = set(roots)
-    for definition in reversed(definitions):
-        if definition.tensor in needed:
-            needed |= _reads(*definition.scalars())
+    for item in reversed(body):
+        if any(d.tensor in needed for d in members(item)):
+            needed.update(d.tensor for d in members(item))
+            needed.update(tensors_read(item))
     return needed
+
+
+def _needed(body: Sequence[Definition | Group], needed: set[str]) -> tuple[Definition | Group, ...]:
+    return tuple(item for item in body if any(d.tensor in needed for d in members(item)))
 
 
 class LossBuilder:
@@ -135,12 +145,13 @@ class LossBuilder:
         self.e = Elaborator(self.sink, handlers, self.define, call_loss)
         self.e.file_functions = files
         self.e.calling.append(loss.name.name)
-        self.stack: list[tuple[PendingDefinition, bool]] = []
+        self.stack: list[PendingDefinition] = []
 
     def build(self) -> tuple[BuiltLoss | None, list[Diagnostic]]:
         """The built loss, or None if it has errors; and all diagnostics."""
         e, body = self.e, self.loss.body
         declare(e, body)
+        find_recurrences(e, list(e.names))
         for entity in list(e.names.values()):
             if isinstance(entity, PendingDefinition):
                 self._quietly(entity)
@@ -180,38 +191,53 @@ class LossBuilder:
             return pending.entity
         if pending.state == "broken":
             raise Failed(name)
+        if pending.assumed is not None:
+            return pending.assumed
+        if pending.group and not any(p.assumed for p in pending.group):
+            return self._recurrence(pending)
         if pending.state == "busy":
-            at = next(k for k, (p, _) in enumerate(self.stack) if p is pending)
-            cycle = self.stack[at:]
-            names = [p.statement.names[0].name for p, _ in cycle]
-            if pending.statement.axes is not None and (shifted or any(s for _, s in cycle[1:])):
-                self.sink.add("E0501", f"`{name}` reads itself: recurrences have no meaning yet in this version", span)
-            else:
-                chain = " -> ".join([*names, name])
-                help = "a recurrence reads itself at an earlier position: `a[t] = ... a[t - 1 else 0]`"
-                self.sink.add("E0205", f"cyclic definitions: {chain}", span, help)
+            at = next(k for k, p in enumerate(self.stack) if p is pending)
+            names = [p.statement.names[0].name for p in self.stack[at:]]
+            chain = " -> ".join([*names, name])
+            help = "a recurrence has written axes and reads itself at an earlier position: `a[t] = ... a[t - 1 else 0]`"
+            self.sink.add("E0205", f"cyclic definitions: {chain}", span, help)
             raise Failed(name)
         if len(self.stack) > 400:
             raise self.sink.fail("E0707", "definitions are nested too deeply", span, "put them in the order of use")
         pending.state = "busy"
-        self.stack.append((pending, shifted))
-        owner, comment = self.place.owner, self.place.comment
         try:
-            pending.entity = self._define(pending.statement)
+            pending.entity = self._elaborated(pending)
             pending.state = "done"
         except Failed:
             pending.state = "broken"
             raise
+        return pending.entity
+
+    def _elaborated(self, pending: PendingDefinition) -> TensorEntity:
+        self.stack.append(pending)
+        owner, comment = self.place.owner, self.place.comment
+        try:
+            return self._define(pending.statement)
         finally:
             self.stack.pop()
             self.place.owner, self.place.comment = owner, comment
+
+    def _recurrence(self, pending: PendingDefinition) -> TensorEntity:
+        """Elaborate the definitions that read each other with this one."""
+        try:
+            Recurrence(self.e, self.place, pending.group, self._elaborated, self._written).run()
+        except Failed:
+            for p in pending.group:
+                p.state, p.assumed = "broken", None
+            raise
+        assert pending.entity is not None
         return pending.entity
 
     def _define(self, statement: tree.Definition) -> TensorEntity:
         e, name = self.e, statement.names[0]
         self.place.owner = name.name
         written = self._written(statement)
-        frame = Frame()
+        frame = Frame(member=bool(self.stack) and self.stack[-1].assumed is not None)
         value = e.expression(e.top_context(frame, unwritten=written is None), statement.value)
         free = e.free(value)
         if written is None:
@@ -337,8 +363,8 @@ class LossBuilder:
         target = tensors.get("per", returned.element)
         spoken = {n for c in claims for n in claim_rules.names_of(c)}
         roots |= {tensors[n] for n in spoken if n in tensors} | {target}
-        needed = _reachable(self.place.definitions, roots)
-        body = tuple(d for d in self.place.definitions if d.tensor in needed)
+        needed = _reachable(self.place.body, roots)
+        body = _needed(self.place.body, needed)
         inputs = tuple(e.inputs.values())
         parameters = tuple(x.parameter for x in e.names.values() if isinstance(x, ParameterEntity))
         self._unused(needed, body, parameters)
@@ -354,7 +380,9 @@ class LossBuilder:
         )
         return program, tensors
 
-    def _unused(self, needed: set[str], body: tuple[Definition, ...], parameters: tuple[Parameter, ...]) -> None:
+    def _unused(
+        self, needed: set[str], body: tuple[Definition | Group, ...], parameters: tuple[Parameter, ...]
+    ) -> None:
         e = self.e
         for name, entity in e.names.items():
             if isinstance(entity, PendingDefinition) and entity.entity is not None:
@@ -364,7 +392,7 @@ class LossBuilder:
                     )
             elif isinstance(entity, TensorEntity) and entity.is_input and name not in needed:
                 self.sink.add("W1004", f"the input `{name}` is never used", entity.span)
-        scalars = [s for d in body for s in postorder(*d.scalars())]
+        scalars = [s for item in body for d in members(item) for s in postorder(*d.scalars())]
         mentioned = {s.name for s in scalars if isinstance(s, Param)} | e.used
         mentioned |= {x for s in scalars if isinstance(s, Size) for x in s.dim.symbols()}
         for parameter in parameters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
@@ -21,6 +22,7 @@ from lossdsl.ir.build.affine import (
     substitute,
     to_scalar,
 )
+from lossdsl.ir.build.boundaries import mapped
 from lossdsl.ir.build.scalars import kind_text
 from lossdsl.ir.build.scope import (
     Axes,
@@ -29,6 +31,7 @@ from lossdsl.ir.build.scope import (
     Entity,
     Failed,
     Frame,
+    Grid,
     Obligation,
     ParameterEntity,
     Sink,
@@ -54,9 +57,11 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Select,
+    Size,
     postorder,
     real,
 )
+from lossdsl.ir.ranges import contradictory
 from lossdsl.syntax import tree
 
 
@@ -78,6 +83,7 @@ class Reader(ABC):
         self._free: dict[Scalar, frozenset[Index]] = {}
         self._fresh = 0
         self._short: set[tuple[str, str]] = set()
+        self.unfinished_reads: list[tuple[Read, Span]] = []
 
     @abstractmethod
     def expression(self, ctx: Context, node: tree.Expr) -> Scalar:
@@ -161,7 +167,8 @@ class Reader(ABC):
     def axis(self, name: str, span: Span) -> AxisEntity:
         entity = self.axes.get(name)
         if entity is None:
-            raise self.sink.fail("E0206", f"unknown axis `{name}`", span, suggestion(name, list(self.axes)))
+            help = suggestion(name, list(self.axes)) or f"the axes of this loss are {', '.join(self.axes) or 'none'}"
+            raise self.sink.fail("E0206", f"unknown axis `{name}`", span, help)
         self.used.add(name)
         return entity
 
@@ -181,8 +188,12 @@ class Reader(ABC):
         indices: Sequence[Scalar | None],
         span: Span,
         otherwise: tree.Expr | None = None,
+        boundaries: Sequence[str | None] = (),
     ) -> Scalar:
-        """`tensor[indices]`; None is the position's own axis. Ranges give way or conditions guard the read."""
+        """`tensor[indices]`; None is the position's own axis. Ranges give way or conditions guard the read.
+
+        boundaries   for each position `edge`, `reflect` or `wrap`, which map its index into the range, or None
+        """
         places: list[Scalar] = []
         guards: list[Scalar] = []
         coordinates: dict[Scalar, Scalar] = {}
@@ -199,11 +210,20 @@ class Reader(ABC):
                     index = ctx.axes.get(slot.axis)
             if tensor.coordinates:
                 coordinates[tensor.coordinates[k]] = index
-            place, unproved, quiet = self._place(ctx, tensor, slot, index, span, otherwise is not None)
+            kind = boundaries[k] if boundaries else None
+            if kind is not None:
+                self._whole_grid(ctx, tensor.name, slot, affine(index), span)
+                index = mapped(kind, index, slot.lower, slot.upper)
+                place = to_scalar(affine(index).shifted(-slot.lower))
+                unproved, quiet = self._nonempty(ctx, index, slot.lower, slot.upper), False
+            else:
+                place, unproved, quiet = self.place(ctx, tensor, slot, index, span, otherwise is not None)
             places.append(place)
             guards += unproved
             silent = silent and (quiet or not unproved)
         read = Read(tensor.tensor, tuple(places), tensor.dtype)
+        if tensor.unfinished and isinstance(read, Read):
+            self.unfinished_reads.append((read, span))
         inside = ctx.path + tuple(guards)
         self._require(
             replace(ctx, path=inside),
@@ -213,22 +233,33 @@ class Reader(ABC):
             return self._choose(ctx, guards, read, otherwise)
         if not guards:
             return read
-        if tensor.dtype is not REAL:
+        if not silent and tensor.dtype is REAL:
+            self._warn_range(tensor, indices, span)
+        return self.outside(ctx, guards, read, f"`{tensor.name}`", span)
+
+    def outside(self, ctx: Context, guards: list[Scalar], value: Scalar, what: str, span: Span) -> Scalar:
+        """A value that is not proved to exist: where it does not, it is NaN; other than real ones have no NaN."""
+        if value.dtype is not REAL:
             raise self.sink.fail(
                 "E0405",
-                f"this index into `{tensor.name}` is not proved to stay in range",
+                f"this index into {what} is not proved to stay in range",
                 span,
                 "say what stands outside: `x[index else 0]`, or put the access under a condition",
             )
-        if not silent:
-            self._warn_range(tensor, indices, span)
         condition = guards[0] if len(guards) == 1 else And(tuple(guards))
-        return Select(condition, read, Const("nan"))
+        return Select(condition, value, Const("nan"))
+
+    def _nonempty(self, ctx: Context, index: Scalar, lower: Dim, upper: Dim) -> list[Scalar]:
+        """The condition that a range has positions, unless it is proved where `index` exists."""
+        nothing = Compare(">=", to_scalar(Affine({}, lower)), to_scalar(Affine({}, upper)))
+        if contradictory([*self.free(index), *ctx.path, nothing], signed=self.integer_parameters()):
+            return []
+        return [Compare("<", nothing.a, nothing.b)]
 
     def _warn_range(self, tensor: TensorEntity, indices: Sequence[Scalar | None], span: Span) -> None:
         """One warning for each tensor where constant positions may be missing, one for each other access."""
         message = f"this index into `{tensor.name}` is not proved to stay in range; outside, the value is nan"
-        help = "say what stands outside: `x[index else 0]`, or put the access under a condition"
+        help = f"say what stands outside: `{tensor.name}[index else 0]`, or put the access under a condition"
         for slot, index in zip(tensor.slots, indices, strict=True):
             if isinstance(index, Const) and slot.axis and raw_constant(slot.full) is None:
                 if (tensor.name, slot.axis) in self._short:
@@ -236,6 +267,9 @@ class Reader(ABC):
                 self._short.add((tensor.name, slot.axis))
                 message = f"`{tensor.name}` is read at fixed positions of `{slot.axis}`, which may have fewer"
                 help = f"declare the extent: `axis {slot.axis} = ...`; outside, the value is nan"
+                if isinstance(index.value, Fraction) and index.value < 0:
+                    message = f"position {index.value} of `{slot.axis}` does not exist, so this value is nan"
+                    help = "positions count from 0, and `last` is the last one"
         self.sink.add("W1003", message, span, help)
 
     def _require(self, ctx: Context, needs: Iterable[Obligation]) -> None:
@@ -244,17 +278,20 @@ class Reader(ABC):
             if not self.prover.entails(ctx.path, need.condition):
                 ctx.frame.needs.append(need)
 
-    def _place(
+    def place(
         self, ctx: Context, tensor: TensorEntity, slot: Slot, index: Scalar, span: Span, has_else: bool
     ) -> tuple[Scalar, list[Scalar], bool]:
         """(index into the stored range, conditions not proved, whether they need no warning)."""
         if isinstance(index, Index) and index.dim == slot.full and not slot.restricted:
             if tensor.is_input:
                 ctx.frame.visits.append(Visit(tensor.tensor, index, True, span))
+            if slot.axis and self._own(affine(index), slot) is index:
+                self._on_grid(ctx.frame, index, Grid(slot.step, slot.full, tensor.name), span)
             return index, [], True
         form = affine(index)
         stored = to_scalar(form.shifted(-slot.lower))
         if has_else:
+            self._whole_grid(ctx, tensor.name, slot, form, span)
             return stored, self._unproved(index, slot.lower, slot.upper, ctx.path), True
         conditions = ctx.path
         for s in postorder(index):
@@ -265,26 +302,28 @@ class Reader(ABC):
                     self._require(ctx, [self._ignored(declared, tensor, wanted, span)])
                     conditions = (*conditions, wanted)
         missing = self._unproved(index, slot.lower, slot.upper, conditions)
+        variable = self._own(form, slot)
         if not missing:
             self._visit(ctx, tensor, slot, form, span)
+            if variable is not None and raw_constant(form.terms[variable]) == 1:
+                self._on_grid(ctx.frame, variable, Grid(slot.step, slot.grid or slot.full, tensor.name), span)
             return stored, [], True
-        variable = self._own(form, slot)
+        if tensor.unfinished and ctx.frame.member and not isinstance(index, Index):
+            help = f"say what stands there: `{tensor.name}[... else 0]`, or put the access under a condition"
+            raise self.sink.fail("E0209", f"nothing says what `{tensor.name}` is before its first step", span, help)
         if variable is not None:
-            coefficient = raw_constant(form.terms[variable])
-            if coefficient != 1:
-                raise self.sink.fail(
-                    "E0502",
-                    f"an index with {coefficient} times its own axis `{slot.axis}` (a coarser grid) has no meaning yet",
-                    span,
-                )
             lower, upper = self.prover.bounds(form.without(variable), frozenset(), conditions)
             if lower is not None and upper is not None:
                 both = len(missing) == 2
                 first = both or (isinstance(missing[0], Compare) and missing[0].op == ">=")
                 last = both or not first
+                step = self._step(form, variable, slot, span)
                 whole = (Dim.const(0), variable.dim)
-                wanted_range = (slot.lower - lower if first else whole[0], slot.upper - upper if last else whole[1])
-                self.narrow(ctx.frame, variable, wanted_range, span)
+                # lower <= step*k + rest < upper for every rest: k >= ceil((lower - rest) / step), and so above
+                low, high = -((lower - slot.lower) // step), (slot.upper - 1 - upper) // step + 1
+                self.narrow(ctx.frame, variable, (low if first else whole[0], high if last else whole[1]), span)
+                extent = high if step > 1 else slot.grid or slot.full
+                self._on_grid(ctx.frame, variable, Grid(step * slot.step, extent, tensor.name), span)
                 self._visit(ctx, tensor, slot, form, span)
                 return stored, [], True
         outer = (*conditions, *ctx.outer)
@@ -294,6 +333,45 @@ class Reader(ABC):
             return stored, [], True
         quiet = not form.terms and (not form.rest.terms or form.rest == slot.upper - 1)  # the first, the last
         return stored, missing, quiet
+
+    def _step(self, form: Affine, variable: Index, slot: Slot, span: Span) -> int:
+        """How many positions of the slot one step of its own axis is; a coarser grid has more than one."""
+        step = raw_constant(form.terms[variable])
+        if step is None or step < 1:
+            factor = str(form.terms[variable])
+            raise self.sink.fail(
+                "E0502",
+                f"an index with {factor} times its own axis `{slot.axis}` is no grid of that axis",
+                span,
+                f"use an axis of its own: `axis k = ...`, `[{slot.axis} = ... * k]`",
+            )
+        return step
+
+    def _whole_grid(self, ctx: Context, name: str, slot: Slot, form: Affine, span: Span) -> None:
+        """An access with a value outside: nothing gives way, but on a coarser grid the axis is as long as that grid."""
+        variable = self._own(form, slot)
+        step = raw_constant(form.terms[variable]) if variable is not None else None
+        if variable is None or step is None or step < 1:
+            return
+        extent = slot.grid or slot.full
+        if step > 1:
+            extent = (extent + (step - 1)) // step
+        if step * slot.step > 1:
+            self.narrow(ctx.frame, variable, (Dim.const(0), extent), span)
+        self._on_grid(ctx.frame, variable, Grid(step * slot.step, extent, name), span)
+
+    def _on_grid(self, frame: Frame, variable: Index, grid: Grid, span: Span) -> None:
+        """All that one definition reads along an axis lives on one grid of it."""
+        have = frame.grids.setdefault(variable, grid)
+        if have.step != grid.step:
+            axis = base_name(variable)
+            raise self.sink.fail(
+                "E0502",
+                f"two grids of `{axis}` meet here: `{have.name}` on {_grid_text(have)}, "
+                f"`{grid.name}` on {_grid_text(grid)}",
+                span,
+                f"bring them to one grid, or use an axis of its own for the coarser one: `[{axis} = 2 * k]`",
+            )
 
     def _ignored(self, declared: Input, tensor: TensorEntity, wanted: Scalar, span: Span) -> Obligation:
         return Obligation(
@@ -334,9 +412,9 @@ class Reader(ABC):
         lower, upper = frame.range(variable)
         new: list[Dim] = []
         for have, want, sign in ((lower, wanted[0], 1), (upper, wanted[1], -1)):
-            if nonnegative((want - have) * sign):
+            if self._at_least(want, have) if sign > 0 else self._at_least(have, want):
                 new.append(want)
-            elif nonnegative((have - want) * sign):
+            elif self._at_least(have, want) if sign > 0 else self._at_least(want, have):
                 new.append(have)
             else:
                 raise self.sink.fail(
@@ -346,6 +424,25 @@ class Reader(ABC):
                     "say what stands outside: `x[index else 0]`",
                 )
         frame.ranges[variable] = (new[0], new[1])
+
+    def _at_least(self, a: Dim, b: Dim) -> bool:
+        """True only if a >= b for all extents; extents count as they are used, never below 0."""
+        return nonnegative(a - b) or contradictory([Compare("<", Size(a), Size(b))], signed=self.integer_parameters())
+
+    def integer_parameters(self) -> frozenset[str]:
+        """Integer parameters that may be negative."""
+        found = set()
+        for name, entity in self.names.items():
+            if isinstance(entity, ParameterEntity) and entity.parameter.kind == "int":
+                lower = entity.parameter.range.lower
+                if not (isinstance(lower, Const) and isinstance(lower.value, Fraction) and lower.value >= 0):
+                    found.add(name)
+        return frozenset(found)
+
+
+def _grid_text(grid: Grid) -> str:
+    names = {1: "every position", 2: "every second position", 3: "every third position"}
+    return names.get(grid.step, f"every {grid.step}th position")
 
 
 def _constant_bounds(lower: Scalar | None, upper: Scalar | None) -> Bound:

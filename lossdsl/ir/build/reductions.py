@@ -1,17 +1,19 @@
-"""Reductions: what they bind, their values over empty sets, and their lowering to the few heads of the IR."""
+"""Reductions: their clauses, their values over empty sets, and their lowering to the few heads of the IR."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.diagnostics import Span
-from lossdsl.ir.build.affine import conjuncts, integer, substitute
-from lossdsl.ir.build.define import Place, count_scalar, lift
+from lossdsl.ir.build import cumulative, ordering
+from lossdsl.ir.build.affine import conjuncts, integer
+from lossdsl.ir.build.boundaries import BOUNDARIES
+from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.fold import Bound, bind
 from lossdsl.ir.build.scalars import arithmetic, whole_power
-from lossdsl.ir.build.scope import REST, Axes, Context, Frame
+from lossdsl.ir.build.scope import Context
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
@@ -20,116 +22,28 @@ from lossdsl.ir.nodes import (
     Apply,
     Compare,
     Const,
-    Index,
     Not,
+    Read,
     Scalar,
     Select,
+    postorder,
     real,
 )
 from lossdsl.syntax import tree
 
 ELEMENTWISE = {"max": "max2", "min": "min2", "logsumexp": "logaddexp"}
-_NOT_YET = ("edge", "reflect", "wrap", "argmax", "argmin")
-KEYWORDS = {"norm": ("p",), "var": ("correction",), "std": ("correction",), "normalize": ("eps",)}
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A reduction under way: its frame, its variables, its condition, its argument."""
-
-    ctx: Context
-    frame: Frame
-    inner: Context
-    variables: tuple[Index, ...]
-    names: dict[str, Index]
-    where: Scalar
-    body: Scalar
-    span: Span
-    place: Place
-    elaborator: Elaborator
-
-    def reduce(self, head: str, body: Scalar, where: Scalar | None = None) -> Scalar:
-        """The read of a definition that folds `body` over the bound variables."""
-        frame = Frame(dict(self.frame.ranges), list(self.frame.needs), list(self.frame.visits))
-        condition = self.where if where is None else where
-        return lift(self.elaborator, self.place, self.ctx, frame, head, self.variables, condition, body, self.span)
-
-    @property
-    def filtered(self) -> bool:
-        return self.where is not TRUE
-
-    def count(self) -> Scalar:
-        """How many entries there are, as an INT scalar."""
-        if self.filtered:
-            return self.reduce("count", TRUE)
-        return count_scalar(self.frame, self.variables)
-
-    def empty(self, count: Scalar | None = None) -> Scalar | None:
-        """The condition that there is no entry; None where that cannot be."""
-        if self.filtered:
-            if count is not None:
-                return Compare("==", count, integer(0))
-            return Not(self.reduce("any", TRUE))
-        count = self.count()
-        if isinstance(count, Const) and count.value != 0:
-            return None
-        return Compare("==", count, integer(0))
-
-
-def bind(e: Elaborator, place: Place, ctx: Context, node: tree.Call) -> Bound:
-    """Elaborate the argument and the condition of a reduction with its axes bound to fresh indices."""
-    frame = Frame()
-    outer = (*ctx.outer, *ctx.path)
-    argument = node.arguments[0]
-    if node.over is None:
-        return _bind_all(e, place, ctx, node, frame, outer)
-    names: dict[str, Index] = {}
-    for item in node.over:
-        axis = REST if isinstance(item, tree.Rest) else item.name
-        if axis in names:
-            raise e.sink.fail("E0302", f"axis `{axis}` is bound twice", item.span)
-        e.axis(axis, item.span)
-        names[axis] = e.fresh_index(axis)
-    inner = replace(
-        ctx,
-        frame=frame,
-        axes=ctx.axes.extended(names),
-        path=(),
-        outer=outer,
-        reducing=ctx.reducing | names.keys(),
-    )
-    where = TRUE if node.where is None else e.condition(inner, node.where)
-    body = e.expression(replace(inner, path=conjuncts(where) if where is not TRUE else ()), argument)
-    free = e.free(body) | e.free(where)
-    for item in node.over:
-        axis = REST if isinstance(item, tree.Rest) else item.name
-        if names[axis] not in free:
-            help = f"the argument does not depend on `{axis}`: multiply by `size({axis})` if that is meant"
-            raise e.sink.fail("E0301", f"nothing here has the axis `{axis}` that `over` binds", item.span, help)
-    variables = tuple(names.values())
-    return Bound(ctx, frame, inner, variables, names, where, body, node.span, place, e)
-
-
-def _bind_all(
-    e: Elaborator, place: Place, ctx: Context, node: tree.Call, frame: Frame, outer: tuple[Scalar, ...]
-) -> Bound:
-    lazy: Axes = ctx.axes.lazily(e.fresh_index)
-    inner = replace(ctx, frame=frame, axes=lazy, path=(), outer=outer)
-    where = TRUE if node.where is None else e.condition(inner, node.where)
-    body = e.expression(replace(inner, path=conjuncts(where) if where is not TRUE else ()), node.arguments[0])
-    names = {a: v for a, v in lazy.own.items() if isinstance(v, Index) and v in e.free(body)}
-    if not names:
-        help = "a number needs no reduction; name what is counted with `over`"
-        raise e.sink.fail("E0301", f"the argument of `{node.function}` has no axis", node.span, help)
-    # Axes of the condition alone are not bound: they are those around the reduction.
-    outside: dict[Scalar, Scalar] = {v: ctx.axes.get(a) for a, v in lazy.own.items() if a not in names}
-    where = substitute(where, outside)
-    frame.needs[:] = [replace(n, condition=substitute(n.condition, outside)) for n in frame.needs]
-    for variable in outside:
-        if isinstance(variable, Index):
-            frame.ranges.pop(variable, None)
-    inner = replace(inner, axes=ctx.axes.extended(names))
-    return Bound(ctx, frame, inner, tuple(names.values()), names, where, body, node.span, place, e)
+KEYWORDS = {
+    "norm": ("p",),
+    "var": ("correction",),
+    "std": ("correction",),
+    "normalize": ("eps",),
+    "quantile": ("q",),
+}
+DIRECTIONS = {"sort": "descending", "argsort": "descending"} | dict.fromkeys(
+    ("cumsum", "cumprod", "cumlogsumexp"), "backward"
+)
+KEEPS = frozenset({"softmax", "log_softmax", "normalize", *DIRECTIONS})
+Lowering = Callable[[Elaborator, Context, tree.Call, Bound], Scalar]
 
 
 class Reductions:
@@ -137,7 +51,7 @@ class Reductions:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        lowered: dict[str, Callable[[Elaborator, Context, tree.Call, Bound], Scalar]] = {
+        lowered: dict[str, Lowering] = {
             "sum": self._sum,
             "prod": self._prod,
             "mean": self._mean,
@@ -150,23 +64,26 @@ class Reductions:
             "any": self._any_all,
             "all": self._any_all,
             "count": self._count,
-        }
-        kept: dict[str, Callable[[Elaborator, Context, tree.Call, Bound], Scalar]] = {
+            "argmax": self._winner,
+            "argmin": self._winner,
+            "quantile": self._quantile,
+            "median": self._quantile,
             "softmax": self._softmax,
             "log_softmax": self._softmax,
             "normalize": self._normalize,
+            "sort": ordering.sort,
+            "argsort": ordering.argsort,
+            "cumsum": cumulative.cumulate,
+            "cumprod": cumulative.cumulate,
+            "cumlogsumexp": cumulative.cumulate,
         }
         self.handlers: dict[str, Callable[[Elaborator, Context, tree.Call], Scalar]] = {}
         for name, lower in lowered.items():
-            self.handlers[name] = self._handler(lower, keeps=False)
-        for name, lower in kept.items():
-            self.handlers[name] = self._handler(lower, keeps=True)
-        for name in _NOT_YET:
-            self.handlers[name] = _not_yet
+            self.handlers[name] = self._handler(lower, keeps=name in KEEPS)
+        for name in BOUNDARIES:
+            self.handlers[name] = _boundary
 
-    def _handler(
-        self, lower: Callable[[Elaborator, Context, tree.Call, Bound], Scalar], keeps: bool
-    ) -> Callable[[Elaborator, Context, tree.Call], Scalar]:
+    def _handler(self, lower: Lowering, keeps: bool) -> Callable[[Elaborator, Context, tree.Call], Scalar]:
         def handle(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
             several = len(node.arguments) > 1
             if several and node.function in ELEMENTWISE and not node.keywords:
@@ -174,19 +91,25 @@ class Reductions:
                     help = "reduce first, then compare: `max(a, max(b over n))`"
                     raise e.sink.fail("E0412", "several arguments are elementwise and take no clauses", node.span, help)
                 return _elementwise(e, ctx, node)
-            if len(node.arguments) != 1:
-                raise e.arity(node, f"`{node.function}(value over axes)`")
-            if node.direction is not None:
-                raise e.sink.fail("E0412", f"`{node.function}` has no direction", node.span)
             allowed = KEYWORDS.get(node.function, ())
             for keyword in node.keywords:
                 if keyword.name not in allowed:
-                    raise e.sink.fail("E0410", f"`{node.function}` has no argument `{keyword.name}`", keyword.span)
+                    help = f"it knows `{'`, `'.join(allowed)}`" if allowed else "`==` compares"
+                    raise e.sink.fail(
+                        "E0410", f"`{node.function}` has no argument `{keyword.name}`", keyword.span, help
+                    )
+            if len(node.arguments) != 1:
+                options = "".join(f", {name} = ..." for name in allowed)
+                raise e.arity(node, f"`{node.function}(value{options} over axes)`")
+            direction = DIRECTIONS.get(node.function)
+            if node.direction not in (None, direction):
+                help = f"it knows `{direction}`" if direction else ""
+                raise e.sink.fail("E0412", f"`{node.function}` has no direction `{node.direction}`", node.span, help)
             if keeps:
                 if node.over is None:
                     help = f"`{node.function}(x over c)`"
                     raise e.sink.fail("E0412", f"`{node.function}` needs to know its axes", node.span, help)
-                if node.otherwise is not None:
+                if node.otherwise is not None and node.function not in ("sort", "argsort"):
                     raise e.sink.fail("E0412", f"`{node.function}` takes no `else`", node.span)
             bound = bind(e, self.place, ctx, node)
             if bound.body.dtype is BOOL and node.function not in ("any", "all", "count"):
@@ -246,13 +169,31 @@ class Reductions:
 
     def _extreme(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound) -> Scalar:
         if b.filtered and node.otherwise is None:
-            raise e.sink.fail(
-                "E0404",
-                f"`{node.function}` has no value over an empty set, and this `where` may exclude everything",
-                node.span,
-                f"say what it is then: `{node.function}(... where ... else 0)`",
-            )
+            raise ordering.no_value(e, node)
         return self._with_else(e, ctx, node, b, b.reduce(node.function, b.body))
+
+    def _winner(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound) -> Scalar:
+        return self._with_else(e, ctx, node, b, ordering.winner(e, ctx, node, b))
+
+    def _quantile(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound) -> Scalar:
+        q: Scalar | None = None
+        if node.function == "quantile":
+            if not node.keywords:
+                raise e.arity(node, "`quantile(value, q = 0.9 over axes)`")
+            q = real(self._constant(e, ctx, node, "q", ZERO))
+            inside = e.values.of(q, ctx.path + ctx.outer).interval
+            if inside.lo < 0 or inside.hi > 1:
+                help = "a number, or a parameter `real in [0, 1]`"
+                raise e.sink.fail("E0409", "the `q` of a quantile is proved to lie in [0, 1]", node.span, help)
+        if b.filtered and node.otherwise is None:
+            raise ordering.no_value(e, node)
+        count = b.count()
+        value = ordering.quantile(e, ctx, node, b, q)
+        empty = b.empty(count)
+        if empty is None:
+            return value
+        other = self._otherwise(e, ctx, node, empty)
+        return e.select(empty, Const("nan") if other is None else other, value)
 
     def _constant(self, e: Elaborator, ctx: Context, node: tree.Call, name: str, default: Scalar) -> Scalar:
         keyword = next((k for k in node.keywords if k.name == name), None)
@@ -263,7 +204,7 @@ class Reductions:
         body = real(b.body)
         value: Scalar
         if not isinstance(p, Const):
-            raise e.unavailable("a norm whose `p` is not a number", node.span)
+            return self._with_else(e, ctx, node, b, self._any_norm(e, ctx, node, b, real(p)))
         if p.value == 2:
             value = Apply("sqrt", (b.reduce("sum", whole_power(body, 2)),))
         elif p.value == 1:
@@ -278,6 +219,14 @@ class Reductions:
         else:
             raise e.sink.fail("E0409", "the `p` of a norm is a positive number or `inf`", node.span)
         return self._with_else(e, ctx, node, b, value)
+
+    def _any_norm(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound, p: Scalar) -> Scalar:
+        """A norm whose order is known at the call only."""
+        if e.free(p) or any(isinstance(s, Read) for s in postorder(p)) or not e.values.of(p).positive:
+            help = "a number, `inf`, or a parameter that is declared `real > 0`"
+            raise e.sink.fail("E0409", "the `p` of a norm is proved to be positive", node.span, help)
+        powers = b.reduce("sum", Apply("pow", (Apply("abs", (real(b.body),)), p)))
+        return Apply("pow", (powers, arithmetic("div", Const(1), p)))
 
     def _variance(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound) -> tuple[Scalar, Scalar]:
         """(variance, condition that there are too few entries for it)."""
@@ -303,9 +252,7 @@ class Reductions:
 
     def _here(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound) -> tuple[Scalar, Scalar]:
         """The argument and the condition of an axis-keeping function at the reader's own indices."""
-        for axis, variable in b.names.items():
-            if variable not in e.free(b.body):
-                raise e.sink.fail("E0301", f"the argument has no axis `{axis}`", node.span)
+        ordering.check_here(e, node, b)
         where = TRUE if node.where is None else e.condition(ctx, node.where)
         inner = ctx.under(conjuncts(where)) if where is not TRUE else ctx
         return e.number(e.expression(inner, node.arguments[0])), where
@@ -341,8 +288,9 @@ def _elementwise(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
     return value
 
 
-def _not_yet(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
-    raise e.unavailable(f"`{node.function}`", node.function_span if node.function_span.line else node.span)
+def _boundary(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
+    help = f"`x[{node.function}(h + 1)]`, `x[h = {node.function}(h + 1)]`"
+    raise e.sink.fail("E0207", f"`{node.function}` maps an index, inside an access only", node.span, help)
 
 
 __all__ = ["Reductions", "bind"]

@@ -57,12 +57,18 @@ class AxisEntity:
 
 @dataclass(frozen=True)
 class Slot:
-    """One position of a tensor: its axis, the axis's whole extent, and the coordinates lower <= k < upper it has."""
+    """One position of a tensor: its axis, the axis's whole extent, and the coordinates lower <= k < upper it has.
+
+    step   one coordinate stands for `step` of the declared axis: above 1 the tensor lives on a coarser grid
+    grid   the extent of that grid, for accesses with a value outside
+    """
 
     axis: str
     full: Dim
     lower: Dim
     upper: Dim
+    step: int = 1
+    grid: Dim | None = None
 
     @staticmethod
     def whole(axis: str, dim: Dim) -> Slot:
@@ -96,16 +102,23 @@ class TensorEntity:
     is_input: bool = False
     coordinates: tuple[Index, ...] = ()
     needs: tuple[Obligation, ...] = ()
+    unfinished: bool = False  # a member of the recurrence that is being elaborated
 
 
 @dataclass
 class PendingDefinition:
-    """A definition of the file, elaborated on demand. `state` is "new", "busy", "done" or "broken"."""
+    """A definition of the file, elaborated on demand. `state` is "new", "busy", "done" or "broken".
+
+    group     the definitions that read each other with this one, if it is part of a recurrence
+    assumed   what readers see while the recurrence is elaborated
+    """
 
     statement: tree.Definition
     state: str = "new"
     owner: str = ""
     entity: TensorEntity | None = None
+    group: tuple[PendingDefinition, ...] = ()
+    assumed: TensorEntity | None = None
 
 
 @dataclass(frozen=True)
@@ -201,13 +214,27 @@ class Visit:
     span: Span
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The grid of an index variable: the step of its coordinates, the grid's extent, and who asked for it first."""
+
+    step: int
+    extent: Dim
+    name: str
+
+
 @dataclass
 class Frame:
-    """A definition under construction: ranges of its index variables, and what its readers must establish."""
+    """A definition under construction: ranges and grids of its index variables, and what its readers must establish."""
 
     ranges: dict[Index, tuple[Dim, Dim]] = field(default_factory=dict)
     needs: list[Obligation] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
+    grids: dict[Index, Grid] = field(default_factory=dict)
+    member: bool = False  # of a recurrence: its own reads may not narrow it, or it had no first step
+
+    def copy(self) -> Frame:
+        return Frame(dict(self.ranges), list(self.needs), list(self.visits), dict(self.grids))
 
     def range(self, variable: Index) -> tuple[Dim, Dim]:
         return self.ranges.get(variable, (Dim.const(0), variable.dim))

@@ -67,6 +67,13 @@ class Values:
         self._parameters: dict[str, Value] = {}
         self._memo: dict[tuple[tuple[Scalar, ...], Scalar], Value] = {}
 
+    def copied(self) -> tuple[dict[str, Value], dict[tuple[tuple[Scalar, ...], Scalar], Value]]:
+        """What is known of tensors, for `restore`."""
+        return dict(self._tensors), dict(self._memo)
+
+    def restore(self, known: tuple[dict[str, Value], dict[tuple[tuple[Scalar, ...], Scalar], Value]]) -> None:
+        self._tensors, self._memo = dict(known[0]), dict(known[1])
+
     def declare_parameter(self, parameter: Parameter) -> None:
         self._parameters[parameter.name] = self._in_range(parameter.range)
 
