@@ -550,6 +550,12 @@ def test_one_missing_bracket_does_not_hide_the_others() -> None:
         ("y = λ * x", "E0116", "λ", "write `lambda`"),
         ("y = x ≤ z", "E0105", "≤", "write `<=`"),
         ("y = sum(x) over n", "E0101", "over", "inside the brackets"),
+        ("y = x²", "E0116", "x²", "write `x^2`"),
+        ("y = x_1¹⁰ + 1", "E0116", "x_1¹⁰", "write `x_1^10`"),
+        ("def g(a, b = 2) = a * b", "E0101", "=", "no defaults"),
+        ("input z: real(n)", "E0101", "(", "square brackets"),
+        ("input z: real[]", "E0101", "]", "name the axes"),
+        ("claim finite", "E0114", "", "finite in float16"),
     ],
 )
 def test_messages_name_the_place_and_the_remedy(line: str, code: str, place: str, help: str) -> None:

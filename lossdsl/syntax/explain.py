@@ -58,6 +58,7 @@ SIGNS = {
     "→": "write `=`", "…": "write three dots `...`", "\u00a0": "write an ordinary space", "\ufeff": "remove it",
     "“": "a docstring has three plain quotes", "”": "a docstring has three plain quotes",
 }  # fmt: skip
+SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "^", "**", "<", "<=", ">", ">=", "==", "!=", "and", "or"))
 OPERATOR_TERMINALS = frozenset(
     ("PLUS", "MINUS", "STAR", "SLASH", "FLOOR_DIVIDE", "PERCENT", "CARET", "DOUBLE_STAR", "AND", "OR", "IF")
@@ -76,6 +77,11 @@ def explain_characters(words: list[Lexeme]) -> Diagnostic | None:
             )
         if word.kind == "name" and not word.text.isascii():
             spelled = ascii_name(word.text)
+            base = word.text.rstrip(SUPERSCRIPTS)
+            if base != word.text and base.isascii() and base:
+                power = unicodedata.normalize("NFKD", word.text[len(base) :])
+                help = f"write `{base}^{power}`"
+                return Diagnostic("E0116", f"the name `{word.text}` is not ASCII", word.span, help)
             help = f"write `{spelled}`" if spelled else "use the letters a to z"
             return Diagnostic("E0116", f"the name `{word.text}` is not ASCII", word.span, help)
     return None
@@ -210,6 +216,9 @@ class _Failed:
             return Diagnostic("E0112", "a property is missing", self.span, "for instance `claim convex in pred`")
         if "IN" in self.expected and not (self.word is not None and self.expected & OPERATOR_TERMINALS):
             said = " ".join(w.text for w in self.words[start : self.index])
+            if said == "finite":
+                message = "finite in which arithmetic?"
+                return Diagnostic("E0114", message, self.span, "for instance `claim finite in float16`")
             help = f"for instance `claim {said} in pred`"
             return Diagnostic("E0114", f"`{said}` of what? The name of an input is missing", self.span, help)
         if self.word is None:
@@ -273,12 +282,20 @@ class _Failed:
                 help = f"did you mean `{after.text}=`?"
                 return Diagnostic("E0101", f"`={after.text}` is not an operator", self.span.to(after.span), help)
             help = "`==` compares" if self.expected & OPERATOR_TERMINALS else self.wanted()
+            if self.first == "def" and self.depth() == 1 and "COLON" in self.expected:
+                help = "the arguments of a function have no defaults"
             return Diagnostic("E0101", "`=` cannot stand here", self.span, help)
         if text == ":":
             help = self.wanted()
             if self.depth() > 0:
                 help = "there are no slices: shift an index, `x[n = n + 1]`, or restrict with `where`"
             return Diagnostic("E0101", "`:` cannot stand here", self.span, help)
+        if text == "(" and self.expected & {"IN", "OF", "OVER"} and "LSQB" in self.expected:
+            help = "axes stand in square brackets: `real[n, c]`"
+            return Diagnostic("E0101", "`(` cannot stand here", self.span, help)
+        if text == "]" and previous == "[" and self.first in ("input", "param", "learnable", "state"):
+            help = "name the axes, `real[n, c]`, or leave the brackets out for a single number"
+            return Diagnostic("E0101", "there are no axes between `[` and `]`", self.span, help)
         if text == "[" and self.expected & {"IN", "OF", "OVER"}:
             help = "axes stand before the domain: `real[n, c] >= 0`"
             return Diagnostic("E0101", "`[` cannot stand here", self.span, help)
