@@ -62,6 +62,31 @@ def test_names_are_suggested() -> None:
     assert [d.help for d in found if d.code == "E0201"] == ["did you mean `pred`?"]
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "message", "help"),
+    [
+        ("y = mean(x = v)", "E0410", "no argument `x`", "`==` compares"),
+        ("y = sum(norm(x, 2 over c))", "E0401", "2 arguments", "norm(value, p = ... over axes)"),
+        ("y = sum(norm(x, q = 2 over c))", "E0410", "no argument `q`", "`p`"),
+        ("y = sum(x over k)", "E0206", "unknown axis `k`", "the axes of this loss are n, c"),
+        ("y = sum(x[c = -1])", "W1003", "position -1 of `c` does not exist", "`last`"),
+        ("y = sum(v[n = n + 1] - x)", "W1005", "`n` runs from 0 to n - 2 here", "shift `x`"),
+        ("y = sum(v[c])", "W1003", "index into `v`", "`v[index else 0]`"),
+        ("y = sum(x % 2)", "E0402", "`%` is for integers", "floor(a / b)"),
+        ("y = sum(x // 2)", "E0402", "`//` is for integers", "`/` divides"),
+        ("def a(u) = u^2\n    y = sum(a(x))", "E0202", "`a` is already a loss of the file", ""),
+        ("input u: prob[n] in [0, 2]\n    y = sum(u)", "E0406", "a `prob` lies in [0, 1]", "`real`"),
+        ("y = sum(x)\n    claim convex in n", "E0601", "about `n`", "an axis is none"),
+    ],
+)
+def test_messages_say_what_to_write(line: str, code: str, message: str, help: str) -> None:
+    text = f"loss a:\n    input x: real[n, c]\n    input v: real[n]\n    {line}\n    return y\n"
+    found = [d for d in compiled(text)[1] if d.code != "W1004"]
+    assert [d.code for d in found] == [code]
+    assert message in found[0].message
+    assert help in found[0].help
+
+
 def test_the_domain_warning_names_the_input() -> None:
     _, found = compiled("loss a:\n    input p: prob[n]\n    return -mean(log(1 - p))\n")
     (warning,) = [d for d in found if d.code == "W1002"]
