@@ -282,6 +282,18 @@ def test_labels_out_of_range_give_nan_and_no_gradient() -> None:
         fn(x, target, check_inputs=True)
 
 
+def test_functions_of_extents_alone_are_in_the_full_type() -> None:
+    text = """
+loss extents:
+    input x: real[n]
+    pairs = size(n) * (size(n) - 1) / 2
+    return mean(x) + log(pairs) + sqrt(1 / size(n)) + size(n)^2.5 + min(size(n) / 7, 2) + atan(2 * size(n))
+"""
+    found = function(text)(torch.zeros(5, dtype=F64))
+    wanted = math.log(10) + math.sqrt(1 / 5) + 5**2.5 + 5 / 7 + math.atan(10)
+    assert abs(float(found) - wanted) < 1e-12
+
+
 def test_first_winner_takes_the_gradient() -> None:
     fn = function(WORST)
     x = torch.tensor([[1.0, -1.0, 1.0]], dtype=F64, requires_grad=True)
@@ -593,3 +605,123 @@ def test_positions_without_an_axis_in_them(body: str) -> None:
             [ours], [theirs] = torch.autograd.grad(found, [x]), torch.autograd.grad(wanted, [x])
             torch.testing.assert_close(ours, theirs)
     assert loss(torch.zeros(0, 4)) == 0
+
+
+CONSTANTS = """
+loss constants:
+    input x, y: real[n]
+    input k: bool[n]
+    w = 0.1 if k else 0.3
+    v = (0.7 if x > 0 else (0.2 if y > 0 else 1 / 3)) * y
+    return mean(w * x^2 + v * w)
+"""
+
+
+def test_a_selection_of_two_numbers_has_the_type_of_the_loss() -> None:
+    """torch makes float32 of two plain numbers: in float64 they would be wrong in the eighth digit."""
+    fn = function(CONSTANTS)
+    x, y = leaf(6), leaf(6, seed=1)
+    k = torch.tensor([True, False, True, False, False, True])
+
+    def number(value: float) -> torch.Tensor:
+        return torch.tensor(value, dtype=F64)
+
+    def peer(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        w = torch.where(k, number(0.1), number(0.3))
+        v = torch.where(x > 0, number(0.7), torch.where(y > 0, number(0.2), number(1 / 3))) * y
+        return (w * x**2 + v * w).mean()
+
+    wanted = torch.autograd.grad(peer(x, y), (x, y))
+    torch.testing.assert_close(fn(x, y, k), peer(x, y), rtol=1e-15, atol=0)
+    for create in (False, True):
+        for ours, theirs in zip(torch.autograd.grad(fn(x, y, k), (x, y), create_graph=create), wanted):
+            torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-16)
+    torch.testing.assert_close(torch.func.grad(fn)(x.detach(), y.detach(), k), wanted[0], rtol=1e-14, atol=1e-16)
+
+
+REPORTED = """
+loss reported:
+    input x, y: real[n]
+    report squares = (x - y)^2
+    report prediction = x
+    report worst = max(abs(x - y) over n else 0)
+    return mean((x - y)^2)
+"""
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("dtype", [F64, torch.float16])
+def test_a_report_of_the_value_itself_leaves_it_differentiable(reduction: str, count: int, dtype: torch.dtype) -> None:
+    fn = function(REPORTED)
+    x, y = leaf(count, dtype=dtype), leaf(count, seed=1, dtype=dtype).detach()
+    value, reports = fn(x, y, reduction=reduction, return_reports=True)
+    assert value.requires_grad
+    assert not any(r.requires_grad for r in reports.values())
+    assert x.is_leaf
+    share = count if reduction == "mean" else 1
+    for create in (False, True):
+        (g,) = torch.autograd.grad(value.sum(), x, create_graph=create, retain_graph=True)
+        torch.testing.assert_close(g, 2 * (x.detach() - y) / share, rtol=2e-3, atol=1e-4)
+
+
+HINGES = """
+loss hinges:
+    input x: real[n, c]
+    input target: class[n] of c
+    input weight: real[c] >= 0 = 1
+    per = relu(1 + x - x[c = target])
+    return sum(weight[target] * per over n, c where c != target) / sum(weight[target] over n)
+"""
+
+
+def test_values_that_meet_at_one_place_are_added_up() -> None:
+    """The gradient in the weights: each of them gets a sum over classes that its place does not depend on."""
+    fn = function(HINGES)
+    x, weight, target = leaf(5, 4), (leaf(4, seed=3).detach().abs() + 0.1).requires_grad_(), labels(5, 4, ignored=False)
+    rows = torch.arange(5)
+
+    def peer(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        others = torch.ones_like(x)
+        others[rows, target] = 0
+        return (weight[target][:, None] * F.relu(1 + x - x[rows, target][:, None]) * others).sum() / weight[
+            target
+        ].sum()
+
+    wanted = torch.autograd.grad(peer(x, weight), (x, weight))
+    found = torch.autograd.grad(fn(x, target, weight), (x, weight))
+    for ours, theirs in zip(found, wanted):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    (alone,) = torch.autograd.grad(fn(x.detach(), target, weight), weight)
+    torch.testing.assert_close(alone, wanted[1], rtol=1e-10, atol=1e-12)
+
+
+DISTANCES = """
+loss distances:
+    input z: real[n, d]
+    axis m = n
+    return mean(norm(z[n, d] - z[m, d] over d) over n, m where n != m)
+"""
+
+
+@pytest.mark.parametrize("text", [DISTANCES, HUBER.replace("pred, target", "pred").replace("- target", "")])
+def test_a_second_backward_gives_the_same_bits(text: str) -> None:
+    """`gradcheck` asks for it with its defaults."""
+    fn = function(text)
+    x = leaf(5, 3)
+    assert gradcheck(fn, (x,))
+    assert gradgradcheck(fn, (x,))
+    value = fn(x)
+    seed = torch.tensor(1.7, dtype=F64)
+    first = torch.autograd.grad(value, x, seed, retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(value, x, seed)[0])
+
+
+def test_a_parameter_that_is_changed_before_backward_is_noticed() -> None:
+    fn = function(HUBER)
+    for dtype in (torch.float32, torch.float16):
+        x, delta = leaf(5, dtype=dtype), torch.tensor(0.5)
+        value = fn(x, torch.zeros_like(x), delta=delta)
+        delta += 1
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.backward()

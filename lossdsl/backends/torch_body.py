@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.backends.text import ATOM, COMPARE, SUM, UNARY, Names, Text, dim_text, number_text, offset_text
@@ -487,6 +487,8 @@ class Body:
         inner = self.chosen.get(a) if isinstance(a, Reg) else None
         if inner is not None and inner[0] is condition and inner[1] == str(b) and isinstance(b, Number):
             return a  # already so
+        if type_ == "acc" and isinstance(a, Number) and isinstance(b, Number):
+            a = self.tensor(a)  # of two plain numbers torch makes its default type, float32
         value = self.emit("where", (condition, a, b), type_)
         if isinstance(b, Number):
             self.chosen[value] = (condition, str(b))
@@ -625,6 +627,8 @@ class Body:
                     isinstance(t, Number) and not t.param for t in terms
                 ):
                     return self.constant_arithmetic(function, terms)
+                if result == "acc" and not any(isinstance(t, Reg) for t in terms) and isinstance(terms[0], Number):
+                    terms[0] = replace(terms[0], type="acc")  # of whole numbers torch makes its default type, float32
                 return self.emit(function, self.operands(function, terms), result, options=options)
 
     def constant_arithmetic(self, function: str, terms: Sequence[Term]) -> Number:
@@ -673,6 +677,15 @@ class Body:
             owned=False,
             aliases=True,
         )
+
+    def summed(self, value: Reg, axes: frozenset[str]) -> Reg:
+        """The sum of the value over `axes`, which stay as dimensions of one entry if there are others."""
+        if not axes:
+            return value
+        dims = tuple(self.order.index(a) for a in self.order if a in axes)
+        left = value.axes - axes
+        text = f"{{0}}.sum({dims[0] if len(dims) == 1 else dims}, keepdim=True)" if left else "{0}.sum()"
+        return self.emit("text", (value,), value.type, template=text, axes=left)
 
     def fold(self, s: Fold) -> Term:
         axes = frozenset(s.axes)

@@ -565,8 +565,10 @@ class PlanFunction:
         if s.combine != "sum":
             places = [body.spread(p, axes) for p in places]
             value = body.spread(value, axes)
-        elif isinstance(value, Reg) and value.axes != axes:
-            value = body.spread(value, axes)
+        elif isinstance(value, Reg):
+            # What goes to one place is added up first: the values may have no more axes than the places.
+            here = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
+            value = body.spread(body.summed(value, value.axes - here), here)
         self.flush(body)
         target = self.variable(buffer)
         if buffer.name not in self.made:

@@ -123,8 +123,8 @@ class _Kernels(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call, found, again, *tensors):
         table, reduction, wrt, absent, _, options = call
-        ctx.call, ctx.again, ctx.gradients = call, again, None
-        ctx.save_for_backward(*tensors)
+        ctx.call, ctx.found, ctx.again, ctx.gradients = call, found, again, None
+        ctx.save_for_backward(*tensors, *(o for o in options if isinstance(o, torch.Tensor)))
         if found is None:
             results = table["value", reduction, (), absent](*tensors, *options)
             value, *reports = results if isinstance(results, tuple) else (results,)
@@ -133,29 +133,31 @@ class _Kernels(torch.autograd.Function):
             value, *rest = kernel(*tensors, *options)
             ctx.gradients = {name: g for name, g in zip(names, rest) if name in wrt}
             reports = rest[len(names) :]
+        reports = [r.clone() if r is value else r for r in reports]  # the value itself stays differentiable
         ctx.mark_non_differentiable(*reports)
         return (value, *reports) if reports else value
 
     @staticmethod
     def backward(ctx, grad_output, *_):
         table, reduction, wrt, absent, names, options = ctx.call
-        tensors = dict(zip(names, ctx.saved_tensors))
-        gradients, ctx.gradients = ctx.gradients, None
+        held = iter(ctx.saved_tensors)
+        saved = [next(held) for _ in names]
+        options = [next(held) if isinstance(o, torch.Tensor) else o for o in options]
         if torch.is_grad_enabled() or not _plain(grad_output):  # create_graph, batched gradients
-            ctx.gradients = gradients
-            made = _differentiate(table["formula", reduction, (), absent], wrt, grad_output, tensors, options)
-            gradients = dict(zip(wrt, made))
-        elif gradients is None:
-            kernel_names, kernel = ctx.again
-            made = kernel(*ctx.saved_tensors, *options, grad_output)
-            gradients = dict(zip(kernel_names, made if isinstance(made, tuple) else (made,)))
-        elif ctx.again is None:  # nothing could make them again for a second backward
-            ctx.gradients = gradients
-            gradients = {name: g * grad_output.to(g.dtype) for name, g in gradients.items()}
-        else:  # ours alone: scaled in place and handed over
+            formula, tensors = table["formula", reduction, (), absent], dict(zip(names, saved))
+            gradients = dict(zip(wrt, _differentiate(formula, wrt, grad_output, tensors, options)))
+        elif ctx.found is None:
+            made_names, kernel = ctx.again
+            made = kernel(*saved, *options, grad_output)
+            gradients = dict(zip(made_names, made if isinstance(made, tuple) else (made,)))
+        else:
+            gradients, ctx.gradients = ctx.gradients, None
+            if gradients is None:  # a second backward: by the same kernel, so that it gives the same bits
+                made_names, kernel = ctx.found
+                gradients = dict(zip(made_names, kernel(*saved, *options)[1:]))
             if not (grad_output.device.type == "cpu" and grad_output.item() == 1):
-                for g in gradients.values():
-                    g.mul_(grad_output)
+                for name in wrt:  # ours alone: scaled in place and handed over
+                    gradients[name].mul_(grad_output)
         return None, None, None, *(gradients[n] if n in wrt else None for n in names)
 ''',
     "_plain",
