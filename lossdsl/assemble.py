@@ -15,7 +15,7 @@ from lossdsl.card import bracket
 from lossdsl.diagnostics import Source
 from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.check import check as well_formed
-from lossdsl.ir.nodes import Const, Input, Output, Param, Parameter, Program, Range, Scalar, Size
+from lossdsl.ir.nodes import Apply, Const, Input, Output, Param, Parameter, Program, Range, Scalar, Size
 from lossdsl.ir.rewrite import members, prune, topological
 from lossdsl.ir.text import print_ir
 from lossdsl.lower.plan import Cost, Key, Plan
@@ -289,4 +289,6 @@ def _bound(node: Scalar | None, is_open: bool) -> Bound | None:
             return Bound(name, is_open)
         case Size(dim=dim):
             return Bound(dim, is_open)
+        case Apply(name="real", args=(inner,)):
+            return _bound(inner, is_open)
     return None  # a bound that is an expression is not tested at run time

@@ -732,19 +732,15 @@ loss padded:
     input x: real[b, t, ...]
     input length: int[b] in [0, size(t)]
     input w: real[...] <= size(b)
-    param first: int in [0, size(t)] = 1
-    return sum(x^2 * w over b, t, ... where first <= t and t < length)
+    return sum(x^2 * w over b, t, ... where t < length)
 """
 
 
 def test_ranges_may_name_extents() -> None:
     loaded = module(PADDED)
     x, w, length = leaf(2, 3, 2, 2).detach(), torch.ones(2, 2, dtype=F64), torch.tensor([0, 3])
-    assert torch.allclose(loaded.padded(x, length, w, check_inputs=True), x[1, 1:].square().sum())
+    assert torch.allclose(loaded.padded(x, length, w, check_inputs=True), x[1].square().sum())
     with pytest.raises(ValueError, match=r"length\[1\] = 4 is not >= 0\.0 and <= t"):
         loaded.padded(x, length + torch.tensor([0, 1]), w, check_inputs=True)
     with pytest.raises(ValueError, match=r"w\[0, 0\] = 5\.0 is not <= b"):
         loaded.padded(x, length, w * 5, check_inputs=True)
-    with pytest.raises(ValueError, match=r"first = 4 is outside of its range: first >= 0\.0 and first <= t"):
-        loaded.padded(x, length, w, first=4)
-    assert loaded.Padded(first=2)(x, length, w) == x[1, 2].square().sum()

@@ -257,7 +257,7 @@ class Loss:
         at = len(writer.lines)
         writer.line(f"{extents} = _extents({label}, {{{declared}}}, {tensors}{known})")
         self.derived_checks(extents)
-        if any(_domains(i, {}, {}) for i in loss.inputs):
+        if any(_domains(i, self.parameters, extents) for i in loss.inputs):
             writer.line("if check_inputs and _plain(*(t for t in " + f"{tensors}.values() if t is not None)):")
             self.need("_plain", "_domain")
             writer.indent()
@@ -306,7 +306,7 @@ class Loss:
         elif p.kind == "int":
             self.need("_flag")
             self.writer.line(f'_flag({label}, "{name}", {name}, int)')
-        texts = [] if p.kind == "bool" else _range_tests(p.lower, p.upper, "x", self.parameters, {})
+        texts = [] if p.kind == "bool" else _range_tests(p.lower, p.upper, "x", self.parameters, "")
         if not texts and p.kind != "real":
             return
         self.need("_number")
@@ -315,9 +315,8 @@ class Loss:
         self.writer.line(f'_number({label}, "{name}", {name}, "{words}", lambda x: {test})')
 
     def domain_checks(self, i: InputSpec, extents: str) -> None:
-        names = {s: f"{extents}['{s}']" for d in (*([i.classes] if i.classes else []),) for s in d.symbols()}
         name = self.inputs[i.name]
-        for test, words in _domains(i, self.parameters, names):
+        for test, words in _domains(i, self.parameters, extents):
             line = f'_domain("{self.loss.name}", "{name}", {name}, {test.replace("{x}", name)}, {words})'
             if i.optional:
                 self.writer.line(f"if {name} is not None:")
@@ -633,22 +632,27 @@ def _kind_words(i: InputSpec) -> str:
     }[i.kind]
 
 
-def _bound_text(bound: Bound, parameters: dict[str, str], extents: dict[str, str]) -> str:
+def _size_text(dim: Dim, parameters: dict[str, str], extents: str) -> str:
+    """An extent from the variable `extents`; integer parameters that are extents stand for themselves."""
+    return dim_text(dim, {s: parameters.get(s, f"{extents}['{s}']") for s in dim.symbols()}).text
+
+
+def _bound_text(bound: Bound, parameters: dict[str, str], extents: str) -> str:
     if isinstance(bound.value, Dim):
-        return dim_text(bound.value, extents).text
+        return _size_text(bound.value, parameters, extents)
     if isinstance(bound.value, str) and bound.value not in ("inf", "-inf", "nan"):
         return parameters.get(bound.value, bound.value)
     return number_text(bound.value).text
 
 
 def _range_tests(
-    lower: Bound | None, upper: Bound | None, x: str, parameters: dict[str, str], extents: dict[str, str]
+    lower: Bound | None, upper: Bound | None, x: str, parameters: dict[str, str], extents: str
 ) -> list[str]:
+    """The comparisons of a range; `extents` is the variable of the extents."""
     made = []
-    if lower is not None:
-        made.append(f"{x} {'>' if lower.open else '>='} {_bound_text(lower, parameters, extents)}")
-    if upper is not None:
-        made.append(f"{x} {'<' if upper.open else '<='} {_bound_text(upper, parameters, extents)}")
+    for bound, sign in ((lower, ">"), (upper, "<")):
+        if bound is not None:
+            made.append(f"{x} {sign if bound.open else sign + '='} {_bound_text(bound, parameters, extents)}")
     return made
 
 
@@ -665,11 +669,11 @@ def _bound_words(bound: Bound) -> str:
     return str(bound.value) if not isinstance(bound.value, Fraction) else number_text(bound.value).text
 
 
-def _domains(i: InputSpec, parameters: dict[str, str], extents: dict[str, str]) -> list[tuple[str, str]]:
+def _domains(i: InputSpec, parameters: dict[str, str], extents: str) -> list[tuple[str, str]]:
     """(test over {x}, text of the domain as a literal) for each condition that the declaration promises."""
     if i.kind == "class":
         assert i.classes is not None
-        size = dim_text(i.classes, extents) if extents or i.classes.constant is not None else "0"
+        size = _size_text(i.classes, parameters, extents)
         test = f"({{x}} >= 0) & ({{x}} < {size})"
         words = f'f"in [0, {{{size}}})"'
         if i.also:
