@@ -28,12 +28,13 @@ from lossdsl.ir.nodes import (
     Output,
     Parameter,
     Program,
+    Range,
     Scalar,
     postorder,
 )
 from lossdsl.primitives import PRIMITIVES
 
-POINTS = 801
+POINTS = 401
 WIDTH = 5.0
 ENTRIES = 4  # extent of every named axis that is not swept
 
@@ -86,7 +87,8 @@ def plot(source: Source, path: Path, *, only: str | None, wrt: str | None) -> tu
 
 
 def sweep(program: Program, wrt: str | None = None) -> Curve:
-    """Vary one entry of one input over [-5, 5] (cut to its range) and everything else as `_ordinary` has it.
+    """Vary one entry of one input over [-5, 5] (cut to its range) and everything else as `_ordinary` has it, or, where
+    the loss does not change then (equal rows, empty boxes), with entries that differ.
 
     Where the loss has an input of the same shape called `target` or `y`, it is fixed and the axis is named after it:
     the residual for a real one, the margin for labels.
@@ -98,17 +100,26 @@ def sweep(program: Program, wrt: str | None = None) -> Curve:
     # an odd number of points, symmetric about 0: kinks of common losses are hit exactly
     x = np.linspace(max(lower, -WIDTH), min(upper, WIDTH), POINTS)
     extents = {symbol: ENTRIES for i in program.inputs for dim in i.dims for symbol in dim.symbols()}
-    line = _Line(program, swept, extents)
+    line = _Line(program, swept, extents, spread=False)
+    label = _axis_label(program, swept)
+    probes = [line.at(float(value)) for value in x[:: POINTS // 10]]
+    if all(v == probes[0][0] and g == 0 for v, g, _ in probes):
+        line = _Line(program, swept, extents, spread=True)
+        label = f"{swept.name}[{', '.join('0' for _ in swept.dims)}]" if swept.dims else swept.name
     values = [line.at(float(value)) for value in x]
     loss, gradient = np.array([v for v, _, _ in values]), np.array([g for _, g, _ in values])
-    return Curve(_axis_label(program, swept), x, loss, gradient, tuple(_kinks(line, x, [m for _, _, m in values])))
+    return Curve(label, x, loss, gradient, tuple(_kinks(line, x, [m for _, _, m in values])))
 
 
 class _Line:
     """The loss along one entry of one input: its value, its gradient, and on which side of each surface it is."""
 
-    def __init__(self, program: Program, swept: Input, extents: dict[str, int]) -> None:
-        self.program, self.swept, self.extents = program, swept, extents
+    def __init__(self, program: Program, swept: Input, extents: dict[str, int], spread: bool) -> None:
+        self.program, self.swept = program, swept
+        self.arrays = {i.name: _ordinary(i, extents) for i in program.inputs}
+        if spread:
+            for k, i in enumerate(program.inputs):
+                self.arrays[i.name] = _spread(i, self.arrays[i.name], 1 - k / (2 * len(program.inputs)))
         self.parameters = {p.name: _parameter(p) for p in program.parameters}
         output = program.reductions.none if program.reductions else program.outputs[0].tensor
         self.derived = gradient_program(program, output, (swept.name,))
@@ -118,8 +129,8 @@ class _Line:
         self.surfaces = surfaces(program)
 
     def at(self, value: float) -> tuple[float, float, tuple[float, ...]]:
-        arrays = {i.name: _ordinary(i, self.extents) for i in self.program.inputs}
         place = tuple(0 for _ in self.swept.dims)
+        arrays = {**self.arrays, self.swept.name: self.arrays[self.swept.name].copy()}
         arrays[self.swept.name][place] = value
         result = interpret(self.derived, {**arrays, **self.unit}, self.parameters)
         values = np.asarray(result[self.derived.outputs[0].name])
@@ -221,6 +232,24 @@ def _ordinary(i: Input, extents: dict[str, int]) -> np.ndarray:
     return np.full(shape, value)
 
 
+def _spread(i: Input, ordinary: np.ndarray, size: float) -> np.ndarray:
+    """Real values: ordinary ones plus a ramp from -size to size over all entries, inside the domain. Labels: the first
+    two classes in pairs."""
+    if i.kind in ("class", "int"):
+        pairs = np.arange(ordinary.size) // 2 % 2
+        fits = i.classes is None or i.classes.symbols() or i.classes.evaluate({}) > 1
+        return pairs.reshape(ordinary.shape) if fits and i.range == Range() else ordinary
+    if i.kind != "real":
+        return ordinary
+    lower, upper = _number(i.range.lower, -np.inf), _number(i.range.upper, np.inf)
+    reach = min(
+        size, size * float(np.min(ordinary - lower, initial=1.0)), size * float(np.min(upper - ordinary, initial=1.0))
+    )
+    ramp: np.ndarray = np.linspace(-reach, reach, ordinary.size).reshape(ordinary.shape)
+    moved: np.ndarray = ordinary + ramp
+    return moved
+
+
 def _unit(shape: tuple[int, ...]) -> np.ndarray:
     cotangent = np.zeros(shape)
     cotangent[tuple(0 for _ in shape)] = 1.0
@@ -254,7 +283,9 @@ def _draw(program: Program, curve: Curve, path: Path) -> None:
         if found:
             places = [k.x for k in found], [k.loss for k in found]
             axes.plot(*places, "o", color="tab:blue", markerfacecolor=face, markersize=6, label=words)
-    settings = ", ".join(f"{p.name} = {_parameter(p):g}" for p in program.parameters)
+    values = {p.name: _parameter(p) for p in program.parameters}
+    shown = {n: str(v).lower() if isinstance(v, bool) else f"{v:g}" for n, v in values.items()}
+    settings = ", ".join(f"{n} = {v}" for n, v in shown.items())
     axes.set(xlabel=curve.axis, title=program.name + (f" ({settings})" if settings else ""))
     axes.legend()
     figure.savefig(path, dpi=150)

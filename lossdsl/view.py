@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossdsl.ir.expression import algebraic, symbols
 from lossdsl.ir.nodes import TRUE, Definition, Program, Read, Scalar, postorder
@@ -10,11 +10,21 @@ from lossdsl.ir.rewrite import instantiate, transform
 from lossdsl.ir.text import print_scalar
 
 
+class Line(NamedTuple):
+    """A definition as people read it: `expression` folded by `head` ("map": not at all) over the axes `over`, of the
+    entries where the SymPy condition `where` holds."""
+
+    head: str
+    expression: Any
+    over: tuple[str, ...]
+    where: Any
+
+
 def sympy_view(program: Program) -> Any:
     """The element of an elementwise loss as one SymPy expression in the names of its inputs and parameters.
 
-    Any other loss gives a dict from the left side of each definition ("lse[n]") to (head, expression), where the head is
-    "map" or the reduction that folds the expression. Symbols are real (integer for labels). Imports SymPy.
+    Any other loss gives a dict from the left side of each definition ("lse[n]") to its `Line`. Symbols are real (integer
+    for labels). Imports SymPy.
     """
     element = program.definition(program.reductions.element if program.reductions else program.outputs[0].tensor)
     if element is not None and element.head == "map":
@@ -22,7 +32,7 @@ def sympy_view(program: Program) -> Any:
         read = [n for n in postorder(inlined) if isinstance(n, Read)]
         if all(program.input(r.tensor) is not None and set(r.indices) <= set(element.formals) for r in read):
             return _expression(inlined, {r: r.tensor for r in read})
-    return {_left(d): (d.head, _expression(d.body, {})) for d in program.definitions()}
+    return {_left(d): _line(d) for d in program.definitions()}
 
 
 def sympy_text(program: Program) -> str:
@@ -30,10 +40,19 @@ def sympy_text(program: Program) -> str:
     view = sympy_view(program)
     if not isinstance(view, dict):
         return f"{program.name}: {view}"
-    return "\n".join(
-        f"{left} = {expression if head == 'map' else f'{head}({expression})'}"
-        for left, (head, expression) in view.items()
-    )
+    return "\n".join(f"{left} = {_text(line)}" for left, line in view.items())
+
+
+def _line(d: Definition) -> Line:
+    over = tuple(print_scalar(index) for index in d.bound)
+    return Line(d.head, _expression(d.body, {}), over, _expression(d.where, {}))
+
+
+def _text(line: Line) -> str:
+    if line.head == "map":
+        return str(line.expression)
+    condition = "" if line.where == True else f" where {line.where}"  # noqa: E712, SymPy's own true
+    return f"{line.head}({line.expression} over {', '.join(line.over)}{condition})"
 
 
 def _inline(program: Program, node: Scalar) -> Scalar:

@@ -23,6 +23,21 @@ SQUARE = (
 BROKEN = "loss f:\n    input x: real[n]\n    per = y * x\n    return mean(z)\n"
 
 
+def test_the_sympy_view_of_a_masked_sum_says_where_and_over_what() -> None:
+    loss = lossdsl.load("classification.cross_entropy")
+    total = loss.sympy["return.total"]
+    assert (total.head, total.over) == ("sum", ("n", "..."))
+    assert str(total.where) == "Ne(target[n, ...], ignore_index)"
+    assert loss.sympy["per[n, ...]"].where == True  # noqa: E712
+    from lossdsl import pipeline
+    from lossdsl.catalogue import find
+    from lossdsl.syntax.source import read_source
+    from lossdsl.view import sympy_text
+
+    [built] = pipeline.analyse(read_source(find("classification.cross_entropy")[0])[0]).losses
+    assert "sum(per[n, ...] over n, ... where Ne(target[n, ...], ignore_index))" in sympy_text(built.program)
+
+
 def test_the_interface_is_small_documented_and_typed() -> None:
     assert set(lossdsl.__all__) >= {
         "load",

@@ -393,6 +393,19 @@ def test_kinks_of_a_largest_entry_and_off_the_grid() -> None:
     assert [(round(k.x, 5), k.corner) for k in found] == [(0.0, True), (0.33333, False)]
 
 
+@pytest.mark.parametrize("name", ["info_nce", "triplet", "batch_hard_triplet", "giou"])
+def test_a_plot_is_not_a_constant(name: str) -> None:
+    """Equal rows or empty boxes have a loss that does not change; then entries differ, and the axis says what moves."""
+    from lossdsl import pipeline, plotting
+    from lossdsl.catalogue import find
+    from lossdsl.syntax.source import read_source
+
+    program = pipeline.analyse(read_source(find(name)[0])[0]).losses[0].program
+    curve = plotting.sweep(program)
+    assert curve.loss.max() > curve.loss.min() + 0.1
+    assert curve.axis.endswith("[0, 0]")
+
+
 def test_the_catalogue_is_listed_searched_and_copied(tmp_path: Path) -> None:
     listed = run("catalogue")
     assert listed.returncode == 0

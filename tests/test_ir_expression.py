@@ -118,6 +118,16 @@ def test_sympy_is_imported_only_when_needed() -> None:
 # --------------------------------------------------------------------------------------------- algebraic form
 
 
+def test_a_condition_that_is_chosen_by_a_condition() -> None:
+    chosen = Select(Compare(">", X, Const(0)), Compare("<", Y, Const(1)), Compare(">=", Y, Const(2)))
+    expression, _ = algebraic(Select(chosen, X, Y))
+    by_name = {s.name: s for s in expression.free_symbols}
+    for x, y, wanted in ((1, 0, 1), (1, 1.5, 1.5), (1, 3, 3), (-1, 0, 0), (-1, 1.5, 1.5), (-1, 3, -1)):
+        assert expression.xreplace({by_name["x[n]"]: sp.Rational(x), by_name["y[n]"]: sp.Rational(y)}) == sp.Rational(
+            wanted
+        )
+
+
 def _value(node: Scalar, at: dict[str, float], parameters: dict[str, Any] | None = None) -> float:
     inputs = tuple(Input(name, (Dim.symbol("n"),), ("n",), "real") for name in at)
     d = Definition("v", (N,), "map", (), ir.TRUE, node)

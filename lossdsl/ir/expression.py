@@ -220,6 +220,8 @@ def algebraic(node: Scalar) -> Algebraic:
                 done[n] = sympy.Eq(leaves[n], 1) if n.dtype is BOOL else leaves[n]
             case Apply():
                 done[n] = _apply(n, args, sympy)
+            case Select() if n.dtype is BOOL:
+                done[n] = sympy.Or(sympy.And(args[0], args[1]), sympy.And(sympy.Not(args[0]), args[2]))
             case Select():
                 done[n] = sympy.Piecewise((args[1], args[0]), (args[2], True), evaluate=False)
             case Compare():
@@ -232,8 +234,6 @@ def algebraic(node: Scalar) -> Algebraic:
                 done[n] = sympy.Not(*args)
             case _:
                 done[n] = args[0]
-        if n.dtype is BOOL and isinstance(n, Select):
-            raise ValueError(f"{print_scalar(n)} has no algebraic form: a conditional condition")
     return Algebraic(done[node], _conditions(node))
 
 
