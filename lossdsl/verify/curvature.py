@@ -79,7 +79,7 @@ class Curvatures:
         self.program, self.ranges, self.inputs = program, ranges, inputs
         # one of many nodes: a proof that needs more boxes is left to the scalar view of the whole
         self.budget = Budget(budget.seconds / 3, budget.boxes // 4, budget.smt_milliseconds // 2)
-        self._end = time.perf_counter() + (3 * budget.seconds if deep else -1.0)
+        self._end = time.process_time() + (3 * budget.seconds if deep else -1.0)
         self._shapes: dict[tuple[Scalar, Scope], Shape] = {}
         self.varying: frozenset[str] = frozenset().union(*(dependents(program, x) for x in inputs))
         self.steps: list[Step] = []
@@ -148,7 +148,7 @@ class Curvatures:
         key = (node, scope)
         if key not in self._shapes:
             shape = self._node(node, scope)
-            if not shape.convex and not shape.concave and time.perf_counter() < self._end:
+            if not shape.convex and not shape.concave and time.process_time() < self._end:
                 shape = self._through_affine(node, scope) or shape
             self._shapes[key] = shape
         return self._shapes[key]

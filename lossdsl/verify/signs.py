@@ -28,7 +28,7 @@ class Budget:
     smt_milliseconds: int = 120
 
     def start(self) -> float:
-        return time.perf_counter() + self.seconds
+        return time.process_time() + self.seconds
 
 
 def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *, strict: bool = False) -> str | None:
@@ -158,7 +158,7 @@ def branch(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *
     count = 0
     while pending:
         count += 1
-        if count > budget.boxes or time.perf_counter() > end:
+        if count > budget.boxes or time.process_time() > end:
             return False
         box = pending.pop()
         view = At(field, box)
