@@ -60,6 +60,33 @@ def test_check_json_has_the_contract() -> None:
     assert all({"text", "status", "verdict", "line"} <= set(c) for c in loss["claims"])
 
 
+def test_check_json_of_wrong_files_is_one_object_on_standard_output(tmp_path: Path) -> None:
+    wrong, warned = tmp_path / "wrong.loss", tmp_path / "warned.loss"
+    wrong.write_text("loss f:\n    input x: real[n\n    return mean(x)\n")
+    warned.write_text("loss f:\n    input x: real[n]\n    return mean(log(x))\n    claim convex in x\n")
+    done = run("check", str(wrong), str(warned), "nowhere.loss", "--json")
+    assert (done.returncode, done.stderr) == (2, "")
+    report = json.loads(done.stdout)
+    assert set(report) == {"version", "files"}
+    first, second, third = report["files"]
+    assert [set(f) for f in (first, second, third)] == [{"path", "diagnostics", "losses"}] * 3
+    assert [f["path"] for f in (first, second, third)] == [str(wrong), str(warned), "nowhere.loss"]
+    assert first["losses"] == third["losses"] == []
+    for diagnostic in first["diagnostics"] + second["diagnostics"] + third["diagnostics"]:
+        assert set(diagnostic) == {"code", "severity", "message", "span", "help"}
+        assert set(diagnostic["span"]) == {"line", "column", "end_line", "end_column"}
+    assert [(d["code"], d["severity"], d["span"]["line"]) for d in first["diagnostics"]] == [("E0102", "error", 2)]
+    assert [(d["code"], d["severity"], d["span"]["line"]) for d in second["diagnostics"]] == [("W1002", "warning", 3)]
+    [loss] = second["losses"]
+    assert {v["status"] for v in loss["verdicts"]} <= {"proved", "refuted", "unknown"}
+    numbers = [v["value"] for v in loss["verdicts"] if v["value"] is not None]
+    assert numbers
+    assert all(set(n) == {"lower", "upper", "exact"} for n in numbers)
+    for claim in loss["claims"]:
+        assert claim["line"] == 4
+        assert claim["verdict"]["status"] == claim["status"]
+
+
 REFUTED = b"loss f:\n    input x: real[n]\n    return mean(x^3)\n    claim convex in x\n"
 UNDECIDED = b"loss f:\n    input s: real[n]\n    per = softplus(-s)\n    return mean(per)\n    claim calibrated\n"
 
