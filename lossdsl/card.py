@@ -45,7 +45,7 @@ def exact(value: Fraction) -> str:
 
 
 def bracket(value: Bracket | None) -> str:
-    if value is None:
+    if value is None or value == Bracket(None, None):
         return ""
     if value.exact is not None:
         return value.exact

@@ -30,6 +30,8 @@ from lossdsl.verify import verify_program
 from lossdsl.verify.verdict import Report
 from lossdsl.view import sympy_text
 
+TARGETS = ("torch", "triton")
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -116,8 +118,11 @@ class Emitted:
 def emit(source: Source, losses: Sequence[BuiltLoss | Program], target: str, reports: Sequence[Report] = ()) -> Emitted:
     """The text of a module with these losses, and notes on what fell back to torch operations.
 
-    Raises LossError where a loss has a construct that this version can check but not compile.
+    Raises LossError where a loss has a construct that this version can check but not compile, and ValueError for a
+    target that there is not.
     """
+    if target not in TARGETS:
+        raise ValueError(f"a target is {' or '.join(TARGETS)}, not {target!r}")
     known = {r.loss: r for r in reports}
     specs = []
     for loss in losses:

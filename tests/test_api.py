@@ -95,6 +95,17 @@ def test_instances_can_be_pickled_within_a_process() -> None:
     assert pickle.loads(pickle.dumps(huber)).delta == 3.0
 
 
+def test_a_wrong_target_or_name_is_a_value_error() -> None:
+    import sympy
+
+    for call in (lossdsl.load, lossdsl.compile):
+        with pytest.raises(ValueError, match="a target is torch or triton, not 'cuda'"):
+            call("regression.huber", target="cuda")
+    for name in ("1x", "a b", "", "naïve"):
+        with pytest.raises(ValueError, match="cannot name a loss"):
+            lossdsl.from_sympy(sympy.Symbol("p") ** 2, inputs=["p"], name=name)
+
+
 def test_check_gives_a_report() -> None:
     report = lossdsl.check("regression.huber")
     assert report.loss == "huber"

@@ -450,3 +450,14 @@ def test_the_catalogue_is_listed_searched_and_copied(tmp_path: Path) -> None:
     text = (tmp_path / "mine.loss").read_text()
     assert text == (ROOT / "examples/classification/focal.loss").read_text().replace("loss focal:", "loss mine:")
     assert run("check", "mine.loss", cwd=tmp_path).returncode == 0
+
+
+def test_a_constant_that_is_finite_but_not_known_has_no_figure() -> None:
+    from lossdsl.card import bracket
+    from lossdsl.verify.verdict import Bracket
+
+    assert bracket(Bracket(None, None)) == ""
+    assert bracket(Bracket(None, 2.5)) == "[-inf, 2.5]"
+    assert bracket(Bracket(None, None, "(-inf, inf)")) == "(-inf, inf)"
+    focal = run("check", "focal").stdout
+    assert re.search(r"yes  lipschitz of per in logits +slopes along the tails", focal)

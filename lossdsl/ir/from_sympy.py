@@ -259,6 +259,8 @@ def program_from_sympy(
         expression = sympy.Float(expression) if isinstance(expression, float) else sympy.Integer(expression)
     if not isinstance(expression, sympy.Expr):
         raise TypeError(f"a loss is made of a sympy expression, not of a {type(expression).__name__}")
+    if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
+        raise ValueError(f"{name!r} cannot name a loss")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is mean, sum or none, not {reduction!r}")
     given = dict(params or {})
