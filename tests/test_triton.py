@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from references import SPINE
+from references import REFERENCES, SPINE
 
 pytest.importorskip("triton")
 
@@ -34,15 +34,20 @@ def run(program: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE)])
     command = [sys.executable, str(HERE / program), json.dumps(wanted)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def stays_torch(example: str) -> bool:
+    """Whether the compiler says that kernels of an example run as torch operations."""
+    return bool(notes(spec_of((EXAMPLES / f"{REFERENCES[example].file}.loss").read_text())))
 
 
 def check_values(results: list[dict[str, Any]], count: int) -> None:
     assert len(results) == 2 * count
     for r in results:
-        assert r["launches"] > 0 or r["example"] == "info_nce", f"{r['example']} launched no kernel"
+        assert r["launches"] > 0 or stays_torch(r["example"]), f"{r['example']} launched no kernel"
         assert r["error"] <= BOUNDS[r["type"]], r
 
 
@@ -64,7 +69,7 @@ def compiled(names: list[str], targets: list[list[Any]], types: list[str]) -> No
     assert [r["example"] for r in results] == names
     for r in results:
         assert not r["errors"], r["errors"][0]
-        assert r["kernels"] or r["example"] == "info_nce", r["example"]
+        assert r["kernels"] or stays_torch(r["example"]), r["example"]
         assert not {k: v for k, v in r["kernels"].items() if v}
 
 
@@ -74,12 +79,12 @@ def test_a_few_examples_compile_without_spills() -> None:
 
 @pytest.mark.slow
 def test_every_example_compiles_without_spills() -> None:
-    compiled(list(SPINE), NVIDIA, ["float32", "bfloat16"])
+    compiled(sorted(REFERENCES), NVIDIA, ["float32", "bfloat16"])
 
 
 @pytest.mark.slow
 def test_every_example_compiles_for_amd() -> None:
-    compiled(list(SPINE), AMD, ["float32"])
+    compiled(sorted(REFERENCES), AMD, ["float32"])
 
 
 @pytest.mark.gpu
@@ -105,8 +110,12 @@ def test_a_loss_of_one_pass_is_one_kernel_and_its_end() -> None:
 
 
 def test_what_stays_torch_is_said() -> None:
-    found = notes(spec_of((EXAMPLES / "self_supervised/info_nce.loss").read_text()))
-    assert found
+    spec = spec_of((EXAMPLES / "self_supervised/info_nce.loss").read_text())
+    found = notes(spec)
+    assert any("it works on a round of a loop" in n for n in found)
+    assert any("a product is a library's" in n for n in found)
+    header = emit(spec).split('"""', 1)[0]
+    assert all(f"# {n}\n" in header for n in found)
     assert all(n.startswith("info_nce: ") and " runs as torch operations: " in n for n in found)
     assert not notes(spec_of((EXAMPLES / "regression/huber.loss").read_text()))
 

@@ -1,7 +1,8 @@
 """Cross-compile the kernels that a Triton module would launch, without a device: run as a program by the tests.
 
 Arguments: a JSON object {"targets": [[backend, arch, warp], ...], "examples": [...], "types": [...]}. Prints one JSON
-line for each example: kernels compiled, spill bytes by kernel, errors. Launches are recorded, not executed.
+line for each example: kernels compiled, spills by kernel (bytes; of AMD, registers), errors. Launches are recorded,
+not executed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Recorder:
         self.kernel, self.found, self.targets = kernel, found, targets
 
     def __getitem__(self, grid: Any) -> Any:
-        def launch(*args: Any, num_warps: int = 4, **constants: Any) -> None:
+        def launch(*args: Any, num_warps: int = 4, maxnreg: int | None = None, **constants: Any) -> None:
             signature: dict[str, str] = {}
             values: dict[Any, Any] = {}
             attributes: dict[Any, Any] = {}
@@ -62,10 +63,15 @@ class Recorder:
             source = ASTSource(self.kernel, signature, values, attributes)
             spills = 0
             for target in self.targets:
+                options = {"num_warps": num_warps}
+                if maxnreg is not None and target.backend == "cuda":  # elsewhere _tile does not ask for it
+                    options["maxnreg"] = maxnreg
                 try:
-                    compiled = triton.compile(source, target=target, options={"num_warps": num_warps})
+                    compiled = triton.compile(source, target=target, options=options)
                     if target.backend == "cuda":
                         spills = max(spills, spilled(compiled.asm["ptx"], int(target.arch)))
+                    else:
+                        spills = max(spills, *map(int, re.findall(r"vgpr_spill_count: *(\d+)", compiled.asm["amdgcn"])))
                 except Exception as error:
                     self.found["errors"].append(f"{key}: {error!r}"[:1500])
             self.found["kernels"][key] = spills

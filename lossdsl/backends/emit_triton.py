@@ -24,10 +24,11 @@ def emit(spec: ModuleSpec, choices: Choices | None = None) -> str:
 
 
 def notes(spec: ModuleSpec) -> list[str]:
-    """One line for each kernel of a plan that runs as torch operations, with the reason."""
+    """One line for each kernel of a plan that runs as torch operations, with the reason. They are in the module's
+    header, too."""
     module = _TritonModule(spec, Choices())
     module.emit()
-    return list(dict.fromkeys(module.reasons))
+    return module.reasons
 
 
 class _TritonModule(Module):
@@ -41,6 +42,9 @@ class _TritonModule(Module):
 
     def loss(self, loss: LossSpec) -> Loss:
         return _TritonLoss(self, loss)
+
+    def notes(self) -> list[str]:
+        return [*super().notes(), *self.reasons]
 
     def sources(self) -> list[str]:
         device = self.kernels.sources()
@@ -61,5 +65,7 @@ class _TritonLoss(Loss):
         launched = launching_function(plan, inner, self.signature, kernels, choices, "")
         for kernel, why in launched.reasons:
             entry = plan.key.entry.replace("_", " ")
-            self.device.reasons.append(f"{self.loss.name}: {kernel} ({entry}) runs as torch operations: {why}")
+            reason = f"{self.loss.name}: {kernel} ({entry}) runs as torch operations: {why}"
+            if reason not in self.device.reasons:
+                self.device.reasons.append(reason)
         return plain if launched.emitted is None else dispatching(plain, launched.emitted, inner, self.signature)

@@ -11,9 +11,12 @@ from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_func
 from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Buffer, Choices, Kernel, Load, Plan, Step, Store
+from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Step, Store
 
 DEEP = 1  # tiles of the longest row that fit in the registers of a program
+
+
+_CALLED = {"contract": "a product", "argsort": "a sort", "inverse": "an inverse", "logdet": "a determinant"}
 
 
 @dataclass
@@ -64,6 +67,10 @@ class _Launching(PlanFunction):
         self.shares: dict[str, tuple[str, str, str]] = {}  # total still in shares -> (head, shares, their number)
 
     # ------------------------------------------------------------------------------------------------ decisions
+
+    def call(self, step: Call) -> None:
+        self.reasons.append((step.out, f"{_CALLED[step.operation]} is a library's"))
+        super().call(step)
 
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
         try:

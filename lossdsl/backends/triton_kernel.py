@@ -39,7 +39,9 @@ from lossdsl.lower.plan import (
     Operand,
     ParamRef,
     Plan,
+    Scatter,
     SizeRef,
+    Statement,
     Store,
     Subscript,
     Value,
@@ -443,13 +445,15 @@ class _Function:
         self.body.line(f"for start in range(0, {cols}, COLUMNS):")
         self.body.indent()
         self.column_lines("start + ", cols)
-        for statement in inner:
-            self.statement(statement)
-        for sink in sinks:
-            if isinstance(sink, Store):
-                self.store(sink)
+        order = self.soonest(inner, sinks)
+        for now in order:
+            if isinstance(now, Store):
+                self.store(now)
+            elif isinstance(now, Fold) and now.name in states:
+                self.step(now, states[now.name], any(t.fold is now for t in wide))
             else:
-                self.step(sink, states[sink.name], any(t.fold is sink for t in wide))
+                assert not isinstance(now, Scatter)
+                self.statement(now)
         self.body.dedent()
         self.places, self.terms = {k: v for k, v in kept[0].items() if k in self.rows}, kept[1]
         for s in folds:
@@ -460,6 +464,21 @@ class _Function:
             name = "sum" if t.fold.head == "count" else t.fold.head
             self.body.line(f"{share} = {reduced(name, text, 'None')}")
             self.store_share(t, share)
+
+    def soonest(self, inner: list[Load | Op | Fold], sinks: list[Fold | Store]) -> list[Statement]:
+        """The values of one round and its sinks, each as soon as its operands are there: tiles die early."""
+        waiting = list(sinks)
+        missing = {s.name for s in inner}
+        order: list[Statement] = []
+        for s in (None, *inner):
+            if s is not None:
+                order.append(s)
+                missing.discard(s.name)
+            for sink in [*waiting]:
+                if not any(isinstance(o, Value) and o.name in missing for o in operands(sink)):
+                    order.append(sink)
+                    waiting.remove(sink)
+        return order
 
     def term_type(self, o: Operand) -> str:
         match o:

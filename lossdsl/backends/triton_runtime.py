@@ -39,12 +39,15 @@ def _tile(columns, across, resident, block):
     """(whole, sizes): whether a program holds whole rows, and the rows and columns that it holds at a time.
 
     across: neighbouring rows, not columns, lie side by side in memory, so that a program takes many rows at once.
+    maxnreg: without it ptxas moves what it needs after a loop to memory, to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
     if across:
         return False, {"ROWS": 128, "COLUMNS": 1, "num_warps": 4}
     if width > resident:
-        return False, {"ROWS": 1, "COLUMNS": block, "num_warps": max(4, min(block // 128, 16))}
+        warps = max(4, min(block // 128, 16))
+        registers = {} if torch.version.hip else {"maxnreg": min(2048 // warps, 255)}
+        return False, {"ROWS": 1, "COLUMNS": block, "num_warps": warps, **registers}
     rows = max(1024 // width, 1)
     return True, {"ROWS": rows, "COLUMNS": width, "num_warps": max(4, min(width // 512, 32))}
 ''',
