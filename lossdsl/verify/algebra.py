@@ -236,6 +236,10 @@ class Field:
             return plus(self.softplus(minus(p)), p)
         return self._primitive("softplus", p)
 
+    def mirrored_softplus(self, p: Form) -> Form:
+        """softplus(-p) as a generator of its own, for who would not have it as softplus(p) - p."""
+        return self._primitive("softplus", minus(p))
+
     def log(self, p: Form) -> Form:
         if p.constant == 1:
             return self.number(0)

@@ -359,6 +359,9 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
             found = refute.unbounded_slope(ctx, cases)
             if found is not None:
                 return found
+            some = scalar.slope_bounded(cases, ctx.budget)
+            if isinstance(some, Proved):
+                return replace(some, value=Bracket(None, None, None))
     coupled = gradients.lipschitz(ctx, target, inputs[0], bound, norm)
     if isinstance(coupled, Proved):
         return coupled

@@ -14,6 +14,7 @@ from lossdsl.verify.algebra import Form, TooLarge
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.growth import Tail
 from lossdsl.verify.pieces import VARIABLE, View
 from lossdsl.verify.points import Evaluator, Place, Point, Undecided, elements, within
 from lossdsl.verify.scalar import Join, Smooth, Stuck, joins, smooth_pieces
@@ -257,11 +258,12 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
     Everything else takes one admissible value, so the slope outgrows every bound along the tail."""
     for view in cases:
-        if not certainly_taken(ctx, view):
+        ends = [sign for sign in (1, -1) if _reaches(view, sign)]
+        if not ends or not _unconditional(ctx, view):
             continue
         try:
             for smooth in smooth_pieces(view):
-                for sign in (1, -1):
+                for sign in ends:
                     d = smooth.order(1)
                     if _grows(smooth, d) and is_tail(smooth, sign):
                         tail = "inf" if sign > 0 else "-inf"
@@ -280,11 +282,21 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
 
 def certainly_taken(ctx: Context, view: View) -> bool:
-    """Whether the case occurs with every real value of the entry: no condition stands in its way, and the region is
-    not empty."""
-    box = view.scope[view.entry]
+    """Whether the case occurs with every real value of the entry."""
+    return _reaches(view, 1) and _reaches(view, -1) and _unconditional(ctx, view)
+
+
+def _reaches(view: View, sign: int) -> bool:
+    """Whether the variable goes to infinity (of that sign) within the domain of the entry."""
+    box, slope = view.scope[view.entry], view.scope[view.slope]
+    upward = slope.positive if sign > 0 else slope.negative
+    return slope.nonzero and (box.hi == INF if upward else box.lo == -INF)
+
+
+def _unconditional(ctx: Context, view: View) -> bool:
+    """Whether no condition stands in the way of any value of the entry in its domain, and the region is not empty."""
     free = not any(isinstance(n, Compare) for n, _ in view.case)
-    whole = free and box.lo == -INF and box.hi == INF and ctx.is_box and not ctx.symbolic(view.entry.tensor)
+    whole = free and ctx.is_box and not ctx.symbolic(view.entry.tensor)
     return whole and next(_points(ctx, 7), None) is not None
 
 
@@ -292,16 +304,13 @@ def _grows(smooth: Smooth, d: Form) -> bool:
     """Whether the slope is a non-constant polynomial in the variable alone, the coefficients being constants or
     products that vanish nowhere."""
     field, slot = smooth.field, smooth.slot
+    moves = Tail(field, slot, 1).moves
     degree = 0
     top: list[tuple[int, ...]] = []
     for exponents, _ in d.num.terms():
         k = int(exponents[slot])
         for s, power in enumerate(exponents):
-            if (
-                power
-                and s != slot
-                and not (field.generators[s].leaf is not None and field.generators[s].enclosure.nonzero)
-            ):
+            if power and s != slot and (moves(s) or not field.generators[s].enclosure.nonzero):
                 return False
         if k > degree:
             degree, top = k, [exponents]
@@ -309,7 +318,7 @@ def _grows(smooth: Smooth, d: Form) -> bool:
             top.append(exponents)
     for exponents, _ in d.den.terms():
         for s, power in enumerate(exponents):
-            if power and (s == slot or not field.generators[s].enclosure.nonzero or field.generators[s].leaf is None):
+            if power and (moves(s) or not field.generators[s].enclosure.nonzero):
                 return False
     return degree > 0 and len(top) == 1 and len(list(d.den.terms())) == 1
 

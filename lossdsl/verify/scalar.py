@@ -9,6 +9,8 @@ from fractions import Fraction
 from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, postorder
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
 from lossdsl.verify.derive import derivative
+from lossdsl.verify.enclosure import INF
+from lossdsl.verify.growth import Tail
 from lossdsl.verify.operations import smooth_at
 from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
 from lossdsl.verify.ranges import Scope
@@ -267,6 +269,37 @@ def slope_between(
     if not steps:
         steps.append(Step("no piece", "", "nothing to bound"))
     return Proved("derivative, piece by piece", tuple(steps))
+
+
+def slope_bounded(cases: list[View], budget: Budget) -> Proved | Unknown:
+    """Some bound on the slope for each value of everything else: pieces are smooth up to their finite ends, the slope is
+    bounded along their tails, and the values agree at the joins."""
+    steps: list[Step] = []
+    for view in cases:
+        note = f" where {view.case_text}" if view.case else ""
+        try:
+            pieces = smooth_pieces(view)
+            for smooth in pieces:
+                shown = view.shown(smooth.piece.body)
+                box, slope = smooth.piece.scope[view.variable], smooth.order(1)
+                for end, is_open, direction in ((box.lo, box.lo_open, -1), (box.hi, box.hi_open, 1)):
+                    if abs(end) < INF and not is_open:
+                        continue  # smooth at the end itself
+                    tail = Tail(smooth.field, smooth.slot, direction)
+                    if any(tail.outside(c) for c in smooth.constraints):
+                        continue
+                    if abs(end) < INF or not tail.bounded(slope):
+                        return Unknown(f"slope of {shown} near an end of its domain{note}", _ENGINES)
+                steps.append(Step("growth along the tails", shown, f"the slope is bounded{note}"))
+            if len(pieces) > 1:
+                for join in joins(view, pieces, budget, 0):
+                    if not join.jumps[0].zero:
+                        return Unknown(f"jump at {view.shown(join.surface)} = 0{note}", _ENGINES)
+        except Stuck as reason:
+            return Unknown(f"{reason}{note}", _ENGINES)
+        except TooLarge:
+            return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
+    return Proved("slopes along the tails", tuple(steps)) if steps else Unknown("no piece", _ENGINES)
 
 
 def least_at_stationary(cases: list[View], budget: Budget) -> Proved | None:
