@@ -21,6 +21,7 @@ from lossdsl.ir.text import print_ir
 from lossdsl.lower.plan import Cost, Key, Plan
 from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import schedule
+from lossdsl.readable import gradient_lines
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.differentiate import differentiate
 from lossdsl.transform.simplify import simplify, with_defaults
@@ -136,7 +137,7 @@ def loss_spec(program: Program, target: str, report: Report | None, formula: Seq
         none_dims=none.dims if none is not None else (),
         docstring=program.docstring or "",
         formula=tuple(formula) or _definitions(value_program(program)),
-        gradient=_gradient(program),
+        gradient=gradient_lines(program),
         properties=tuple(properties(report)) if report else (),
         reports=tuple(o.name for o in program.outputs[1:]),
         pair=pairs(program, target),
@@ -235,15 +236,6 @@ def _property(f: Finding) -> str:
     value = f.detail or bracket(f.verdict.value)
     when = f" when {f.when}" if f.when else ""
     return f"{f.property} of {f.of}{subject}{': ' + value if value else ''}{when}"
-
-
-def _gradient(program: Program) -> tuple[str, ...]:
-    able = differentiable(program)
-    if not able:
-        return ()
-    value = set(_definitions(value_program(program)))
-    derived = gradient_program(program, program.outputs[0].tensor, able[:1])
-    return tuple(line for line in _definitions(derived) if line not in value)
 
 
 def _definitions(program: Program) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "backends": {"lower", "primitives", *LEAVES},
     "card": {"verify", *LEAVES},
     "view": {"ir", *LEAVES},
+    "readable": {"ir", "transform", *LEAVES},
     "loader": LEAVES,
     "catalogue": set(),
     "diagnostics": set(),
@@ -31,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "names": set(),
 }
-ALLOWED["assemble"] = {"ir", "transform", "lower", "backends", "verify", "card", *LEAVES}
+ALLOWED["assemble"] = {"ir", "transform", "lower", "backends", "verify", "card", "readable", *LEAVES}
 ALLOWED["pipeline"] = {"syntax", "ir", "transform", "verify", "lower", "backends", "assemble", "view", *LEAVES}
 ALLOWED["plotting"] = {"pipeline", "ir", "primitives", "assemble", *LEAVES}
 ALLOWED["api"] = {"pipeline", "catalogue", "ir", "loader", "syntax", "verify", "view", *LEAVES}

@@ -43,7 +43,7 @@ def _name(name: str) -> str:
 # ------------------------------------------------------------------------------------------------------ printing
 
 
-def _number(value: Fraction) -> str:
+def number_text(value: Fraction) -> str:
     """An exact real: `2.0`, `0.07`, `1e-30` or `1/3`."""
     sign, value = ("-" if value < 0 else ""), abs(value)
     twos, fives, rest = 0, 0, value.denominator
@@ -69,7 +69,7 @@ def _constant(c: Const) -> str:
         return c.value
     if c.kind is BOOL:
         return "true" if c.value else "false"
-    return str(int(c.value)) if c.kind is INT else _number(c.value)
+    return str(int(c.value)) if c.kind is INT else number_text(c.value)
 
 
 class _Printer:
