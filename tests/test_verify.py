@@ -202,6 +202,16 @@ def test_primitives_that_are_called_smooth_have_no_kinks() -> None:
     assert [name for name in _SMOOTH if PRIMITIVES[name].kinks] == []
 
 
+def test_a_softplus_exceeds_its_argument() -> None:
+    between = "input x: real[...]\ninput t: real[...] in [0, 1]"
+    report = elementwise("per = softplus(x) - t * x", "per >= 0; per > 0; per >= 0.001", inputs=between)
+    assert statuses(report) == ["proved", "proved", "refuted"]
+    assert statuses(elementwise("per = softplus(2 * x) - x", "per > 0")) == ["proved"]
+    assert statuses(elementwise("per = softplus(x) - 1.01 * x", "per >= 0"))[0] != "proved"
+    nested = "per = sqrt(1 + sqrt(1 + softplus(sqrt(1 + (x - y)^2))))"
+    assert statuses(elementwise(nested, "per >= 1; per >= 3 / 2"))[0] == "proved"
+
+
 def test_strict_monotonicity() -> None:
     claims = "strictly increasing in x; increasing in x; strictly decreasing in x"
     assert statuses(elementwise("per = x + tanh(x)", claims))[:2] == ["proved", "proved"]

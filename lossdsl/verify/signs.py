@@ -108,6 +108,8 @@ def _smt(
         if generator.name == "sqrt":
             inner = generator.arguments[0]
             solver.add(v >= 0, v * v * poly(inner.den) == poly(inner.num), poly(inner.den) != 0)
+        elif generator.name == "softplus" and generator.arguments[0].den.is_constant():
+            solver.add(v > poly(generator.arguments[0].num) / poly(generator.arguments[0].den))
     for constraint in constraints:
         solver.add(at_least_zero(constraint))
     if not only_constraints:
@@ -136,10 +138,14 @@ def _slots(*forms: Form) -> set[int]:
 
 
 def _close(field: Field, used: set[int]) -> None:
-    """Add the generators inside square roots, whose relation is used."""
-    for s in sorted(used, reverse=True):
-        if field.generators[s].name == "sqrt":
-            used |= _slots(*field.generators[s].arguments)
+    """Add the generators inside of square roots and softplus, whose relation to them is used."""
+    todo = list(used)
+    while todo:
+        generator = field.generators[todo.pop()]
+        if generator.name in ("sqrt", "softplus"):
+            more = _slots(*generator.arguments) - used
+            used |= more
+            todo += more
 
 
 # ------------------------------------------------------------------------------------------ branch and bound
