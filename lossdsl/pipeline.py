@@ -23,7 +23,7 @@ from lossdsl.ir.text import print_ir
 from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.text import print_plan
 from lossdsl.syntax.dump import dump, formula
-from lossdsl.syntax.parser import parse, readable_part
+from lossdsl.syntax.parser import parse, readable_part, sound_parts
 from lossdsl.syntax.tree import Loss
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.verify import verify_program
@@ -79,6 +79,10 @@ def analyse(source: Source, only: str | None = None) -> Analysis:
     has none of it."""
     module, problems = parse(source)
     losses, found = build(readable_part(module), source)
+    apart = sound_parts(module) if problems else None
+    if apart is not None:
+        more = build(apart, source)[1]
+        found += [d for d in more if d.severity is Severity.ERROR and d.code != "E0413" and d not in found]
     diagnostics = sorted([*problems, *found], key=lambda d: (d.span, d.code))
     chosen = tuple(b for b in losses if only is None or b.program.name == only)
     written = [item.name.name for item in module.items if isinstance(item, Loss)]

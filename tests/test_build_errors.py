@@ -13,6 +13,7 @@ from lossdsl.ir.build import BuiltLoss, build, elaborate_expression
 from lossdsl.ir.check import check
 from lossdsl.ir.nodes import BOOL, Apply, Compare, Param
 from lossdsl.ir.text import parse_ir, print_ir
+from lossdsl.pipeline import analyse
 from lossdsl.syntax import tree
 from lossdsl.syntax.parser import parse
 
@@ -55,6 +56,32 @@ def test_a_wrong_loss_does_not_stop_the_others() -> None:
     assert [one.name for one in losses] == ["good"]
     # one error for each statement that is wrong by itself, none for those that only read a wrong one
     assert [(d.code, d.span.line) for d in found] == [("E0201", 3), ("E0201", 4)]
+
+
+RECOVERED = {
+    # every statement that is wrong by itself, and nothing that only follows from another one
+    "a bracket": (
+        ["y = (x + 1", "z = x + q", "w = sin(x, 2)", "v = x $ 2", "u = y + z", "return mean(u[k = 0] + w + v)"],
+        [("E0102", 4), ("E0201", 5), ("E0401", 6), ("E0105", 7)],
+    ),
+    "an input": (["input t: rael[n, k]", "z = sum(t over k)", "w = z + x", "v = t + q", "return mean(w + v + p)"],
+                 [("E0113", 4)]),
+    "an axis": (["axis k = = 3", "z = sum(x * k over k)", "w[n] = x[n + 1 else r]", "return mean(z + w)"],
+                [("E0101", 4), ("E0201", 6)]),
+    "the return": (["z = x + q", "return mean(z", "claim convex in t"], [("E0201", 4), ("E0102", 5), ("E0601", 6)]),
+    "a function": (["def f(a) = a +* 2", "z = f(x)", "w = f(x, x) + q", "v = cos()", "return mean(z + w + v)"],
+                   [("E0101", 4), ("E0401", 7)]),
+    "a claim": (["return mean(x + q)", "claim convex on"], [("E0201", 4), ("E0114", 5)]),
+    "indentation": (["z = x + q", "   w = 2", "return mean(z)"], [("E0108", 5)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_unread_statements_hide_only_what_depends_on_them(name: str) -> None:
+    lines, wanted = RECOVERED[name]
+    text = "loss a:\n    input x: real[n]\n    param s: real = 1\n" + "".join(f"    {line}\n" for line in lines)
+    found = analyse(Source("f.loss", text + "\nloss b:\n    input x: real[n]\n    return mean(a(x))\n"))
+    assert [(d.code, d.span.line) for d in found.diagnostics] == wanted
 
 
 def test_names_are_suggested() -> None:

@@ -18,6 +18,7 @@ from lossdsl.syntax.build import Builder
 from lossdsl.syntax.explain import explain, explain_characters
 from lossdsl.syntax.grammar import GluedWords, parser
 from lossdsl.syntax.lines import MAX_NESTING, Comment, Lexeme, LogicalLine, split
+from lossdsl.syntax.recover import lost, sound_part
 from lossdsl.syntax.source import MAX_BYTES
 
 MAX_NODES = 10_000
@@ -65,6 +66,22 @@ def readable_part(module: tree.Module) -> tree.Module:
             return replace(module, items=tuple(kept))
         unread |= {_defined(item) for item in items if item not in kept}
         items = kept
+
+
+def sound_parts(module: tree.Module) -> tree.Module | None:
+    """The losses with unread statements, without all that depends on these, and whatever they may call; None if there
+    are none. Only errors of the statements that are left mean something: what is missing may be in the unread ones."""
+    unread: dict[str, list[tree.Lost]] = {}
+    for one in module.lost:
+        unread.setdefault(one.loss, []).append(one)
+    readable = readable_part(module)
+    broken = frozenset(module.unread) | {_defined(i) for i in module.items if i not in readable.items}
+    sound = [
+        sound_part(item, unread[item.name.name], broken - {item.name.name})
+        for item in module.items
+        if isinstance(item, tree.Loss) and item.name.name in unread
+    ]
+    return replace(readable, items=(*readable.items, *sound)) if sound else None
 
 
 def _defined(item: tree.Statement) -> str:
@@ -245,6 +262,7 @@ class _FileParser:
         self.carried: list[Comment] = []  # comments around a docstring, given to the next statement
         self.outside_reported = False
         self.tabs_reported = False
+        self.lost: dict[int, tree.Lost] = {}  # by the line of an unread statement directly in a loss
         self.previous: LogicalLine | None = None
 
     def run(self) -> tuple[tree.Module, list[Diagnostic]]:
@@ -264,7 +282,9 @@ class _FileParser:
             rest, previous = self.close(rest, previous)
         closing = paragraphs(rest, previous)
         self.problems.sort(key=lambda d: d.span)
-        module = tree.Module(items=tuple(self.blocks[0].body), closing=closing, unread=self.unread())
+        module = tree.Module(
+            items=tuple(self.blocks[0].body), closing=closing, unread=self.unread(), lost=self.readable_apart()
+        )
         if len(self.problems) > MAX_ERRORS:
             place = self.problems[MAX_ERRORS].span
             self.problems[MAX_ERRORS:] = [Diagnostic("E0706", "too many errors; the rest is not shown", place)]
@@ -278,6 +298,12 @@ class _FileParser:
         starts = [line for line, _ in self.tops]
         broken = {bisect_right(starts, problem.span.line) - 1 for problem in self.problems}
         return frozenset[str]().union(*(self.tops[k][1] for k in broken if k >= 0))
+
+    def readable_apart(self) -> tuple[tree.Lost, ...]:
+        """The unread statements of the losses in which nothing else is wrong."""
+        starts = [line for line, _ in self.tops]
+        other = {bisect_right(starts, p.span.line) for p in self.problems if p.span.line not in self.lost}
+        return tuple(one for line, one in sorted(self.lost.items()) if bisect_right(starts, line) not in other)
 
     # ---- one line
 
@@ -316,6 +342,9 @@ class _FileParser:
                     "give inner parts a name of their own",
                 )
                 node = None
+        if (node is None or problems) and isinstance(block.header, tree.Loss):
+            for number in range(span.line, line.last_line + 1):
+                self.lost[number] = lost(block.header.name.name, words, is_definition(words))
         self.place(line, node, block, span)
 
     def place(self, line: LogicalLine, node: tree.Statement | None, block: _Block, span: Span) -> None:

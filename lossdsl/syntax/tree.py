@@ -336,13 +336,24 @@ class Loss(Statement):
     closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)  # comments after the last statement
 
 
+@dataclass(frozen=True)
+class Lost:
+    """An unread statement of a loss: the names that it would declare, and all names that it mentions."""
+
+    loss: str
+    declared: frozenset[str]
+    mentioned: frozenset[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Module(Node):
     """A file: losses, functions and imports in order; `closing` are comments at its end.
 
-    `unread` names what the file would define but for an error in it; see `parser.readable_part`.
+    `unread` names what the file would define but for an error in it; see `parser.readable_part`. `lost` says what the
+    unread statements of losses declare and mention, for those losses with nothing else wrong.
     """
 
     items: tuple[Statement, ...]
     closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
     unread: frozenset[str] = field(default=frozenset(), compare=False)
+    lost: tuple[Lost, ...] = field(default=(), compare=False)
