@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,6 +53,16 @@ class Join:
 
 class Stuck(Exception):
     """No engine gets past a subexpression: its text is the message."""
+
+
+def _deadline(budget: Budget) -> float:
+    """When the obligations of all pieces together have cost enough."""
+    return time.perf_counter() + 15 * budget.seconds
+
+
+def _in_time(end: float) -> None:
+    if time.perf_counter() > end:
+        raise Stuck("many pieces: the time allowed ran out")
 
 
 def irregular(piece: Piece) -> Scalar | None:
@@ -114,8 +125,10 @@ def _with_forms(view: View, piece: Piece, scope: Scope) -> Smooth:
 
 def joins(view: View, pieces: list[Smooth], budget: Budget, orders: int) -> Iterator[Join]:
     """All places where two pieces may meet for fixed values of everything else. Raises Stuck."""
+    end = _deadline(budget)
     for i, a in enumerate(pieces):
         for b in pieces[:i]:
+            _in_time(end)
             surface = _divergence(a.piece, b.piece)
             slope = affine_slope(surface, view.variable)
             if slope is ZERO:
@@ -192,6 +205,7 @@ def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
 def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Proved | Unknown:
     """f'' >= 0 on every piece, values equal and slopes not falling at every join."""
     steps: list[Step] = []
+    end = _deadline(budget)
     factor = -1 if concave else 1
     word = "concave" if concave else "convex"
     for view in cases:
@@ -199,6 +213,7 @@ def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Prove
         try:
             pieces = smooth_pieces(view)
             for smooth in pieces:
+                _in_time(end)
                 second = times(smooth.order(2), smooth.field.number(factor))
                 how = prove(smooth.field, second, smooth.constraints, budget)
                 if how is None:
@@ -236,11 +251,13 @@ def slope_between(
 ) -> Proved | Unknown:
     """lower <= d^order f / d entry^order <= upper on all pieces, and continuity of order - 1 at the joins."""
     steps: list[Step] = []
+    end = _deadline(budget)
     for view in cases:
         note = f" where {view.case_text}" if view.case else ""
         try:
             pieces = smooth_pieces(view)
             for smooth in pieces:
+                _in_time(end)
                 field = smooth.field
                 d = times(smooth.order(order), power(field.form(view.slope), order))
                 for whole, sense in ((lower, 1), (upper, -1)):
