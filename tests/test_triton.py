@@ -22,6 +22,7 @@ from triton_emit import EXAMPLES, spec_of
 from lossdsl.backends.emit_triton import emit, notes
 from lossdsl.backends.torch_runtime import _SOURCES
 from lossdsl.backends.triton_runtime import RUNTIME
+from lossdsl.primitives.helpers import TORCH_HELPERS, TRITON_HELPERS
 
 HERE = Path(__file__).parent
 NVIDIA = [["cuda", 80, 32], ["cuda", 90, 32]]
@@ -60,7 +61,7 @@ def test_values_and_gradients_in_the_interpreter(resident: int, block: int) -> N
 
 def test_edges_in_the_interpreter() -> None:
     (found,) = run("triton_edges.py", {})
-    assert len(found) == 12
+    assert len(found) == 16
     assert all(found.values()), found
 
 
@@ -122,3 +123,4 @@ def test_what_stays_torch_is_said() -> None:
 
 def test_helpers_of_both_targets_have_names_of_their_own() -> None:
     assert not set(RUNTIME) & set(_SOURCES)
+    assert not set(TRITON_HELPERS) & set(TORCH_HELPERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
@@ -21,6 +22,25 @@ LARGEST = """loss largest:
     per = max(x * w over c)
     return mean(per)
 """
+
+
+CONFIDENCE = """loss h:
+    input x: real[n, c]
+    param gamma: real >= 0 = 2
+    per = clamp(1 - tanh(logsumexp(x over c)), 0, 2) ^ gamma + logaddexp(sum(x over c), 0)
+    return mean(per)
+"""
+
+
+def second(function: Any, x: torch.Tensor) -> torch.Tensor:
+    """The gradient of the square of the gradient: the formula's, whose helpers are torch functions."""
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
+    return torch.autograd.grad(gradient.square().sum(), x)[0]
+
+
+def confidence(x: torch.Tensor) -> torch.Tensor:
+    return ((1 - x.logsumexp(1).tanh()) ** 2 + F.softplus(x.sum(1))).mean()
 
 
 def main() -> None:
@@ -56,6 +76,10 @@ def main() -> None:
         found[label + "winners"] = torch.allclose(x.grad, y.grad)
         broken = x.detach().clone()
         broken[2, 1] = torch.nan
+        function = load_module(emit(spec_of(CONFIDENCE), choices), "confidence").h
+        x = torch.randn(3, 4, dtype=torch.float64)
+        found[label + "value with helpers"] = torch.allclose(function(x), confidence(x))
+        found[label + "second derivative"] = torch.allclose(second(function, x), second(confidence, x))
         found[label + "nan"] = bool(largest(broken, w).isnan())
     print(json.dumps(found))
 

@@ -49,7 +49,8 @@ class _TritonModule(Module):
     def sources(self) -> list[str]:
         device = self.kernels.sources()
         called = [*device, *self.kernels.runtime]
-        helpers = [text.rstrip("\n") for text in helper_sources(device, TRITON_HELPERS)]
+        # the texts without the kernels' own names, which may begin like those of helpers
+        helpers = [text.rstrip("\n") for text in helper_sources(self.kernels.texts, TRITON_HELPERS)]
         return [*super().sources(), *helpers, *runtime_sources(called), *device]
 
 

@@ -39,17 +39,17 @@ def _tile(columns, across, resident, block):
     """(whole, sizes): whether a program holds whole rows, and the rows and columns that it holds at a time.
 
     across: neighbouring rows, not columns, lie side by side in memory, so that a program takes many rows at once.
-    maxnreg: without it ptxas moves what it needs after a loop to memory, to fit more threads on a processor.
+    maxnreg: what there is; left to itself, ptxas moves a few registers to memory to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
     if across:
         return False, {"ROWS": 128, "COLUMNS": 1, "num_warps": 4}
-    if width > resident:
-        warps = max(4, min(block // 128, 16))
-        registers = {} if torch.version.hip else {"maxnreg": min(2048 // warps, 255)}
-        return False, {"ROWS": 1, "COLUMNS": block, "num_warps": warps, **registers}
-    rows = max(1024 // width, 1)
-    return True, {"ROWS": rows, "COLUMNS": width, "num_warps": max(4, min(width // 512, 32))}
+    whole = width <= resident
+    warps = max(4, min(width // 512, 32) if whole else min(block // 128, 16))
+    sizes = {"ROWS": max(1024 // width, 1) if whole else 1, "COLUMNS": width if whole else block, "num_warps": warps}
+    if not torch.version.hip:
+        sizes["maxnreg"] = min(2048 // warps, 255)
+    return whole, sizes
 ''',
     "_setting": """
 @triton.jit

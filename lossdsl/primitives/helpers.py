@@ -180,22 +180,22 @@ def _expm1_series(terms: int) -> str:
 
 # in the order of their needs: a helper may call those above it
 TRITON_HELPERS: dict[str, str] = {
-    "_h_multiply": """\
+    "_h_multiply_tl": """\
 @triton.jit
-def _h_multiply(a, b):
+def _h_multiply_tl(a, b):
     return a * b
 """,
-    "_h_floordiv": """\
+    "_h_floordiv_tl": """\
 @triton.jit
-def _h_floordiv(a, b):
+def _h_floordiv_tl(a, b):
     # `//` truncates or floors depending on where it runs: correct it from the remainder
     q = a // b
     r = a - q * b
     return tl.where((r != 0) & ((r < 0) != (b < 0)), q - 1, q)
 """,
-    "_h_powi": """\
+    "_h_powi_tl": """\
 @triton.jit
-def _h_powi(x, k: tl.constexpr):
+def _h_powi_tl(x, k: tl.constexpr):
     # k is a literal
     if k == 0:
         return tl.where(x == x, 1.0, 1.0).to(x.dtype)
@@ -207,9 +207,9 @@ def _h_powi(x, k: tl.constexpr):
         r = 1.0 / r
     return r
 """,
-    "_h_log1p": f"""\
+    "_h_log1p_tl": f"""\
 @triton.jit
-def _h_log1p(x):
+def _h_log1p_tl(x):
     # near 0 by 2 atanh(x / (2 + x)): the device logarithm has an absolute error there
     near = (x > -0.29) & (x < 0.41)
     w = tl.where(near, x / (2.0 + x), 0.0)
@@ -217,72 +217,72 @@ def _h_log1p(x):
 {_atanh_series(13)}
     return tl.where(near, 2.0 * w * p, tl.log(1.0 + x))
 """,
-    "_h_expm1": f"""\
+    "_h_expm1_tl": f"""\
 @triton.jit
-def _h_expm1(x):
+def _h_expm1_tl(x):
     small = (x > -0.5) & (x < 0.5)
     near = tl.where(small, x, 0.0)
 {_expm1_series(16)}
     return tl.where(small, near * p, tl.exp(x) - 1.0)
 """,
-    "_h_sigmoid": """\
+    "_h_sigmoid_tl": """\
 @triton.jit
-def _h_sigmoid(x):
+def _h_sigmoid_tl(x):
     e = tl.exp(-tl.abs(x))
     return tl.where(x >= 0, 1.0, e) / (1.0 + e)
 """,
-    "_h_softplus": """\
+    "_h_softplus_tl": """\
 @triton.jit
-def _h_softplus(x):
-    return tl.where(x < 0, 0.0, x) + _h_log1p(tl.exp(-tl.abs(x)))
+def _h_softplus_tl(x):
+    return tl.where(x < 0, 0.0, x) + _h_log1p_tl(tl.exp(-tl.abs(x)))
 """,
-    "_h_log1mexp": """\
+    "_h_log1mexp_tl": """\
 @triton.jit
-def _h_log1mexp(x):
+def _h_log1mexp_tl(x):
     near = x > -0.6931471805599453
-    return tl.where(near, tl.log(-_h_expm1(tl.where(near, x, -1.0))), _h_log1p(-tl.exp(tl.where(near, -1.0, x))))
+    return tl.where(near, tl.log(-_h_expm1_tl(tl.where(near, x, -1.0))), _h_log1p_tl(-tl.exp(tl.where(near, -1.0, x))))
 """,
-    "_h_logaddexp": """\
+    "_h_logaddexp_tl": """\
 @triton.jit
-def _h_logaddexp(a, b):
+def _h_logaddexp_tl(a, b):
     # either operand may be a number
     a, b = tl.where(b == b, a, a), tl.where(a == a, b, b)
     m = tl.where(a >= b, a, b)
     n = tl.where(a >= b, b, a)
-    return m + _h_log1p(tl.exp(tl.where(n == m, 0.0, n - m)))
+    return m + _h_log1p_tl(tl.exp(tl.where(n == m, 0.0, n - m)))
 """,
-    "_h_tanh": """\
+    "_h_tanh_tl": """\
 @triton.jit
-def _h_tanh(x):
-    e = _h_expm1(-2.0 * tl.abs(x))
+def _h_tanh_tl(x):
+    e = _h_expm1_tl(-2.0 * tl.abs(x))
     t = -e / (e + 2.0)
     return tl.where(x < 0, -t, t)
 """,
-    "_h_sinh": """\
+    "_h_sinh_tl": """\
 @triton.jit
-def _h_sinh(x):
+def _h_sinh_tl(x):
     a = tl.abs(x)
-    e = _h_expm1(tl.where(a < 20.0, a, 0.0))
+    e = _h_expm1_tl(tl.where(a < 20.0, a, 0.0))
     h = tl.exp(0.5 * a)
     s = tl.where(a < 20.0, 0.5 * (e + e / (e + 1.0)), (0.5 * h) * h)
     return tl.where(x < 0, -s, s)
 """,
-    "_h_cosh": """\
+    "_h_cosh_tl": """\
 @triton.jit
-def _h_cosh(x):
+def _h_cosh_tl(x):
     h = tl.exp(0.5 * tl.abs(x))
     return (0.5 * h) * h + (0.5 / h) / h
 """,
-    "_h_logcosh": """\
+    "_h_logcosh_tl": """\
 @triton.jit
-def _h_logcosh(x):
+def _h_logcosh_tl(x):
     a = tl.abs(x)
-    s = _h_sinh(0.5 * tl.where(a < 1.0, a, 0.0))
-    return tl.where(a < 1.0, _h_log1p(2.0 * s * s), a + _h_log1p(tl.exp(-2.0 * a)) - 0.6931471805599453)
+    s = _h_sinh_tl(0.5 * tl.where(a < 1.0, a, 0.0))
+    return tl.where(a < 1.0, _h_log1p_tl(2.0 * s * s), a + _h_log1p_tl(tl.exp(-2.0 * a)) - 0.6931471805599453)
 """,
-    "_h_pow": """\
+    "_h_pow_tl": """\
 @triton.jit
-def _h_pow(a, b):
+def _h_pow_tl(a, b):
     # either operand may be a number; a negative base has a value for whole exponents, as in torch
     a, b = tl.where(b == b, a, a), tl.where(a == a, b, b)
     m = tl.exp(b * tl.log(tl.abs(a)))
@@ -291,9 +291,9 @@ def _h_pow(a, b):
     m = tl.where(a < 0, tl.where(whole, tl.where(odd, -m, m), float("nan")), m)
     return tl.where((b == 0) | (a == 1), 1.0, m)
 """,
-    "_h_atan": f"""\
+    "_h_atan_tl": f"""\
 @triton.jit
-def _h_atan(x):
+def _h_atan_tl(x):
     a = tl.abs(x)
     w = tl.where(a > 1.0, 1.0 / tl.where(a > 1.0, a, 1.0), a)
     turned = w > 0.41421356237309503
@@ -304,51 +304,51 @@ def _h_atan(x):
     r = tl.where(a > 1.0, 1.5707963267948966 - r, r)
     return tl.where(x < 0, -r, r)
 """,
-    "_h_atan2": """\
+    "_h_atan2_tl": """\
 @triton.jit
-def _h_atan2(y, x):
+def _h_atan2_tl(y, x):
     # either operand may be a number
     y, x = tl.where(x == x, y, y), tl.where(y == y, x, x)
     ay, ax = tl.abs(y), tl.abs(x)
     big = tl.where(ay > ax, ay, ax)
     small = tl.where(ay > ax, ax, ay)
     q = tl.where(small == big, 1.0, small / tl.where(big == 0, 1.0, big))
-    r = _h_atan(tl.where(big == 0, 0.0, q))
+    r = _h_atan_tl(tl.where(big == 0, 0.0, q))
     r = tl.where(ay > ax, 1.5707963267948966 - r, r)
     r = tl.where(x < 0, 3.141592653589793 - r, r)
     return tl.where(y < 0, -r, r)
 """,
-    "_h_log_erfcx": f"""\
+    "_h_log_erfcx_tl": f"""\
 @triton.jit
-def _h_log_erfcx(z, t):
+def _h_log_erfcx_tl(z, t):
     # log(exp(z^2) erfc(z) / t) for z >= 0 and t = 2 / (2 + z)
     u = 2.0 * t - 1.0
 {_clenshaw(ERFCX_SERIES)}
     return p
 """,
-    "_h_erfc": """\
+    "_h_erfc_tl": """\
 @triton.jit
-def _h_erfc(x):
+def _h_erfc_tl(x):
     z = tl.abs(x)
     t = 2.0 / (2.0 + z)
-    r = t * tl.exp(_h_log_erfcx(z, t) - z * z)
+    r = t * tl.exp(_h_log_erfcx_tl(z, t) - z * z)
     return tl.where(x < 0, 2.0 - r, r)
 """,
-    "_h_log_normal_cdf": """\
+    "_h_log_normal_cdf_tl": """\
 @triton.jit
-def _h_log_normal_cdf(x):
+def _h_log_normal_cdf_tl(x):
     z = 0.7071067811865476 * tl.abs(x)
     t = 2.0 / (2.0 + z)
-    p = _h_log_erfcx(z, t)
+    p = _h_log_erfcx_tl(z, t)
     lower = tl.log(0.5 * t) + p - z * z
-    return tl.where(x < 0, lower, _h_log1p(-0.5 * t * tl.exp(p - z * z)))
+    return tl.where(x < 0, lower, _h_log1p_tl(-0.5 * t * tl.exp(p - z * z)))
 """,
-    "_h_inverse_mills": """\
+    "_h_inverse_mills_tl": """\
 @triton.jit
-def _h_inverse_mills(x):
+def _h_inverse_mills_tl(x):
     z = 0.7071067811865476 * tl.abs(x)
     t = 2.0 / (2.0 + z)
-    p = tl.exp(_h_log_erfcx(z, t))
+    p = tl.exp(_h_log_erfcx_tl(z, t))
     e = tl.exp(-z * z)
     return tl.where(x < 0, 0.7978845608028654 / (t * p), 0.3989422804014327 * e / (1.0 - 0.5 * t * e * p))
 """,

@@ -108,7 +108,7 @@ PROD = Head(
     numpy=quiet(lambda values, axes: np.prod(values, axis=axes)),
     # torch.prod takes one axis at a time: the back end chains it
     torch="torch.prod({0}, dim={dims}, keepdim=True)",
-    triton="tl.reduce({0}, {axis}, _h_multiply)",
+    triton="tl.reduce({0}, {axis}, _h_multiply_tl)",
     latex=r"\prod_{{{index}}} {0}",
     associative=False,
 )
