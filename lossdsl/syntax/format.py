@@ -300,11 +300,12 @@ def _chain(node: tree.Binary) -> Doc:
 
 
 def _if_else(node: tree.IfElse) -> Doc:
-    """`a if c else b if d else e`, broken after each `else`."""
+    """`a if c else b if d else e`, broken after each `else`, and after an `if` whose condition has no room."""
     parts: list[Doc | str] = []
     rest: tree.Expr = node
     while isinstance(rest, tree.IfElse):
-        parts += [_doc(rest.value, OR), " if ", _doc(rest.condition, OR), " else", LINE]
+        head = fill([concat(_doc(rest.value, OR), " if"), concat(_doc(rest.condition, OR), " else")])
+        parts += [flush(head), LINE]
         rest = rest.otherwise
     return nest(group(concat(*parts, _doc(rest))))
 
