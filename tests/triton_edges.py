@@ -27,7 +27,7 @@ LARGEST = """loss largest:
 CONFIDENCE = """loss h:
     input x: real[n, c]
     param gamma: real >= 0 = 2
-    per = clamp(1 - tanh(logsumexp(x over c)), 0, 2) ^ gamma + logaddexp(sum(x over c), 0)
+    per = clamp(1 - tanh(logsumexp(x over c)), 0, 2) ^ gamma + logaddexp(sum(x over c), 0) + erf(mean(x over c))
     return mean(per)
 """
 
@@ -40,7 +40,7 @@ def second(function: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def confidence(x: torch.Tensor) -> torch.Tensor:
-    return ((1 - x.logsumexp(1).tanh()) ** 2 + F.softplus(x.sum(1))).mean()
+    return ((1 - x.logsumexp(1).tanh()) ** 2 + F.softplus(x.sum(1)) + x.mean(1).erf()).mean()
 
 
 def main() -> None:
@@ -79,6 +79,9 @@ def main() -> None:
         function = load_module(emit(spec_of(CONFIDENCE), choices), "confidence").h
         x = torch.randn(3, 4, dtype=torch.float64)
         found[label + "value with helpers"] = torch.allclose(function(x), confidence(x))
+        ours = torch.autograd.grad(function(x.requires_grad_()), x)[0]
+        found[label + "constants in float64"] = torch.allclose(ours, torch.autograd.grad(confidence(x), x)[0], 1e-13)
+        x = x.detach()
         found[label + "second derivative"] = torch.allclose(second(function, x), second(confidence, x))
         found[label + "nan"] = bool(largest(broken, w).isnan())
     print(json.dumps(found))

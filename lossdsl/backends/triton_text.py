@@ -106,6 +106,8 @@ def operation(op: str, args: list[Term], type_: str) -> str:
     if type_ == "acc" and args and all(a.literal for a in args):
         texts[0] = typed(args[0])
     text = record.triton.format(*texts)
+    if type_ == "acc" and not args:  # a bare number would be float32 in a call
+        return f"tl.full([], {text}, ACC)"
     return text if _is_atom(text) else f"({text})"
 
 
