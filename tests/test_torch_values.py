@@ -744,3 +744,38 @@ def test_ranges_may_name_extents() -> None:
         loaded.padded(x, length + torch.tensor([0, 1]), w, check_inputs=True)
     with pytest.raises(ValueError, match=r"w\[0, 0\] = 5\.0 is not <= b"):
         loaded.padded(x, length, w * 5, check_inputs=True)
+
+
+SEGMENTS = """
+loss segments:
+    input x: real[n]
+    input y: class[n] of c
+    input b: real[c]
+    top[c] = max(x[n] over n where y[n] == c else 0)
+    lse[c] = logsumexp(x[n] over n where y[n] == c)
+    return sum(top * b) + sum(exp(lse) * b)
+"""
+
+
+def test_the_largest_of_each_segment() -> None:
+    """The condition has an axis that the value has not."""
+    fn = function(SEGMENTS)
+    x, b, y = leaf(6), leaf(4, seed=2), torch.tensor([0, 1, 1, 0, 3, 1])
+
+    def peer(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        held = [(x[y == c], b[c]) for c in range(4) if (y == c).any()]
+        return torch.stack([s.max() * w + s.exp().sum() * w for s, w in held]).sum()
+
+    torch.testing.assert_close(fn(x, y, b), peer(x, b))
+    for create in (False, True):
+        found = torch.autograd.grad(fn(x, y, b), (x, b), create_graph=create)
+        for ours, theirs in zip(found, torch.autograd.grad(peer(x, b), (x, b))):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("text", [HUBER, INFO_NCE])
+def test_tensors_without_data_have_shapes(text: str) -> None:
+    q = torch.empty(4, 3, device="meta")
+    value = function(text)(q, q)
+    assert value.device.type == "meta"
+    assert value.shape == ()

@@ -85,7 +85,7 @@ def _evaluate(table, tensors, options, reduction):
     """
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return _evaluate(table, tensors, options, reduction)
     absent = tuple(name for name, t in tensors.items() if t is None)
