@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOOK := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-.PHONY: demo test test-all bench catalogue lint format clean
+.PHONY: demo test test-all bench references catalogue lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("lossdsl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -28,6 +28,13 @@ test-all: $(STAMP)  ## the long sweeps too
 
 bench: $(STAMP)  ## ratios against eager and torch.compile, in one process
 	$(BIN)/python benchmarks/peers.py
+
+references:  ## what other libraries give: tests/libraries/data
+	$(PYTHON) -m venv .venv-references
+	.venv-references/bin/pip install --quiet torch==2.13.0
+	.venv-references/bin/pip install --quiet jax==0.10.2 optax==0.2.8 scipy scikit-learn tqdm packaging "numpy<2.4"
+	.venv-references/bin/pip install --quiet --no-deps lightning-utilities kornia_rs -r tests/libraries/requirements.txt
+	.venv-references/bin/python tests/libraries/run.py
 
 catalogue: $(STAMP)  ## the generated pages of docs/catalogue
 	$(BIN)/python docs/make_catalogue.py
