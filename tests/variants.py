@@ -52,6 +52,8 @@ def renamed(name: str) -> str:
 
 def rename(module: tree.Module) -> tree.Module:
     """Every tensor, parameter, axis and definition gets another name (the loss keeps its own)."""
+    loss = the_loss(module)
+    functions = {s.name.name for s in loss.body if isinstance(s, tree.Def)}
 
     def change(node: Any) -> Any:
         if isinstance(node, tree.Name):
@@ -62,9 +64,10 @@ def rename(module: tree.Module) -> tree.Module:
             return replace(node, axis=renamed(node.axis))
         if isinstance(node, tree.Claim) and node.of is not None:
             return replace(node, of=renamed(node.of))
+        if isinstance(node, tree.Call) and node.function in functions:
+            return replace(node, function=renamed(node.function))
         return node
 
-    loss = the_loss(module)
     return with_body(module, map_nodes(loss.body, change))
 
 
@@ -130,10 +133,12 @@ def _grouped(expression: Any) -> Any:
     return expression if simple else tree.Paren(inner=expression)
 
 
-def regularise(module: tree.Module) -> tree.Module:
+def regularise(module: tree.Module) -> tree.Module | None:
     """`return e` becomes `return e + 0.1 * mean(x^2)` for the first real input x."""
     loss = the_loss(module)
     x = first_real(loss)
+    if x is None:
+        return None
     square = tree.Binary(op="^", left=tree.Name(id=x), right=tree.Number(text="2", value=Fraction(2)))
     extra = tree.Binary(
         op="*",
@@ -148,13 +153,22 @@ def regularise(module: tree.Module) -> tree.Module:
     return with_body(module, body)
 
 
-def first_real(loss: tree.Loss) -> str:
-    declarations = (s for s in loss.body if isinstance(s, tree.Declaration) and s.keyword == "input")
-    return next(d.names[0].name for d in declarations if d.type.kind == "real")
+def first_real(loss: tree.Loss) -> str | None:
+    """The first input that has a gradient and a name for each of its axes."""
+    for d in loss.body:
+        if (
+            isinstance(d, tree.Declaration)
+            and d.keyword == "input"
+            and d.type.kind in ("real", "prob", "simplex", "unit")
+        ):
+            if not any(isinstance(a, tree.FixedAxis) for a in d.type.axes or ()):
+                return d.names[0].name
+    return None
 
 
 def split(module: tree.Module) -> tree.Module | None:
-    """`x = a op b` becomes `x_part = a; x = x_part op b`, where no axes are written and both sides are elementwise."""
+    """`x = a op b` becomes `x_part = a; x = x_part op b`, where no axes are written and both sides are elementwise;
+    `return mean(e)` becomes `e_part = e; return mean(e_part)`, where the mean is over everything."""
     body: list[tree.Statement] = []
     changes = 0
     for s in the_loss(module).body:
@@ -164,6 +178,17 @@ def split(module: tree.Module) -> tree.Module | None:
             if not isinstance(value.left, tree.Number):
                 body.append(tree.Definition(names=(part,), axes=None, value=value.left))
                 s = replace(s, value=replace(value, left=tree.Name(id=part.name)))
+                changes += 1
+        if isinstance(s, tree.Return) and len(s.values) == 1 and isinstance(s.values[0], tree.Call):
+            call = s.values[0]
+            whole = call.function in ("mean", "sum") and call.over is None and call.where is None
+            if (
+                whole
+                and len(call.arguments) == 1
+                and isinstance(call.arguments[0], tree.Binary | tree.Call | tree.Unary)
+            ):
+                body.append(tree.Definition(names=(tree.Ident(name="e_part"),), axes=None, value=call.arguments[0]))
+                s = replace(s, values=(replace(call, arguments=(tree.Name(id="e_part"),)),))
                 changes += 1
         body.append(s)
     return with_body(module, tuple(body)) if changes else None
