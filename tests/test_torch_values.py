@@ -271,13 +271,20 @@ def test_dead_branches_and_masked_rows_leak_nothing() -> None:
     assert torch.isfinite(hessian).all()
 
 
-def test_labels_out_of_range_give_nan_and_no_gradient() -> None:
+def test_labels_out_of_range_give_nan_and_reach_no_other_row() -> None:
     fn = function(CROSS_ENTROPY)
     x = leaf(3, 4)
     target = torch.tensor([1, 7, 2])
     value = fn(x, target, reduction="none")
     assert torch.isnan(value).tolist() == [False, True, False]
     assert torch.isnan(fn(x, target))
+    weight = torch.rand(4, dtype=F64) + 0.1
+    for w in (None, weight):
+        for create in (False, True):
+            value = fn(x, target, w, reduction="sum")
+            (g,) = torch.autograd.grad(value, x, create_graph=create)
+            peer = F.cross_entropy(x[::2], target[::2], weight=w, reduction="sum")
+            torch.testing.assert_close(g[::2], torch.autograd.grad(peer, x)[0][::2])
     with pytest.raises(ValueError, match=r"target\[1\] = 7 is not in \[0, 4\) or -100"):
         fn(x, target, check_inputs=True)
 
