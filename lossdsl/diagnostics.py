@@ -193,6 +193,11 @@ CODES: dict[str, Code] = {
         "What lies before the first step of a recurrence is written: a value after `else` in the access, or a condition "
         "around it (`... if t == 0 else ...`).",
     ),
+    "E0210": Code(
+        "nothing to use",
+        "`use field.name` brings in a loss or a function: of `field/name.loss` or `field.loss` beside this file, or of the "
+        "catalogue. Nothing else is read.",
+    ),
     "E0301": Code(
         "reduction over an absent axis",
         "`over k` binds `k` in the argument and its `where`. If neither has the axis, nothing is folded: "

@@ -559,4 +559,141 @@ return D[i = last, j = last]
     ),
 )
 
-CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES)
+# -------------------------------------------------------------------------------------------------- functions
+
+
+def moments(x: Any) -> Any:
+    centre = x.mean(1, keepdim=True)
+    spread = ((x - centre) ** 2).mean(1)
+    third = ((x - centre) ** 3).mean(1)
+    return (third / (spread + 1) * x.mean(1)).sum()
+
+
+def energy(x: Any, y: Any) -> Any:
+    def far(a: Any, b: Any) -> Any:
+        return ((a[:, None] - b[None]) ** 2).sum(-1).add(1e-6).sqrt().mean()
+
+    return 2 * far(x, y) - far(x, x) - far(y, y)
+
+
+def framed(x: Any) -> Any:
+    f3, f2 = x.unfold(1, 3, 1), x.unfold(1, 2, 1)
+    return (f3.max(-1).values ** 2).sum() + (f2.max(-1).values * torch.arange(f2.shape[1])).sum()
+
+
+BLOCKS = """
+def moments(p: real[n, u]):
+    centre = mean(p over u)
+    spread = mean((p - centre)^2 over u)
+    third = mean((p - centre)^3 over u)
+    return centre, spread, third
+
+loss blocks:
+    input x: real[b, t]
+    m, s, k = moments(x)
+    return sum(k / (s + 1) * m)
+"""
+
+FILES = """
+def far(p: real[n, d], q: real[m, d]):
+    gap[n, m] = sqrt(sum((p[n, d] - q[m, d])^2 over d) + 1e-6)
+    return mean(gap)
+
+loss energy:
+    input x: real[i, d]
+    input y: real[j, d]
+    return 2 * far(x, y) - far(x, x) - far(y, y)
+"""
+
+FUNCTIONS = (
+    Case(
+        "soft_dtw_divergence",
+        lambda g: {"x": g.normal(size=(2, 4, 3)), "y": g.normal(size=(2, 3, 3))},
+        soft_dtw_divergence,
+        {"gamma": 0.8},
+        file="sequences",
+    ),
+    Case("blocks", lambda g: {"x": g.normal(size=(3, 5))}, moments, {}, BLOCKS),
+    Case("energy", lambda g: {"x": g.normal(size=(4, 2)), "y": g.normal(size=(3, 2))}, energy, {}, FILES),
+    one(
+        "framed",
+        # an integer argument is an extent; the function's own axes are narrowed and read back under the caller's
+        """
+input x: real[b, t]
+def best(p: real[b, u], size_: int):
+    axis i = size_
+    return max(p[u = u + i] over i)
+return sum(best(x, 3)^2) + sum(best(x, size_ = 2) * t)
+""",
+        lambda g: {"x": g.normal(size=(2, 6))},
+        framed,
+    ),
+    one(
+        "listed",
+        # two axes of the function over one of the caller's, told apart by listing; an expression with its axes listed
+        """
+input x: real[n, d]
+axis m = n
+def dots(p: real[u, d], q: real[v, d]):
+    dot[u, v] = sum(p[u, d] * q[v, d] over d)
+    return dot
+gram = dots((2 * x)[n, d], x[m, d])
+return sum(gram^2 over n, m where n != m)
+""",
+        lambda g: {"x": g.normal(size=(4, 3))},
+        lambda x: ((2 * x @ x.T) ** 2).sum() - (2 * (x * x).sum(1)).pow(2).sum(),
+    ),
+    one(
+        "nested",
+        # a block in a block, an expression function in a block, the loss's own names in both
+        """
+input x: real[b, t]
+input w: real[t]
+def outer(p: real[b, u]):
+    def twice(a) = 2 * a
+    y = inner(p) + twice(p)
+    return sum(y * scale over u)
+def inner(q: real[b, v]):
+    run[b, v] = q + 0.5 * run[b, v - 1 else 0]
+    return run
+scale = sum(w^2)
+return mean(outer(x)) + outer(x)[b = last]
+""",
+        lambda g: {"x": g.normal(size=(2, 4)), "w": g.normal(size=4)},
+        lambda x, w: _nested(x, w),
+    ),
+    one(
+        "shifted_argument",
+        # what the function is called with has given way: its axis counts from the first entry that is there
+        """
+input x: real[t]
+d[t] = x[t - 1] - x[t + 1]
+def run(p: real[u]):
+    level[u] = p * (u + 1) + 0.5 * level[u - 1 else 0]
+    return level
+return sum(run(d) * x)
+""",
+        lambda g: {"x": g.normal(size=6)},
+        lambda x: _shifted(x),
+    ),
+)
+
+
+def _nested(x: Any, w: Any) -> Any:
+    rows, run = [], torch.zeros(len(x)).double()
+    for k in range(x.shape[1]):
+        run = x[:, k] + 0.5 * run
+        rows.append(run)
+    value = (torch.stack(rows, 1) + 2 * x).sum(1) * (w**2).sum()
+    return value.mean() + value[-1]
+
+
+def _shifted(x: Any) -> Any:
+    total, level = 0.0, x[0] * 0
+    for k in range(len(x) - 2):
+        level = (x[k] - x[k + 2]) * (k + 1) + 0.5 * level
+        total = total + level * x[k + 1]
+    return total
+
+
+CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.diagnostics import Span
@@ -47,9 +48,9 @@ def declare(e: Elaborator, body: Sequence[tree.Statement]) -> list[tree.Declarat
             case tree.Declaration(keyword="param"):
                 _parameters(e, statement)
             case tree.Definition(names=names) if len(names) > 1:
-                e.sink.add("E0501", "a definition of several names has no meaning yet in this version", statement.span)
-                for name in names:
-                    _enter(e, name, Unavailable("a definition of several names", name.span))
+                for k, name in enumerate(names):
+                    one = replace(statement, names=(name,))
+                    _enter(e, name, PendingDefinition(one, part=(k, len(names))))
             case tree.Definition():
                 _enter(e, statement.names[0], PendingDefinition(statement))
             case tree.Def():
@@ -66,17 +67,12 @@ def declare(e: Elaborator, body: Sequence[tree.Statement]) -> list[tree.Declarat
 def function(e: Elaborator, definition: tree.Def, in_loss: bool) -> None:
     """Enter a function of the file or of a loss."""
     name = definition.name
-    entity: FunctionEntity | Unavailable = FunctionEntity(definition, in_loss)
+    entity = FunctionEntity(definition, in_loss)
     seen: set[str] = set()
     for argument in definition.arguments:
         if argument.name in seen:
             e.sink.add("E0202", f"`{argument.name}` is declared twice", argument.span)
         seen.add(argument.name)
-    if definition.value is None:
-        what = f"the function block `def {name.name}(...):`"
-        if in_loss:
-            e.sink.add("E0501", f"{what} has no meaning yet in this version", name.span)
-        entity = Unavailable(what, name.span, reported=in_loss)
     if name.name in e.functions:
         e.sink.add("E0202", f"`{name.name}` is a built-in function", name.span, "choose another name")
         return
@@ -149,7 +145,7 @@ def _axes(e: Elaborator, body: Sequence[tree.Statement]) -> None:
         if isinstance(s, tree.Declaration) and s.keyword == "param" and s.type.kind == "int"
         for n in s.names
     }
-    resolver = _Extents(e, written, set(spans), parameters)
+    resolver = Extents(e, written, set(spans), parameters)
     for order, (axis, span) in enumerate(spans.items()):
         try:
             dim, root = resolver.extent(axis)
@@ -158,7 +154,7 @@ def _axes(e: Elaborator, body: Sequence[tree.Statement]) -> None:
         e.axes[axis] = AxisEntity(axis, dim, root, order, span)
 
 
-class _Extents:
+class Extents:
     """Extents of axes from their declarations; an axis without one is a symbol of its own."""
 
     def __init__(
@@ -171,6 +167,14 @@ class _Extents:
         self.e, self.written, self.axes, self.parameters = e, written, axes, parameters
         self.known: dict[str, tuple[Dim, str]] = {}
         self.busy: list[str] = []
+
+    @staticmethod
+    def of(e: Elaborator) -> Extents:
+        """Extents made of the axes and integer parameters that are there already."""
+        parameters = {n for n, x in e.names.items() if isinstance(x, ParameterEntity) and x.parameter.kind == "int"}
+        made = Extents(e, {}, set(e.axes), parameters)
+        made.known = {a: (x.dim, x.root) for a, x in e.axes.items()}
+        return made
 
     def extent(self, axis: str) -> tuple[Dim, str]:
         """(extent, root axis: the one whose positions this one indexes)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Protocol
 
 from lossdsl.diagnostics import Span
 from lossdsl.ir.build.accesses import Accesses
@@ -65,6 +66,16 @@ _CONSTANTS: dict[str, Scalar] = {
 Handler = Callable[["Elaborator", Context, tree.Call], Scalar]
 
 
+class Callers(Protocol):
+    """How losses and function blocks are called; `inline.py` has the implementation."""
+
+    def loss(self, e: Elaborator, ctx: Context, loss: tree.Loss, node: tree.Call) -> Scalar: ...
+
+    def block(
+        self, e: Elaborator, ctx: Context, entity: FunctionEntity, node: tree.Call, part: int | None = None
+    ) -> Scalar: ...
+
+
 class Elaborator(Accesses):
     """Everything that is known while one loss is built.
 
@@ -77,17 +88,17 @@ class Elaborator(Accesses):
         sink: Sink,
         functions: Mapping[str, Handler],
         define: Callable[[Elaborator, PendingDefinition, Span, bool], TensorEntity],
-        call_loss: Callable[[Elaborator, Context, tree.Loss, tree.Call], Scalar],
+        calls: Callers,
     ) -> None:
         super().__init__(sink)
         self.functions = functions
         self.file_functions: dict[str, FunctionEntity | LossEntity | Unavailable] = {}
-        self.calling: list[str] = []
+        self.calling: list[object] = []  # trees of the losses and blocks that are being called
         self.call_count = 0
         self.first: dict[str, Span] = {}
         self.depth = 0
         self._define = define
-        self._call_loss = call_loss
+        self._calls = calls
         self._work = 0
         self._arguments: dict[tuple[object, ...], Scalar] = {}
         self._keep: list[object] = []
@@ -334,6 +345,27 @@ class Elaborator(Accesses):
 
     # ------------------------------------------------------------------------------------------------------- calls
 
+    def part(self, ctx: Context, node: tree.Expr, part: tuple[int, int]) -> Scalar:
+        """One of the values of a call, for `p, q = f(x)`."""
+        call = strip(node)
+        entity: object = None
+        if isinstance(call, tree.Call):
+            entity = self.names.get(call.function) or self.file_functions.get(call.function)
+        if (
+            not isinstance(call, tree.Call)
+            or not isinstance(entity, FunctionEntity)
+            or entity.definition.value is not None
+        ):
+            help = "only a call of a `def` block has several values"
+            raise self.sink.fail("E0413", "several names need a function with several values", node.span, help)
+        self.used.add(call.function)
+        returned = [s for s in entity.definition.body if isinstance(s, tree.Return)]
+        count = len(returned[0].values) if returned else 0
+        if count != part[1]:
+            message = f"`{call.function}` returns {count} value{'s' * (count != 1)}, and {part[1]} are named"
+            raise self.sink.fail("E0413", message, node.span)
+        return self._calls.block(self, ctx, entity, call, part[0])
+
     def _call(self, ctx: Context, node: tree.Call) -> Scalar:
         span = node.function_span if node.function_span.line else node.span
         local = self.names.get(node.function) if ctx.loss_names else None
@@ -343,7 +375,7 @@ class Elaborator(Accesses):
             self.used.add(node.function)
             raise self._unavailable_name(entity, span)
         if isinstance(entity, LossEntity):
-            return self._call_loss(self, ctx, entity.loss, node)
+            return self._calls.loss(self, ctx, entity.loss, node)
         if entity is not None:
             self.used.add(node.function)
             return self._apply_function(ctx, entity, node)
@@ -363,7 +395,7 @@ class Elaborator(Accesses):
         if name in ctx.calls:
             raise self.sink.fail("E0205", f"`{name}` calls itself", node.span, "a recurrence is a definition with axes")
         if definition.value is None:
-            raise self.unavailable(f"the function block `def {name}(...):`", node.span)
+            return self._calls.block(self, ctx, entity, node)
         clauses = (node.over, node.direction, node.where, node.otherwise)
         if any(c is not None for c in clauses):
             raise self.sink.fail("E0412", f"`{name}` is not a reduction: it takes no clauses", node.span)

@@ -12,7 +12,7 @@ from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import declare
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
-from lossdsl.ir.build.inline import call_loss
+from lossdsl.ir.build.inline import Calls
 from lossdsl.ir.build.limits import deep
 from lossdsl.ir.build.recurrence import Recurrence
 from lossdsl.ir.build.recurrence import find as find_recurrences
@@ -142,9 +142,9 @@ class LossBuilder:
         self.sink = Sink()
         self.place = Place()
         handlers: dict[str, Handler] = {**functions.handlers(), **ReductionHandlers(self.place).handlers}
-        self.e = Elaborator(self.sink, handlers, self.define, call_loss)
+        self.e = Elaborator(self.sink, handlers, self.define, Calls(self.place))
         self.e.file_functions = files
-        self.e.calling.append(loss.name.name)
+        self.e.calling.append(loss)
         self.stack: list[PendingDefinition] = []
 
     def build(self) -> tuple[BuiltLoss | None, list[Diagnostic]]:
@@ -238,7 +238,9 @@ class LossBuilder:
         self.place.owner = name.name
         written = self._written(statement)
         frame = Frame(member=bool(self.stack) and self.stack[-1].assumed is not None)
-        value = e.expression(e.top_context(frame, unwritten=written is None), statement.value)
+        context = e.top_context(frame, unwritten=written is None)
+        part = self.stack[-1].part if self.stack else None
+        value = e.expression(context, statement.value) if part is None else e.part(context, statement.value, part)
         free = e.free(value)
         if written is None:
             formals = ordered(e, free)

@@ -7,7 +7,7 @@ from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import function
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
-from lossdsl.ir.build.inline import call_loss
+from lossdsl.ir.build.inline import Calls
 from lossdsl.ir.build.limits import deep
 from lossdsl.ir.build.loss import BuiltLoss, LossBuilder
 from lossdsl.ir.build.reductions import Reductions
@@ -20,6 +20,7 @@ from lossdsl.ir.build.scope import (
     TensorEntity,
     Unavailable,
 )
+from lossdsl.ir.build.use import Uses
 from lossdsl.syntax import tree
 
 
@@ -30,7 +31,7 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
     user wrote.
     """
     sink = Sink()
-    names = _file_names(module, sink)
+    names = _file_names(module, source, sink)
     built: list[BuiltLoss] = []
     found = list(sink.found)
     for item in module.items:
@@ -44,25 +45,27 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
     return built, list(dict.fromkeys(found))
 
 
-def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | LossEntity | Unavailable]:
+def _file_names(
+    module: tree.Module, source: Source, sink: Sink
+) -> dict[str, FunctionEntity | LossEntity | Unavailable]:
     def refuse(e: Elaborator, pending: PendingDefinition, span: Span, shifted: bool) -> TensorEntity:
         raise Failed("no definitions at the top of a file")
 
-    e = Elaborator(sink, {**functions.handlers(), **Reductions(Place()).handlers}, refuse, call_loss)
+    e = Elaborator(sink, {**functions.handlers(), **Reductions(Place()).handlers}, refuse, Calls(Place()))
     seen: dict[str, int] = {}
+    uses = Uses(source, sink)
     for item in module.items:
         ident: tree.Ident | None = None
         if isinstance(item, (tree.Def, tree.Loss)):
             ident = item.name
         elif isinstance(item, tree.Use):
-            sink.add("E0501", "`use` has no meaning yet in this version", item.span)
-            name = item.alias.name if item.alias else item.path[-1]
-            e.file_functions[name] = Unavailable("`use`", item.span)
-            continue
+            ident = item.alias or tree.Ident(name=item.path[-1], span=item.span)
         if ident is None:
             continue
         if ident.name in seen:
             help = "each loss and function of a file has a name of its own"
+            if isinstance(item, tree.Use):
+                help = f"`use {'.'.join(item.path)} as name` gives it another one"
             sink.add("E0202", f"`{ident.name}` is already declared (line {seen[ident.name]})", ident.span, help)
             continue
         seen[ident.name] = ident.span.line
@@ -70,4 +73,10 @@ def _file_names(module: tree.Module, sink: Sink) -> dict[str, FunctionEntity | L
             function(e, item, in_loss=False)
         elif isinstance(item, tree.Loss):
             e.file_functions[ident.name] = LossEntity(item)
+        elif ident.name in e.functions:
+            help = f"`use {'.'.join(item.path)} as name`" if isinstance(item, tree.Use) else ""
+            sink.add("E0202", f"`{ident.name}` is a built-in function", ident.span, help)
+        elif isinstance(item, tree.Use):
+            e.file_functions[ident.name] = uses.use(item)
+    e.file_functions.update(uses.table)
     return e.file_functions

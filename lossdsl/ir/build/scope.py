@@ -40,7 +40,8 @@ class Sink:
 
 def suggestion(name: str, known: list[str]) -> str:
     """A help text that names what may have been meant, or an empty one."""
-    close = get_close_matches(name, known, n=2, cutoff=0.6)
+    written = [k for k in known if "." not in k.strip(".") or "." in name]  # hidden names of calls have dots
+    close = get_close_matches(name, [k for k in written if ":" not in k], n=2, cutoff=0.6)
     return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 
@@ -109,6 +110,7 @@ class TensorEntity:
 class PendingDefinition:
     """A definition of the file, elaborated on demand. `state` is "new", "busy", "done" or "broken".
 
+    part      which of how many values of a call it is, in `p, q = f(x)`
     group     the definitions that read each other with this one, if it is part of a recurrence
     assumed   what readers see while the recurrence is elaborated
     """
@@ -117,6 +119,7 @@ class PendingDefinition:
     state: str = "new"
     owner: str = ""
     entity: TensorEntity | None = None
+    part: tuple[int, int] | None = None
     group: tuple[PendingDefinition, ...] = ()
     assumed: TensorEntity | None = None
 

@@ -1,0 +1,111 @@
+"""`use`: files beside this one and the catalogue; nothing else is read, and nothing of two files meets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossdsl.diagnostics import Severity, Source
+from lossdsl.ir.interpret import interpret
+from lossdsl.pipeline import Analysis, analyse
+
+TOOLS = """
+def square(a) = a^2
+def tools(p: real[n, d], q: real[m, d]):
+    gap[n, m] = sqrt(sum(square(p[n, d] - q[m, d]) over d) + 1e-6)
+    return mean(gap)
+def square_(a) = square(a)
+"""
+TOP = """
+use regression.huber
+use lib.tools as far
+use shapes.dots
+
+def square(a) = a + 1
+
+loss top:
+    input x: real[n, d]
+    input y: real[m, d]
+    axis k = n
+    z[n, d] = 2 * x
+    return huber(x, z, delta = 0.5) + far(x, y) + mean(dots(x, x[k, d])) + mean(square(x))
+"""
+SHAPES = """
+def dots(p: real[u, d], q: real[v, d]):
+    dot[u, v] = sum(p[u, d] * q[v, d] over d)
+    return dot
+"""
+
+
+def files(folder: Path, **texts: str) -> Path:
+    for name, text in texts.items():
+        path = folder / f"{name.replace('__', '/')}.loss"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def analysed(path: Path) -> Analysis:
+    return analyse(Source(str(path), path.read_text()))
+
+
+def errors(path: Path) -> list[tuple[str, int]]:
+    return [(d.code, d.span.line) for d in analysed(path).diagnostics if d.severity is Severity.ERROR]
+
+
+def test_losses_and_functions_of_other_files(tmp_path: Path) -> None:
+    files(tmp_path, top=TOP, lib__tools=TOOLS, shapes=SHAPES)
+    [built] = analysed(tmp_path / "top.loss").losses
+    g = np.random.default_rng(0)
+    x, y = g.normal(size=(4, 3)), g.normal(size=(2, 3))
+    found = interpret(built.program, {"x": x, "y": y})["return"]
+    r = np.abs(x - 2 * x)
+    huber = np.where(r <= 0.5, r**2 / 2, 0.5 * (r - 0.25)).mean()
+    far = np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1) + 1e-6).mean()
+    assert found == pytest.approx(huber + far + (x @ x.T).mean() + (x + 1).mean(), rel=1e-12)
+
+
+def test_a_circle_is_refused(tmp_path: Path) -> None:
+    one = "use {0}\nloss {1}:\n    input x: real[n]\n    return mean(x)\n"
+    files(tmp_path, a=one.format("b", "a"), b=one.format("c", "b"), c=one.format("a", "c"), d=one.format("d", "d"))
+    assert errors(tmp_path / "a.loss") == [("E0205", 1)]
+    # a file that uses its own name: the name is declared already, and the file is itself
+    assert ("E0205", 1) in errors(tmp_path / "d.loss")
+
+
+def test_what_a_file_does_not_have(tmp_path: Path) -> None:
+    body = "loss top:\n    input x: real[n]\n    return mean(f(x))\n"
+    files(tmp_path, top="use lib.f\n" + body, lib="def g(a) = a\n")
+    assert errors(tmp_path / "top.loss") == [("E0210", 1)]
+    files(tmp_path, lib="def f(a) = (a\n")
+    assert errors(tmp_path / "top.loss") == [("E0210", 1)]
+    files(tmp_path, lib="use gone\ndef f(a) = gone(a)\n")
+    assert errors(tmp_path / "top.loss") == [("E0210", 1)]
+
+
+def test_an_error_in_a_used_function_stands_at_the_use(tmp_path: Path) -> None:
+    text = "\n\n\n\ndef f(a) = a + unknown\n"
+    files(tmp_path, top="use lib.f\nloss top:\n    input x: real[n]\n    return mean(f(x))\n", lib=text)
+    assert errors(tmp_path / "top.loss") == [("E0201", 1)]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    files(tmp_path, outside="def f(a) = a\n", inner__top="use outside_.f\nloss t:\n    return f(1)\n")
+    (tmp_path / "inner" / "outside_.loss").symlink_to(tmp_path / "outside.loss")
+    assert errors(tmp_path / "inner" / "top.loss") == [("E0210", 1)]
+
+
+def test_a_loss_may_extend_one_of_its_name(tmp_path: Path) -> None:
+    text = "use regression.huber as plain\nloss huber:\n    input x, y: real[n]\n    return 2 * plain(x, y)\n"
+    files(tmp_path, top=text)
+    assert errors(tmp_path / "top.loss") == []
+
+
+def test_a_deep_chain_ends(tmp_path: Path) -> None:
+    count = 30
+    texts = {f"f{k}": f"use f{k + 1}\ndef f{k}(a) = f{k + 1}(a)\n" for k in range(count)}
+    files(tmp_path, **texts, **{f"f{count}": f"def f{count}(a) = a\n"})
+    files(tmp_path, top="use f0\nloss top:\n    input x: real[n]\n    return mean(f0(x))\n")
+    assert errors(tmp_path / "top.loss") == [("E0707", 1)]
