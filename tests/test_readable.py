@@ -86,3 +86,12 @@ loss l:
     lines = gradient_lines(program_of(text.replace("input a, x", "input x, a")))
     assert lines[-1].startswith(("d_x_2 = ", "    "))
     assert not any(line.startswith(("a = ", "b = ", "d_x = ")) for line in lines)
+
+
+def test_the_docstring_keeps_its_indentation() -> None:
+    from torch_losses import module
+
+    text = (EXAMPLES / "classification" / "focal.loss").read_text()
+    lines = (module(text).focal.__doc__ or "").split("\n")
+    at = next(k for k, line in enumerate(lines) if line.strip().startswith("d_logits = "))
+    assert lines[at + 1] == "            balance * b * sigmoid(-a) * sign"

@@ -526,7 +526,8 @@ class Loss:
         if loss.formula:
             made.append("Formula:\n" + "\n".join(f"    {printable(line)}" for line in loss.formula))
         if loss.gradient:
-            made.append("Gradient:\n" + "\n".join(f"    {printable(line)}" for line in loss.gradient))
+            lines = [" " * (len(line) - len(line.lstrip(" "))) + printable(line).lstrip() for line in loss.gradient]
+            made.append("Gradient:\n" + "\n".join(f"    {line}" for line in lines))
         if loss.properties:
             made.append("Proved:\n" + "\n".join(f"    {printable(line)}" for line in loss.properties))
         lines = ["Args:"]

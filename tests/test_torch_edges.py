@@ -1,0 +1,183 @@
+"""Emitted torch modules at the edges: constants, reports, sums at one place, repeated backwards, ranges, no data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_torch_values import F64, labels, leaf
+from torch.autograd import gradcheck, gradgradcheck
+from torch_losses import HUBER, INFO_NCE, function, module
+
+CONSTANTS = """
+loss constants:
+    input x, y: real[n]
+    input k: bool[n]
+    w = 0.1 if k else 0.3
+    v = (0.7 if x > 0 else (0.2 if y > 0 else 1 / 3)) * y
+    return mean(w * x^2 + v * w)
+"""
+
+
+def test_a_selection_of_two_numbers_has_the_type_of_the_loss() -> None:
+    """torch makes float32 of two plain numbers: in float64 they would be wrong in the eighth digit."""
+    fn = function(CONSTANTS)
+    x, y = leaf(6), leaf(6, seed=1)
+    k = torch.tensor([True, False, True, False, False, True])
+
+    def number(value: float) -> torch.Tensor:
+        return torch.tensor(value, dtype=F64)
+
+    def peer(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        w = torch.where(k, number(0.1), number(0.3))
+        v = torch.where(x > 0, number(0.7), torch.where(y > 0, number(0.2), number(1 / 3))) * y
+        return (w * x**2 + v * w).mean()
+
+    wanted = torch.autograd.grad(peer(x, y), (x, y))
+    torch.testing.assert_close(fn(x, y, k), peer(x, y), rtol=1e-15, atol=0)
+    for create in (False, True):
+        for ours, theirs in zip(torch.autograd.grad(fn(x, y, k), (x, y), create_graph=create), wanted):
+            torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-16)
+    torch.testing.assert_close(torch.func.grad(fn)(x.detach(), y.detach(), k), wanted[0], rtol=1e-14, atol=1e-16)
+
+
+REPORTED = """
+loss reported:
+    input x, y: real[n]
+    report squares = (x - y)^2
+    report prediction = x
+    report worst = max(abs(x - y) over n else 0)
+    return mean((x - y)^2)
+"""
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("dtype", [F64, torch.float16])
+def test_a_report_of_the_value_itself_leaves_it_differentiable(reduction: str, count: int, dtype: torch.dtype) -> None:
+    fn = function(REPORTED)
+    x, y = leaf(count, dtype=dtype), leaf(count, seed=1, dtype=dtype).detach()
+    value, reports = fn(x, y, reduction=reduction, return_reports=True)
+    assert value.requires_grad
+    assert not any(r.requires_grad for r in reports.values())
+    assert x.is_leaf
+    share = count if reduction == "mean" else 1
+    for create in (False, True):
+        (g,) = torch.autograd.grad(value.sum(), x, create_graph=create, retain_graph=True)
+        torch.testing.assert_close(g, 2 * (x.detach() - y) / share, rtol=2e-3, atol=1e-4)
+
+
+HINGES = """
+loss hinges:
+    input x: real[n, c]
+    input target: class[n] of c
+    input weight: real[c] >= 0 = 1
+    per = relu(1 + x - x[c = target])
+    return sum(weight[target] * per over n, c where c != target) / sum(weight[target] over n)
+"""
+
+
+def test_values_that_meet_at_one_place_are_added_up() -> None:
+    """The gradient in the weights: each of them gets a sum over classes that its place does not depend on."""
+    fn = function(HINGES)
+    x, weight, target = leaf(5, 4), (leaf(4, seed=3).detach().abs() + 0.1).requires_grad_(), labels(5, 4, ignored=False)
+    rows = torch.arange(5)
+
+    def peer(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        others = torch.ones_like(x)
+        others[rows, target] = 0
+        return (weight[target][:, None] * F.relu(1 + x - x[rows, target][:, None]) * others).sum() / weight[
+            target
+        ].sum()
+
+    wanted = torch.autograd.grad(peer(x, weight), (x, weight))
+    found = torch.autograd.grad(fn(x, target, weight), (x, weight))
+    for ours, theirs in zip(found, wanted):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    (alone,) = torch.autograd.grad(fn(x.detach(), target, weight), weight)
+    torch.testing.assert_close(alone, wanted[1], rtol=1e-10, atol=1e-12)
+
+
+DISTANCES = """
+loss distances:
+    input z: real[n, d]
+    axis m = n
+    return mean(norm(z[n, d] - z[m, d] over d) over n, m where n != m)
+"""
+
+
+@pytest.mark.parametrize("text", [DISTANCES, HUBER.replace("pred, target", "pred").replace("- target", "")])
+def test_a_second_backward_gives_the_same_bits(text: str) -> None:
+    """`gradcheck` asks for it with its defaults."""
+    fn = function(text)
+    x = leaf(5, 3)
+    assert gradcheck(fn, (x,))
+    assert gradgradcheck(fn, (x,))
+    value = fn(x)
+    seed = torch.tensor(1.7, dtype=F64)
+    first = torch.autograd.grad(value, x, seed, retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(value, x, seed)[0])
+
+
+def test_a_parameter_that_is_changed_before_backward_is_noticed() -> None:
+    fn = function(HUBER)
+    for dtype in (torch.float32, torch.float16):
+        x, delta = leaf(5, dtype=dtype), torch.tensor(0.5)
+        value = fn(x, torch.zeros_like(x), delta=delta)
+        delta += 1
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.backward()
+
+
+PADDED = """
+loss padded:
+    input x: real[b, t, ...]
+    input length: int[b] in [0, size(t)]
+    input w: real[...] <= size(b)
+    return sum(x^2 * w over b, t, ... where t < length)
+"""
+
+
+def test_ranges_may_name_extents() -> None:
+    loaded = module(PADDED)
+    x, w, length = leaf(2, 3, 2, 2).detach(), torch.ones(2, 2, dtype=F64), torch.tensor([0, 3])
+    assert torch.allclose(loaded.padded(x, length, w, check_inputs=True), x[1].square().sum())
+    with pytest.raises(ValueError, match=r"length\[1\] = 4 is not >= 0\.0 and <= t"):
+        loaded.padded(x, length + torch.tensor([0, 1]), w, check_inputs=True)
+    with pytest.raises(ValueError, match=r"w\[0, 0\] = 5\.0 is not <= b"):
+        loaded.padded(x, length, w * 5, check_inputs=True)
+
+
+SEGMENTS = """
+loss segments:
+    input x: real[n]
+    input y: class[n] of c
+    input b: real[c]
+    top[c] = max(x[n] over n where y[n] == c else 0)
+    lse[c] = logsumexp(x[n] over n where y[n] == c)
+    return sum(top * b) + sum(exp(lse) * b)
+"""
+
+
+def test_the_largest_of_each_segment() -> None:
+    """The condition has an axis that the value has not."""
+    fn = function(SEGMENTS)
+    x, b, y = leaf(6), leaf(4, seed=2), torch.tensor([0, 1, 1, 0, 3, 1])
+
+    def peer(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        held = [(x[y == c], b[c]) for c in range(4) if (y == c).any()]
+        return torch.stack([s.max() * w + s.exp().sum() * w for s, w in held]).sum()
+
+    torch.testing.assert_close(fn(x, y, b), peer(x, b))
+    for create in (False, True):
+        found = torch.autograd.grad(fn(x, y, b), (x, b), create_graph=create)
+        for ours, theirs in zip(found, torch.autograd.grad(peer(x, b), (x, b))):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("text", [HUBER, INFO_NCE])
+def test_tensors_without_data_have_shapes(text: str) -> None:
+    q = torch.empty(4, 3, device="meta")
+    value = function(text)(q, q)
+    assert value.device.type == "meta"
+    assert value.shape == ()
