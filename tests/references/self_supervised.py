@@ -96,6 +96,23 @@ def decoupled_contrastive(q: torch.Tensor, k: torch.Tensor, temperature: float =
     return torch.stack([torch.logsumexp(r, 0) - sim[i, i] for i, r in enumerate(rest)]).mean()
 
 
+def swav(
+    a: torch.Tensor, b: torch.Tensor, eps: float = 0.05, temperature: float = 0.1, iterations: int = 3
+) -> torch.Tensor:
+    """As the authors' code, with codes as a matrix that is divided by its sums."""
+
+    def codes(s: torch.Tensor) -> torch.Tensor:
+        n, k = s.shape
+        q = torch.exp(s.detach() / eps)
+        q = q / q.sum()
+        for _ in range(iterations):
+            q = q / q.sum(0, keepdim=True) / k
+            q = q / q.sum(1, keepdim=True) / n
+        return q * n
+
+    return (F.cross_entropy(b / temperature, codes(a)) + F.cross_entropy(a / temperature, codes(b))) / 2
+
+
 def two(names: str, n: int, d: int, scale: float = 1.0, **p: float) -> Case:
     return case(parameters=p, **{name: normal(n, d, scale=scale) for name in names.split()})
 
@@ -191,5 +208,15 @@ REFERENCES = {
         decoupled_contrastive,
         (two("q k", 5, 3), two("q k", 3, 6, temperature=0.5), two("q k", 2, 2, temperature=2.0)),
         at=(two("q k", 1, 3), same("q k", 4, 3)),
+    ),
+    "swav": Reference(
+        "self_supervised/swav",
+        swav,
+        (
+            two("a b", 5, 3, 0.3),
+            two("a b", 4, 6, 0.5, eps=0.5, temperature=0.7, iterations=5),
+            two("a b", 3, 2, eps=1.0, iterations=1),
+        ),
+        at=(case(a=full(0.0, 4, 3), b=full(0.0, 4, 3)),),
     ),
 }
