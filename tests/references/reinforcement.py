@@ -143,6 +143,68 @@ def cql(q: torch.Tensor, action: torch.Tensor, alpha: float = 1.0) -> torch.Tens
     return alpha * (torch.logsumexp(q, 1) - q.gather(1, action[:, None])[:, 0]).mean()
 
 
+def returns(deltas: list[torch.Tensor], factors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """deltas[s] + factors[s] * (deltas[s + 1] + ...), each written out."""
+    found = []
+    for start in range(len(deltas)):
+        total, weight = torch.zeros_like(deltas[0]), torch.ones_like(deltas[0])
+        for s in range(start, len(deltas)):
+            total = total + weight * deltas[s]
+            weight = weight * factors[s]
+        found.append(total)
+    return found
+
+
+def gae(
+    reward: torch.Tensor,
+    value: torch.Tensor,
+    done: torch.Tensor,
+    last_value: torch.Tensor,
+    gamma: float = 0.99,
+    lam: float = 0.95,
+) -> torch.Tensor:
+    after = torch.cat([value[1:], last_value[None]])
+    going = 1 - done.double()
+    deltas = reward + gamma * going * after - value
+    advantage = torch.stack(returns(list(deltas), list(gamma * lam * going)))
+    return F.mse_loss((advantage + value).detach(), value) / 2
+
+
+def vtrace(
+    log_rho: torch.Tensor,
+    reward: torch.Tensor,
+    value: torch.Tensor,
+    done: torch.Tensor,
+    last_value: torch.Tensor,
+    logp: torch.Tensor,
+    entropy: torch.Tensor,
+    gamma: float = 0.99,
+    rho_max: float = 1.0,
+    c_max: float = 1.0,
+    value_weight: float = 0.5,
+    entropy_weight: float = 0.01,
+) -> torch.Tensor:
+    with torch.no_grad():
+        rho, c = log_rho.exp().clamp(max=rho_max), log_rho.exp().clamp(max=c_max)
+        going = gamma * (1 - done.double())
+        deltas = rho * (reward + going * torch.cat([value[1:], last_value[None]]) - value)
+        target = value + torch.stack(returns(list(deltas), list(going * c)))
+        advantage = rho * (reward + going * torch.cat([target[1:], last_value[None]]) - value)
+    policy = -(logp * advantage).mean()
+    return policy + value_weight * F.mse_loss(value, target) - entropy_weight * entropy.mean()
+
+
+def rollout(t: int, b: int, names: str, share: float = 0.3, **p: float) -> Case:
+    return case(
+        value=normal(t, b),
+        reward=normal(t, b),
+        done=binary(t, b, p=share),
+        last_value=normal(b),
+        parameters=p,
+        **{name: normal(t, b) for name in names.split()},
+    )
+
+
 def transitions(b: int, a: int, names: str, share: float = 0.3, **p: float) -> Case:
     return case(
         q=normal(b, a),
@@ -350,5 +412,21 @@ REFERENCES = {
             ("mean(per)", "sum(per)"),
         ),
         at=(case(q=normal(3, 4, scale=1e3), action=labels(4, 3)), case(q=normal(3, 1), action=full(0, 3))),
+    ),
+    "gae": Reference(
+        "reinforcement/gae",
+        gae,
+        (rollout(5, 3, ""), rollout(4, 2, "", gamma=0.7, lam=0.5), rollout(6, 1, "", 0.0, gamma=0.9, lam=0.8)),
+        at=(rollout(1, 2, ""), rollout(4, 2, "", 1.0), rollout(4, 2, "", lam=0.0)),
+    ),
+    "vtrace": Reference(
+        "reinforcement/vtrace",
+        vtrace,
+        (
+            rollout(5, 3, "log_rho logp entropy"),
+            rollout(4, 2, "log_rho logp entropy", gamma=0.7, rho_max=1.5, c_max=0.8, value_weight=0.3),
+            rollout(6, 1, "log_rho logp entropy", 0.0, gamma=0.9, rho_max=0.7, entropy_weight=0.5),
+        ),
+        at=(rollout(1, 2, "log_rho logp entropy"), rollout(4, 2, "log_rho logp entropy", 1.0)),
     ),
 }
