@@ -50,7 +50,7 @@ def _with_reports(program: Program, output: str, derived: Program) -> Program:
     if not reports:
         return derived
     value, reported = (
-        prune(replace(program, outputs=outputs, reductions=None, target=""))
+        prune(replace(program, outputs=outputs, reductions=None, target="", updates=()))
         for outputs in ((Output("return", output),), reports)
     )
     made = {d.tensor for d in derived.definitions()}
@@ -104,7 +104,7 @@ def pairs(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], 
     if program.reductions is None:
         return ()
     outputs = (Output("total", program.reductions.total), Output("weight", program.reductions.weight))
-    totals = value_program(replace(program, outputs=outputs, reductions=None))
+    totals = value_program(replace(program, outputs=outputs, reductions=None, updates=()))
     optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
     absences = [a for count in range(len(optional) + 1) for a in combinations(optional, count)]
     return tuple((a, schedule(totals, Key(program.name, "value", "", (), a, target))) for a in absences)
@@ -126,6 +126,10 @@ def _tensor(program: Program, mode: str) -> str:
 
 def loss_spec(program: Program, target: str, report: Report | None, formula: Sequence[str] = ()) -> LossSpec:
     """Everything that an emitter needs of one loss. `formula`: the lines shown as its formula, else those of its IR."""
+    lasting = next((i for i in program.inputs if i.role == "state"), None)
+    if lasting is not None:
+        what = "the training step" if lasting.name == "step" else f"the state `{lasting.name}`"
+        raise NotYetError(f"a module with {what}", lasting.name)
     modes = _modes(program)
     none = program.definition(program.reductions.none) if program.reductions else None
     return LossSpec(

@@ -260,6 +260,10 @@ CODES: dict[str, Code] = {
         "`over`, `where` and `else` belong to reductions of one argument; axis-keeping functions need `over`.",
     ),
     "E0413": Code("return missing or repeated", "A loss has exactly one `return`, of one value."),
+    "E0414": Code(
+        "state and its update",
+        "A `state` has one `update`, which says its next value from what the loss reads now; nothing else is updated.",
+    ),
     "E0501": Code(
         "no meaning yet",
         "This construct is part of the language and can be written and formatted, but this version does not compile it.",

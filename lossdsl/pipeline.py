@@ -153,7 +153,7 @@ def _placed(source: Source, program: Program) -> Iterator[None]:
         tensor = problem.tensor.rstrip("'")
         while tensor and program.definition(tensor) is None:
             tensor = tensor.rpartition(".")[0]
-        found = program.definition(tensor)
+        found = program.definition(tensor) or program.input(problem.tensor)
         help = "`lossdsl check` and `lossdsl show --emit ir` take it all the same"
         place = found.origin if found else NOWHERE
         raise LossError(source, [Diagnostic("E0501", str(problem), place, help)]) from problem

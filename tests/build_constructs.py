@@ -696,4 +696,142 @@ def _shifted(x: Any) -> Any:
     return total
 
 
-CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS)
+# --------------------------------------------------------------------------------------------------- training
+
+
+def annealed(logits: Any, target: Any, step: Any, steps: int) -> Any:
+    gamma = 2 * min(max(float(step) / steps, 0), 1)
+    bce = F.binary_cross_entropy_with_logits(logits, target.double(), reduction="none")
+    return ((1 - torch.exp(-bce)) ** gamma * bce).mean()
+
+
+def dino(student: Any, teacher: Any, center: Any) -> Any:
+    p = F.softmax((teacher - center) / 0.04, 2).detach()
+    q = F.log_softmax(student / 0.1, 2)
+    total, count_ = 0.0, 0
+    for g in range(len(teacher)):
+        for v in range(len(student)):
+            if g != v:
+                total, count_ = total - (p[g] * q[v]).sum(1).mean(), count_ + 1
+    return {"return": total / count_, "update center": 0.9 * center + 0.1 * teacher.mean((0, 1))}
+
+
+def moco(q: Any, k: Any, queue: Any, head: Any) -> Any:
+    positive = (q * k.detach()).sum(1, keepdim=True)
+    logits = torch.cat([positive, q @ queue.T], 1) / 0.07
+    fresh = queue.clone()
+    for i in range(len(k)):
+        fresh[(int(head) + i) % len(queue)] = k[i]
+    loss = F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
+    return {"return": loss, "update queue": fresh, "update head": (head + len(k)) % len(queue)}
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: float) -> Any:
+        ctx.weight = weight
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return -ctx.weight * grad, None
+
+
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any, limit: float) -> Any:
+        ctx.limit = limit
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return grad.clamp(-ctx.limit, ctx.limit), None
+
+
+def surrogates(x: Any, w: float) -> Any:
+    soft = torch.sigmoid(x)
+    hard = soft + ((x > 0).double() - soft).detach()
+    return (hard**3 * x).sum() + (Reversed.apply(x.sin(), w) ** 2).sum()
+
+
+def schedules(x: Any, step: Any, n: int) -> Any:
+    share = min(max(float(step) / n, 0.0), 1.0) if n > 0 else 1.0
+    a = 3 + (1 - 3) * share
+    b = 2 + (5 - 2) * (1 - np.cos(np.pi * share)) / 2
+    c = 0.5 * (0.01 / 0.5) ** share
+    return (a * x + b * x**2 + c * x**3).sum()
+
+
+def learner_steps(g: np.random.Generator) -> dict[str, Any]:
+    return {"x": g.normal(size=4), "step": np.array(int(g.integers(0, 15)))}
+
+
+TRAINING = (
+    Case(
+        "annealed_focal",
+        lambda g: {"logits": g.normal(size=5), "target": labels(g, 5, 2), "step": np.array(int(g.integers(0, 20)))},
+        annealed,
+        {"steps": 10},
+        file="training",
+    ),
+    Case(
+        "dino",
+        lambda g: {
+            "student": g.normal(size=(3, 4, 5)),
+            "teacher": g.normal(size=(2, 4, 5)),
+            "center": g.normal(size=5),
+        },
+        dino,
+        file="training",
+        stopped=True,
+    ),
+    Case(
+        "moco",
+        lambda g: {
+            "q": g.normal(size=(3, 4)),
+            "k": g.normal(size=(3, 4)),
+            "queue": g.normal(size=(7, 4)),
+            "head": np.array(int(g.integers(0, 7))),
+        },
+        moco,
+        file="training",
+        stopped=True,
+    ),
+    one(
+        "surrogates",
+        "input x: real[n]\nparam w: real = 0.3\nhard = straight_through(x > 0, sigmoid(x))\n"
+        "return sum(hard^3 * x) + sum(reverse_gradient(sin(x), w)^2)",
+        lambda g: {"x": g.normal(size=5)},
+        surrogates,
+        w=0.7,
+    ),
+    one(
+        "clipped",
+        "input x: real[n]\nreturn sum(clip_gradient(x^2, 0.5)^2)",
+        lambda g: {"x": g.normal(size=5)},
+        lambda x: (Clipped.apply(x**2, 0.5) ** 2).sum(),
+    ),
+    one(
+        "schedules",
+        """
+input x: real[k]
+param n: int = 10
+a = linear(step, 3, 1, n)
+b = cosine(step, 2, 5, steps = n)
+c = exponential(step, 0.5, 0.01, n)
+return sum(a * x + b * x^2 + c * x^3)
+""",
+        learner_steps,
+        schedules,
+        n=9,
+    ),
+    one(
+        "no_steps",
+        "input x: real[k]\nparam n: int = 10\nreturn sum(x * linear(step, 3, 1, n))",
+        learner_steps,
+        lambda x, step, n: x.sum(),
+        n=0,
+    ),
+)
+
+CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS, *TRAINING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 from build_constructs import CASES
-from build_references import Case
+from build_references import SPELLED, Case
 from derivatives import gradients, slope
 from test_build_values import built
 
+from lossdsl.diagnostics import Source
 from lossdsl.ir.check import check
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import Program
+from lossdsl.ir.nodes import AdjointMap, Program, Proxy, postorder
 from lossdsl.ir.rewrite import cse
 from lossdsl.ir.text import parse_ir, print_ir
+from lossdsl.pipeline import compile
 
 SPELLED_DIR = Path(__file__).parent / "spelled"
 
@@ -57,7 +60,11 @@ def test_value_and_gradient(case: Case) -> None:
             np.testing.assert_allclose(found[key], value, rtol=1e-10, atol=1e-12, err_msg=key)
         derived = gradients(program, inputs, case.parameters)
         scale = max((float(g.abs().max()) for g in grads.values() if g.numel()), default=1.0)
+        assert {f"d {n}" for n in grads} >= {k for k in derived if k.startswith("d ")}
         for key, slope_ in grads.items():
+            if f"d {key}" not in derived:  # a state has no gradient
+                assert program.input(key).role == "state"
+                continue
             mine = derived[f"d {key}"].reshape(slope_.shape)
             np.testing.assert_allclose(mine, slope_, rtol=1e-9, atol=1e-10 * max(scale, 1e-3), err_msg=key)
 
@@ -66,7 +73,7 @@ def test_value_and_gradient(case: Case) -> None:
 def test_gradient_against_differences(case: Case) -> None:
     """Along a random direction, where no kink is near; what is stopped is left to the references."""
     program = program_of(case)
-    if case.stopped:
+    if case.stopped or any(isinstance(n, Proxy | AdjointMap) for d in program.definitions() for n in postorder(d.body)):
         return
     g = np.random.default_rng(5)
     inputs = case.inputs(g)
@@ -77,3 +84,20 @@ def test_gradient_against_differences(case: Case) -> None:
     mine = sum(float(np.sum(derived[f"d {n}"].reshape(along[n].shape) * along[n])) for n in real)
     if np.isfinite(wanted):
         assert mine == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+
+
+def test_every_spelled_loss_has_a_reference() -> None:
+    """The collection in tests/spelled is the acceptance test of the language: all of it builds, and has a formula."""
+    names = [n for p in SPELLED_DIR.glob("*.loss") for n in re.findall(r"^loss (\w+):", p.read_text(), re.MULTILINE)]
+    assert len(names) == 44
+    assert {*names} == {c.name for c in (*SPELLED, *CASES) if c.file}
+
+
+def test_a_module_with_state_is_refused_in_words() -> None:
+    text = (SPELLED_DIR / "training.loss").read_text()
+    for name, what in (("dino", "the state `center`"), ("annealed_focal", "the training step")):
+        result = compile(Source("t.loss", text), target="torch", only=name)
+        assert result.text is None
+        assert [d.code for d in result.diagnostics if d.code.startswith("E")] == ["E0501"]
+        assert what in result.diagnostics[-1].message
+        assert result.diagnostics[-1].span.line > 1

@@ -124,6 +124,12 @@ class _Checker:
         for name in roots(p):
             if name not in self.tensors:
                 raise self.fail(f"{name!r} is returned but not defined")
+        for o in p.updates:
+            state = p.input(o.name)
+            if state is None or state.role != "state":
+                raise self.fail(f"{o.name!r} is updated and no state")
+            if self.tensors[o.tensor] != self.tensors[o.name]:
+                raise self.fail(f"the update of {o.name} has other axes or another type")
         if p.reductions is not None:
             if p.reductions.written not in ("mean", "sum"):
                 raise self.fail(f"the written reduction is {p.reductions.written!r}")

@@ -434,12 +434,13 @@ def interpret(
     """Values of the program's outputs by output name, in float64 (int64, bool).
 
     `inputs` are arrays in the declared shapes (`...` unpacked, as a caller has them); `parameters` overrides defaults.
-    `outputs` selects by output name or by tensor name (any definition); results have the IR's packed shape.
+    The next value of a state is called "update NAME". `outputs` selects by output name or by tensor name (any definition); results have the IR's packed shape.
     Raises ShapeError or ValueError (missing input, parameter, extent, unknown output).
     """
     machine = Interpreter(program, inputs, parameters)
     machine.run()
     roles = {o.name: o.tensor for o in program.outputs}
+    roles.update((f"update {o.name}", o.tensor) for o in program.updates)
     result: dict[str, Array] = {}
     for name in outputs if outputs is not None else roles:
         tensor = roles.get(name, name)

@@ -473,7 +473,8 @@ class Input:
     """A tensor argument.
 
     kind      real prob simplex unit bool binary sign class int, as declared (`cotangent` for derivative programs,
-              `learnable` values are inputs with `role="learnable"`)
+              `learnable` values are inputs with `role="learnable"`, states (and the training step, an `int` named
+              `step`) with `role="state"`: the value that they have now, without a derivative)
     dims      one per position; an unnamed axis of extent k is the constant Dim k; `...` is Dim.symbol("...")
     axes      the declared axis names, position by position; "" for an unnamed one
     over      positions of `simplex over` / `unit over`
@@ -490,7 +491,7 @@ class Input:
     classes: Dim | None = None
     also: str | None = None
     default: Const | None = None
-    role: str = "input"  # "input" | "learnable" | "cotangent" | "tangent"
+    role: str = "input"  # "input" | "learnable" | "state" | "cotangent" | "tangent"
     origin: Span = field(default=NOWHERE, compare=False)
 
     @property
@@ -499,7 +500,7 @@ class Input:
 
     @property
     def differentiable(self) -> bool:
-        return self.dtype is REAL
+        return self.dtype is REAL and self.role != "state"
 
 
 @dataclass(frozen=True)
@@ -550,6 +551,7 @@ class Program:
 
     outputs   "return" first (the value with the written reduction), then reports, or gradients in derivative programs
     reductions  modes of the returned value, or None if it has none
+    updates   for each state the tensor that is its next value: (name of the state, tensor)
     target    the tensor on which claims are made unless they say `of`: `per` if the file defines it, else the
               element or the returned value
     """
@@ -561,6 +563,7 @@ class Program:
     outputs: tuple[Output, ...]
     reductions: Reductions | None = None
     target: str = ""
+    updates: tuple[Output, ...] = ()
     docstring: str | None = field(default=None, compare=False)
 
     def definitions(self) -> Iterator[Definition]:

@@ -182,12 +182,13 @@ def _rename_roles(program: Program, names: Mapping[str, str]) -> Program:
     r = program.reductions
     modes = r and Reductions(r.written, to(r.mean), to(r.sum), to(r.none), to(r.total), to(r.weight), to(r.element))
     outputs = tuple(Output(o.name, to(o.tensor)) for o in program.outputs)
-    return replace(program, outputs=outputs, reductions=modes, target=to(program.target))
+    updates = tuple(Output(o.name, to(o.tensor)) for o in program.updates)
+    return replace(program, outputs=outputs, reductions=modes, target=to(program.target), updates=updates)
 
 
 def roots(program: Program) -> tuple[str, ...]:
     """Tensors that the program must keep: those of outputs, reduction modes and the target; each once."""
-    names = [o.tensor for o in program.outputs]
+    names = [o.tensor for o in (*program.outputs, *program.updates)]
     if program.reductions is not None:
         r = program.reductions
         names += [r.mean, r.sum, r.none, r.total, r.weight, r.element]
@@ -199,7 +200,7 @@ def roots(program: Program) -> tuple[str, ...]:
 def prune(program: Program, outputs: Iterable[str] | None = None, keep: Iterable[str] = ()) -> Program:
     """The program without definitions that nothing needs.
 
-    With `outputs` (names of outputs) only those outputs stay, and reduction modes and target are dropped; `keep` names
+    With `outputs` (names of outputs) only those outputs stay, and reduction modes, updates and target are dropped; `keep` names
     further tensors to keep. Raises ValueError for an output that the program does not have.
     """
     if outputs is not None:
@@ -208,7 +209,7 @@ def prune(program: Program, outputs: Iterable[str] | None = None, keep: Iterable
         missing = [name for name in wanted if name not in table]
         if missing:
             raise ValueError(f"{program.name} has no output {missing[0]!r}")
-        program = replace(program, outputs=tuple(table[n] for n in wanted), reductions=None, target="")
+        program = replace(program, outputs=tuple(table[n] for n in wanted), reductions=None, target="", updates=())
     needed = {*roots(program), *keep}
     kept: list[Item] = []
     for item in reversed(program.body):

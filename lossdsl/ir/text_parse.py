@@ -322,6 +322,7 @@ class _Parser:
         parameters: list[Parameter] = []
         body: list[Definition | Group] = []
         outputs: list[Output] = []
+        updates: list[Output] = []
         reductions: Reductions | None = None
         target = ""
         at = 1
@@ -339,11 +340,11 @@ class _Parser:
                     member, at = self._definition(at)
                     members.append(member)
                 body.append(Group(order, tuple(members)))
-            elif word == "output":
+            elif word in ("output", "update"):
                 r.at += 1
                 role = r.name()
                 r.expect("=")
-                outputs.append(Output(role, r.name()))
+                (outputs if word == "output" else updates).append(Output(role, r.name()))
             elif word == "reductions":
                 reductions = self._reductions(r)
             elif word == "target":
@@ -357,7 +358,9 @@ class _Parser:
                 continue
             if word != "group":
                 r.done()
-        return Program(name, tuple(inputs), tuple(parameters), tuple(body), tuple(outputs), reductions, target)
+        return Program(
+            name, tuple(inputs), tuple(parameters), tuple(body), tuple(outputs), reductions, target, tuple(updates)
+        )
 
     def _declare(self) -> None:
         """Dtypes of all names first: a group reads what stands below."""
@@ -369,7 +372,7 @@ class _Parser:
                 name = r.name()
                 r.expect(":")
                 self.parameters[name] = Parameter(name, r.name()).dtype
-            elif word in ("group", "output", "reductions", "target", "let"):
+            elif word in ("group", "output", "update", "reductions", "target", "let"):
                 continue
             elif word:
                 r.at += 1

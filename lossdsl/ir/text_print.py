@@ -264,6 +264,7 @@ def print_ir(program: Program) -> str:
         for d in item.definitions if isinstance(item, Group) else (item,):
             lines += [indent + line for line in print_definition(d, parameters, tensors).split("\n")]
     lines += [f"  output {_name(o.name)} = {_name(o.tensor)}" for o in program.outputs]
+    lines += [f"  update {_name(o.name)} = {_name(o.tensor)}" for o in program.updates]
     if program.reductions is not None:
         r = program.reductions
         pairs = [(k, getattr(r, k)) for k in ("mean", "sum", "none", "total", "weight", "element")]

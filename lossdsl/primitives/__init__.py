@@ -69,12 +69,6 @@ FUNCTIONS: dict[str, Function] = {
 
 NOT_YET: dict[str, str] = {
     **reductions.NOT_YET,
-    "straight_through": "surrogate gradients are not compiled yet",
-    "clip_gradient": "changes of the gradient alone are not compiled yet",
-    "reverse_gradient": "changes of the gradient alone are not compiled yet",
-    "linear": "schedules need the step counter of a module",
-    "cosine": "schedules need the step counter of a module",
-    "exponential": "schedules need the step counter of a module",
 }
 
 __all__ = [

@@ -144,7 +144,7 @@ class _Reverse:
             if entry is None or not entry.differentiable:
                 raise ValueError(f"{program.name} has no real input {name!r}")
         self.output, self.wrt = output, wrt
-        needed = replace(program, outputs=(Output("return", output),), reductions=None, target="")
+        needed = replace(program, outputs=(Output("return", output),), reductions=None, target="", updates=())
         needed = prune(needed)
         active = active_tensors(needed, wrt)
         self.program = split_products(expose_winners(needed, active), active)

@@ -81,6 +81,7 @@ class _Forward:
             outputs=tuple(outputs),
             reductions=None,
             target="",
+            updates=(),
         )
         return prune(result)
 

@@ -41,10 +41,6 @@ def declare(e: Elaborator, body: Sequence[tree.Statement]) -> list[tree.Declarat
     _once(e, body)
     for statement in body:
         match statement:
-            case tree.Declaration(keyword="state"):
-                e.sink.add("E0501", "`state` has no meaning yet in this version", statement.span)
-                for name in statement.names:
-                    _enter(e, name, Unavailable("`state`", name.span))
             case tree.Declaration(keyword="param"):
                 _parameters(e, statement)
             case tree.Definition(names=names) if len(names) > 1:
@@ -55,10 +51,8 @@ def declare(e: Elaborator, body: Sequence[tree.Statement]) -> list[tree.Declarat
                 _enter(e, statement.names[0], PendingDefinition(statement))
             case tree.Def():
                 function(e, statement, in_loss=True)
-            case tree.Update():
-                e.sink.add("E0501", "`update` has no meaning yet in this version", statement.span)
     for statement in body:
-        if isinstance(statement, tree.Declaration) and statement.keyword in ("input", "learnable"):
+        if isinstance(statement, tree.Declaration) and statement.keyword in ("input", "learnable", "state"):
             inputs.append(statement)
             _inputs(e, statement)
     return inputs
@@ -399,7 +393,7 @@ def _input(e: Elaborator, statement: tree.Declaration, name: tree.Ident, k: int)
     dtype = Input(name.name, (), (), declared.kind).dtype
     r = _range(e, declared, dtype, constant=False)
     default = _default(e, statement, k, dtype, r)
-    role = "learnable" if statement.keyword == "learnable" else "input"
+    role = statement.keyword  # "input", "learnable" or "state"
     return Input(
         name.name, tuple(dims), tuple(axes), declared.kind, r, over, classes, also, default, role, origin=name.span
     )

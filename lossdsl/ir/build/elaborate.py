@@ -168,7 +168,7 @@ class Elaborator(Accesses):
                 raise self.sink.fail("E0207", "`last` stands for a position, inside an access only", node.span)
             return ctx.last
         if node.id == "step":
-            raise self.unavailable("the training step `step`", node.span)
+            return self.step(node.span)
         if node.id in self.axes:
             self.used.add(node.id)
             return ctx.axes.get(node.id)

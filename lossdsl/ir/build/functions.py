@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lossdsl import primitives
 from lossdsl.diagnostics import Span
+from lossdsl.ir.build import training
 from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.scalars import size_scalar, strip
 from lossdsl.ir.build.scope import Context
@@ -19,6 +20,7 @@ def handlers() -> dict[str, Handler]:
         table[name] = _not_yet(reason)
     table["stop"] = _stop
     table["size"] = _size
+    table.update(training.handlers())
     return table
 
 

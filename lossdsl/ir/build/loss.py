@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lossdsl.diagnostics import Diagnostic, Severity, Source, Span
 from lossdsl.ir.build import claims as claim_rules
-from lossdsl.ir.build import functions
+from lossdsl.ir.build import functions, training
 from lossdsl.ir.build.declarations import declare
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
@@ -169,11 +169,12 @@ class LossBuilder:
             except Failed:
                 returned = None
         reports = self._reports([s for s in body if isinstance(s, tree.Report)])
+        updates = training.updates(e, self.place, body)
         claims = [s for s in body if isinstance(s, tree.Claim)]
         self._claims(claims, reports)
         if returned is None or any(d.severity is Severity.ERROR for d in self.sink.found):
             return None, self.sink.found
-        program, tensors = self._program(returned, reports, claims)
+        program, tensors = self._program(returned, reports, claims, updates)
         built = BuiltLoss(program, tuple(claims), tensors, self.loss, self.source, e, self.place)
         return built, self.sink.found
 
@@ -346,7 +347,7 @@ class LossBuilder:
                     self.sink.add(d.code, d.message, d.span, d.help, d.notes)
 
     def _program(
-        self, returned: Returned, reports: dict[str, TensorEntity], claims: list[tree.Claim]
+        self, returned: Returned, reports: dict[str, TensorEntity], claims: list[tree.Claim], updates: list[Output]
     ) -> tuple[Program, dict[str, str]]:
         e = self.e
         tensors: dict[str, str] = {}
@@ -358,7 +359,7 @@ class LossBuilder:
         for name, entity_ in reports.items():
             tensors[name] = entity_.tensor
         outputs = [Output("return", returned.tensor), *(Output(n, t.tensor) for n, t in reports.items())]
-        roots = {o.tensor for o in outputs}
+        roots = {o.tensor for o in (*outputs, *updates)}
         if returned.reductions is not None:
             r = returned.reductions
             roots |= {r.mean, r.sum, r.none, r.total, r.weight, r.element}
@@ -378,6 +379,7 @@ class LossBuilder:
             tuple(outputs),
             returned.reductions,
             target,
+            tuple(updates),
             self.loss.docstring,
         )
         return program, tensors

@@ -54,6 +54,7 @@ from lossdsl.ir.nodes import (
     Input,
     Not,
     Param,
+    Range,
     Read,
     Scalar,
     Select,
@@ -92,6 +93,15 @@ class Reader(ABC):
     @abstractmethod
     def lookup(self, ctx: Context, name: str, span: Span, shifted: bool = False) -> Entity:
         """The entity of a name that is not an axis."""
+
+    def step(self, span: Span) -> Scalar:
+        """The training step: an integer that is counted outside of the loss."""
+        if "step" not in self.inputs:
+            zero = Const(0, INT)
+            declared = Input("step", (), (), "int", Range(lower=zero), default=zero, role="state", origin=span)
+            self.inputs["step"] = declared
+            self.values.declare_input(declared)
+        return Read("step", (), INT)
 
     def default_index(self, axis: str) -> Scalar:
         return Index(axis, self.axes[axis].dim)
