@@ -286,6 +286,15 @@ def test_quantifiers_of_when_and_not() -> None:
     assert statuses(report) == ["refuted", "proved", "proved", "refuted", "proved", "proved"]
 
 
+def test_a_switch_alone_narrows() -> None:
+    report = elementwise(
+        "per = exp(x) if a else -x^2",
+        "convex in x when a; convex in x when not a; concave in x when not a; smooth in x when a and not b; convex in x",
+        declarations="param a, b: bool = true",
+    )
+    assert statuses(report) == ["proved", "refuted", "proved", "proved", "refuted"]
+
+
 def test_a_region_narrows_inputs() -> None:
     report = elementwise("per = x^3", "convex in x on x >= 0; not convex in x on x <= 1; increasing in x")
     assert statuses(report) == ["proved", "proved", "proved"]

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.ir.nodes import (
+    BOOL,
     TRUE,
     And,
     Apply,
@@ -16,6 +17,7 @@ from lossdsl.ir.nodes import (
     Const,
     Definition,
     Index,
+    Not,
     Param,
     Program,
     Range,
@@ -116,8 +118,12 @@ class Context:
 
 
 def _conjuncts(condition: Scalar) -> list[Scalar]:
+    """The parts of a conjunction; a switch that stands alone is compared with 1, a negated one with 0."""
     if isinstance(condition, And):
         return [c for a in condition.args for c in _conjuncts(a)]
+    bare = condition.a if isinstance(condition, Not) else condition
+    if isinstance(bare, Param) and bare.kind is BOOL:
+        return [Compare("==", Apply("real", (bare,)), Const(Fraction(bare is condition)))]
     return [] if condition is TRUE else [condition]
 
 
