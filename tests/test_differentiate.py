@@ -271,12 +271,14 @@ def test_an_input_without_influence_has_zero_gradient() -> None:
 
 def test_what_is_missing_is_named() -> None:
     p = program("""
-program det
-  input x: real[a: 2, b: 2]
-  value = logdet a: 2, b: 2 . x[a, b]
+program products
+  input x: real[t, n]
+  group t forward
+    p[t] = prod n . x[t, n] + (p[t - 1] if t >= 1 else 0.0)
+  value = sum t . p[t]
   output return = value
 """)
-    with pytest.raises(NotYetError, match="logdet"):
+    with pytest.raises(NotYetError, match="prod"):
         differentiate(p, "value", ("x",))
 
 

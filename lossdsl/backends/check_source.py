@@ -46,10 +46,11 @@ def check_source(text: str, imports: frozenset[str]) -> None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
-    defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    assigned = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    assigned |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    own = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    own |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    for node in nodes:
         line = getattr(node, "lineno", 1)
         if not isinstance(node, _ALLOWED):
             raise SourceError(f"{type(node).__name__} is not used by emitted modules", line)
@@ -58,9 +59,9 @@ def check_source(text: str, imports: frozenset[str]) -> None:
                 if any(alias.name not in imports for alias in names):
                     raise SourceError(f"imports {names[0].name}", line)
             case ast.Name(id=name, ctx=ast.Load()):
-                if name in _FORBIDDEN and name not in assigned | defined:
+                if name in _FORBIDDEN and name not in own:
                     raise SourceError(f"uses {name}", line)
-                if not (name in defined | assigned | imports or name in RESERVED):
+                if not (name in own or name in imports or name in RESERVED):
                     raise SourceError(f"reads {name}, which nothing defines", line)
             case ast.Attribute(attr=attr, value=value):
                 if attr.startswith("__") and attr not in _DUNDER:

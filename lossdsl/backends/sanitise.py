@@ -169,6 +169,7 @@ class Sanitiser:
 
     def __init__(self, kernel: Kernel, stores: Mapping[str, Need]) -> None:
         self.kernel, self.stores = kernel, stores
+        self.own = {a.name for a in kernel.axes}  # other axes are those of recurrences around it: numbers
         self.by_name = {s.name: s for s in kernel.statements if isinstance(s, Load | Op | Fold)}
         self.axes: dict[str, frozenset[str]] = {}
         for s in kernel.statements:
@@ -181,7 +182,7 @@ class Sanitiser:
     def axes_of(self, s: Load | Op | Fold) -> frozenset[str]:
         found = frozenset().union(*(self.operand_axes(o) for o in operands(s)))
         if isinstance(s, Load):
-            return found | {a for p in s.subscripts for a, _ in p.axes}
+            return found | {a for p in s.subscripts for a, _ in p.axes if a in self.own}
         if isinstance(s, Fold):
             return found - set(s.axes)
         return found
@@ -189,7 +190,7 @@ class Sanitiser:
     def operand_axes(self, operand: Operand) -> frozenset[str]:
         if isinstance(operand, Value):
             return self.axes[operand.name]
-        return frozenset({operand.name}) if isinstance(operand, AxisRef) else frozenset()
+        return frozenset({operand.name} & self.own) if isinstance(operand, AxisRef) else frozenset()
 
     def need_axes(self, need: Need) -> frozenset[str]:
         match need:
@@ -244,6 +245,8 @@ class Sanitiser:
         """Whether a condition is known from extents and integer parameters alone."""
         if isinstance(operand, Literal | SizeRef):
             return True
+        if isinstance(operand, AxisRef):
+            return operand.name not in self.own
         if isinstance(operand, ParamRef):
             return operand.type != "acc"
         if not isinstance(operand, Value):

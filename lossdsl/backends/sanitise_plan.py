@@ -27,12 +27,14 @@ from lossdsl.lower.plan import (
     Load,
     Op,
     Plan,
+    Recurrence,
     Scatter,
     Statement,
     Step,
     Store,
     Subscript,
     Value,
+    Within,
 )
 
 
@@ -49,6 +51,7 @@ class _Sanitised:
         self.added: list[Buffer] = []
         self.masks: dict[str, list[str] | None] = {name: None for _, name in plan.returns}  # None: needed everywhere
         self.once = _written_once(self.plan.steps)
+        self.apart = _in_rounds(self.plan.steps)
         self.first: list[Step] = []  # the kernels of masks, last step first
 
     def run(self) -> Plan:
@@ -59,6 +62,8 @@ class _Sanitised:
                     second.append(self.kernel(step))
                 case Call():
                     second += reversed(self.call(step))
+                case Recurrence() | Within():
+                    second.append(self.rounds(step))
                 case _:
                     second.append(step)
         second.reverse()
@@ -70,9 +75,16 @@ class _Sanitised:
         return replace(self.plan, buffers=buffers, steps=(*plain, *first, *second))
 
     def temporary(self, name: str) -> bool:
-        """Whether needs are carried over for a buffer: totals count as needed, a mask would cost a second pass."""
+        """Whether needs are carried over for a buffer: totals count as needed, a mask would cost a second pass, and
+        what rounds of a recurrence make is needed by later ones."""
         buffer = self.table.get(name)
-        return buffer is not None and buffer.role == "temporary" and buffer.type == "acc" and bool(buffer.dims)
+        return (
+            name not in self.apart
+            and buffer is not None
+            and buffer.role == "temporary"
+            and buffer.type == "acc"
+            and bool(buffer.dims)
+        )
 
     def mask(self, buffer: str) -> str:
         """A new mask over a buffer's positions."""
@@ -108,6 +120,22 @@ class _Sanitised:
         for name, s, _ in wanted:
             self.wants(s.buffer, name)
         return sanitise(kernel, stores)
+
+    def rounds(self, step: Recurrence | Within) -> Recurrence | Within:
+        """A recurrence, each kernel safe on its own: what it reads counts as needed everywhere."""
+        made: list[Step] = []
+        for inner in step.steps:
+            match inner:
+                case Kernel():
+                    for s in inner.statements:
+                        if isinstance(s, Load):
+                            self.wants(s.buffer, None)
+                    made.append(sanitise(inner))
+                case Recurrence() | Within():
+                    made.append(self.rounds(inner))
+                case _:
+                    made.append(inner)
+        return replace(step, steps=tuple(made))
 
     def under_masks(self, kernel: Kernel) -> tuple[Kernel, dict[str, Need]]:
         """The kernel with loads of the masks of what it stores, and the condition for each buffer."""
@@ -196,10 +224,17 @@ class _Sanitised:
         return [*made, replace(call, operands=tuple(operands_))]
 
 
+def _in_rounds(steps: Iterable[Step]) -> set[str]:
+    """Buffers that recurrences write."""
+    return {name for s in steps if isinstance(s, Recurrence | Within) for name in _writes(s)}
+
+
 def _flat(steps: Sequence[Step]) -> Iterable[Step]:
     for step in steps:
         if isinstance(step, ChunkLoop):
             yield from _flat(step.steps)
+        elif isinstance(step, Recurrence | Within):
+            yield replace(step, steps=tuple(_flat(step.steps)))
         elif not isinstance(step, Allocate | Free):
             yield step
 
@@ -231,6 +266,8 @@ def _writes(step: Step) -> list[str]:
             return [out]
         case Fill(buffer=buffer):
             return [buffer]
+        case Recurrence(steps=inner) | Within(steps=inner):
+            return [name for s in inner for name in _writes(s)]
     return []
 
 
@@ -240,6 +277,8 @@ def _reads(step: Step) -> list[str]:
             return [s.buffer for s in statements if isinstance(s, Load)]
         case Call(operands=read):
             return [name for name, _ in read]
+        case Recurrence(steps=inner) | Within(steps=inner):
+            return [name for s in inner for name in _reads(s)]
     return []
 
 
@@ -249,20 +288,23 @@ def _plain_steps(plan: Plan, table: dict[str, Buffer]) -> list[Step]:
     def copied(name: str) -> str:
         return name if table[name].role == "input" else f"{name}.plain"
 
-    made: list[Step] = []
-    for step in plan.steps:
-        match step:
-            case Kernel(statements=statements):
-                renamed = tuple(
-                    replace(s, buffer=copied(s.buffer)) if not isinstance(s, Op | Fold) else s for s in statements
-                )
-                made.append(replace(step, statements=renamed, names=(), comments=()))
-            case Call():
-                read = tuple((copied(n), axes) for n, axes in step.operands)
-                made.append(replace(step, out=copied(step.out), operands=read))
-            case Fill():
-                made.append(replace(step, buffer=copied(step.buffer)))
-    return made
+    def copies(steps: Iterable[Step]) -> Iterable[Step]:
+        for step in steps:
+            match step:
+                case Kernel(statements=statements):
+                    renamed = tuple(
+                        replace(s, buffer=copied(s.buffer)) if not isinstance(s, Op | Fold) else s for s in statements
+                    )
+                    yield replace(step, statements=renamed, names=(), comments=())
+                case Call():
+                    read = tuple((copied(n), axes) for n, axes in step.operands)
+                    yield replace(step, out=copied(step.out), operands=read)
+                case Fill():
+                    yield replace(step, buffer=copied(step.buffer))
+                case Recurrence() | Within():
+                    yield replace(step, steps=tuple(copies(step.steps)))
+
+    return list(copies(plan.steps))
 
 
 def _from_plain(s: Load | Op | Fold, table: dict[str, Buffer]) -> Statement:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from lossdsl.backends.text import ATOM, COMPARE, SUM, UNARY, Names, Text, dim_text, number_text, offset_text
+from lossdsl.backends.text import ATOM, COMPARE, PRODUCT, SUM, UNARY, Names, Text, dim_text, number_text, offset_text
+from lossdsl.backends.torch_access import conjuncts, only_range, operations
 from lossdsl.backends.torch_ops import NUMBERS, Arg, Node, Num, Tree, helpers_of, operation
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
@@ -92,6 +93,17 @@ class Write:
     guard: Term | None = None
 
 
+@dataclass(frozen=True)
+class Slices:
+    """A buffer whose slices at some positions are at hand: in a dict by the indices there, or, where `sizes` has the
+    extents of the positions, in a list in row-major order. `whole`: the buffer itself, if it has all of them."""
+
+    variable: str
+    positions: tuple[int, ...]
+    sizes: tuple[Text, ...] = ()
+    whole: str = ""
+
+
 @dataclass(eq=False)
 class Scope:
     """What is known where a kernel runs: names, extents, rounds of the loops around it, and what the prologue needs."""
@@ -103,6 +115,8 @@ class Scope:
     variables: dict[str, str]  # buffer -> variable
     fast: bool
     rounds: dict[str, tuple[str, str]] = field(default_factory=dict)
+    loops: dict[str, str] = field(default_factory=dict)  # axis of a recurrence -> variable of its index
+    slices: dict[str, Slices] = field(default_factory=dict)  # buffers whose slices of earlier rounds are in a dict
     casts: dict[tuple[str, str], str] = field(default_factory=dict)  # (input, type) -> variable
     tensors: set[str] = field(default_factory=set)  # parameters that must be tensors
     constants: dict[tuple[str, str], str] = field(default_factory=dict)  # (number, type) -> variable of a 0-d tensor
@@ -172,7 +186,9 @@ class Body:
         self.chosen: dict[Reg, tuple[Term, str]] = {}  # results of where: the condition, and the number elsewhere
         self.made: dict[tuple[object, ...], Reg] = {}  # nothing is computed twice
         self.loads = [s.buffer for s in kernel.statements if isinstance(s, Load)]
-        self.as_real = _read_as_real(kernel, scope.kinds)
+        self.as_real = _read_as_real(kernel, scope.kinds) if not scope.loops else set()
+        self.ops = operations(kernel.statements)
+        self.split: dict[Reg, tuple[Term, Term]] = {}  # conjunctions: what Python knows in a round, and the rest
 
     def lower(self) -> list[Instr | Write]:
         for s in self.kernel.statements:
@@ -188,7 +204,8 @@ class Body:
                     continue
             self.values[s.name] = value
             wanted = self.wanted.get(s.name, "" if _COUNTED.match(s.name) else s.name)
-            if isinstance(value, Reg) and wanted and not value.name and value.wanted == "t":
+            view = isinstance(s, Load) and bool(self.scope.loops)  # printed where it is used
+            if isinstance(value, Reg) and wanted and not value.name and value.wanted == "t" and not view:
                 value.wanted = wanted
             if s.name in self.comments and self.items:
                 last = self.items[-1]
@@ -233,6 +250,8 @@ class Body:
             case SizeRef(dim):
                 return Number(self.scope.dim(dim), "int")
             case AxisRef(name):
+                if name in self.scope.loops:
+                    return Number(Text(self.scope.loops[name]), "int")
                 return self.arange(name)
 
     def arange(self, axis: str) -> Reg:
@@ -263,50 +282,195 @@ class Body:
         type_ = s.type
         if s.name in self.as_real:
             type_ = "acc"
-        name = self.scope.source(buffer, type_)
-        wanted = self.wanted.get(s.name, name)
+        name, buffer, subscripts = self.source(buffer, type_, s.subscripts)
+        wanted = self.wanted.get(s.name, name if name.isidentifier() else s.buffer)
+        if self.scope.loops:
+            wanted = "t"  # a view, printed where it is used
         guard = None if s.guard is None else self.term(s.guard)
-        at = buffer.chunked if buffer.role == "chunk" and self.scope.rounds else None
-        plain = self.view(name, buffer, s.subscripts, at, guard is not None)
-        if plain is not None:
-            text, axes = plain
-            owned = self.scope.local.get(s.buffer, False) and self.loads.count(s.buffer) == 1
-            owned = owned and axes == set(self.order)
-            if text == name and guard is None:
-                return Reg(axes, type_, wanted, owned, name=name)
-            value: Term = self.emit("text", (), type_, template=text, axes=axes, owned=owned, wanted=wanted)
-        else:
-            value = self.gather(name, buffer, s.subscripts, at, type_, wanted, guarded=guard is not None)
-        if guard is None:
-            return value
+        known, guard = self.parts(guard)
         pad = s.pad or (Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_))
-        return self.select(guard, value, self.term(Literal(pad.value, type_)), type_)
+        pad = Literal(pad.value, type_)
+        at = buffer.chunked if buffer.role == "chunk" and self.scope.rounds else None
+        plain = self.view(name, buffer, subscripts, at, guard is not None, pad)
+        if plain is not None:
+            text, axes, padded = plain
+            owned = self.scope.local.get(s.buffer, False) and self.loads.count(s.buffer) == 1
+            owned = owned and axes == set(self.order) and not padded
+            if text == name and guard is None and known is None:
+                return Reg(axes, type_, wanted, owned, name=name)
+            strength = ATOM
+            if known is not None:
+                text, strength = self.otherwise(text, known, pad, axes), 0
+            text = text.replace("{", "{{").replace("}", "}}")
+            value: Term = self.emit(
+                "text", (), type_, template=text, strength=strength, axes=axes, owned=owned, wanted=wanted
+            )
+            if padded and s.guard is not None:
+                rest = [c for c in conjuncts(s.guard, self.ops) if isinstance(self.term(c), Reg)]
+                dims = [(p, d) for p, d in zip(s.subscripts, self.scope.plan.buffer(s.buffer).dims)]
+                if only_range(rest, self.ops, dims):
+                    guard = None
+        else:
+            value = self.gather(name, buffer, subscripts, at, type_, wanted, known, pad, guarded=s.guard is not None)
+        if guard is None:
+            if known is not None and isinstance(value, Reg):
+                self.chosen[value] = (known, str(self.term(pad)))
+            return value
+        return self.select(guard, value, self.term(pad), type_)
+
+    def source(
+        self, buffer: Buffer, type_: str, subscripts: tuple[Subscript, ...]
+    ) -> tuple[str, Buffer, tuple[Subscript, ...]]:
+        """The text of a buffer, and how it is accessed: of slices in a dict, the slice alone."""
+        slices = self.scope.slices.get(buffer.name)
+        if slices is None:
+            return self.scope.source(buffer, type_), buffer, subscripts
+        if any(subscripts[k].data is not None or self.lanes(subscripts[k]) for k in slices.positions):
+            if slices.whole:
+                return slices.whole, buffer, subscripts
+            return stacked(self.scope, buffer, slices), buffer, subscripts
+        left = [k for k in range(len(subscripts)) if k not in slices.positions]
+        part = replace(buffer, dims=tuple(buffer.dims[k] for k in left), role="temporary")
+        return self.slice_of(slices, subscripts), part, tuple(subscripts[k] for k in left)
+
+    def slice_of(self, slices: Slices, subscripts: tuple[Subscript, ...]) -> str:
+        """The text of the slice of a buffer that an access is in."""
+        keys = [self.start(subscripts[k]) for k in slices.positions]
+        if not slices.sizes:
+            return f"{slices.variable}[{', '.join(k.text for k in keys)}]"
+        flat = keys[0]
+        for key, size in zip(keys[1:], slices.sizes[1:]):
+            flat = Text(f"{flat.at(PRODUCT)} * {size.at(PRODUCT + 1)} + {key.at(SUM + 1)}", SUM)
+        return f"{slices.variable}[{flat}]"
+
+    def place(self, w: Write) -> str | None:
+        """The slice that a round stores a value in, if the value has just its layout."""
+        s = w.statement
+        slices = self.scope.slices.get(s.buffer)
+        if not isinstance(s, Store) or s.accumulate or slices is None or not slices.whole:
+            return None
+        own = [self.lanes(p) for k, p in enumerate(s.subscripts) if k not in slices.positions]
+        same = [a[0][0] for a in own if a] == self.order and len(own) == len(self.order)
+        value = w.value
+        if not same or not isinstance(value, Reg) or value.axes != set(self.order) or not value.axes:
+            return None
+        return self.slice_of(slices, s.subscripts) if value.owned and value.type == "acc" else None
+
+    def lanes(self, s: Subscript) -> list[tuple[str, int]]:
+        """The axes of a position that are the kernel's own."""
+        return [(a, c) for a, c in s.axes if a not in self.scope.loops]
+
+    def start(self, s: Subscript) -> Text:
+        """Where a position starts: its offset, and the indices of the loops around the kernel."""
+        text = Text("")
+        for a, c in s.axes:
+            if a in self.scope.loops:
+                part = self.scope.loops[a] if abs(c) == 1 else f"{abs(c)} * {self.scope.loops[a]}"
+                if text.text:
+                    text = Text(f"{text} {'+' if c > 0 else '-'} {part}", SUM)
+                else:
+                    text = Text(part if c > 0 else f"-{part}", SUM if abs(c) != 1 or c < 0 else ATOM)
+        if not text.text:
+            return offset_text(s.offset, self.scope.extents)
+        if not s.offset.terms:
+            return text
+        offset = offset_text(s.offset, self.scope.extents)
+        if offset.text.startswith("-"):
+            return Text(f"{text} - {offset_text(-s.offset, self.scope.extents).at(SUM + 1)}", SUM)
+        return Text(f"{text} + {offset.text}", SUM)
+
+    def parts(self, guard: Term | None) -> tuple[Term | None, Term | None]:
+        """What of a guard is a Python condition of the round, and the rest of it."""
+        if isinstance(guard, Number):
+            return guard, None
+        if guard is None:
+            return None, None
+        return self.split.get(guard, (None, guard))
+
+    def otherwise(self, text: str, known: Term, pad: Literal, axes: frozenset[str]) -> str:
+        """`text` in the rounds in which it may be read, `pad` in the others."""
+        void = self.tensor(self.term(pad)).text
+        shape = f".expand({self.shape(axes)})" if axes else ""
+        return f"{text} if {known} else {void}{shape}"
 
     def view(
-        self, name: str, buffer: Buffer, subscripts: tuple[Subscript, ...], chunked: int | None, guarded: bool
-    ) -> tuple[str, frozenset[str]] | None:
-        """A view in the kernel's layout, or None if the access is no slice or may leave the buffer."""
+        self,
+        name: str,
+        buffer: Buffer,
+        subscripts: tuple[Subscript, ...],
+        chunked: int | None,
+        guarded: bool,
+        pad: Literal,
+    ) -> tuple[str, frozenset[str], bool] | None:
+        """A view in the kernel's layout, its axes, and whether positions outside of the buffer were filled with `pad`;
+        None if the access is no slice."""
         items: list[str] = []
         left: list[str] = []
+        spans: list[tuple[int, str, str, int]] = []
         for k, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
-            if s.data is not None or len(s.axes) > 1 or any(c != 1 for _, c in s.axes):
+            own = self.lanes(s)
+            if s.data is not None or len(own) > 1 or any(c < 1 for _, c in own):
                 return None
-            if not s.axes:
-                if s.offset.constant is None and not _within(s.offset, Dim.const(1), dim):
+            if not own:
+                if len(own) == len(s.axes) and s.offset.constant is None and not _within(s.offset, Dim.const(1), dim):
                     return None
-                items.append(offset_text(s.offset, self.scope.extents).text)
+                items.append(self.start(s).text)
                 continue
-            axis = s.axes[0][0]
+            axis, step = own[0]
             if axis in left:
                 return None
             left.append(axis)
             if k == chunked:
+                if step != 1:
+                    return None
                 items.append(":")
                 continue
-            if guarded and not _within(s.offset, self.dims[axis], dim):
+            moved = len(s.axes) > 1
+            reach = self.dims[axis] if step == 1 else (self.dims[axis] - 1) * step + 1
+            inside = not moved and _within(s.offset, reach, dim)
+            if moved and not guarded:
+                inside = True  # the recurrence's own reads are in range where they are not guarded
+            if not guarded and step == 1:
+                inside = True
+            if inside:
+                items.append(self.cut(s, axis, step, dim))
+            elif guarded:
+                begin = self.start(s)
+                if axis in self.scope.rounds:
+                    low = Text(self.scope.rounds[axis][0])
+                    low = low if step == 1 else Text(f"{step} * {low}", SUM)
+                    begin = low if begin.text == "0" else Text(f"{low} + {begin.at(SUM + 1)}", SUM)
+                spans.append((len(left) - 1, begin.text, self.scope.extent(axis, self.dims[axis]).text, step))
+                items.append(":")
+            else:
                 return None
-            items.append(self.slice(axis, s.offset, dim))
-        return self.layout(name, items, left), frozenset(left)
+        if spans:
+            self.scope.helpers.add("_span")
+            if any(i != ":" for i in items):
+                name = f"{name}[{', '.join(items)}]"
+            void = str(self.term(pad))
+            for k, begin_text, size, step in spans:
+                more = f", {step}" if step != 1 else ""
+                name = f"_span({name}, {k}, {begin_text}, {size}, {void}{more})"
+            items = [":"] * len(left)
+        return self.layout(name, items, left), frozenset(left), bool(spans)
+
+    def cut(self, s: Subscript, axis: str, step: int, dim: Dim) -> str:
+        """The slice of a dimension that an axis runs over, from where the position starts, every `step`-th entry."""
+        if step == 1 and len(s.axes) == 1:
+            return self.slice(axis, s.offset, dim)
+        begin = self.start(s)
+        if axis in self.scope.rounds:
+            low, high = self.scope.rounds[axis]
+            shift = "" if begin.text == "0" else f" + {begin.at(SUM + 1)}"
+            if step == 1:
+                return f"{low}{shift}:{high}{shift}"
+            return f"{step} * {low}{shift}:{step} * ({high} - 1){shift} + 1:{step}"
+        size = self.scope.dim(self.dims[axis])
+        if step == 1:
+            return f"{begin}:{begin} + {size.at(SUM + 1)}"
+        stop = f"{step} * {size.at(SUM + 1)}"
+        return f"{'' if begin.text == '0' else begin}:{stop if begin.text == '0' else f'{begin} + {stop}'}:{step}"
 
     def slice(self, axis: str, offset: Dim, dim: Dim) -> str:
         """The part of a buffer's dimension that an axis runs over, shifted by `offset`."""
@@ -346,16 +510,18 @@ class Body:
                 index.append("None")
         index += queue
         del rest, place
+        while self.scope.loops and len(index) > 1 and index[-1] == ":":
+            index.pop()
         return name if all(i == ":" for i in index) else f"{name}[{', '.join(index)}]"
 
     def position(self, s: Subscript) -> Term:
         """The index of one position, as an int term."""
         total: Term | None = None
         for axis, coefficient in s.axes:
-            part: Term = self.arange(axis)
+            part = self.term(AxisRef(axis))
             if coefficient != 1:
-                part = self.emit("mul", (part, Number(Text(str(coefficient)), "int")), "int")
-            total = part if total is None else self.emit("add", (total, part), "int")
+                part = self.integer("mul", (part, Number(Text(str(coefficient)), "int")))
+            total = part if total is None else self.integer("add", (total, part))
         if s.data is not None:
             data = self.term(s.data)
             total = data if total is None else self.integer("add", (total, data))
@@ -379,6 +545,8 @@ class Body:
         chunked: int | None,
         type_: str,
         wanted: str,
+        known: Term | None,
+        pad: Literal,
         guarded: bool,
     ) -> Term:
         valid: Reg | None = None
@@ -386,7 +554,7 @@ class Body:
         positions: list[Term] = []
         moved: list[int] = []
         for k, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
-            simple = s.data is None and len(s.axes) == 1 and s.axes[0][1] == 1
+            simple = s.data is None and len(s.axes) == 1 and s.axes[0][1] == 1 and s.axes[0][0] in self.dims
             inside = simple and (k == chunked or not guarded or _within(s.offset, self.dims[s.axes[0][0]], dim))
             if simple and inside:
                 positions.append(Number(Text(":"), "slice"))
@@ -405,7 +573,13 @@ class Body:
             if s.data is not None or guarded:
                 place = self.clamped(place, size)
             positions.append(place)
-        value: Term = self.take(name, buffer, subscripts, chunked, positions, moved, type_, wanted)
+        when = [] if known is None else [str(known)]
+        if guarded and any(subscripts[k].data is None for k in moved):
+            # A dimension without entries has no position to move a guarded access to.
+            when.append(f"{name}.numel() > 0")
+        value: Term = self.take(
+            name, buffer, subscripts, chunked, positions, moved, type_, wanted, " and ".join(when), pad
+        )
         if valid is None and not fixed:
             return value
         void = self.term(Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_))
@@ -423,6 +597,8 @@ class Body:
         moved: list[int],
         type_: str,
         wanted: str,
+        when: str,
+        pad: Literal,
     ) -> Reg:
         others = [s.axes[0][0] for k, s in enumerate(subscripts) if k not in moved]
         distinct = len(set(others)) == len(others)
@@ -441,14 +617,8 @@ class Body:
                 text = self.layout(name, items, left)
                 at = self.order.index(free[0])
                 axes = frozenset(others) | along
-                return self.emit(
-                    "text",
-                    (place,),
-                    type_,
-                    template=f"torch.take_along_dim({text}, {{0}}, dim={at})",
-                    axes=axes,
-                    wanted=wanted,
-                )
+                template = f"torch.take_along_dim({text}, {{0}}, dim={at})"
+                return self.taken(template, (place,), axes, type_, wanted, when, pad)
         places: list[Term] = []
         for k, s in enumerate(subscripts):
             if k in moved:
@@ -460,11 +630,32 @@ class Body:
                 places.append(self.position(s))
         axes = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
         inside = ", ".join(f"{{{k}}}" for k in range(len(places)))
-        return self.emit("text", places, type_, template=f"{name}[{inside}]", axes=axes, wanted=wanted)
+        return self.taken(f"{name}[{inside}]", places, axes, type_, wanted, when, pad)
+
+    def taken(
+        self,
+        template: str,
+        places: Sequence[Term],
+        axes: frozenset[str],
+        type_: str,
+        wanted: str,
+        when: str,
+        pad: Literal,
+    ) -> Reg:
+        """What a gather takes, or `pad` where the condition `when` of Python fails."""
+        if not when:
+            return self.emit("text", places, type_, template=template, axes=axes, wanted=wanted)
+        void = self.tensor(self.term(pad)).text
+        shape = f".expand({self.shape(axes)})" if axes else ""
+        template += f" if {when} else {void}{shape}"
+        return self.emit("text", places, type_, template=template, strength=0, axes=axes, owned=False, wanted=wanted)
 
     # ---------------------------------------------------------------------------------------------- operations
 
     def select(self, condition: Term, a: Term, b: Term, type_: str) -> Term:
+        inner = self.chosen.get(a) if isinstance(a, Reg) else None
+        if inner is not None and inner[0] is condition and inner[1] == str(b) and isinstance(b, Number):
+            return a  # already so
         if isinstance(condition, Number):
             if condition.text.text in ("True", "False"):
                 return a if condition.text.text == "True" else b
@@ -484,9 +675,6 @@ class Body:
             return self.emit(
                 "text", (condition, left, right), type_, template=text, strength=0, axes=axes, owned=not axes
             )
-        inner = self.chosen.get(a) if isinstance(a, Reg) else None
-        if inner is not None and inner[0] is condition and inner[1] == str(b) and isinstance(b, Number):
-            return a  # already so
         if type_ == "acc" and isinstance(a, Number) and isinstance(b, Number):
             a = self.tensor(a)  # of two plain numbers torch makes its default type, float32
         value = self.emit("where", (condition, a, b), type_)
@@ -522,14 +710,14 @@ class Body:
                     left, right = (n.text.at(COMPARE + 1) for n in numbers)
                     return Number(Text(f"{left} {sign} {right}", COMPARE), "bool", zero=_is_zero(s))
                 return self.emit(s.op, self.some_tensor(args), "bool")
+            case "and" if numbers and len(numbers) < len(args):
+                known = self.joined("and", numbers)
+                rest = self.joined("and", [a for a in args if isinstance(a, Reg)])
+                both = self.emit("and", (rest, known), "bool")
+                self.split[both] = (known, rest)
+                return both
             case "and" | "or":
-                total = args[0]
-                for a in args[1:]:
-                    if isinstance(total, Number) and isinstance(a, Number):
-                        total = Number(Text(f"({total} {s.op} {a})"), "bool")
-                    else:
-                        total = self.emit(s.op, (total, a), "bool")
-                return total
+                return self.joined(s.op, args)
             case "not":
                 if isinstance(args[0], Number):
                     return Number(Text(f"(not {args[0]})"), "bool")
@@ -561,6 +749,15 @@ class Body:
         if s.op == "polygamma" and isinstance(args[0], Number):
             args[0] = Number(Text(str(int(float(args[0].text.text)))), "int")
         return self.tree(tree, args, s.type)
+
+    def joined(self, sign: str, args: Sequence[Term]) -> Term:
+        total = args[0]
+        for a in args[1:]:
+            if isinstance(total, Number) and isinstance(a, Number):
+                total = Number(Text(f"({total} {sign} {a})"), "bool")
+            else:
+                total = self.emit(sign, (total, a), "bool")
+        return total
 
     def number_of_bool(self, number: Number) -> Number:
         return Number(Text(f"int({number})"), "int") if number.type == "bool" else number
@@ -699,7 +896,7 @@ class Body:
         places = [k for k, a in enumerate(self.order) if a in axes]
         dims = str(places[0]) if len(places) == 1 else f"({', '.join(map(str, places))})"
         if argument:
-            return self.winner(s, full, where, places[0], left, dims)
+            return self.winner(s, full, where, [self.order.index(a) for a in s.axes], left)
         head = {"count": "sum", "max": "amax", "min": "amin"}.get(s.head, s.head)
         if not self.scope.fast and s.head in ("max", "min", "logsumexp", "prod") and s.type == "acc":
             helper = f"_fold_{s.head}"
@@ -720,16 +917,25 @@ class Body:
             text = f"{{0}}.{head}()"
         return self.emit("text", (full,), s.type, template=text, axes=left)
 
-    def winner(self, s: Fold, full: Reg, where: Term | None, place: int, left: frozenset[str], dims: str) -> Reg:
+    def winner(self, s: Fold, full: Reg, where: Term | None, places: list[int], left: frozenset[str]) -> Reg:
+        mask: Reg | None = None
+        if where is not None:
+            mask = self.spread(where, frozenset(full.axes))
+            full = self.spread(full, mask.axes)
+            left = full.axes - set(s.axes)
         end = "" if left else ".reshape(())"
-        if where is None:
-            text = f"{{0}}.{s.head}({dims}, keepdim=True){end}"
+        if len(places) > 1:
+            self.scope.helpers.add("_flat_winner")
+            self.scope.helpers.add("_winner")
+            text = (
+                f"_flat_winner({{0}}, {'None' if mask is None else '{1}'}, {tuple(places)}, {s.head == 'argmax'}){end}"
+            )
+            return self.emit("text", (full,) if mask is None else (full, mask), "int", template=text, axes=left)
+        if mask is None:
+            text = f"{{0}}.{s.head}({places[0]}, keepdim=True){end}"
             return self.emit("text", (full,), "int", template=text, axes=left)
         self.scope.helpers.add("_winner")
-        mask = self.spread(where, frozenset(full.axes))
-        full = self.spread(full, mask.axes)
-        left = full.axes - set(s.axes)
-        text = f"_winner({{0}}, {{1}}, {dims}, {s.head == 'argmax'}){'' if left else '.reshape(())'}"
+        text = f"_winner({{0}}, {{1}}, {places[0]}, {s.head == 'argmax'}){end}"
         return self.emit("text", (full, mask), "int", template=text, axes=left)
 
     def write(self, s: Store | Scatter) -> None:
@@ -743,6 +949,15 @@ class Body:
             for p in s.subscripts
         )
         self.items.append(Write(s, self.term(s.value), positions, guard))
+
+
+def stacked(scope: Scope, buffer: Buffer, slices: Slices) -> str:
+    """The text of the whole buffer, made of its slices; those that no round has made yet are 0."""
+    scope.helpers.add("_stack")
+    sizes = [scope.dim(d).text for d in buffer.dims]
+    shape = f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+    type_ = "acc" if buffer.type.startswith("like ") else buffer.type
+    return f"_stack({slices.variable}, {shape}, {slices.positions}, {scope.dtype(type_)}, {scope.need('device')})"
 
 
 def _is_zero(s: Op) -> tuple[Dim, bool] | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from lossdsl.backends.blocks import blocked
 from lossdsl.backends.sanitise_plan import sanitise_plan
-from lossdsl.backends.text import ATOM, UNARY, Names, Text, Writer, number_text, offset_text
-from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Term, Write
+from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
+from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Slices, Term, Write, stacked
 from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
@@ -26,9 +27,11 @@ from lossdsl.lower.plan import (
     Kernel,
     Load,
     Plan,
+    Recurrence,
     Scatter,
     Step,
     Store,
+    Within,
 )
 
 
@@ -176,7 +179,7 @@ class PlanFunction:
                 case Kernel() if self.on_device(step, steps[at + 1 :]):
                     pass
                 case Kernel():
-                    block = blocked(self.plan, step) if self.fused and not self.scope.rounds else None
+                    block = blocked(self.plan, step) if self.fused and not self.inside() else None
                     if block is None:
                         self.kernel(step, steps[at + 1 :])
                     else:
@@ -186,12 +189,28 @@ class PlanFunction:
                 case Fill(buffer, value):
                     self.fill(self.plan.buffer(buffer), number_text(value.value, value.type).text)
                 case ChunkLoop():
+                    self.settle()
                     self.loop(step)
+                case Recurrence():
+                    self.settle()
+                    self.recurrence(step)
+                case Within(axis, extent, inner):
+                    self.out.line(f"if {self.scope.loops[axis]} < {self.scope.dim(extent)}:")
+                    self.out.indent()
+                    self.plan_steps(inner)
+                    self.out.dedent()
                 case Allocate():
                     pass  # made when it is first written
                 case Free(buffer):
                     if self.fused and buffer in self.made and self.plan.buffer(buffer).dims:
                         self.out.line(f"del {self.scope.variables[buffer]}")
+
+    def inside(self) -> bool:
+        """Whether a loop is around what is printed."""
+        return bool(self.scope.rounds or self.scope.loops)
+
+    def settle(self) -> None:
+        """Finish what a target has left open, before a loop."""
 
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
         """Print a kernel in another target's way; False: it is printed as torch operations."""
@@ -288,6 +307,60 @@ class PlanFunction:
                 self.made.discard(b.name)
         self.out.dedent()
 
+    def recurrence(self, step: Recurrence) -> None:
+        """A Python loop. Fused, a round writes its slices of the buffers; in a formula they are kept in a dict, and
+        the whole tensor is made of them at the end, so that nothing is written in place."""
+        variable = self.names.fresh(f"{step.axis}_index")
+        outermost = not self.scope.loops
+        made = self.slices(step) if outermost else []
+        self.scope.loops[step.axis] = variable
+        total = self.scope.dim(step.extent)
+        rounds = f"range({total})" if step.direction > 0 else f"range({total.at(SUM)} - 1, -1, -1)"
+        self.out.line(f"for {variable} in {rounds}:")
+        self.out.indent()
+        self.plan_steps(step.steps)
+        self.out.dedent()
+        del self.scope.loops[step.axis]
+        if not outermost:
+            return
+        for buffer in made:
+            whole = stacked(self.scope, buffer, self.scope.slices[buffer.name])
+            self.out.line(f"{self.variable(buffer)} = {whole}")
+            self.made.add(buffer.name)
+        self.scope.slices.clear()
+
+    def slices(self, step: Recurrence) -> list[Buffer]:
+        """Take what rounds read, and fused what they write, apart into slices before the loop: a list is indexed faster
+        than a tensor, and its derivative is one stack. Gives the buffers of whose slices a formula is made."""
+        made: list[Buffer] = []
+        written = _sliced([step], ())
+        for name, places in written.items():
+            buffer = self.plan.buffer(name)
+            if self.fused:
+                self.empty(buffer)
+                continue
+            made.append(buffer)
+            self.scope.slices[name] = Slices(self.names.fresh(f"{self.variable(buffer)}_slices"), places)
+            self.out.line(f"{self.scope.slices[name].variable} = {{}}")
+        for name, (places, type_) in _read_by_slices([step]).items():
+            if name in self.scope.slices or (len(places) > 1 and name in written):
+                continue
+            if self.fused and name in written and written[name] != places:
+                continue
+            buffer = self.plan.buffer(name)
+            whole = self.scope.source(buffer, type_)
+            sizes = tuple(self.scope.dim(buffer.dims[k]) for k in places)
+            rows = self.names.fresh(f"{whole}_slices")
+            if len(places) == 1:
+                self.out.line(f"{rows} = {whole}.unbind({places[0]})")
+            else:
+                first = f"{whole}.movedim({places}, {tuple(range(len(places)))})"
+                if places == tuple(range(len(places))):
+                    first = whole
+                self.out.line(f"{rows} = {first}.flatten(0, {len(places) - 1}).unbind(0)")
+            self.scope.slices[name] = Slices(rows, places, sizes, whole)
+        return made
+
     def round_memory(self, buffer: Buffer, step: ChunkLoop) -> None:
         """Memory for one round, used again in each."""
         sizes = [self.scope.dim(d).text for d in buffer.dims]
@@ -359,15 +432,22 @@ class PlanFunction:
         return f"[{':, ' * (buffer.chunked or 0)}: {stop} - {start}]"
 
     def library(self, call: Call) -> None:
-        name, axes = call.operands[0]
-        text = {
-            "argsort": "torch.argsort({}, dim=-1, stable=True)",
-            "inverse": "torch.linalg.inv({})",
-            "logdet": "torch.linalg.slogdet({})[1]",
-        }[call.operation].format(self.operand(name, axes))
+        given = [self.operand(name, axes) for name, axes in call.operands]
         out = self.plan.buffer(call.out)
-        cut = self.operand(call.out, call.out_axes) if call.out in self.made else ""
-        self.out.line(f"{cut}.copy_({text})" if cut and self.fused else f"{self.variable(out)} = {text}")
+        match call.operation:
+            case "argsort":
+                self.scope.helpers.add("_order")
+                over = len(call.operands[0][1]) - len(call.out_axes) + 1
+                text = f"_order({given[0]}, {given[1] if len(given) > 1 else 'None'}, {over})"
+                source = list(self.plan.buffer(call.operands[0][0]).dims[-over:])
+                if reduce(lambda a, b: a * b, source) != out.dims[-1]:
+                    text += f"[..., :{self.scope.dim(out.dims[-1])}]"
+            case "inverse":
+                self.scope.helpers.add("_inverse")
+                text = f"_inverse({given[0]})"
+            case _:
+                text = f"torch.linalg.slogdet({given[0]})[1]"
+        self.out.line(f"{self.variable(out)} = {text}{self.like(out)}")
         self.made.add(call.out)
 
     # ------------------------------------------------------------------------------------------------- kernels
@@ -379,6 +459,7 @@ class PlanFunction:
             and b.name not in read_later
             and b.type == "acc"
             and (b.role == "chunk" or not self.scope.rounds)
+            and not self.scope.loops
             for b in self.plan.buffers
         }
         body = Body(self.scope, kernel)
@@ -394,6 +475,9 @@ class PlanFunction:
             return
         if any(p is not None for p in w.positions):
             self.put(body, w, buffer, accumulate=s.accumulate)
+            return
+        if any(a in self.scope.loops for p in s.subscripts for a, _ in p.axes):
+            self.store_slice(body, w, s, buffer)
             return
         axes = [p.axes[0][0] if p.axes else "" for p in s.subscripts]
         whole = all(
@@ -426,6 +510,23 @@ class PlanFunction:
         self.empty(buffer)
         cut = self.cut(body, buffer, axes, s)
         self.out.line(f"{target}{cut}.{'add_' if s.accumulate else 'copy_'}({value})")
+
+    def store_slice(self, body: Body, w: Write, s: Store, buffer: Buffer) -> None:
+        """What a round of a recurrence makes of a buffer."""
+        own = [body.lanes(p) for p in s.subscripts]
+        axes = [o[0][0] for o in own if o]
+        value = self.shaped(body, w.value, axes, buffer, not self.fused)
+        slices = self.scope.slices.get(buffer.name)
+        if slices is not None and not slices.sizes:
+            self.out.line(f"{body.slice_of(slices, s.subscripts)} = {value}")
+            return
+        if slices is not None and isinstance(w.value, Reg) and not s.accumulate:
+            self.out.line(f"{body.slice_of(slices, s.subscripts)}.copy_({value})")
+            return
+        items = [":" if o else body.start(p).text for o, p in zip(own, s.subscripts)]
+        while items and items[-1] == ":":
+            items.pop()
+        self.out.line(f"{self.variable(buffer)}[{', '.join(items)}] {'+=' if s.accumulate else '='} {value}")
 
     def covers(self, body: Body, axis: str, buffer: Buffer, k: int) -> bool:
         if axis in self.scope.rounds:
@@ -618,9 +719,53 @@ def _written(steps: Sequence[Step]) -> list[str]:
                 names[out] = None
             case Fill(buffer=buffer):
                 names[buffer] = None
-            case ChunkLoop(steps=inner):
+            case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner):
                 names.update((n, None) for n in _written(inner))
     return list(names)
+
+
+def _sliced(steps: Sequence[Step], loops: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Buffers that recurrences write slice by slice -> the positions that are indices of the loops."""
+    found: dict[str, tuple[int, ...]] = {}
+    for step in steps:
+        match step:
+            case Recurrence(axis=axis, steps=inner):
+                found |= _sliced(inner, (*loops, axis))
+            case Within(steps=inner):
+                found |= _sliced(inner, loops)
+            case Kernel(statements=statements):
+                for s in statements:
+                    if isinstance(s, Store):
+                        at = tuple(k for k, p in enumerate(s.subscripts) if any(a in loops for a, _ in p.axes))
+                        if at:
+                            found[s.buffer] = at
+    return found
+
+
+def _read_by_slices(steps: Sequence[Step]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Buffers that rounds read -> the positions that are numbers of the round in all reads, and the type there."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    other: set[str] = set()
+
+    def walk(steps: Sequence[Step], loops: tuple[str, ...]) -> None:
+        for step in steps:
+            match step:
+                case Recurrence(axis=axis, steps=inner):
+                    walk(inner, (*loops, axis))
+                case Within(steps=inner):
+                    walk(inner, loops)
+                case Kernel(statements=statements):
+                    for s in statements:
+                        if isinstance(s, Load):
+                            at = tuple(k for k, p in enumerate(s.subscripts) if any(a in loops for a, _ in p.axes))
+                            plain = all(
+                                a in loops and s.subscripts[k].data is None for k in at for a, _ in s.subscripts[k].axes
+                            )
+                            if not at or not plain or found.setdefault(s.buffer, (at, s.type)) != (at, s.type):
+                                other.add(s.buffer)
+
+    walk(steps, ())
+    return {name: access for name, access in found.items() if name not in other}
 
 
 def _accumulated(steps: Sequence[Step]) -> set[str]:
@@ -637,6 +782,8 @@ def _accumulated(steps: Sequence[Step]) -> set[str]:
                 names.add(buffer)
             case ChunkLoop(steps=inner):
                 names |= _accumulated(inner)
+            case Recurrence(steps=inner) | Within(steps=inner):
+                names |= {*_accumulated(inner), *_written(inner)}  # later rounds read what earlier ones made
     return names
 
 
@@ -648,7 +795,7 @@ def reads(steps: Sequence[Step]) -> list[str]:
                 names.update((s.buffer, None) for s in statements if isinstance(s, Load))
             case Call(operands=operands):
                 names.update((n, None) for n, _ in operands)
-            case ChunkLoop(steps=inner):
+            case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner):
                 names.update((n, None) for n in reads(inner))
     return list(names)
 

@@ -134,6 +134,13 @@ class _Fused(_Printer):
             if isinstance(item, Write) or item.aliases or not item.dest.owned:
                 self.kept.update(operands(item))
         self.pool: dict[tuple[frozenset[str], str], list[str]] = {}
+        # What a round of a recurrence stores, and nothing else reads, is computed where it is stored.
+        self.places: dict[Reg, str] = {}
+        for item in items:
+            if isinstance(item, Write) and isinstance(item.value, Reg) and self.uses[item.value] == 1:
+                place = body.place(item)
+                if place is not None:
+                    self.places[item.value] = place
 
     def dying(self, reg: Term, at: int) -> bool:
         """Whether the memory of a register may be written by the instruction at that place."""
@@ -144,7 +151,8 @@ class _Fused(_Printer):
     def run(self) -> None:
         for at, item in enumerate(self.items):
             if isinstance(item, Write):
-                self.write(item)
+                if not (isinstance(item.value, Reg) and item.value.name == self.places.get(item.value)):
+                    self.write(item)
                 continue
             if item.dest not in self.last:
                 continue
@@ -160,6 +168,10 @@ class _Fused(_Printer):
         ]
         taken: str | None = None
         text: str | None = None
+        if dest in self.places and (text := self.into(instr, self.places[dest])) is not None:
+            dest.name = self.places[dest]
+            self.line(text)
+            return
         if dest.axes and dest.owned:
             if matching:
                 text = self.in_place(instr, matching[0])

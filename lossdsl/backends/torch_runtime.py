@@ -360,6 +360,27 @@ def _fold_logsumexp(x, dims):
     "_fold_amax",
 )
 
+_define(
+    '''
+def _inverse(x):
+    """The inverse of each matrix; nan where there is none."""
+    inverse, info = torch.linalg.inv_ex(x)
+    return torch.where((info == 0)[..., None, None], inverse, torch.nan)
+'''
+)
+
+_define(
+    '''
+def _order(x, valid, over):
+    """The stable ascending order of the last `over` dimensions as one (nan last); what is not valid comes after."""
+    place = x.flatten(-over).argsort(dim=-1, stable=True)
+    if valid is None:
+        return place
+    held = valid.flatten(-over).gather(-1, place)
+    return place.gather(-1, torch.where(held, -1, place).argsort(dim=-1, stable=True))
+'''
+)
+
 _define('''
 def _winner(x, valid, dim, largest):
     """The first index of the maximum (minimum) among the valid entries, the first valid one if all are infinite."""
@@ -371,6 +392,53 @@ def _winner(x, valid, dim, largest):
     x = torch.where(valid, x, worst)
     place = x.argmax(dim, keepdim=True) if largest else x.argmin(dim, keepdim=True)
     return torch.where(valid.gather(dim, place), place, valid.int().argmax(dim, keepdim=True))
+''')
+
+_define(
+    '''
+def _flat_winner(x, valid, dims, largest):
+    """The row-major position of the first maximum (minimum) over several dimensions, among the valid entries."""
+    shape = [1 if k in dims else s for k, s in enumerate(x.shape)]
+    if valid is None:
+        flat = _joined(x, dims)
+        place = flat.argmax(-1) if largest else flat.argmin(-1)
+    else:
+        place = _winner(_joined(x, dims), _joined(valid, dims), -1, largest)
+    return place.reshape(shape)
+''',
+    "_joined",
+    "_winner",
+)
+
+_define('''
+def _span(x, dim, start, size, pad, step=1):
+    """`size` entries of x along `dim` from `start` on, every `step`-th; `pad` where there are none."""
+    count = x.shape[dim]
+    first = min(max(-(start // step), 0), size)  # the first of them inside
+    last = max(min((count - start + step - 1) // step, size), first)
+    low = start + first * step
+    piece = x.narrow(dim, min(max(low, 0), count), (last - first - 1) * step + 1 if last > first else 0)
+    if step > 1:
+        piece = piece[(slice(None),) * dim + (slice(None, None, step),)]
+    if last - first == size:
+        return piece
+    around = [0, 0] * (x.dim() - dim - 1) + [first, size - last]
+    return torch.nn.functional.pad(piece, around, value=pad)
+''')
+
+_define('''
+def _stack(slices, shape, places, dtype, device):
+    """A tensor of the given shape from its slices: their keys are the indices at `places`; 0 where there is none."""
+    left = [size for k, size in enumerate(shape) if k not in places]
+    keys = [()]
+    for k in places:
+        keys = [(*key, i) for key in keys for i in range(shape[k])]
+    if not slices or not keys:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    zero = torch.zeros(left, dtype=dtype, device=device)
+    keys = [key[0] if len(places) == 1 else key for key in keys]
+    whole = torch.stack([slices.get(key, zero) for key in keys]).reshape([shape[k] for k in places] + left)
+    return whole.movedim(tuple(range(len(places))), places)
 ''')
 
 _define('''

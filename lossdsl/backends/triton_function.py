@@ -74,7 +74,7 @@ class _Launching(PlanFunction):
 
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
         try:
-            if self.scope.rounds:
+            if self.inside():
                 raise Unsupported("it works on a round of a loop")
             planned = [(part, self.device(part)) for part in parts(kernel)]
         except Unsupported as why:

@@ -173,7 +173,7 @@ def axis_order(body: Body, accesses: list[tuple[Weight, str, tuple[Subscript, ..
     order: list[str] = []
     for _, _, subscripts in sorted(accesses, key=lambda a: a[0], reverse=True):
         for s in subscripts:
-            order += [a for a, _ in s.axes if a not in order]
+            order += [a for a, _ in s.axes if a in body.axes and a not in order]
     return order + [a for a in body.axes if a not in order]
 
 
@@ -182,7 +182,7 @@ def lane_axis(body: Body, accesses: list[tuple[Weight, str, tuple[Subscript, ...
     for _, buffer, subscripts in sorted(accesses, key=lambda a: a[0], reverse=True):
         if subscripts and len(subscripts[-1].axes) == 1 and subscripts[-1].data is None:
             axis, step = subscripts[-1].axes[0]
-            if step == 1 and body.axes[axis].dim.constant != 1:
+            if axis in body.axes and step == 1 and body.axes[axis].dim.constant != 1:
                 places = ", ".join(" + ".join(a for a, _ in s.axes) or "." for s in subscripts)
                 return axis, f"{buffer}[{places}]"
     return None, ""

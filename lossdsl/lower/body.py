@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -37,7 +38,9 @@ from lossdsl.ir.nodes import (
     Size,
     Stop,
     Table,
+    postorder,
 )
+from lossdsl.ir.ranges import implies
 from lossdsl.ir.rewrite import free_indices, substitute
 from lossdsl.lower.extent import Form, Sizes, axes_of, form, in_range, index
 from lossdsl.lower.plan import (
@@ -58,6 +61,9 @@ from lossdsl.lower.plan import (
 from lossdsl.lower.prepare import unsupported
 from lossdsl.lower.products import Selection, conjunction, conjuncts
 from lossdsl.primitives.record import Dtype
+
+if TYPE_CHECKING:
+    from lossdsl.lower.opaque import Opaque
 
 Path = tuple[Scalar, ...]
 _TYPES = {REAL: "acc", INT: "int", BOOL: "bool"}
@@ -95,6 +101,7 @@ class Context:
     selections: dict[str, Selection]
     given: tuple[Counter[str], ...]  # growth of the inputs and of what is returned
     complete: frozenset[str] = frozenset()  # what readers need as a whole, made by an earlier kernel
+    opaque: Mapping[str, Opaque] = field(default_factory=dict)  # what no kernel makes
     recomputed: set[str] = field(default_factory=set)  # non-aligned reads that are cheaper than a buffer: for `why`
 
     def dims(self, tensor: str) -> tuple[Dim, ...]:
@@ -128,12 +135,25 @@ class FoldUse:
 
 
 class Body:
-    """Builds the statements that make the given results. Raises MustStore and NotTogether."""
+    """Builds the statements that make the given results. Raises MustStore and NotTogether.
 
-    def __init__(self, context: Context, results: Iterable[str], alias: Mapping[str, str] | None = None) -> None:
+    `fixed`: names of indices that are numbers here, those of the recurrences around the kernel; `carried`: the tensors
+    of the recurrence, which are read from their buffers except where this very kernel makes them.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        results: Iterable[str],
+        alias: Mapping[str, str] | None = None,
+        *,
+        fixed: frozenset[str] = frozenset(),
+        carried: frozenset[str] = frozenset(),
+    ) -> None:
         self.context = context
         self.results = tuple(results)
         self.alias = dict(alias or {})
+        self.fixed, self.carried = fixed, carried
         self.axes: dict[str, Index] = {}
         self.statements: list[Statement] = []
         self.folds: dict[tuple[str, tuple[Scalar, ...]], FoldUse] = {}
@@ -158,7 +178,7 @@ class Body:
     def _result(self, tensor: str) -> None:
         d = self.context.definitions[tensor]
         chosen = self.context.selections.get(tensor)
-        space = self.context.iteration(tensor)
+        space = tuple(i for i in self.context.iteration(tensor) if i.name not in self.fixed)
         axes = self._place(space)
         self.spaces[tensor] = frozenset(a.name for a in axes)
         self.space_axes[tensor] = tuple(a.name for a in axes)
@@ -187,8 +207,10 @@ class Body:
             self._label(value, tensor)
             return
         self.formal_axes[tensor] = tuple(a.name for a in axes)
-        value = self._definition(d, tuple(axes), ())
-        self.statements.append(Store(tensor, tuple(Subscript(((a.name, 1),)) for a in axes), value))
+        placed = dict(zip(space, axes))
+        indices = tuple(placed.get(f, f) for f in d.formals)
+        value = self._definition(d, indices, ())
+        self.statements.append(Store(tensor, tuple(Subscript(((i.name, 1),)) for i in indices), value))
 
     def _place(self, space: Iterable[Index]) -> tuple[Index, ...]:
         """Axes of the kernel for an index space: the same name and extent if it is there, else an unused one of the
@@ -206,7 +228,7 @@ class Body:
 
     def _axis(self, like: Index) -> Index:
         name, k = like.name, 1
-        while name in self.axes:
+        while name in self.axes or name in self.fixed:
             name, k = f"{like.name}{k}", k + 1
         self.axes[name] = axis = index(name, like.dim)
         return axis
@@ -268,8 +290,6 @@ class Body:
         where = None if condition is TRUE else self.emit(condition, ())
         value = self.emit(body, conjuncts(condition))
         head = d.head
-        if head in ("argmax", "argmin") and len(bound) > 1:
-            unsupported(d, f"`{head}` over several axes")
         varying = self._varies(value) | (frozenset() if where is None else self._varies(where))
         idle = tuple(b for b in bound if b.name not in varying)
         if idle and head in ("sum", "count", "any", "all", "prod", "max", "min", "logsumexp"):
@@ -355,7 +375,7 @@ class Body:
                 stack.extend(waiting)
                 continue
             stack.pop()
-            own = isinstance(top, Read) and self._inlined(top) is None and not self._safe(top)
+            own = isinstance(top, Read) and self._inlined(top) is None and not self._always(top)
             self._fragile[top] = own or any(self._fragile[b] for b in below)
         return self._fragile[node]
 
@@ -364,11 +384,17 @@ class Body:
         d = self.context.definitions.get(tensor)
         if d is None or d.head != "map" or (tensor in self.context.stored and tensor not in self.results):
             return None
+        if self._carried(d, read.indices):
+            return None
         self.inlined.add(tensor)
         return self._map_body(d, read.indices)
 
     def _safe(self, read: Read) -> bool:
         return all(in_range(i, dim) for i, dim in zip(read.indices, self.context.dims(read.tensor)))
+
+    def _always(self, read: Read) -> bool:
+        """Whether a read needs no guard: in range, and of no tensor that a recurrence around the kernel makes."""
+        return read.tensor not in self.carried and self._safe(read)
 
     def _emit(self, node: Scalar, path: Path) -> Operand:
         match node:
@@ -444,6 +470,8 @@ class Body:
             return self._access(tensor, node.indices, path)
         d = self.context.definitions[tensor]
         plain = _in_place(d, node.indices)
+        if self._carried(d, node.indices):
+            return self._access(tensor, node.indices, path)
         if tensor in self.results:
             whole = self.context.is_total(tensor) or tensor in self.context.complete
             if not plain or whole or tensor in self.context.selections:
@@ -469,18 +497,28 @@ class Body:
             self.context.recomputed.add(tensor)
         return self._definition(d, node.indices, path)
 
+    def _carried(self, d: Definition, indices: tuple[Scalar, ...]) -> bool:
+        """Whether a read is of what an earlier round made: at another index along an axis of the recurrence."""
+        return d.tensor in self.carried and any(f.name in self.fixed and i is not f for i, f in zip(indices, d.formals))
+
     def _access(self, tensor: str, indices: tuple[Scalar, ...], path: Path) -> Operand:
         subscripts = tuple(self._subscript(i, path) for i in indices)
         dims = self.context.dims(tensor)
         kind = _TYPES[self.context.dtype(tensor)]
         unsure = [(i, d) for i, d in zip(indices, dims) if not in_range(i, d)]
         if not unsure:
-            return self._load(tensor, subscripts, kind, None, None)
+            # Of a recurrence's own tensor there may be nothing yet, in rounds in which it is not read.
+            when = [p for p in path if self._numbers(p)] if tensor in self.carried else []
+            held = self.emit(conjunction(when), ()) if when else TRUE_LITERAL
+            if isinstance(held, Literal) and held.value:
+                return self._load(tensor, subscripts, kind, None, None)
+            return self._load(tensor, subscripts, kind, held, Literal(Fraction(0), kind))
         gathers = all(form(i).data for i, _ in unsure)
         if gathers and path:
             # Clamping keeps a gather safe, the guard only saves work: it must not add axes to what is loaded.
             varies = self._positions(subscripts)
             path = tuple(p for p in path if axes_of(p) <= varies)
+        path = (*self._round(unsure, path), *path)
         for held_by, value in self._gathered.get((tensor, subscripts), ()):
             if held_by <= frozenset(path):  # where this one is needed, the other was read
                 return value
@@ -496,6 +534,25 @@ class Body:
         value = self._load(tensor, subscripts, kind, guard, pad)
         self._gathered.setdefault((tensor, subscripts), []).append((frozenset(path), value))
         return value
+
+    def _round(self, unsure: Iterable[tuple[Scalar, Dim]], path: Path) -> Path:
+        """In which rounds a position that is the same for the whole kernel is in range: conditions that follow from the
+        path, but not from those of it that are the same for the whole kernel. With them a back end need not clamp."""
+        known = [p for p in path if self._numbers(p)]
+        found: list[Scalar] = []
+        for i, d in unsure:
+            if not self.fixed or not self._numbers(i):
+                continue
+            for goal in (Compare(">=", i, Const(0, INT)), Compare("<", i, Size(d))):
+                if not implies([*known, *found], goal):
+                    found.append(goal)
+        return tuple(found)
+
+    def _numbers(self, node: Scalar) -> bool:
+        """Whether a condition or position is made of indices of the recurrence and extents alone."""
+        return all(
+            i.name in self.fixed if isinstance(i, Index) else not isinstance(i, Read | Param) for i in postorder(node)
+        )
 
     def _subscript(self, index: Scalar, path: Path) -> Subscript:
         f: Form = form(index)
@@ -537,7 +594,7 @@ class Body:
             varies |= {a for a, _ in s.axes}
             if s.data is not None:
                 varies |= self.spread[s.data.name]
-        return varies
+        return varies - self.fixed
 
     def _op(self, kind: str, op: str, args: tuple[Operand, ...]) -> Operand:
         return self._define(kind, ("op", kind, op, args), lambda name: Op(name, kind, op, args), self._spread_of(args))
@@ -557,7 +614,7 @@ class Body:
     def _varies(self, operand: Operand) -> frozenset[str]:
         if isinstance(operand, Value):
             return self.spread[operand.name]
-        return frozenset([operand.name]) if isinstance(operand, AxisRef) else frozenset()
+        return frozenset([operand.name]) - self.fixed if isinstance(operand, AxisRef) else frozenset()
 
     def _type(self, operand: Operand) -> str:
         if isinstance(operand, Value):

@@ -105,6 +105,9 @@ class Chunks:
         maker = self._maker(tensor)
         readers = [n for n in self.nodes if tensor in n.reads()]
         dims = self.context.dims(tensor)
+        if any(n.opaque is not None for n in (maker, *readers)):
+            self.why.append(f"{tensor} is whole in memory: a recurrence or a library routine works on all of it")
+            return []
         loop = self._home(maker)
         if loop is not None:
             formals = self._formals(maker, tensor)

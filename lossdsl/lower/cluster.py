@@ -13,18 +13,20 @@ from dataclasses import dataclass, field
 from lossdsl.dim import Dim
 from lossdsl.lower.body import Body, Context, MustStore, NotTogether
 from lossdsl.lower.extent import Weight, symbols
+from lossdsl.lower.opaque import Opaque
 from lossdsl.lower.plan import Load
 from lossdsl.lower.products import Contraction
 
 
 @dataclass
 class Node:
-    """One kernel (`body`) or one library call (`call`), and the tensors that it makes."""
+    """One kernel (`body`), one library product (`call`), or what is neither (`opaque`), and the tensors it makes."""
 
     results: tuple[str, ...]
     body: Body | None
     call: Contraction | None = None
     alias: dict[str, str] = field(default_factory=dict)
+    opaque: Opaque | None = None
     _reads: tuple[str, ...] | None = None
 
     def reads(self) -> tuple[str, ...]:
@@ -32,6 +34,8 @@ class Node:
         if self._reads is None:
             if self.call is not None:
                 found = [t for t, _ in self.call.operands]
+            elif self.opaque is not None:
+                found = list(self.opaque.reads)
             else:
                 assert self.body is not None
                 found = [s.buffer for s in self.body.statements if isinstance(s, Load)]
@@ -90,6 +94,10 @@ def _solo(bodies: _Bodies, roots: tuple[str, ...], products: dict[str, Contracti
             continue
         if tensor in products:
             node = Node((tensor,), None, products[tensor])
+        elif tensor in bodies.context.opaque:
+            made = bodies.context.opaque[tensor]
+            node = Node(made.results, None, opaque=made)
+            nodes.update((t, node) for t in made.results)
         else:
             body = bodies.get((tensor,))
             assert body is not None
@@ -97,7 +105,7 @@ def _solo(bodies: _Bodies, roots: tuple[str, ...], products: dict[str, Contracti
             node = Node((tensor,), body)
         nodes[tensor] = node
         waiting.extend(node.reads())
-    return ordered(list(nodes.values()), bodies.context)
+    return ordered(list({id(n): n for n in nodes.values()}.values()), bodies.context)
 
 
 def make(

@@ -20,11 +20,13 @@ from lossdsl.lower.plan import (
     Load,
     Op,
     Operand,
+    Recurrence,
     Scatter,
     Step,
     Store,
     Subscript,
     Value,
+    Within,
 )
 
 _ONE, _NONE = Dim.const(1), Dim(())
@@ -42,6 +44,7 @@ class _Meter:
         self.passes = 0
         self.live: dict[str, Dim] = {}
         self.peak = _NONE
+        self.often = _ONE  # rounds of the recurrences around what is counted
 
     def held(self) -> None:
         total = reduce(lambda a, b: a + b, self.live.values(), _NONE)
@@ -58,7 +61,7 @@ class _Meter:
                 case Free(name):
                     self.live.pop(name, None)
                 case Fill(name):
-                    self.written = self.written + product(self.table[name].dims)
+                    self.written = self.written + product(self.table[name].dims) * self.often
                 case ChunkLoop():
                     mine = [b for b in self.table.values() if b.role == "chunk" and _writes(step, b.name)]
                     for b in mine:
@@ -68,10 +71,21 @@ class _Meter:
                     self.steps(step.steps, step)
                     for b in mine:
                         del self.live[b.name]
+                case Recurrence() | Within():
+                    self.recurrence(step, loop)
                 case Call():
                     self.call(step, loop)
                 case Kernel():
                     self.kernel(step, loop)
+
+    def recurrence(self, step: Recurrence | Within, loop: ChunkLoop | None) -> None:
+        """Counted once for each round: what a round touches is that round's; a loop is one pass."""
+        before, passes = self.often, self.passes
+        if isinstance(step, Recurrence):
+            self.often = self.often * step.extent
+        self.steps(step.steps, loop)
+        self.often = before
+        self.passes = passes + 1 if isinstance(step, Recurrence) else self.passes
 
     def rounds(self, loop: ChunkLoop | None, axes: Iterable[str]) -> Dim:
         """How often something is touched again because the loop does not cut it."""
@@ -83,13 +97,20 @@ class _Meter:
             extents.update(zip(axes, self.table[name].dims))
         for name, axes in call.operands:
             if self.table[name].role != "chunk":
-                self.read = self.read + product(self.table[name].dims) * self.rounds(loop, axes)
+                self.read = self.read + product(self.table[name].dims) * self.rounds(loop, axes) * self.often
         if self.table[call.out].role != "chunk":
-            out = product(self.table[call.out].dims) * self.rounds(loop, call.out_axes)
+            out = product(self.table[call.out].dims) * self.rounds(loop, call.out_axes) * self.often
             self.written = self.written + out
             self.read = self.read + (out if call.accumulate else _NONE)
-        self.operations = self.operations + product(extents.values()) * 2
+        self.operations = self.operations + self._library(call, product(extents.values())) * self.often
         self.passes += 1
+
+    def _library(self, call: Call, points: Dim) -> Dim:
+        """Multiply and add at each point of a product; about n^3 for an n x n matrix; n log n for a sort, with 20 for
+        the logarithm (a million entries)."""
+        if call.operation in ("inverse", "logdet"):
+            return points * self.table[call.operands[0][0]].dims[-1]
+        return points * (20 if call.operation == "argsort" else 2)
 
     def kernel(self, kernel: Kernel, loop: ChunkLoop | None) -> None:
         extent = {a.name: a.extent for a in kernel.axes}
@@ -108,7 +129,7 @@ class _Meter:
             return frozenset(a for s in subscripts for a, _ in s.axes) | of(s.data for s in subscripts)
 
         def size(axes: Iterable[str]) -> Dim:
-            return product(extent[a] for a in sorted(axes))
+            return product(extent[a] for a in sorted(axes) if a in extent) * self.often
 
         seen: set[tuple[str, tuple[Subscript, ...]]] = set()
         for s in kernel.statements:

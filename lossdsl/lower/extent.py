@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import INT, Apply, Const, Index, Program, Scalar, Size
@@ -71,6 +72,7 @@ def _whole(node: Scalar) -> int | None:
     return int(node.value) if isinstance(node, Const) and isinstance(node.value, Fraction) else None
 
 
+@lru_cache(maxsize=65536)
 def in_range(node: Scalar, dim: Dim) -> bool:
     """True if `0 <= node < dim` follows from the ranges of the indices in it (all of which have a value)."""
     f = form(node)

@@ -30,12 +30,14 @@ from lossdsl.lower.plan import (
     Operand,
     ParamRef,
     Plan,
+    Recurrence,
     Scatter,
     SizeRef,
     Step,
     Store,
     Subscript,
     Value,
+    Within,
 )
 
 Array = np.ndarray[Any, Any]
@@ -73,6 +75,7 @@ class _Machine:
         self.rest: tuple[int, ...] = ()
         self.memory: dict[str, Array] = {}
         self.rounds: dict[str, tuple[int, int]] = {}
+        self.points: dict[str, int] = {}  # axes of recurrences: the index of the round
         given = [b for b in plan.buffers if b.role in ("input", "cotangent", "direction", "saved") and b.name in arrays]
         for b in given:
             self.bind(b, np.asarray(arrays[b.name]))
@@ -166,6 +169,17 @@ class _Machine:
                         if b.role == "chunk":
                             self.memory.pop(b.name, None)
                     del self.rounds[step.axis]
+            case Recurrence():
+                extent = step.extent.evaluate(self.extents)
+                for k in range(extent) if step.direction > 0 else reversed(range(extent)):
+                    self.points[step.axis] = k
+                    for inner in step.steps:
+                        self.step(inner)
+                self.points.pop(step.axis, None)
+            case Within():
+                if self.points[step.axis] < step.extent.evaluate(self.extents):
+                    for inner in step.steps:
+                        self.step(inner)
             case Allocate(buffer):
                 self.memory.pop(buffer, None)
                 self.target(buffer)
@@ -202,12 +216,34 @@ def _library(call: Call, operands: list[Array]) -> Array:
         sides = ["".join(letters[a] for a in axes) for _, axes in call.operands]
         return np.asarray(np.einsum(f"{','.join(sides)}->{''.join(letters[a] for a in call.out_axes)}", *operands))
     if call.operation == "argsort":
-        return np.argsort(operands[0], axis=-1, kind="stable")
+        return _order(*operands)
     if call.operation == "inverse":
-        return np.linalg.inv(operands[0])
+        return _matrices(operands[0], np.linalg.inv, operands[0].shape)
     if call.operation == "logdet":
-        return np.asarray(np.linalg.slogdet(operands[0])[1])
+        return _matrices(operands[0], lambda m: np.linalg.slogdet(m)[1], operands[0].shape[:-2])
     raise ValueError(f"the plan calls {call.operation}, which is not known")
+
+
+def _order(values: Array, included: Array | None = None) -> Array:
+    order = np.argsort(values, axis=-1, kind="stable")
+    if included is None:
+        return order
+    held = np.take_along_axis(included, order, axis=-1)
+    places = np.where(held, -1, order)  # the included first, as they are; the others by their index
+    return np.take_along_axis(order, np.argsort(places, axis=-1, kind="stable"), axis=-1)
+
+
+def _matrices(values: Array, function: Any, shape: tuple[int, ...]) -> Array:
+    """A function of each matrix; NaN where it is not finite, or singular."""
+    flat = values.reshape(-1, *values.shape[-2:])
+    out = np.full((len(flat), *shape[values.ndim - 2 :]), np.nan)
+    for k, matrix in enumerate(flat):
+        try:
+            if np.isfinite(matrix).all():
+                out[k] = function(matrix)
+        except np.linalg.LinAlgError:
+            pass
+    return out.reshape(shape)
 
 
 def _number(literal: Literal) -> Any:
@@ -238,6 +274,8 @@ class _Body:
             shape = tuple(high - low if j == k else 1 for j in range(rank))
             self.index[axis.name] = np.arange(low, high, dtype=np.int64).reshape(shape)
         self.one = (1,) * rank
+        for name, point in machine.points.items():
+            self.index[name] = np.full(self.one, point, dtype=np.int64)
 
     def run(self) -> None:
         with np.errstate(all="ignore"):
@@ -435,7 +473,12 @@ def fold(head: str, value: Array, where: Array, axes: tuple[int, ...]) -> Array:
             total = np.log(np.exp(kept - shift).sum(axis=axes, keepdims=True)) + shift
             return np.where(np.isinf(top), top, total)
         case "argmax" | "argmin":
-            return _first_winner(head, value, where, axes[0])
+            if len(axes) == 1:
+                return _first_winner(head, value, where, axes[0])
+            joined = [np.moveaxis(x, axes, range(-len(axes), 0)) for x in (value, where)]
+            flat = [x.reshape(*x.shape[: x.ndim - len(axes)], -1) for x in joined]
+            found = _first_winner(head, flat[0], flat[1], flat[0].ndim - 1)
+            return np.moveaxis(found.reshape(*flat[0].shape[:-1], *[1] * len(axes)), range(-len(axes), 0), axes)
     raise ValueError(f"unknown head {head}")
 
 

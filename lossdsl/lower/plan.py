@@ -54,7 +54,7 @@ class SizeRef:
 
 @dataclass(frozen=True)
 class AxisRef:
-    """The index along an axis of the kernel, as an int (absolute, also inside a ChunkLoop)."""
+    """The index along an axis of the kernel or of a recurrence around it, as an int (absolute, also in a ChunkLoop)."""
 
     name: str
 
@@ -104,7 +104,7 @@ class Op:
 @dataclass(frozen=True)
 class Fold:
     """`name = head over axes of value where where`; the result no longer varies along `axes`. Masked entries count as
-    the head's identity. argmax and argmin fold one axis and give the first winner."""
+    the head's identity. argmax and argmin give the first winner, over several axes its row-major flat position."""
 
     name: str
     type: str
@@ -172,8 +172,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Call:
-    """A library operation. `contract`: out[out_axes] (+)= scale * sum of the product of the operands over the axes
-    that are not in out_axes (one matrix product, possibly batched)."""
+    """A library operation.
+
+    contract   out[out_axes] (+)= the sum of the product of the operands over the axes that are not in out_axes (one
+               matrix product, possibly batched)
+    argsort    the ascending stable order of the operand's last position (NaN last); a second operand, if there is one,
+               is a bool: entries where it is false follow after all others, in index order
+    inverse, logdet   of the matrices in the operand's last two positions; logdet is log |det|
+    """
 
     operation: str
     out: str
@@ -204,6 +210,27 @@ class ChunkLoop:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """Run the steps for each index of `axis`, one after the other: from 0 on if `direction` is 1, from the last one
+    down if it is -1. Kernels inside do not have the axis: their positions and operands use its index as a number. What
+    an earlier round stored is read from the buffer."""
+
+    axis: str
+    extent: Dim
+    direction: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Within:
+    """Run the steps in those rounds of the recurrence over `axis` whose index is below `extent`."""
+
+    axis: str
+    extent: Dim
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
 class Allocate:
     """Before the first step that writes an output or temporary. Chunk buffers have none: they exist for one round."""
 
@@ -217,7 +244,7 @@ class Free:
     buffer: str
 
 
-Step = Kernel | Call | Fill | ChunkLoop | Allocate | Free
+Step = Kernel | Call | Fill | ChunkLoop | Recurrence | Within | Allocate | Free
 
 
 @dataclass(frozen=True)

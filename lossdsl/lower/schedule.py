@@ -9,17 +9,20 @@ order and names (`arrange`). Each decision leaves a line in `Plan.why`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
+from lossdsl.dim import Dim
 from lossdsl.ir.nodes import BOOL, INT, REAL, Definition, Group, Input, Program
-from lossdsl.ir.rewrite import Fresh, topological
+from lossdsl.ir.rewrite import Fresh, Item, members, topological
 from lossdsl.lower.arrange import identifier, kernel, rename_axes
 from lossdsl.lower.body import Context
 from lossdsl.lower.chunks import Chunks, Loop, SplitTotal, split_total, stages
 from lossdsl.lower.cluster import Node, clusters
 from lossdsl.lower.cost import cost
 from lossdsl.lower.extent import index, sizes, symbols
+from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds
 from lossdsl.lower.plan import (
     Allocate,
     Buffer,
@@ -33,12 +36,15 @@ from lossdsl.lower.plan import (
     Literal,
     Load,
     Plan,
+    Recurrence,
     Scatter,
     Step,
     Store,
+    Within,
 )
-from lossdsl.lower.prepare import LoweringError, Wanted, prepare, unsupported
+from lossdsl.lower.prepare import LoweringError, Wanted, prepare
 from lossdsl.lower.products import Contraction, Selection, contractions, selection
+from lossdsl.lower.recurrence import arranged
 
 __all__ = ["LoweringError", "schedule"]
 
@@ -55,9 +61,6 @@ def schedule(program: Program, key: Key, choices: Choices | None = None) -> Plan
     construct that cannot be scheduled yet, ValueError for a key that does not fit the program.
     """
     prepared, wanted = prepare(program, key)
-    for item in prepared.body:
-        if isinstance(item, Group):
-            unsupported(item, "a recurrence")
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _DEPTH))
     try:
@@ -68,15 +71,21 @@ def schedule(program: Program, key: Key, choices: Choices | None = None) -> Plan
 
 class _Scheduler:
     def __init__(self, program: Program, wanted: tuple[Wanted, ...], key: Key, choices: Choices) -> None:
-        self.program, self.wanted, self.key, self.choices = program, wanted, key, choices
+        self.wanted, self.key, self.choices = wanted, key, choices
         self.inputs: dict[str, Input] = {i.name: i for i in program.inputs}
         self.fresh = Fresh.of(program)
-        self.why: list[str] = []
+        self.program, self.why = arranged(program, self.fresh, [w.tensor for w in wanted])
+        self.opaque: dict[str, Opaque] = {}
         self.forced: dict[str, str] = {}
         self.names: dict[str, str] = {}
 
     def plan(self) -> Plan:
+        groups = [g for g in self.program.body if isinstance(g, Group)]
         definitions = [d for d in self.program.body if isinstance(d, Definition)]
+        definitions, found, why = libraries(definitions, self.fresh)
+        self.why += why
+        for made_apart in (*found, *(recurrence(g) for g in groups)):
+            self.opaque.update((t, made_apart) for t in made_apart.results)
         chosen = {d.tensor: s for d in definitions if (s := selection(d)) is not None}
         for s in chosen.values():
             self.why.append(
@@ -93,6 +102,7 @@ class _Scheduler:
         self.why += why
         made = {d.tensor: d for d in split}
         every = {**{d.tensor: d for d in definitions if d.tensor in chosen}, **made}
+        every |= {d.tensor: d for g in groups for d in g.definitions}
         while True:
             context = self._context(every, chosen, products)
             calls = dict(products)
@@ -110,7 +120,8 @@ class _Scheduler:
     def _context(
         self, every: dict[str, Definition], chosen: dict[str, Selection], products: dict[str, Contraction]
     ) -> Context:
-        definitions = _dependency_order(every)
+        groups = [o.made for o in self.opaque.values() if isinstance(o.made, Group)]
+        definitions = _dependency_order(every, groups)
         stored: dict[str, str] = {w.tensor: "returned" for w in self.wanted}
         for c in products.values():
             stored.setdefault(c.definition.tensor, "the result of a library product")
@@ -119,12 +130,20 @@ class _Scheduler:
                     stored.setdefault(t, "an operand of a library product")
         for t in chosen:
             stored.setdefault(t, "combined by position")
+        for t, apart in self.opaque.items():
+            whole = isinstance(apart.made, Group)
+            stored.setdefault(t, "later rounds read it" if whole else "the result of a library routine")
+            for r in apart.reads:
+                if r not in self.inputs:
+                    stored.setdefault(r, apart.reason)
         for t, reason in self.forced.items():
             stored.setdefault(t, reason)
         given = [symbols(i.dims) for i in self.program.inputs]
         given += [symbols(definitions[w.tensor].dims) for w in self.wanted]
+        given += [symbols(definitions[t].dims) for t in self.opaque]
+        complete = frozenset(self.forced)
         return Context(
-            definitions, self.inputs, sizes(self.program), stored, chosen, tuple(given), frozenset(self.forced)
+            definitions, self.inputs, sizes(self.program), stored, chosen, tuple(given), complete, self.opaque
         )
 
     # ---------------------------------------------------------------------------------------------------- emission
@@ -207,11 +226,16 @@ class _Scheduler:
             operands = tuple((self.names[t], tuple(i.name for i in axes)) for t, axes in node.call.operands)
             adding = self._accumulates(context, node, d.tensor, loop)
             return Call("contract", self.names[d.tensor], tuple(i.name for i in d.formals), operands, adding)
+        if node.opaque is not None:
+            if isinstance(node.opaque.made, Library):
+                return call(node.opaque.made, self.names)
+            step, why = rounds(node.opaque.made, context, self._dims(context), self.names)
+            self.why += why
+            return step
         assert node.body is not None
         adding_to = [t for t in node.results if self._accumulates(context, node, t, loop)]
-        dims = {t: context.dims(t) for t in (*context.definitions, *context.inputs)}
         name = f"{self.names[node.results[0]]}_kernel"
-        made, why = kernel(node.body, name, dims, self.names, context.definitions, adding_to)
+        made, why = kernel(node.body, name, self._dims(context), self.names, context.definitions, adding_to)
         if len(node.results) > 1:
             shared = ", ".join(self.names[t] for t in node.reads()) or "nothing but their launch"
             results = ", ".join(self.names[t] for t in node.results)
@@ -224,6 +248,9 @@ class _Scheduler:
                 f"{name}: {names} in two stages, partial results of each program and then one fold of those"
             )
         return made
+
+    def _dims(self, context: Context) -> dict[str, tuple[Dim, ...]]:
+        return {t: context.dims(t) for t in (*context.definitions, *context.inputs)}
 
     def _with_lifetimes(
         self, made: list[tuple[list[str], list[str], list[Step]]], chunked: dict[str, int]
@@ -265,9 +292,10 @@ class _Scheduler:
         return tuple(found)
 
 
-def _dependency_order(every: dict[str, Definition]) -> dict[str, Definition]:
-
-    return {d.tensor: d for d in topological(every.values()) if isinstance(d, Definition)}
+def _dependency_order(every: dict[str, Definition], groups: Iterable[Group]) -> dict[str, Definition]:
+    inside = {d.tensor for g in groups for d in g.definitions}
+    items: list[Item] = [*{id(g): g for g in groups}.values(), *(d for t, d in every.items() if t not in inside)]
+    return {d.tensor: d for item in topological(items) for d in members(item)}
 
 
 def _align_axes(loop: Loop) -> None:
@@ -299,7 +327,7 @@ def writes(step: Step) -> set[str]:
             return {step.out}
         case Fill() | Allocate() | Free():
             return {step.buffer}
-        case ChunkLoop():
+        case ChunkLoop() | Recurrence() | Within():
             return set().union(*(writes(s) for s in step.steps))
 
 
@@ -311,7 +339,7 @@ def kernels(plan: Plan) -> list[Kernel]:
         for s in steps:
             if isinstance(s, Kernel):
                 found.append(s)
-            elif isinstance(s, ChunkLoop):
+            elif isinstance(s, ChunkLoop | Recurrence | Within):
                 walk(s.steps)
 
     walk(plan.steps)

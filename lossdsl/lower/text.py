@@ -27,6 +27,7 @@ from lossdsl.lower.plan import (
     Operand,
     ParamRef,
     Plan,
+    Recurrence,
     Scatter,
     SizeRef,
     Statement,
@@ -34,6 +35,7 @@ from lossdsl.lower.plan import (
     Store,
     Subscript,
     Value,
+    Within,
 )
 
 _NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.']*|\.\.\.)\Z")
@@ -162,6 +164,17 @@ def _step(step: Step, pad: str) -> list[str]:
             return [f"{pad}fill {_name(step.buffer)} = {_literal(step.value)}:{step.value.type}"]
         case ChunkLoop():
             lines = [f"{pad}chunks {_name(step.axis)} < {step.extent} by {step.size}"]
+            for inner in step.steps:
+                lines += _step(inner, pad + "  ")
+            return [*lines, f"{pad}end"]
+        case Recurrence():
+            way = "forward" if step.direction > 0 else "backward"
+            lines = [f"{pad}recurrence {_name(step.axis)} < {step.extent} {way}"]
+            for inner in step.steps:
+                lines += _step(inner, pad + "  ")
+            return [*lines, f"{pad}end"]
+        case Within():
+            lines = [f"{pad}within {_name(step.axis)} < {step.extent}"]
             for inner in step.steps:
                 lines += _step(inner, pad + "  ")
             return [*lines, f"{pad}end"]
@@ -309,6 +322,9 @@ def _dim(text: str) -> Dim:
         raise PlanSyntaxError(str(error)) from None
 
 
+_STEPS = frozenset({"kernel", "call", "fill", "chunks", "recurrence", "within", "allocate", "free"})
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.lines = [line for line in text.splitlines() if line.strip()]
@@ -328,7 +344,7 @@ class _Reader:
             if head == last and last:
                 self.at += 1
                 return tuple(found)
-            if head not in ("kernel", "call", "fill", "chunks", "allocate", "free"):
+            if head not in _STEPS:
                 if last:
                     raise PlanSyntaxError(f"not a step of a plan: {self.next()}")
                 return tuple(found)
@@ -338,6 +354,8 @@ class _Reader:
         text = self.next()
         if text.startswith("chunks "):
             return self.chunks(text)
+        if text.startswith(("recurrence ", "within ")):
+            return self.recurrence(text)
         line = _Line(text)
         word = line.take("name")
         if word == "kernel":
@@ -371,6 +389,15 @@ class _Reader:
             raise PlanSyntaxError(f"not a line of a plan: {text}")
         axis = _Line(found[1]).name()
         return ChunkLoop(axis, _dim(found[2]), int(found[3]), self.steps("end"))
+
+    def recurrence(self, text: str) -> Recurrence | Within:
+        found = re.match(r"(recurrence|within) (.+) < (.+?)( forward| backward|)\Z", text)
+        if found is None or (found[1] == "within") != (not found[4]):
+            raise PlanSyntaxError(f"not a line of a plan: {text}")
+        axis, extent, steps = _Line(found[2]).name(), _dim(found[3]), self.steps("end")
+        if found[1] == "within":
+            return Within(axis, extent, steps)
+        return Recurrence(axis, extent, 1 if found[4] == " forward" else -1, steps)
 
     def kernel(self, name: str, lane: str | None) -> Kernel:
         axes: list[Axis] = []

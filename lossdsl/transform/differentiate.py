@@ -53,6 +53,7 @@ from lossdsl.transform.arithmetic import (
     unique,
 )
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
+from lossdsl.transform.matrices import adjoint_of_matrix, inverse_of, logdet_weight
 from lossdsl.transform.pieces import index_pieces
 from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge, shared
 from lossdsl.transform.winners import expose_winners, others, split_products, volume
@@ -195,10 +196,23 @@ class _Reverse:
 
     def backward(self, d: Definition, adjoint: _Adjoint) -> None:
         """Add the contributions of one definition to the adjoints of what it reads."""
+        if d.head == "inverse":
+            whole = self.materialised(d, adjoint)
+            made, value = adjoint_of_matrix(d, whole, self.names)
+            self.define(*made)
+            formals = (*d.formals[:-2], *d.bound)
+            d = replace(d, formals=formals, head="map", bound=())
+            adjoint = _Adjoint(formals, value, (), (), False)
         rule = self.rule(d)
         found = adjoints(d.body, rule, lambda r: r.tensor in self.active)
         for read, term in found.items():
             self.contribute(d, adjoint, read, term)
+
+    def materialised(self, d: Definition, adjoint: _Adjoint) -> Scalar:
+        """The adjoint of a definition at its formals, 0 outside of its support."""
+        at: dict[Scalar, Scalar] = dict(zip(adjoint.formals, d.formals, strict=True))
+        conditions = (*adjoint.hard, *adjoint.soft) if adjoint.must else ()
+        return substitute(select(conjunction(conditions), adjoint.value, ZERO), at)
 
     def rule(self, d: Definition) -> Scalar:
         """The cotangent of the body at one point, as a multiple of the cotangent of the definition."""
@@ -212,6 +226,10 @@ class _Reverse:
                 made, rest = others(d, self.names)
                 self.define(*made)
                 return mul(_SEED, rest)
+            case "logdet":
+                inverse = inverse_of(d, self.names)
+                self.define(inverse)
+                return mul(_SEED, logdet_weight(d, inverse.tensor))
         raise NotYetError(f"the reduction {d.head!r}", d.tensor)
 
     def backward_group(self, group: Group) -> None:

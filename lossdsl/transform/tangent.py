@@ -12,6 +12,7 @@ from lossdsl.ir.nodes import REAL, TRUE, ZERO, Apply, Definition, Group, Input, 
 from lossdsl.ir.rewrite import Fresh, prune
 from lossdsl.transform.arithmetic import NotYetError, mul
 from lossdsl.transform.differentiate import active_tensors, differentiate
+from lossdsl.transform.matrices import inverse_of, logdet_weight, tangent_of_inverse
 from lossdsl.transform.scalar import tangent
 from lossdsl.transform.winners import expose_winners, others, split_products
 
@@ -110,6 +111,14 @@ class _Forward:
                 made, rest = others(d, self.names)
                 self.made.extend(made)
                 return replace(plain, head="sum", body=mul(body, rest))
+            case "logdet":
+                inverse = inverse_of(d, self.names)
+                self.made.append(inverse)
+                return replace(plain, head="sum", body=mul(body, logdet_weight(d, inverse.tensor)))
+            case "inverse":
+                *first, last = tangent_of_inverse(d, body, name, self.names)
+                self.made.extend(first)
+                return last
         raise NotYetError(f"the reduction {d.head!r}", d.tensor)
 
     def read(self, read: Read) -> Scalar | None:

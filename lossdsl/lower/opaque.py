@@ -1,0 +1,168 @@
+"""What no single kernel makes: recurrences, and routines of a library that take a whole tensor.
+
+Both are results that always have a buffer, and both read buffers only: the rest of a program is scheduled around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import TRUE, Const, Definition, Group, Index, Select
+from lossdsl.ir.rewrite import Fresh, tensors
+from lossdsl.lower.arrange import kernel
+from lossdsl.lower.body import Body, Context, MustStore, NotTogether
+from lossdsl.lower.plan import Call, Kernel, Recurrence, Step, Within
+from lossdsl.lower.prepare import unsupported
+
+LIBRARY = ("argsort", "inverse", "logdet")
+
+
+@dataclass(frozen=True)
+class Library:
+    """A definition that one call makes, and its operands: tensors with the names of their axes."""
+
+    definition: Definition
+    operands: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A node of the schedule without a body: `made` is a recurrence or a call."""
+
+    made: Group | Library
+    results: tuple[str, ...]
+    reads: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why what it reads has a buffer."""
+        if isinstance(self.made, Library):
+            return f"the operand of a library's {self.made.definition.head}"
+        return f"the recurrence of {', '.join(self.results)} reads it in each round"
+
+
+def libraries(definitions: Iterable[Definition], fresh: Fresh) -> tuple[list[Definition], list[Opaque], list[str]]:
+    """Definitions with the operands of library routines in definitions of their own; the calls; the decisions."""
+    out: list[Definition] = []
+    found: list[Opaque] = []
+    why: list[str] = []
+    for d in definitions:
+        if d.head not in LIBRARY:
+            out.append(d)
+            continue
+        last = {"argsort": 1, "inverse": 2, "logdet": 0}[d.head]
+        outer = d.formals[: len(d.formals) - last]
+        axes = (*outer, *d.bound)
+        plain = TRUE if d.head == "argsort" else d.where
+        body = d.body if plain is TRUE else Select(plain, d.body, Const(0))
+        operand = Definition(fresh(f"{d.tensor}.operand"), axes, "map", (), TRUE, body, origin=d.origin)
+        out.append(operand)
+        names = tuple(i.name for i in axes)
+        operands = [(operand.tensor, names)]
+        if d.head == "argsort" and d.where is not TRUE:
+            mask = Definition(fresh(f"{d.tensor}.where"), axes, "map", (), TRUE, d.where, origin=d.origin)
+            out.append(mask)
+            operands.append((mask.tensor, names))
+        out.append(d)
+        found.append(Opaque(Library(d, tuple(operands)), (d.tensor,), tuple(t for t, _ in operands)))
+        over = ", ".join(b.name for b in d.bound)
+        why.append(f"{d.tensor} is a library's {d.head} over {over} of {operand.tensor}")
+    return out, found, why
+
+
+def recurrence(group: Group) -> Opaque:
+    """The node of a group. Raises LoweringError for heads that a round has no kernel for."""
+    own = tuple(d.tensor for d in group.definitions)
+    names = {a for a, _ in group.order}
+    for d in group.definitions:
+        if d.head in LIBRARY:
+            unsupported(d, f"`{d.head}` in a recurrence")
+        if not names <= {f.name for f in d.formals}:
+            unsupported(d, "a part of a recurrence without its axis")
+    return Opaque(group, own, tuple(t for t in tensors(group) if t not in own))
+
+
+def call(library: Library, names: Mapping[str, str]) -> Call:
+    d = library.definition
+    operands = tuple((names[t], axes) for t, axes in library.operands)
+    return Call(d.head, names[d.tensor], tuple(i.name for i in d.formals), operands)
+
+
+def rounds(
+    group: Group, context: Context, dims: Mapping[str, tuple[Dim, ...]], names: Mapping[str, str]
+) -> tuple[Step, list[str]]:
+    """The loops of a recurrence around the kernels of one round, and the decisions."""
+    order = [a for a, _ in group.order]
+    fixed = frozenset(order)
+    carried = frozenset(d.tensor for d in group.definitions)
+    parts = _kernels(group, context, fixed, carried)
+    why: list[str] = []
+    extents = {a: _longest(group, a) for a in order}
+    steps: list[Step] = []
+    for members, body in parts:
+        name = f"{names[members[0].tensor]}_round"
+        made, reasons = kernel(body, name, dims, names, context.definitions, ())
+        why += reasons
+        step: Step = _without_fixed(made, fixed)
+        for a in order:
+            own = _ordered(members[0], a).dim
+            if own != extents[a]:
+                step = Within(a, own, (step,))
+        steps.append(step)
+    if len(parts) > 1:
+        why.append(f"a round of {', '.join(names[t] for t in carried if t in names)} is {len(parts)} kernels in turn")
+    inner = tuple(steps)
+    for a, sign in reversed(group.order):
+        inner = (Recurrence(a, extents[a], sign, inner),)
+    return inner[0], why
+
+
+def _kernels(
+    group: Group, context: Context, fixed: frozenset[str], carried: frozenset[str]
+) -> list[tuple[list[Definition], Body]]:
+    """Members in their places, as many in one kernel as read each other only where they are made."""
+    parts: list[tuple[list[Definition], Body]] = []
+    for d in group.definitions:
+        if parts:
+            members, _ = parts[-1]
+            same = all(_ordered(d, a) is _ordered(members[0], a) for a in fixed)
+            joint = _body(context, [*members, d], fixed, carried) if same else None
+            if joint is not None and (joint.rows() or not joint.axes):
+                parts[-1] = ([*members, d], joint)
+                continue
+        body = _body(context, [d], fixed, carried)
+        if body is None:
+            unsupported(d, "this part of a recurrence")
+        parts.append(([d], body))
+    return parts
+
+
+def _body(context: Context, members: list[Definition], fixed: frozenset[str], carried: frozenset[str]) -> Body | None:
+    try:
+        return Body(context, [d.tensor for d in members], fixed=fixed, carried=carried)
+    except (NotTogether, MustStore):
+        return None
+
+
+def _ordered(d: Definition, axis: str) -> Index:
+    return next(f for f in d.formals if f.name == axis)
+
+
+def _longest(group: Group, axis: str) -> Dim:
+    """The largest extent that members have along an axis."""
+    found = {_ordered(d, axis).dim for d in group.definitions}
+    best = found.pop()
+    for dim in found:
+        difference = dim - best
+        if all(c >= 0 for _, c in difference.terms):
+            best = dim
+        elif not all(c <= 0 for _, c in difference.terms):
+            unsupported(group, "a recurrence over extents that cannot be compared")
+    return best
+
+
+def _without_fixed(made: Kernel, fixed: frozenset[str]) -> Kernel:
+    """The axes of the loops around a kernel are none of its own."""
+    return replace(made, axes=tuple(a for a in made.axes if a.name not in fixed))

@@ -1,0 +1,127 @@
+"""Plans of recurrences, sorts and library routines: against the IR interpreter, and what they must look like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recurrences import NAMED, TEXTS, arguments, program
+
+from lossdsl.assemble import differentiable, gradient_program, value_program
+from lossdsl.ir.interpret import interpret
+from lossdsl.ir.nodes import Program
+from lossdsl.ir.text import parse_ir
+from lossdsl.lower.interpret import run_plan
+from lossdsl.lower.plan import Call, Key, Plan, Recurrence
+from lossdsl.lower.prepare import LoweringError
+from lossdsl.lower.schedule import kernels, loads, schedule
+from lossdsl.lower.text import parse_plan, print_plan
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def planned(p: Program, entry: str) -> tuple[Program, Plan]:
+    wrt = differentiable(p) if entry != "value" else ()
+    made = value_program(p) if entry == "value" else gradient_program(p, p.outputs[0].tensor, wrt)
+    mode = p.reductions.written if p.reductions is not None else ""
+    return made, schedule(made, Key(p.name, entry, mode, wrt, (), "torch"))
+
+
+def recurrences(plan: Plan) -> list[Recurrence]:
+    return [s for s in plan.steps if isinstance(s, Recurrence)]
+
+
+@pytest.mark.parametrize("entry", ["value", "value_and_gradient", "backward"])
+@pytest.mark.parametrize("name", [*TEXTS, *NAMED])
+def test_plan_is_the_program(name: str, entry: str) -> None:
+    p = program(name)
+    made, plan = planned(p, entry)
+    assert parse_plan(print_plan(plan)) == plan
+    for seed in (0, 1):
+        arrays, parameters = arguments(p, seed)
+        cotangents = {i.name: np.asarray(1.0) for i in made.inputs if i.role == "cotangent"}
+        want = interpret(made, {**arrays, **cotangents}, parameters)
+        got = run_plan(plan, {**arrays, **cotangents}, parameters)
+        for role, value in got.items():
+            np.testing.assert_allclose(value, want[role], rtol=1e-9, atol=1e-12, err_msg=role)
+
+
+def test_a_recurrence_that_runs_the_other_way_is_another() -> None:
+    p = program("gae_value")
+    _, plan = planned(p, "value")
+    arrays, parameters = arguments(p)
+    turned = replace(
+        plan,
+        steps=tuple(replace(s, direction=-s.direction) if isinstance(s, Recurrence) else s for s in plan.steps),
+    )
+    assert not np.isclose(run_plan(turned, arrays, parameters)["return"], run_plan(plan, arrays, parameters)["return"])
+
+
+@pytest.mark.parametrize("name", ["gae_value", "ssim"])
+def test_golden_plans(name: str) -> None:
+    _, plan = planned(program(name), "value_and_gradient")
+    assert print_plan(plan) == (GOLDEN / f"{name}.torch.plan").read_text()
+
+
+def test_a_round_has_only_what_carries() -> None:
+    """What does not depend on an earlier round is made before the loop, for all rounds at once."""
+    _, plan = planned(program("gae_value"), "value")
+    (loop,) = recurrences(plan)
+    (round_,) = loop.steps
+    assert loop.direction == -1
+    assert {s.buffer for s in loads(round_)} == {"advantage", "delta", "advantage_step"}  # type: ignore[arg-type]
+    assert [a.role for a in round_.axes] == ["lane"]  # type: ignore[union-attr]
+
+
+def test_two_axes_run_by_anti_diagonals_where_they_can() -> None:
+    for entry, count in (("value", 1), ("backward", 2)):
+        _, plan = planned(program("soft_dtw"), entry)
+        loops = recurrences(plan)
+        assert [str(r.extent) for r in loops] == ["i + j - 1"] * count
+        assert not any(isinstance(s, Recurrence) for r in loops for s in r.steps)
+        assert [r.direction for r in loops] == [1, -1][:count]
+    for name, reason in (
+        ("zigzag", "it reads a on the same anti-diagonal"),
+        ("cholesky", "it reads l at positions that are no constant distance away"),
+    ):
+        _, plan = planned(program(name), "value")
+        (outer,) = recurrences(plan)
+        assert any(isinstance(s, Recurrence) for s in outer.steps)
+        assert any(reason in w for w in plan.why)
+
+
+def test_sorts_and_matrices_are_calls() -> None:
+    for name, operation in (("masked_sort", "argsort"), ("logdet", "logdet"), ("mahalanobis", "inverse")):
+        _, plan = planned(program(name), "value")
+        assert [s.operation for s in plan.steps if isinstance(s, Call)].count(operation) == 1
+
+
+def test_cost_counts_rounds() -> None:
+    _, plan = planned(program("gae_value"), "value")
+    assert plan.cost.passes == 3
+    assert plan.cost.operations.evaluate({"t": 100, "b": 1}) >= 100 * 8
+
+
+def test_a_sort_in_a_recurrence_is_refused_by_name() -> None:
+    text = """
+program sorted
+  input x: real[t, n]
+  group t forward
+    a[t, n] = map . x[t, n] + (a[t - 1, p[t - 1, n]] if t >= 1 else 0.0)
+    p[t, r: n]: int = argsort n . a[t, n]
+  value = sum t, n . a[t, n]
+  output return = value
+"""
+    with pytest.raises(LoweringError, match="p: `argsort` in a recurrence"):
+        planned(parse_ir(text), "value")
+
+
+def test_values_in_rounds_are_those_of_the_round() -> None:
+    """Kernels of a recurrence have no axis of the loop around them."""
+    for name in NAMED:
+        _, plan = planned(program(name), "value")
+        for loop in recurrences(plan):
+            inside = kernels(replace(plan, steps=loop.steps))
+            assert all(a.name != loop.axis for k in inside for a in k.axes)
