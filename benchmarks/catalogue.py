@@ -1,0 +1,47 @@
+"""How long every loss of the catalogue takes to check and to compile, in processor seconds of one process.
+
+Run: `python benchmarks/catalogue.py [--json OUT] [NAME ...]`. Imports are paid for before the first loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+from lossdsl import pipeline
+from lossdsl.catalogue import entries
+from lossdsl.diagnostics import Source
+
+
+def seconds(text: str, path: str) -> tuple[float, float]:
+    """(check, compile): the report, and parsing to the text of a torch module."""
+    source = Source(path, text)
+    start = time.process_time()
+    pipeline.check(source)
+    middle = time.process_time()
+    pipeline.emit(source, pipeline.analyse(source).losses, "torch")
+    return middle - start, time.process_time() - middle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    chosen = [e for e in entries() if not options.names or e.name in options.names]
+    seconds(chosen[0].path.read_text(encoding="utf-8"), str(chosen[0].path))
+    rows = {e.name: seconds(e.path.read_text(encoding="utf-8"), str(e.path)) for e in chosen}
+    for name, (check, compiled) in sorted(rows.items(), key=lambda row: -max(row[1])):
+        print(f"{name:28} check {check:6.2f} s   compile {compiled:6.2f} s")
+    for k, what in enumerate(("check", "compile")):
+        found = [row[k] for row in rows.values()]
+        print(f"{what}: median {statistics.median(found):.2f} s, largest {max(found):.2f} s, {len(found)} losses")
+    if options.json:
+        options.json.write_text(json.dumps({n: {"check": a, "compile": b} for n, (a, b) in rows.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
