@@ -21,7 +21,9 @@ from lossdsl.ir.nodes import AdjointMap, Program, Proxy, postorder
 from lossdsl.ir.rewrite import cse
 from lossdsl.ir.text import parse_ir, print_ir
 from lossdsl.pipeline import compile
+from lossdsl.transform.tangent import hessian_vector
 
+SLOW = {"ms_ssim", "soft_skeleton_recall"}  # eight gradients in the interpreter
 SPELLED_DIR = Path(__file__).parent / "spelled"
 
 
@@ -84,6 +86,36 @@ def test_gradient_against_differences(case: Case) -> None:
     mine = sum(float(np.sum(derived[f"d {n}"].reshape(along[n].shape) * along[n])) for n in real)
     if np.isfinite(wanted):
         assert mine == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name not in SLOW], ids=lambda c: c.name)
+def test_second_derivative(case: Case) -> None:
+    """Hessian-vector products (forward mode over the gradient) against differences of the gradient."""
+    program = program_of(case)
+    g = np.random.default_rng(11)
+    inputs = case.inputs(g)
+    real = tuple(i.name for i in program.inputs if i.differentiable)
+    if case.stopped or any(isinstance(n, Proxy | AdjointMap) for d in program.definitions() for n in postorder(d.body)):
+        return
+    along = {n: 0.1 * g.normal(size=np.shape(inputs[n])) for n in real}
+    second = hessian_vector(program, program.outputs[0].tensor, real)
+    check(second)
+    bar = next(i.name for i in second.inputs if i.role == "cotangent")
+    tangents = {i.name: along[i.name.removesuffix(".t")] for i in second.inputs if i.role == "tangent"}
+    found = interpret(second, {**inputs, bar: np.asarray(1.0), **tangents}, case.parameters)
+
+    def gradient_at(h: float) -> dict[str, Any]:
+        moved = {n: inputs[n] + h * along[n] for n in real}
+        return gradients(program, {**inputs, **moved}, case.parameters)
+
+    def difference(h: float, key: str, at: dict[float, dict[str, Any]]) -> Any:
+        return (8 * (at[h][key] - at[-h][key]) - (at[2 * h][key] - at[-2 * h][key])) / (12 * h)
+
+    at = {s * h: gradient_at(s * h) for h in (1e-3, 5e-4) for s in (1, -1, 2, -2)}
+    for n in real:
+        one, two = difference(1e-3, f"d {n}", at), difference(5e-4, f"d {n}", at)
+        smooth = np.abs(one - two) < 1e-6 * (1 + np.abs(one))  # no kink is near
+        np.testing.assert_allclose(np.where(smooth, found[f"h {n}"], 0), np.where(smooth, two, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_every_spelled_loss_has_a_reference() -> None:
