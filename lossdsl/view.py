@@ -56,7 +56,8 @@ def _text(line: Line) -> str:
 
 
 def _inline(program: Program, node: Scalar) -> Scalar:
-    maps = {d.tensor: d for d in program.definitions() if d.head == "map" and d.support is TRUE}
+    plain = [d for d in program.body if isinstance(d, Definition)]  # a recurrence has no end when it is inlined
+    maps = {d.tensor: d for d in plain if d.head == "map" and d.support is TRUE}
 
     def step(n: Scalar) -> Scalar:
         if isinstance(n, Read) and n.tensor in maps:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from build_constructs import CASES
+from build_constructs import CASES, RECURRENCES
 from build_references import SPELLED, Case
 from derivatives import gradients, slope
 from test_build_values import built
@@ -20,7 +20,7 @@ from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import AdjointMap, Program, Proxy, postorder
 from lossdsl.ir.rewrite import cse
 from lossdsl.ir.text import parse_ir, print_ir
-from lossdsl.pipeline import compile
+from lossdsl.pipeline import compile, show
 from lossdsl.transform.tangent import hessian_vector
 
 SLOW = {"ms_ssim", "soft_skeleton_recall"}  # eight gradients in the interpreter
@@ -116,6 +116,13 @@ def test_second_derivative(case: Case) -> None:
         one, two = difference(1e-3, f"d {n}", at), difference(5e-4, f"d {n}", at)
         smooth = np.abs(one - two) < 1e-6 * (1 + np.abs(one))  # no kink is near
         np.testing.assert_allclose(np.where(smooth, found[f"h {n}"], 0), np.where(smooth, two, 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["sympy", "latex", "ir"])
+@pytest.mark.parametrize("case", RECURRENCES, ids=lambda c: c.name)
+def test_views_of_recurrences_end(case: Case, stage: str) -> None:
+    text = case.text or (SPELLED_DIR / f"{case.file}.loss").read_text(encoding="utf-8")
+    assert show(Source("t.loss", text), stage, only=case.name).text
 
 
 def test_every_spelled_loss_has_a_reference() -> None:

@@ -69,6 +69,7 @@ FUNCTIONS: dict[str, Function] = {
 
 NOT_YET: dict[str, str] = {
     **reductions.NOT_YET,
+    "derivative": "give the derivative as an input, or write it out",
 }
 
 __all__ = [
