@@ -129,7 +129,7 @@ def loss_spec(program: Program, target: str, report: Report | None, formula: Seq
     lasting = next((i for i in program.inputs if i.role == "state"), None)
     if lasting is not None:
         what = "the training step" if lasting.name == "step" else f"the state `{lasting.name}`"
-        raise NotYetError(f"a module with {what}", lasting.name)
+        raise LoweringError(f"a module with {what} cannot be written yet", lasting.name)
     modes = _modes(program)
     none = program.definition(program.reductions.none) if program.reductions else None
     return LossSpec(

@@ -14,6 +14,7 @@ from build_references import SPELLED, Case
 from derivatives import gradients, slope
 from test_build_values import built
 
+from lossdsl.assemble import differentiable, gradient_program, value_program
 from lossdsl.diagnostics import Source
 from lossdsl.ir.check import check
 from lossdsl.ir.interpret import interpret
@@ -88,6 +89,22 @@ def test_gradient_against_differences(case: Case) -> None:
         assert mine == pytest.approx(wanted, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_stable_forms(case: Case) -> None:
+    """What is compiled (stabilised, simplified) has the value and the gradient of what is written."""
+    program = program_of(case)
+    inputs = case.inputs(np.random.default_rng(1))
+    values, grads = reference(case, inputs)
+    value = interpret(value_program(program), inputs, case.parameters)
+    np.testing.assert_allclose(value["return"], values["return"], rtol=1e-9, atol=1e-12)
+    derived = gradient_program(program, program.outputs[0].tensor, differentiable(program))
+    bar = next(i.name for i in derived.inputs if i.role == "cotangent")
+    found = interpret(derived, {**inputs, bar: np.asarray(1.0)}, case.parameters)
+    for key in differentiable(program):
+        if key in grads:
+            np.testing.assert_allclose(found[f"d {key}"].reshape(grads[key].shape), grads[key], rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.name not in SLOW], ids=lambda c: c.name)
 def test_second_derivative(case: Case) -> None:
     """Hessian-vector products (forward mode over the gradient) against differences of the gradient."""
@@ -140,3 +157,11 @@ def test_a_module_with_state_is_refused_in_words() -> None:
         assert [d.code for d in result.diagnostics if d.code.startswith("E")] == ["E0501"]
         assert what in result.diagnostics[-1].message
         assert result.diagnostics[-1].span.line > 1
+
+
+def test_a_derivative_that_is_not_there_is_unknown() -> None:
+    """Clipping asks for the cotangent of the returned value: per element there is none."""
+    text = "loss a:\n    input x: real[n]\n    return sum(clip_gradient(x^2, 0.5)^2)\n"
+    result = compile(Source("t.loss", text), target="torch")
+    assert [d.code for d in result.diagnostics if d.code.startswith("E")] == ["E0501"]
+    assert result.reports

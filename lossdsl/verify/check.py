@@ -8,6 +8,7 @@ from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import Program
+from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.verify import properties
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.context import Context
@@ -49,6 +50,8 @@ def _guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
         verdict = decide()
     except (RecursionError, OverflowError, ZeroDivisionError) as problem:
         verdict = Unknown(f"an engine gave up: {type(problem).__name__}")
+    except NotYetError as problem:
+        verdict = Unknown(str(problem))
     return verdict, time.perf_counter() - start
 
 
