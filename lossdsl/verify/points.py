@@ -102,9 +102,6 @@ class Evaluator:
             return self.scalar(d.body, env)
         chosen: list[tuple[Place, Enclosure]] = []
         for at in itertools.product(*(range(i.dim.evaluate(self.point.extents)) for i in d.bound)):
-            self._steps += 1
-            if self._steps > 20_000:
-                raise Undecided("too many elements")
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is not TRUE and not self._holds(d.where, inner):
                 continue
@@ -126,6 +123,9 @@ class Evaluator:
         memo = {} if memo is None else memo
         if node in memo:
             return memo[node]
+        self._steps += 1
+        if self._steps > 12_000:
+            raise Undecided("too many elements")
         value = self._scalar(node, env, memo)
         memo[node] = value
         return value
