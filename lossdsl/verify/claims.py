@@ -7,7 +7,7 @@ from dataclasses import replace
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar
 from lossdsl.syntax import tree
-from lossdsl.verify import properties
+from lossdsl.verify import properties, symmetry
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -79,6 +79,12 @@ class Claims:
             return finite_in(ctx, target, claim.word or "float32")
         if kind in ("minimum", "infimum") or kind == "unique minimum":
             return self._minimum(claim, ctx, target)
+        if kind in symmetry.KINDS:
+            names = tuple(self.built.tensors.get(i.name, i.name) for i in claim.inputs)
+            axes = (
+                None if claim.over is None else tuple(a.name if isinstance(a, tree.Axis) else "..." for a in claim.over)
+            )
+            return symmetry.decide(ctx, target, claim.transform or kind, names, axes)
         inputs = self._inputs(claim, target)
         if not inputs:
             raise _Blocked(f"`{target}` depends on no real input")

@@ -61,6 +61,29 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
     return None
 
 
+def changed(
+    ctx: Context, target: str, inputs: tuple[str, ...], move: Callable[[Point], Point | None], sign: int = 1
+) -> Refuted | None:
+    """A point that `move` takes to one where the target (times `sign`) certainly has another value."""
+    boxes = {n: ctx.ranges().input(n) for n in inputs}
+    for low in _points(ctx, 7):
+        high = move(low)
+        if high is None or not all(within(v, box) for n, box in boxes.items() for v in high.inputs[n].values()):
+            continue
+        if not ctx.admits(high):
+            continue
+        for place in elements(ctx.program, target, low):
+            a, b = _value(ctx, low, target, place), _value(ctx, high, target, place)
+            if a is None or b is None or not a.bounded or not b.bounded:
+                continue
+            gap = e.sub(a, b) if sign > 0 else e.add(a, b)
+            if gap.positive or gap.negative:
+                word = "the value" if sign > 0 else "minus the value"
+                points = (low.flat(), high.flat(*inputs))
+                return Refuted("transformed point", Witness(points, f"{word} {a} becomes {b}"))
+    return None
+
+
 def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Refuted | None:
     """Two points whose midpoint lies above the chord (below it, for concave)."""
     if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
