@@ -67,6 +67,20 @@ def test_losses_and_functions_of_other_files(tmp_path: Path) -> None:
     assert found == pytest.approx(huber + far + (x @ x.T).mean() + (x + 1).mean(), rel=1e-12)
 
 
+def test_an_optional_input_that_is_not_given_has_its_default_everywhere(tmp_path: Path) -> None:
+    text = """
+use classification.cross_entropy
+loss top:
+    input z: real[b, c]
+    input y: class[b] of c
+    return cross_entropy(z, y)
+"""
+    [built] = analysed(files(tmp_path, top=text) / "top.loss").losses
+    z, y = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 2, 1, 1])
+    wanted = (np.log(np.exp(z).sum(1)) - z[np.arange(4), y]).mean()
+    assert interpret(built.program, {"z": z, "y": y})["return"] == pytest.approx(wanted, rel=1e-12)
+
+
 def test_a_circle_is_refused(tmp_path: Path) -> None:
     one = "use {0}\nloss {1}:\n    input x: real[n]\n    return mean(x)\n"
     files(tmp_path, a=one.format("b", "a"), b=one.format("c", "b"), c=one.format("a", "c"), d=one.format("d", "d"))

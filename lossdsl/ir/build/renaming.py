@@ -71,6 +71,8 @@ class Renaming:
             case tree.ByName():
                 renamed = self.apply(value)
                 return replace(renamed, axis=self.axes.get(value.axis, (value.axis,))[0])
+            case tree.Access(base=tree.Name(id=name)) if _is_literal(self.values.get(name)):
+                return self.values[name]  # an optional input that is not given is its default at every position
             case tree.Access():
                 return self._access(value)
             case tree.Call():
@@ -94,6 +96,12 @@ class Renaming:
         base = self._one(node.base)
         otherwise = self._one(node.otherwise)
         return replace(node, base=base, items=tuple(items), otherwise=otherwise)  # type: ignore[arg-type]
+
+
+def _is_literal(node: tree.Expr | None) -> bool:
+    while isinstance(node, tree.Paren):
+        node = node.inner
+    return isinstance(node, tree.Number)
 
 
 __all__ = ["Renaming"]
