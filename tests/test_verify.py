@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from lossdsl.primitives import PRIMITIVES
 from lossdsl.syntax.parser import parse
 from lossdsl.verify import report_json, verify_program
 from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import mul_down, mul_up
 from lossdsl.verify.finite import only_entry
 from lossdsl.verify.operations import _SMOOTH
 from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown
@@ -453,3 +456,22 @@ def test_random_losses_are_never_judged_wrongly(seed: int) -> None:
             else:
                 assert isinstance(claim.verdict, Unknown)
                 assert claim.verdict.blocker
+
+
+def test_products_are_rounded_outwards_and_known_to_be_exact() -> None:
+    rng = random.Random(1)
+    exact = 0
+    for k in range(20_000):
+        spans = (
+            lambda: rng.uniform(-3, 3),
+            lambda: rng.randint(-2000, 2000) / 2 ** rng.randint(0, 20),
+            lambda: math.ldexp(rng.uniform(-1, 1), rng.randint(-500, 500)),
+            lambda: rng.randint(-(2**30), 2**30) * 2.0 ** rng.randint(-40, 10),
+        )
+        x, y = spans[k % 4](), spans[k // 4 % 4]()
+        truth = Fraction(x) * Fraction(y)
+        low, high = mul_down(x, y), mul_up(x, y)
+        assert math.isinf(low) or Fraction(low) <= truth
+        assert math.isinf(high) or Fraction(high) >= truth
+        exact += low == high
+    assert exact > 3_000

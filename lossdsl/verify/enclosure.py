@@ -130,6 +130,7 @@ def add_up(x: float, y: float) -> float:
 
 
 def _product(x: float, y: float) -> tuple[float, bool]:
+    """The rounded product, and whether it is known to be exact (Dekker's TwoProduct)."""
     if x == 0 or y == 0:  # an end of 0 times an unbounded end: the values themselves are finite
         return 0.0, True
     p = x * y
@@ -137,7 +138,18 @@ def _product(x: float, y: float) -> tuple[float, bool]:
         return p, math.isinf(x) or math.isinf(y)
     if abs(p) < 9e15 and x.is_integer() and y.is_integer():
         return p, True
-    return p, abs(p) > 1e-290 and Fraction(x) * Fraction(y) == Fraction(p)
+    if not (1e-250 < abs(p) < 1e250 and abs(x) < 1e250 and abs(y) < 1e250):
+        return p, False
+    x_high, x_low = _halves(x)
+    y_high, y_low = _halves(y)
+    return p, ((x_high * y_high - p) + x_high * y_low + x_low * y_high) + x_low * y_low == 0
+
+
+def _halves(x: float) -> tuple[float, float]:
+    """Two floats of 26 bits whose sum is x: products of such are exact (Dekker, 1971)."""
+    c = 134217729.0 * x
+    high = c - (c - x)
+    return high, x - high
 
 
 def mul_down(x: float, y: float) -> float:
