@@ -95,7 +95,29 @@ program leader
   output return = value
 """
 
+# A window that adds each entry to several: what is outside of the input has no entry.
+SPREAD = """
+program spread
+  input x: real[b, h]
+  input k: real[i: 3]
+  out[b, h: h + 2] = sum i: 3 where h >= i and h - i < size(h) . k[i] * x[b, h - i]
+  value = sum b, h: h + 2 . tanh(out[b, h])
+  output return = value
+"""
+
+# Weights that are no product, and an uneven, strided window with a border.
+DIRECT = """
+program direct
+  input x: real[b, h, w]
+  input k: real[i: 3, j: 4]
+  out[b, h: (h + 1) // 2, w] = sum i: 3, j: 4 . k[i, j] * x[b, 2 * h + i - 1, w + j - 2] if 2 * h + i - 1 >= 0 and 2 * h + i - 1 < size(h) and w + j - 2 >= 0 and w + j - 2 < size(w) else 0.0
+  value = sum b, h: (h + 1) // 2, w . tanh(out[b, h, w])
+  output return = value
+"""
+
 TEXTS = {
+    "spread": SPREAD,
+    "direct": DIRECT,
     "cholesky": CHOLESKY,
     "logdet": LOGDET,
     "mahalanobis": MAHALANOBIS,

@@ -16,7 +16,7 @@ from lossdsl.ir.text import parse_ir
 from lossdsl.lower.interpret import run_plan
 from lossdsl.lower.plan import Call, Key, Plan, Recurrence
 from lossdsl.lower.prepare import LoweringError
-from lossdsl.lower.schedule import kernels, loads, schedule
+from lossdsl.lower.schedule import kernels, loads, schedule, stores
 from lossdsl.lower.text import parse_plan, print_plan
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -96,6 +96,26 @@ def test_sorts_and_matrices_are_calls() -> None:
     for name, operation in (("masked_sort", "argsort"), ("logdet", "logdet"), ("mahalanobis", "inverse")):
         _, plan = planned(program(name), "value")
         assert [s.operation for s in plan.steps if isinstance(s, Call)].count(operation) == 1
+
+
+def test_a_window_whose_weights_are_products_has_a_pass_for_each_offset() -> None:
+    _, plan = planned(program("ssim"), "value_and_gradient")
+    loops = recurrences(plan)
+    assert {r.axis for r in loops} == {"i", "j"}
+    assert not any(isinstance(s, Recurrence) for r in loops for s in r.steps)
+    assert not any({"i", "j"} <= {a.name for a in k.axes} for k in kernels(plan))
+    _, plan = planned(program("direct"), "value")
+    (outer,) = recurrences(plan)
+    assert any(isinstance(s, Recurrence) for s in outer.steps)
+
+
+def test_a_mirrored_window_makes_nothing_outside_of_its_array() -> None:
+    """The adjoint of a window without border adds each array where it belongs, without a condition."""
+    for name, entry in (("spread", "value"), ("ssim", "backward")):
+        _, plan = planned(program(name), entry)
+        inside = [k for r in recurrences(plan) for k in kernels(replace(plan, steps=r.steps))]
+        assert any(len(p.axes) == 2 for k in inside for s in stores(k) for p in s.subscripts)
+        assert not any(s.guard for k in inside for s in loads(k))
 
 
 def test_cost_counts_rounds() -> None:

@@ -45,6 +45,7 @@ class Reg:
     owned: bool = False
     name: str = ""
     text: Text | None = None  # printed inline where it is used
+    product: tuple[Reg, Reg] | None = None  # not made at all: its factors go into the sum that wants it
 
     def __str__(self) -> str:
         return self.text.text if self.text is not None else self.name
@@ -355,6 +356,20 @@ class Body:
         if not same or not isinstance(value, Reg) or value.axes != set(self.order) or not value.axes:
             return None
         return self.slice_of(slices, s.subscripts) if value.owned and value.type == "acc" else None
+
+    def shifted(self, s: Subscript) -> bool:
+        """Whether a position is an axis of the kernel at most, moved by a number of the round."""
+        own = self.lanes(s)
+        return len(own) <= 1 and all(c == 1 for _, c in own)
+
+    def adds_in_place(self, w: Write) -> bool:
+        """Whether a store adds a value to a whole buffer whose layout is just the value's."""
+        s, value = w.statement, w.value
+        if not isinstance(s, Store) or not s.accumulate or not isinstance(value, Reg) or not value.axes:
+            return False
+        named = [a for p in s.subscripts for a, _ in self.lanes(p)]
+        whole = len(named) == len(s.subscripts) and named == self.order and value.axes == set(named)
+        return whole and value.type == "acc" and all(self.shifted(p) for p in s.subscripts)
 
     def lanes(self, s: Subscript) -> list[tuple[str, int]]:
         """The axes of a position that are the kernel's own."""
@@ -944,10 +959,7 @@ class Body:
         if isinstance(value, Reg) and buffer.type.startswith("like ") and value.wanted == buffer.name:
             value.wanted = "t"  # the name is the rounded value's
         guard = None if isinstance(s, Store) or s.guard is None else self.term(s.guard)
-        positions = tuple(
-            None if p.data is None and len(p.axes) <= 1 and all(c == 1 for _, c in p.axes) else self.position(p)
-            for p in s.subscripts
-        )
+        positions = tuple(None if p.data is None and self.shifted(p) else self.position(p) for p in s.subscripts)
         self.items.append(Write(s, self.term(s.value), positions, guard))
 
 

@@ -476,6 +476,9 @@ class PlanFunction:
         if any(p is not None for p in w.positions):
             self.put(body, w, buffer, accumulate=s.accumulate)
             return
+        if s.accumulate and self.scope.loops:
+            self.add_slice(body, w, s, buffer)
+            return
         if any(a in self.scope.loops for p in s.subscripts for a, _ in p.axes):
             self.store_slice(body, w, s, buffer)
             return
@@ -527,6 +530,33 @@ class PlanFunction:
         while items and items[-1] == ":":
             items.pop()
         self.out.line(f"{self.variable(buffer)}[{', '.join(items)}] {'+=' if s.accumulate else '='} {value}")
+
+    def add_slice(self, body: Body, w: Write, s: Store, buffer: Buffer) -> None:
+        """Add what a round of a loop makes to where it belongs."""
+        own = [body.lanes(p) for p in s.subscripts]
+        axes = [o[0][0] for o in own if o]
+        items = [
+            body.cut(p, o[0][0], 1, dim) if o else body.start(p).text
+            for o, p, dim in zip(own, s.subscripts, buffer.dims)
+        ]
+        target = self.variable(buffer)
+        cut = f"[{', '.join(items)}]" if any(i != ":" for i in items) else ""
+        if isinstance(w.value, Reg) and w.value.product is not None:
+            left, right = w.value.product
+            self.out.line(f"{target}{cut}.addcmul_({term_text(left)}, {term_text(right)})")
+            return
+        value = self.shaped(body, w.value, axes, buffer, False)
+        if self.fused:
+            self.out.line(f"{target}{cut}.add_({value})" if buffer.dims else f"{target} = {target} + {value}")
+            return
+        if cut:
+            value = self.shaped(body, w.value, axes, buffer, True)
+            self.scope.helpers.add("_span")
+        for k, p in enumerate(s.subscripts):
+            if items[k] != ":":
+                begin = body.start(p)
+                value = f"_span({value}, {k}, -{begin.at(UNARY)}, {self.scope.dim(buffer.dims[k])}, 0.0)"
+        self.out.line(f"{target} = {target} + {value}")
 
     def covers(self, body: Body, axis: str, buffer: Buffer, k: int) -> bool:
         if axis in self.scope.rounds:
@@ -735,7 +765,7 @@ def _sliced(steps: Sequence[Step], loops: tuple[str, ...]) -> dict[str, tuple[in
                 found |= _sliced(inner, loops)
             case Kernel(statements=statements):
                 for s in statements:
-                    if isinstance(s, Store):
+                    if isinstance(s, Store) and not s.accumulate:
                         at = tuple(k for k, p in enumerate(s.subscripts) if any(a in loops for a, _ in p.axes))
                         if at:
                             found[s.buffer] = at

@@ -8,6 +8,7 @@ written. The formula writes nothing in place; what is used once is printed insid
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from lossdsl.backends.text import (
     ATOM,
@@ -142,6 +143,16 @@ class _Fused(_Printer):
                 if place is not None:
                     self.places[item.value] = place
 
+        # A product that is added to a buffer is never made: torch adds it up as it multiplies.
+        self.products: set[Reg] = set()
+        live = [i for i in items if isinstance(i, Write) or i.dest in self.last]
+        for made, then in pairwise(live):
+            if isinstance(made, Instr) and made.function == "mul" and isinstance(then, Write):
+                if then.value is made.dest and self.uses[made.dest] == 1 and body.adds_in_place(then):
+                    left, right = (body.tensor(a) for a in made.args)
+                    made.dest.product = (right, left) if len(left.axes) < len(right.axes) else (left, right)
+                    self.products.add(made.dest)
+
     def dying(self, reg: Term, at: int) -> bool:
         """Whether the memory of a register may be written by the instruction at that place."""
         return (
@@ -154,7 +165,7 @@ class _Fused(_Printer):
                 if not (isinstance(item.value, Reg) and item.value.name == self.places.get(item.value)):
                     self.write(item)
                 continue
-            if item.dest not in self.last:
+            if item.dest not in self.last or item.dest in self.products:
                 continue
             self.print(item, at)
 

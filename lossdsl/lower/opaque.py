@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import TRUE, Const, Definition, Group, Index, Select
-from lossdsl.ir.rewrite import Fresh, tensors
+from lossdsl.ir.nodes import TRUE, ZERO, Apply, Const, Definition, Group, Index, Scalar, Select
+from lossdsl.ir.ranges import implies
+from lossdsl.ir.rewrite import Fresh, free_indices, reads, substitute, tensors
 from lossdsl.lower.arrange import kernel
 from lossdsl.lower.body import Body, Context, MustStore, NotTogether
-from lossdsl.lower.plan import Call, Kernel, Recurrence, Step, Within
+from lossdsl.lower.extent import form, in_range, index
+from lossdsl.lower.plan import Call, Kernel, Recurrence, Statement, Step, Store, Subscript, Within
 from lossdsl.lower.prepare import unsupported
+from lossdsl.lower.products import conjuncts
+from lossdsl.lower.windows import Window
 
 LIBRARY = ("argsort", "inverse", "logdet")
 
@@ -29,9 +33,9 @@ class Library:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A node of the schedule without a body: `made` is a recurrence or a call."""
+    """A node of the schedule without a body: `made` is a recurrence, a call or a window."""
 
-    made: Group | Library
+    made: Group | Library | Window
     results: tuple[str, ...]
     reads: tuple[str, ...]
 
@@ -40,6 +44,8 @@ class Opaque:
         """Why what it reads has a buffer."""
         if isinstance(self.made, Library):
             return f"the operand of a library's {self.made.definition.head}"
+        if isinstance(self.made, Window):
+            return f"the window of {self.results[0]} reads it at each offset"
         return f"the recurrence of {', '.join(self.results)} reads it in each round"
 
 
@@ -82,6 +88,77 @@ def recurrence(group: Group) -> Opaque:
         if not names <= {f.name for f in d.formals}:
             unsupported(d, "a part of a recurrence without its axis")
     return Opaque(group, own, tuple(t for t in tensors(group) if t not in own))
+
+
+def window(made: Window) -> Opaque:
+    """The node of a window."""
+    d = made.definition
+    return Opaque(made, (d.tensor,), tuple(tensors(d)))
+
+
+def sums(
+    made: Window, context: Context, dims: Mapping[str, tuple[Dim, ...]], names: Mapping[str, str]
+) -> tuple[Step, list[str]]:
+    """The loops over the offsets of a window around the kernel that adds the array at one of them."""
+    d = made.definition
+    pushed = _pushed(made, dims)
+    body = d.body if d.where is TRUE or pushed is not None else Select(d.where, d.body, ZERO)
+    one = replace(d, head="map", bound=(), where=TRUE, body=body) if pushed is None else pushed.definition
+    inside = replace(context, definitions={**context.definitions, d.tensor: one})
+    fixed = frozenset(i.name for i in made.offsets)
+    kept = Body(inside, [d.tensor], fixed=fixed)
+    step: Kernel | Recurrence
+    step, why = kernel(kept, f"{names[d.tensor]}_offset", dims, names, inside.definitions, [d.tensor])
+    if pushed is not None:
+        step = replace(step, statements=tuple(_moved(s, pushed) for s in step.statements))
+        why = [*why, f"{step.name} adds each array where it belongs, so that nothing outside of it is made"]
+    for i in reversed(made.offsets):
+        step = Recurrence(i.name, i.dim, 1, (step,))
+    return step, why
+
+
+@dataclass(frozen=True)
+class _Pushed:
+    """A window whose conditions only say where its array is: one round over the array itself, and where it goes."""
+
+    definition: Definition
+    axis: str
+    place: Subscript
+
+
+def _pushed(made: Window, dims: Mapping[str, tuple[Dim, ...]]) -> _Pushed | None:
+    d = made.definition
+    if len(made.offsets) != 1 or d.where is TRUE:
+        return None
+    (o,) = made.offsets
+    places = {(p, dims[r.tensor][k]) for r in reads(d.body) for k, p in enumerate(r.indices) if o in free_indices(p)}
+    places = {(p, n) for p, n in places if not isinstance(p, Index)}
+    if len(places) != 1:
+        return None
+    ((position, extent),) = places
+    at = form(position)
+    formal = next((a for a, c in at.axes if a in d.formals and c == 1), None)
+    if at.data or formal is None or len(at.axes) != 2:
+        return None
+    inner = index(f"{formal.name}.at", extent)
+    # position = formal + rest, so that formal = inner - rest.
+    target: Scalar = Apply("sub", (inner, Apply("sub", (position, formal))))
+    swap: dict[Scalar, Scalar] = {formal: target}
+    inside = all(implies([], substitute(w, swap)) for w in conjuncts(d.where))
+    if not inside or not in_range(target, formal.dim):
+        return None
+    formals = tuple(inner if f is formal else f for f in d.formals)
+    body = substitute(d.body, swap)
+    back = form(target)
+    place = Subscript(tuple((i.name, c) for i, c in back.axes), back.offset)
+    return _Pushed(replace(d, formals=formals, head="map", bound=(), where=TRUE, body=body), inner.name, place)
+
+
+def _moved(s: Statement, pushed: _Pushed) -> Statement:
+    if not isinstance(s, Store):
+        return s
+    places = tuple(pushed.place if p.axes == ((pushed.axis, 1),) else p for p in s.subscripts)
+    return replace(s, subscripts=places)
 
 
 def call(library: Library, names: Mapping[str, str]) -> Call:

@@ -88,7 +88,7 @@ def selection(d: Definition) -> Selection | None:
 
 
 @dataclass(frozen=True)
-class _Factor:
+class Factor:
     node: Scalar
     inverse: bool
 
@@ -108,9 +108,9 @@ def contractions(
             out.append(d)
             continue
         inner, switch = _hoisted(d)
-        terms = _terms(inner.body)
-        split = [_split(replace(inner, body=t)) for t in terms]
-        if len(terms) > 1 and any(s is None for s in split):
+        summands = terms(inner.body)
+        split = [_split(replace(inner, body=t)) for t in summands]
+        if len(summands) > 1 and any(s is None for s in split):
             out.append(d)
             continue
         if all(s is None for s in split):
@@ -163,31 +163,31 @@ def _list(indices: Iterable[Index]) -> str:
     return ", ".join(i.name for i in indices)
 
 
-def _terms(body: Scalar) -> list[Scalar]:
+def terms(body: Scalar) -> list[Scalar]:
     """The summands of a body: a sum over them is the sum of their sums."""
     if isinstance(body, Apply) and body.name == "add":
-        return [*_terms(body.args[0]), *_terms(body.args[1])]
+        return [*terms(body.args[0]), *terms(body.args[1])]
     if isinstance(body, Apply) and body.name == "sub":
-        return [*_terms(body.args[0]), *(Apply("neg", (t,)) for t in _terms(body.args[1]))]
+        return [*terms(body.args[0]), *(Apply("neg", (t,)) for t in terms(body.args[1]))]
     return [body]
 
 
-def _factors(node: Scalar, inverse: bool = False) -> list[_Factor]:
+def factors(node: Scalar, inverse: bool = False) -> list[Factor]:
     if isinstance(node, Stop):  # of a product, the product of the stopped factors
-        return [f if isinstance(f.node, Const) else _Factor(Stop(f.node), f.inverse) for f in _factors(node.a, inverse)]
+        return [f if isinstance(f.node, Const) else Factor(Stop(f.node), f.inverse) for f in factors(node.a, inverse)]
     if isinstance(node, Apply) and node.name == "mul":
-        return _factors(node.args[0], inverse) + _factors(node.args[1], inverse)
+        return factors(node.args[0], inverse) + factors(node.args[1], inverse)
     if isinstance(node, Apply) and node.name == "div":
-        return _factors(node.args[0], inverse) + _factors(node.args[1], not inverse)
+        return factors(node.args[0], inverse) + factors(node.args[1], not inverse)
     if isinstance(node, Apply) and node.name == "neg":
-        return [_Factor(Const(-1), False), *_factors(node.args[0], inverse)]
-    return [] if node is ONE else [_Factor(node, inverse)]
+        return [Factor(Const(-1), False), *factors(node.args[0], inverse)]
+    return [] if node is ONE else [Factor(node, inverse)]
 
 
-def _product(factors: Iterable[_Factor]) -> Scalar:
+def product(parts: Iterable[Factor]) -> Scalar:
     value: Scalar | None = None
     below: list[Scalar] = []
-    for f in factors:
+    for f in parts:
         if f.inverse:
             below.append(f.node)
         elif value is None:
@@ -203,9 +203,9 @@ def _product(factors: Iterable[_Factor]) -> Scalar:
 @dataclass(frozen=True)
 class _Split:
     definition: Definition
-    sides: tuple[tuple[_Factor, ...], tuple[_Factor, ...]]
+    sides: tuple[tuple[Factor, ...], tuple[Factor, ...]]
     axes: tuple[tuple[Index, ...], tuple[Index, ...]]
-    outer: tuple[_Factor, ...]
+    outer: tuple[Factor, ...]
     wheres: tuple[Scalar, Scalar]
 
     def scaled(self, tensors: set[str]) -> _Split:
@@ -215,7 +215,7 @@ class _Split:
         if not scalars:
             return self
         for k in (0, 1):
-            plain = _plain(_product(self.sides[k])) if self.wheres[k] is TRUE else None
+            plain = _plain(product(self.sides[k])) if self.wheres[k] is TRUE else None
             if plain is None or plain[0] in tensors:
                 sides = list(self.sides)
                 sides[k] = (*sides[k], *scalars)
@@ -228,7 +228,7 @@ class _Split:
         made: list[Definition] = []
         operands: list[tuple[str, tuple[Index, ...]]] = []
         for factors, axes, where in zip(self.sides, self.axes, self.wheres):
-            value = _product(factors)
+            value = product(factors)
             plain = _plain(value) if where is TRUE else None
             if plain is None:
                 axes = next((p[1] for f in factors if (p := _plain(f.node)) and set(p[1]) == set(axes)), axes)
@@ -242,7 +242,7 @@ class _Split:
             operands.append(plain)
         body = Apply("mul", tuple(Read(t, i, REAL) for t, i in operands))
         contraction = replace(d, tensor=name, where=TRUE, body=body, support=TRUE, comment=None)
-        value = _product([_Factor(Read(name, d.formals, REAL), False), *self.outer])
+        value = product([Factor(Read(name, d.formals, REAL), False), *self.outer])
         return made, Contraction(contraction, (operands[0], operands[1])), value
 
 
@@ -257,9 +257,9 @@ def _plain(node: Scalar) -> tuple[str, tuple[Index, ...]] | None:
 def _split(d: Definition) -> _Split | None:
     """Factors on two sides with free axes of their own; None if the sum is no contraction."""
     bound, formals = set(d.bound), set(d.formals)
-    inner: list[tuple[_Factor, set[Index]]] = []
-    outer: list[_Factor] = []
-    for f in _factors(d.body):
+    inner: list[tuple[Factor, set[Index]]] = []
+    outer: list[Factor] = []
+    for f in factors(d.body):
         axes = set(free_indices(f.node))
         if axes & bound:
             inner.append((f, axes))
@@ -281,7 +281,7 @@ def _split(d: Definition) -> _Split | None:
         return None
     order: Callable[[set[Index]], int] = lambda g: min(d.formals.index(i) for i in g)  # noqa: E731
     left, right = sorted(groups, key=order)
-    sides: tuple[list[_Factor], list[_Factor]] = ([], [])
+    sides: tuple[list[Factor], list[Factor]] = ([], [])
     for f, axes in inner:
         if axes & left:
             sides[0].append(f)

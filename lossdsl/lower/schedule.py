@@ -22,7 +22,7 @@ from lossdsl.lower.chunks import Chunks, Loop, SplitTotal, split_total, stages
 from lossdsl.lower.cluster import Node, clusters
 from lossdsl.lower.cost import cost
 from lossdsl.lower.extent import index, sizes, symbols
-from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds
+from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds, sums, window
 from lossdsl.lower.plan import (
     Allocate,
     Buffer,
@@ -45,11 +45,17 @@ from lossdsl.lower.plan import (
 from lossdsl.lower.prepare import LoweringError, Wanted, prepare
 from lossdsl.lower.products import Contraction, Selection, contractions, selection
 from lossdsl.lower.recurrence import arranged
+from lossdsl.lower.windows import Window, windows
 
 __all__ = ["LoweringError", "schedule"]
 
 _START: dict[str, Fraction | str] = {"sum": Fraction(0), "max": "-inf", "min": "inf"}
 _TYPES = {REAL: "acc", INT: "int", BOOL: "bool"}
+_KEPT = {
+    Group: "later rounds read it",
+    Library: "the result of a library routine",
+    Window: "a loop over its offsets adds it up",
+}
 _DEPTH = 20_000  # a definition may nest as deep as the language's limits allow; the walks over it recurse
 
 
@@ -84,7 +90,11 @@ class _Scheduler:
         definitions = [d for d in self.program.body if isinstance(d, Definition)]
         definitions, found, why = libraries(definitions, self.fresh)
         self.why += why
-        for made_apart in (*found, *(recurrence(g) for g in groups)):
+        dims = {i.name: i.dims for i in self.program.inputs} | {d.tensor: d.dims for d in self.program.definitions()}
+        dims |= {d.tensor: d.dims for d in definitions}
+        definitions, shifted, why = windows(definitions, dims, self.fresh)
+        self.why += why
+        for made_apart in (*found, *(recurrence(g) for g in groups), *(window(w) for w in shifted)):
             self.opaque.update((t, made_apart) for t in made_apart.results)
         chosen = {d.tensor: s for d in definitions if (s := selection(d)) is not None}
         for s in chosen.values():
@@ -131,8 +141,7 @@ class _Scheduler:
         for t in chosen:
             stored.setdefault(t, "combined by position")
         for t, apart in self.opaque.items():
-            whole = isinstance(apart.made, Group)
-            stored.setdefault(t, "later rounds read it" if whole else "the result of a library routine")
+            stored.setdefault(t, _KEPT[type(apart.made)])
             for r in apart.reads:
                 if r not in self.inputs:
                     stored.setdefault(r, apart.reason)
@@ -206,13 +215,15 @@ class _Scheduler:
         for t in node.results:
             if t in context.selections:
                 found.append(Fill(self.names[t], Literal(_START[context.selections[t].combine])))
-            elif self._accumulates(context, node, t, loop):
+            elif self._accumulates(context, node, t, loop) or (
+                node.opaque is not None and isinstance(node.opaque.made, Window)
+            ):
                 kind = _TYPES[context.definitions[t].dtype]
                 found.append(Fill(self.names[t], Literal(Fraction(0), kind)))
         return found
 
     def _accumulates(self, context: Context, node: Node, tensor: str, loop: Loop | None) -> bool:
-        if loop is None or tensor in context.selections:
+        if loop is None or node.opaque is not None or tensor in context.selections:
             return False
         axis = loop.axes[node.results]
         if node.call is not None:
@@ -229,7 +240,11 @@ class _Scheduler:
         if node.opaque is not None:
             if isinstance(node.opaque.made, Library):
                 return call(node.opaque.made, self.names)
-            step, why = rounds(node.opaque.made, context, self._dims(context), self.names)
+            dims = self._dims(context)
+            if isinstance(node.opaque.made, Window):
+                step, why = sums(node.opaque.made, context, dims, self.names)
+            else:
+                step, why = rounds(node.opaque.made, context, dims, self.names)
             self.why += why
             return step
         assert node.body is not None
