@@ -123,6 +123,7 @@ FALSE = [
     (LOGITS + "per = x[c = t] - mean(x over c where c != t)\nreturn mean(per)", "invariant under shift of x over n"),
     (LOGITS + "per[n] = x[n, t[n]] - stop(x[0, t[n]])\nreturn mean(per)", SHIFT),
     (LOGITS + "f[n, c] = x[n, c] + (f[n, c - 1] if c > 0 else 0)\nper = f[c = last]\nreturn mean(per)", SHIFT),
+    (LOGITS + "per = (x - x[c = t]) / (max(x over c) * 0.0)\nreturn mean(per)", SHIFT),
     (LOGITS + "per = sum(x over c) / size(n)\nper2 = per - x[c = t]\nreturn mean(per2)", SHIFT),
     (LOGITS + "per = x / (norm(x over c) + 1)\nreturn mean(per)", SCALE),
     (LOGITS + "per = x / max(norm(x over c), 0.001)\nreturn mean(per)", SCALE),

@@ -77,6 +77,8 @@ def transfer(node: Apply, args: list[Enclosure]) -> Enclosure:
             return args[0]
         case "max2" | "min2":
             return _extreme(name, *args)
+        case "logaddexp" if not (args[0].finite and args[1].finite):
+            return _log_add(*args)
         case "abs":
             return e.absolute(args[0])
         case "pow" | "powi":
@@ -93,6 +95,20 @@ def _extreme(name: str, a: Enclosure, b: Enclosure) -> Enclosure:
     lo_open = any(v.lo_open for v in (a, b) if v.lo == lo)
     hi_open = all(v.hi_open for v in (a, b) if v.hi == hi)
     return Enclosure(lo, hi, lo_open, hi_open, a.nan or b.nan)
+
+
+def _log_add(a: Enclosure, b: Enclosure) -> Enclosure:
+    """log(exp a + exp b) where a part may be infinite (a log-sum-exp over nothing): from the larger to log 2 above it,
+    -inf only where both are."""
+    lo, hi, nan = max(a.lo, b.lo), max(a.hi, b.hi), a.nan or b.nan
+    if hi == -INF:
+        return Enclosure(lo, hi, nan=nan)
+    lo_open = lo == -INF and (a.lo_open or b.lo_open)
+    hi_open = hi == INF and not (a.may_be_plus_infinite or b.may_be_plus_infinite)
+    return Enclosure(lo, e.up(hi + _ABOVE_LOG_2), lo_open, hi_open, nan)
+
+
+_ABOVE_LOG_2 = 0.6931471805599454  # log 2 = 0.693147180559945309...
 
 
 def _entropy_term(a: Enclosure) -> Enclosure:

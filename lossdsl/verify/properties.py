@@ -25,7 +25,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, members, substitute
-from lossdsl.verify import gradients, refute, scalar
+from lossdsl.verify import gradients, inequalities, refute, scalar
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
@@ -108,6 +108,9 @@ def nonnegative(ctx: Context, target: str, *, strict: bool = False) -> Verdict:
     box = ctx.ranges().tensor(target)
     if box.positive or (box.nonnegative and not strict):
         return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
+    shown = None if strict else inequalities.nonnegative(ctx, target)
+    if shown is not None:
+        return shown
     blocked = f"enclosure {box}"
     for i in ctx.program.inputs:
         if i.differentiable and target in dependents(ctx.program, i.name):

@@ -398,7 +398,11 @@ class Ranges:
         wherever the access that it makes is evaluated)."""
         if isinstance(node, Index):
             return node.dim == dim
-        declared = self._inputs.get(node.tensor) if isinstance(node, Read) else None
+        if not isinstance(node, Read):
+            return False
+        declared, d = self._inputs.get(node.tensor), self._definitions.get(node.tensor)
+        if d is not None:  # the place of an extremum, an entry of an order
+            return d.head in ("argmax", "argmin", "argsort") and _whole(d) and [i.dim for i in d.bound] == [dim]
         return declared is not None and declared.classes == dim
 
     def _average(self, node: Apply, scope: Scope) -> Enclosure | None:

@@ -263,6 +263,8 @@ class Shift:
 
     def _scaled(self, moved: Response, factor: Scalar, power: int, body: _Body) -> Response:
         constant, factors = body.factor(factor, power)
+        if not constant:
+            raise NoResponse(f"{text(factor)} is 0")  # 0 * x has the sign of x, which a division by it would show
         return moved.times(constant, factors)
 
     def empty(self, size: Scalar) -> bool | None:

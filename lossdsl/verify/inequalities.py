@@ -1,0 +1,388 @@
+"""Non-negativity by inequalities that no interval shows: Gibbs, and maxima that dominate their elements.
+
+    Gibbs     sum of u * (log u - log v) >= sum u - sum v, from t - 1 >= log t with t = v / u: so a Kullback-Leibler
+              divergence of two normalised vectors is >= 0, over an axis or written out term by term
+    maximum   max and logsumexp of a row are at least each of its elements
+    sums      sums, products and selections of what is >= 0
+
+A step is taken only where every part is certainly finite (a divisor v of Gibbs may be 0: the term is then +inf), so
+that the algebra is that of real numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+
+from lossdsl.ir.nodes import (
+    ONE,
+    TRUE,
+    AdjointMap,
+    Apply,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Proxy,
+    Read,
+    Scalar,
+    Select,
+    Stop,
+    postorder,
+)
+from lossdsl.ir.rewrite import instantiate, substitute
+from lossdsl.verify.context import Context
+from lossdsl.verify.operations import truth
+from lossdsl.verify.ranges import Scope, matches
+from lossdsl.verify.show import text
+from lossdsl.verify.verdict import Proved, Step
+
+Linear = dict[Scalar, Fraction]  # a sum of scalars with coefficients; the constant stands at ONE
+
+_DEPTH = 12
+
+
+def nonnegative(ctx: Context, target: str) -> Proved | None:
+    """A proof that every element of the target is >= 0, if these rules find one."""
+    prover = _Prover(ctx)
+    return Proved("inequalities", tuple(prover.steps)) if prover.tensor(target, _DEPTH) else None
+
+
+class _Prover:
+    def __init__(self, ctx: Context) -> None:
+        self.ranges = ctx.ranges()
+        self.program = ctx.program
+        grouped = {d.tensor for item in ctx.program.body if isinstance(item, Group) for d in item.definitions}
+        self.definitions = {d.tensor: d for d in ctx.program.definitions() if d.tensor not in grouped}
+        self.steps: list[Step] = []
+        self._known: dict[str, bool] = {}
+
+    # ------------------------------------------------------------------------------------------- structure
+
+    def tensor(self, name: str, depth: int) -> bool:
+        if name not in self._known:
+            self._known[name] = False
+            d = self.definitions.get(name)
+            start = len(self.steps)
+            if d is not None and depth > 0 and self._definition(d, depth):
+                self._known[name] = True
+                self.steps.append(Step(f"{d.head} of what is non-negative", name, ">= 0"))
+            else:
+                del self.steps[start:]
+        return self._known[name]
+
+    def _definition(self, d: Definition, depth: int) -> bool:
+        scope: Scope | None = self.ranges.body_scope(d)
+        for condition in (d.where, d.support):
+            scope = scope.under(condition, True) if scope is not None else None
+        if scope is None:
+            return False
+        if d.head == "map":
+            return self._scalar(d.body, scope, depth)
+        # a maximum over a selection may be one over nothing
+        if d.head == "sum" or (d.head in ("max", "min") and d.where is TRUE):
+            if self._scalar(d.body, scope, depth):
+                return True
+        return d.head == "sum" and d.where is TRUE and d.support is TRUE and self._gibbs(d, scope)
+
+    def _scalar(self, n: Scalar, scope: Scope, depth: int) -> bool:
+        scope = scope.reading(n)
+        if scope[n].nonnegative:
+            return True
+        if depth <= 0:
+            return False
+        match n:
+            case Stop() | AdjointMap():
+                return self._scalar(n.a, scope, depth - 1)
+            case Proxy():
+                return self._scalar(n.value, scope, depth - 1)
+            case Select():
+                for branch, holds in ((n.a, True), (n.b, False)):
+                    inner = scope.under(n.condition, holds)
+                    if inner is not None and not self._scalar(branch, inner, depth - 1):
+                        return False
+                return True
+            case Read() if self.tensor(n.tensor, depth - 1):
+                return True
+            case Apply(name="mul"):
+                if all(self._scalar(a, scope, depth - 1) and scope[a].finite for a in n.args):
+                    return True
+            case Apply(name="div"):
+                if scope[n.args[1]].positive and scope[n.args[1]].finite:
+                    return self._scalar(n.args[0], scope, depth - 1)
+            case Apply(name="add") if all(self._scalar(a, scope, depth - 1) for a in n.args):
+                return True
+        linear = self._linear(n, scope)
+        return self._written_out(linear, scope) or self._dominated(linear, scope, depth)
+
+    def _linear(self, n: Scalar, scope: Scope) -> Linear:
+        """The scalar as a sum, definitions that are maps looked through."""
+        out: Linear = {}
+
+        def add(m: Scalar, c: Fraction) -> None:
+            m = self._open(m)
+            match m:
+                case Const() if isinstance(m.value, Fraction):
+                    out[ONE] = out.get(ONE, Fraction(0)) + c * m.value
+                case Apply(name="add" | "sub"):
+                    add(m.args[0], c)
+                    add(m.args[1], -c if m.name == "sub" else c)
+                case Apply(name="neg"):
+                    add(m.args[0], -c)
+                case Apply(name="mul") if (k := _number(m.args[0])) is not None:
+                    add(m.args[1], c * k)
+                case Apply(name="mul") if (k := _number(m.args[1])) is not None:
+                    add(m.args[0], c * k)
+                case Apply(name="div") if k := _number(m.args[1]):
+                    add(m.args[0], c / k)
+                case _:
+                    out[m] = out.get(m, Fraction(0)) + c
+
+        add(n, Fraction(1))
+        return {m: c for m, c in out.items() if c}
+
+    def _open(self, n: Scalar) -> Scalar:
+        """A read of a map as its body; values of stopped and straight-through nodes."""
+        while True:
+            if isinstance(n, (Stop, AdjointMap)):
+                n = n.a
+            elif isinstance(n, Proxy):
+                n = n.value
+            elif isinstance(n, Read) and (d := self.definitions.get(n.tensor)) is not None:
+                if d.head != "map" or d.support is not TRUE:
+                    return n
+                n = instantiate(d, n.indices)
+            else:
+                return n
+
+    # ----------------------------------------------------------------------------------- dominating maxima
+
+    def _dominated(self, linear: Linear, scope: Scope, depth: int) -> bool:
+        chosen = next((m for m in linear if isinstance(m, Select)), None)
+        if chosen is not None and depth > 0:
+            for branch, holds in ((chosen.a, True), (chosen.b, False)):
+                inner = scope.under(chosen.condition, holds)
+                taken = {m: c for m, c in linear.items() if m is not chosen}
+                for m, c in self._linear(branch, scope).items():
+                    taken[m] = taken.get(m, Fraction(0)) + linear[chosen] * c
+                taken = {m: c for m, c in taken.items() if c}
+                if inner is not None and not self._dominated(taken, inner, depth - 2):
+                    return False
+            return True
+        for m in linear:  # all of them are evaluated, so the axes that they read have an element
+            scope = scope.reading(m)
+        return self._exact(linear, scope) and self._positive(linear, scope, depth)
+
+    @staticmethod
+    def _exact(linear: Linear, scope: Scope) -> bool:
+        """Whether no term is undefined and no negative one infinite."""
+        at = {m: scope.reading(m)[m] for m in linear}
+        return not any(at[m].nan or (c < 0 and not at[m].finite) for m, c in linear.items())
+
+    def _positive(self, linear: Linear, scope: Scope, depth: int) -> bool:
+        """A sum whose negative terms are finite is >= 0: term by term, or after a maximum gave way to an element."""
+        if all(
+            scope.reading(m)[m].nonpositive if c < 0 else self._scalar(m, scope, min(depth - 1, 3))
+            for m, c in linear.items()
+        ):
+            return True
+        if depth <= 0:
+            return False
+        for m, c in linear.items():
+            for element in self._elements(m, linear, scope) if c > 0 else ():
+                more = self._linear(element, scope)
+                whole = isinstance(m, Read)  # an element may only be infinite where it is an operand, and upward
+                if not all(scope.reading(k)[k].finite for k, v in more.items() if whole or v < 0):
+                    continue
+                # all of it gives way, or as much as cancels a term
+                amounts = {c, *(-linear[k] / v for k, v in more.items() if v and 0 < -linear.get(k, 0) / v < c)}
+                for amount in sorted(amounts):
+                    rest = dict(linear)
+                    for k, v in ((m, Fraction(-1)), *more.items()):
+                        rest[k] = rest.get(k, Fraction(0)) + amount * v
+                    rest = {k: v for k, v in rest.items() if v}
+                    if self._exact(rest, scope) and self._positive(rest, scope, depth - 3):
+                        shown = f"at least {text(element)}"
+                        self.steps.append(Step("a maximum dominates its elements", text(m), shown))
+                        return True
+        return False
+
+    def _elements(self, m: Scalar, linear: Linear, scope: Scope) -> Iterator[Scalar]:
+        """Elements of the row that `m` is the maximum (logsumexp) of, where the other terms read that row."""
+        if isinstance(m, Apply) and m.name in ("max2", "logaddexp"):
+            yield from m.args
+        d = self.definitions.get(m.tensor) if isinstance(m, Read) else None
+        if not isinstance(m, Read) or d is None or d.head not in ("max", "logsumexp") or d.support is not TRUE:
+            return
+        formals: dict[Index, Scalar] = dict(zip(d.formals, m.indices, strict=True))
+        rows = [r for r in postorder(d.body, self._open(d.body)) if isinstance(r, Read)]
+        others = [r for k in linear if k is not m for r in _surely_read(k)]
+        seen: set[Scalar] = set()
+        for row in rows:
+            for other in others:
+                found = dict(formals)
+                if row.tensor != other.tensor or not matches(row, other, found, set(d.bound), self.ranges.names):
+                    continue
+                if any(i not in found for i in d.bound):
+                    continue
+                mapping: Mapping[Scalar, Scalar] = dict(found.items())
+                if d.where is not TRUE and truth(scope[substitute(d.where, mapping)]) is not True:
+                    continue
+                element = substitute(d.body, mapping)
+                if element not in seen:
+                    seen.add(element)
+                    yield element
+
+    # --------------------------------------------------------------------------------------------- Gibbs
+
+    def _gibbs(self, d: Definition, scope: Scope) -> bool:
+        """sum over whole axes of p * (log p - log q), where p sums to 1 and q to at most 1."""
+        parts = _divergence(self._spread(d.body))
+        if parts is None:
+            return False
+        p, log_p, log_q = parts
+        bound = frozenset(d.bound)
+        if log_p is not None:
+            whole = self._mass(log_p, bound)
+            finite = scope.reading(log_p)[log_p].finite
+        else:
+            whole, finite = self._simplex_mass(p, bound), isinstance(d.body, Apply) and d.body.name == "sub"
+            finite = finite or scope.reading(p)[p].positive  # 0 * log(0), as it is written, is not 0
+        other = self._mass(log_q, bound)
+        finite = finite and scope.reading(log_q)[log_q].finite
+        if whole is None or other is None or not finite:
+            return False
+        gap = dict(whole)
+        for k, c in other.items():
+            gap[k] = gap.get(k, Fraction(0)) - c
+        if any(c for k, c in gap.items() if k is not ONE) or gap.get(ONE, Fraction(0)) < 0:
+            return False
+        self.steps.append(Step("Gibbs' inequality", d.tensor, "a divergence of normalised vectors is >= 0"))
+        return True
+
+    def _spread(self, n: Scalar) -> Scalar:
+        """The body of a sum with maps looked through at the places that a divergence is recognised by."""
+        n = self._open(n)
+        if isinstance(n, Apply) and n.name == "expdiff":
+            n = Apply("exp", (Apply("sub", n.args),))  # one and the same where the logarithm is finite
+        if isinstance(n, Apply) and n.name in ("mul", "sub", "add", "neg", "exp", "log", "xlogy", "logaddexp"):
+            return n.rebuild(tuple(self._spread(a) for a in n.args))
+        return n
+
+    def _mass(self, log_q: Scalar, bound: frozenset[Index]) -> Linear | None:
+        """The sum of exp(log_q) over the bound indices: of a log-softmax 1, of a mixture the sum of its weights."""
+        log_q = self._open(log_q)
+        if isinstance(log_q, Apply) and log_q.name == "log":
+            return self._simplex_mass(log_q.args[0], bound)
+        if isinstance(log_q, Apply) and log_q.name == "logaddexp":
+            parts = [self._mass(a, bound) for a in log_q.args]
+            total: Linear = {}
+            for part in parts:
+                if part is None:
+                    return None
+                for k, c in part.items():
+                    total[k] = total.get(k, Fraction(0)) + c
+            return total
+        if isinstance(log_q, Apply) and log_q.name == "add":
+            for row, weight in (log_q.args, log_q.args[::-1]):
+                if not any(i in bound for i in postorder(weight)) and self._mass(row, bound) == {ONE: Fraction(1)}:
+                    return self._weight(self._open(weight))
+            return None
+        if isinstance(log_q, Apply) and log_q.name == "sub":
+            row, total_ = self._open(log_q.args[0]), self._open(log_q.args[1])
+            d = self.definitions.get(total_.tensor) if isinstance(total_, Read) else None
+            if not isinstance(total_, Read) or d is None or d.head != "logsumexp":
+                return None
+            if d.where is not TRUE or d.support is not TRUE or any(i in bound for n in total_.indices for i in _in(n)):
+                return None
+            found: dict[Index, Scalar] = dict(zip(d.formals, total_.indices, strict=True))
+            if not matches(self._spread(d.body), self._spread(row), found, set(d.bound), self.ranges.names):
+                return None
+            summed = [found.get(i) for i in d.bound]
+            return {ONE: Fraction(1)} if len(summed) == len(bound) and set(summed) == bound else None
+        return None
+
+    def _weight(self, log_w: Scalar) -> Linear | None:
+        """exp(log_w) where that is exact: log(u) gives u, log1p(u) gives 1 + u."""
+        if isinstance(log_w, Apply) and log_w.name in ("log", "log1p"):
+            out = self._linear(log_w.args[0], self.ranges.scope())
+            if log_w.name == "log1p":
+                out[ONE] = out.get(ONE, Fraction(0)) + 1
+            return out
+        return None
+
+    def _simplex_mass(self, p: Scalar, bound: frozenset[Index]) -> Linear | None:
+        """1 for a row of a simplex input that the bound indices go through."""
+        declared = self.program.input(p.tensor) if isinstance(p, Read) else None
+        if not isinstance(p, Read) or declared is None or declared.kind != "simplex":
+            return None
+        summed = [p.indices[k] for k in declared.over]
+        rest = [i for k, i in enumerate(p.indices) if k not in declared.over]
+        whole = all(isinstance(i, Index) and i.dim == declared.dims[k] for k, i in zip(declared.over, summed))
+        apart = not any(i in bound for n in rest for i in _in(n))
+        return {ONE: Fraction(1)} if whole and apart and len(summed) == len(bound) and set(summed) == bound else None
+
+    def _written_out(self, linear: Linear, scope: Scope) -> bool:
+        """A sum of terms u * (log u - log v), whose u and v have one sum."""
+        gap: Linear = {}
+        for m, c in linear.items():
+            parts = _divergence(self._spread(m))
+            if parts is None or c <= 0:
+                return False
+            u, _, log_v = parts
+            if not isinstance(log_v, Apply) or log_v.name != "log":
+                return False
+            v = log_v.args[0]
+            at_u, at_v = scope.reading(u)[u], scope.reading(v)[v]
+            if not (at_u.positive and at_u.finite and at_v.nonnegative and at_v.finite):
+                return False
+            for k, f in self._linear(u, scope).items():
+                gap[k] = gap.get(k, Fraction(0)) + c * f
+            for k, f in self._linear(v, scope).items():
+                gap[k] = gap.get(k, Fraction(0)) - c * f
+        if not linear or any(f for k, f in gap.items() if k is not ONE) or gap.get(ONE, Fraction(0)) < 0:
+            return False
+        self.steps.append(Step("Gibbs' inequality", " + ".join("u * log(u / v)" for _ in linear), ">= sum u - sum v"))
+        return True
+
+
+def _divergence(n: Scalar) -> tuple[Scalar, Scalar | None, Scalar] | None:
+    """(p, log p if it is written, log q) of `p * (log p - log q)` or `xlogy(p, p) - p * log q`."""
+    if not isinstance(n, Apply):
+        return None
+    if n.name == "mul":
+        for p, gap in (n.args, n.args[::-1]):
+            if not isinstance(gap, Apply) or gap.name != "sub":
+                continue
+            log_p, log_q = gap.args
+            if isinstance(p, Apply) and p.name == "exp" and p.args[0] is log_p:
+                return p, log_p, log_q
+            if isinstance(log_p, Apply) and log_p.name == "log" and log_p.args[0] is p:
+                return p, None, log_q
+    if n.name == "sub":
+        own, cross = n.args
+        if isinstance(own, Apply) and own.name == "xlogy" and own.args[0] is own.args[1]:
+            p = own.args[0]
+            if isinstance(cross, Apply) and cross.name == "xlogy" and cross.args[0] is p:
+                return p, None, Apply("log", (cross.args[1],))
+            if isinstance(cross, Apply) and cross.name == "mul":
+                for a, log_q in (cross.args, cross.args[::-1]):
+                    if a is p:
+                        return p, None, log_q
+    return None
+
+
+def _surely_read(n: Scalar) -> list[Read]:
+    """Reads that are evaluated whenever `n` is: none of those below a condition."""
+    if isinstance(n, Select):
+        return []
+    below = [r for c in n.children for r in _surely_read(c)]
+    return [*below, n] if isinstance(n, Read) else below
+
+
+def _number(n: Scalar) -> Fraction | None:
+    return n.value if isinstance(n, Const) and isinstance(n.value, Fraction) else None
+
+
+def _in(n: Scalar) -> list[Index]:
+    return [i for i in postorder(n) if isinstance(i, Index)]
