@@ -104,10 +104,24 @@ def pairs(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], 
     if program.reductions is None:
         return ()
     outputs = (Output("total", program.reductions.total), Output("weight", program.reductions.weight))
-    totals = value_program(replace(program, outputs=outputs, reductions=None, updates=()))
+    return _for_each_absence(program, outputs, target)
+
+
+def updates(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], ...]:
+    """The plan of all next states for each set of absent inputs; empty if there are no states."""
+    if not program.updates:
+        return ()
+    return _for_each_absence(program, tuple(Output(f"update {o.name}", o.tensor) for o in program.updates), target)
+
+
+def _for_each_absence(
+    program: Program, outputs: tuple[Output, ...], target: str
+) -> tuple[tuple[tuple[str, ...], Plan], ...]:
+    """The value plans of other outputs than the loss, one for each set of absent inputs."""
+    others = value_program(replace(program, outputs=outputs, reductions=None, target="", updates=()))
     optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
     absences = [a for count in range(len(optional) + 1) for a in combinations(optional, count)]
-    return tuple((a, schedule(totals, Key(program.name, "value", "", (), a, target))) for a in absences)
+    return tuple((a, schedule(others, Key(program.name, "value", "", (), a, target))) for a in absences)
 
 
 def _modes(program: Program) -> tuple[str, ...]:
@@ -126,10 +140,6 @@ def _tensor(program: Program, mode: str) -> str:
 
 def loss_spec(program: Program, target: str, report: Report | None, formula: Sequence[str] = ()) -> LossSpec:
     """Everything that an emitter needs of one loss. `formula`: the lines shown as its formula, else those of its IR."""
-    lasting = next((i for i in program.inputs if i.role == "state"), None)
-    if lasting is not None:
-        what = "the training step" if lasting.name == "step" else f"the state `{lasting.name}`"
-        raise LoweringError(f"a module with {what} cannot be written yet", lasting.name)
     modes = _modes(program)
     none = program.definition(program.reductions.none) if program.reductions else None
     return LossSpec(
@@ -145,6 +155,7 @@ def loss_spec(program: Program, target: str, report: Report | None, formula: Seq
         properties=tuple(properties(report)) if report else (),
         reports=tuple(o.name for o in program.outputs[1:]),
         pair=pairs(program, target),
+        updates=updates(program, target),
     )
 
 
@@ -264,7 +275,8 @@ def _input(i: Input) -> InputSpec:
         also=i.also,
         optional=default is not None and i.role == "input",
         learnable=i.role == "learnable",
-        initial=default if i.role == "learnable" else None,
+        initial=default if i.role in ("learnable", "state") else None,
+        state=i.role == "state",
     )
 
 

@@ -18,7 +18,7 @@ def _words(text: str) -> tuple[str, ...]:
 _TARGET = _words(
     """
     torch tl triton math np numpy Tensor nn annotations self cls ctx acc device reduction return_reports check_inputs
-    update wrt options grad_output
+    update wrt options grad_output return_state
 """
 )
 
@@ -60,7 +60,7 @@ MODULE_ATTRIBUTES = frozenset(
     register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
     register_parameter register_state_dict_post_hook register_state_dict_pre_hook report reports requires_grad_
     set_extra_state set_submodule share_memory source state_dict sum_and_weight sympy to to_empty train training type
-    xpu zero_grad reduction check_inputs
+    xpu zero_grad reduction check_inputs advance
     """
     )
 )

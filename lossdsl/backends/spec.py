@@ -28,6 +28,8 @@ class InputSpec:
     classes   extent of `class of`; also: the integer parameter of `or ignore_index`
     optional  it may be None (the plans with this name in `absent` then run)
     learnable an nn.Parameter of the module and a keyword of the function; `initial` its first value, or None
+    state     a buffer of the module and a keyword of the function, with `initial` as well; without a derivative. One
+              called `step` is the training step
     """
 
     name: str
@@ -42,10 +44,19 @@ class InputSpec:
     optional: bool = False
     learnable: bool = False
     initial: Fraction | str | None = None
+    state: bool = False
+
+    @property
+    def real(self) -> bool:
+        return self.kind in ("real", "prob", "simplex", "unit")
 
     @property
     def differentiable(self) -> bool:
-        return self.kind in ("real", "prob", "simplex", "unit")
+        return self.real and not self.state
+
+    @property
+    def is_step(self) -> bool:
+        return self.state and self.name == "step"
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class LossSpec:
                 may be called; other entries are used where they exist, and the differentiable formula where not
     pair        the value plan that returns "total" and "weight" of a mean, one for each set of absent inputs
     reports     names of the reported values (in the returns of every value plan)
+    updates     the value plan that returns "update NAME" for every state, one for each set of absent inputs
     """
 
     name: str
@@ -84,6 +96,7 @@ class LossSpec:
     properties: tuple[str, ...] = ()
     reports: tuple[str, ...] = ()
     pair: tuple[tuple[tuple[str, ...], Plan], ...] = ()
+    updates: tuple[tuple[tuple[str, ...], Plan], ...] = ()
 
     def input(self, name: str) -> InputSpec | None:
         return next((i for i in self.inputs if i.name == name), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from lossdsl.backends import torch_lasting as lasting
 from lossdsl.backends.check_source import check_source
 from lossdsl.backends.spec import Bound, InputSpec, LossSpec, ModuleSpec, ParameterSpec
 from lossdsl.backends.text import Names, Writer, dim_text, docstring, number_text, printable
@@ -97,10 +98,10 @@ class Loss:
         self.inputs = {i.name: scope.fresh(i.name) for i in loss.inputs}
         self.parameters = {p.name: scope.fresh(p.name) for p in loss.parameters}
         self.scope = scope
-        # Required before optional; learnable values are keywords.
-        plain = [i for i in loss.inputs if not i.learnable]
+        # Required before optional; learnable values and states are keywords.
+        plain = [i for i in loss.inputs if not i.learnable and not i.state]
         self.positional = [i for i in plain if not i.optional] + [i for i in plain if i.optional]
-        self.learnable = [i for i in loss.inputs if i.learnable]
+        self.lasting = lasting.lasting(loss)
         self.signature = Signature(
             inputs=tuple(self.inputs.items()),
             parameters=tuple(self.parameters.items()),
@@ -144,6 +145,15 @@ class Loss:
                 emitted = emit_function(plan, formula, self.signature, fused=False, comment=text)
                 formula = self.add(emitted, formula)
                 entries.append((_key_text("formula", key.reduction, (), key.absent), formula))
+        for absent, plan in self.loss.updates:
+            words = [self.loss.name, "update", *(("without", *absent) if absent else ())]
+            name = "_" + self.module.names.fresh("_".join(words))
+            name = self.add(self.fused(plan, name, "The next states."), name)
+            entries.append((_key_text("update", "", (), absent), name))
+            formula = "_" + self.module.names.fresh("_".join([*words, "formula"]))
+            text = "The next states in differentiable operations: for transforms and tracing."
+            formula = self.add(emit_function(plan, formula, self.signature, fused=False, comment=text), formula)
+            entries.append((_key_text("update formula", "", (), absent), formula))
         differentiable = tuple(i.name for i in self.loss.inputs if i.differentiable)
         writer.block(["", ""])
         writer.line(f"{self.table} = {{")
@@ -194,7 +204,8 @@ class Loss:
     def arguments(self) -> list[str]:
         made = [f"{self.inputs[i.name]}: torch.Tensor" for i in self.positional if not i.optional]
         made += [f"{self.inputs[i.name]}: torch.Tensor | None = None" for i in self.positional if i.optional]
-        rest = [f"{self.inputs[i.name]}: torch.Tensor" for i in self.learnable]
+        keywords = [lasting.keyword(self.loss, i, self.inputs[i.name]) for i in self.lasting]
+        rest = sorted(keywords, key=lambda text: "=" in text)
         return [*made, "*", *rest, *self.keywords()]
 
     def functional(self) -> None:
@@ -205,10 +216,13 @@ class Loss:
         arguments.append("check_inputs: bool = False")
         if loss.reports:
             arguments.append("return_reports: bool = False")
+        if loss.updates:
+            arguments.append("return_state: bool = False")
         writer.block(["", ""])
         result = "torch.Tensor"
-        if loss.reports:
-            result = "torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]"
+        if loss.reports or loss.updates:
+            more = ", dict[str, torch.Tensor]" if not (loss.reports and loss.updates) else ", ..."
+            result = f"torch.Tensor | tuple[torch.Tensor{more}]" if more != ", ..." else "torch.Tensor | tuple"
         _definition(writer, self.function, arguments, result)
         writer.indent()
         writer.block(docstring(self.documentation(), 1))
@@ -225,7 +239,7 @@ class Loss:
         options = self.options()
         mode = "reduction" if loss.modes else '""'
         writer.line(f"{value} = _evaluate({self.table}, {tensors}, {options}, {mode})")
-        self.finish(value, packed)
+        self.finish(value, packed, tensors, options)
         if writer.lines[-1].strip() == f"return {value}" and writer.lines[-2].strip().startswith(
             f"{value} = _evaluate("
         ):
@@ -242,15 +256,21 @@ class Loss:
         loss, writer, label = self.loss, self.writer, f'"{self.loss.name}"'
         for i in loss.inputs:
             helper = _type_check(i)
+            if i.is_step:
+                continue
             self.need(helper)
             line = f'{helper}({label}, "{self.inputs[i.name]}", {self.inputs[i.name]})'
-            if i.optional:
+            if i.optional or ((i.learnable or i.state) and lasting.fillable(loss, i)):
                 writer.line(f"if {self.inputs[i.name]} is not None:")
                 writer.line(f"    {line}")
             else:
                 writer.line(line)
         for p in loss.parameters:
             self.parameter_check(p)
+        if lasting.counts(loss):
+            self.need("_step")
+            others = [self.inputs[i.name] for i in loss.inputs if not i.is_step]
+            writer.line(f"{self.inputs['step']} = _step({', '.join([label, self.inputs['step'], *others])})")
         tensors = self.local("tensors")
         entries = ", ".join(f'"{i.name}": {self.inputs[i.name]}' for i in loss.inputs)
         writer.line(f"{tensors} = {{{entries}}}")
@@ -261,6 +281,7 @@ class Loss:
         at = len(writer.lines)
         writer.line(f"{extents} = _extents({label}, {{{declared}}}, {tensors}{known})")
         self.derived_checks(extents)
+        self.fill(tensors, extents)
         if any(_domains(i, self.parameters, extents) for i in loss.inputs):
             writer.line("if check_inputs and _plain(*(t for t in " + f"{tensors}.values() if t is not None)):")
             self.need("_plain", "_domain")
@@ -281,6 +302,20 @@ class Loss:
         if not any(f"{extents}[" in line for line in writer.lines[at:]):
             writer.lines[at] = writer.lines[at].replace(f"{extents} = ", "", 1)
         return tensors, packed
+
+    def fill(self, tensors: str, extents: str) -> None:
+        """Print the defaults of what is not given, and cut states off from autograd."""
+        writer = self.writer
+        for i in self.lasting:
+            name = self.inputs[i.name]
+            if not i.is_step and lasting.fillable(self.loss, i):
+                self.need("_filled")
+                sizes = {s: self.parameters.get(s, f'{extents}["{s}"]') for d in i.dims for s in d.symbols()}
+                writer.line(f"if {name} is None:")
+                filled = f"_filled({tensors}, {lasting.shape_text(i.dims, sizes)}, {lasting.first_value(i)})"
+                writer.line(f'    {name} = {tensors}["{i.name}"] = {filled}')
+            if i.state and i.real:
+                writer.line(f'{name} = {tensors}["{i.name}"] = {name}.detach()')
 
     def known_extents(self) -> str:
         used = {s for i in self.loss.inputs for d in i.dims for s in d.symbols()}
@@ -327,9 +362,10 @@ class Loss:
                 line = f"    {line}"
             self.writer.line(line)
 
-    def finish(self, value: str, packed: str) -> None:
+    def finish(self, value: str, packed: str, tensors: str, options: str) -> None:
         """Print the unpacking of the rest axes and the return."""
         loss, writer = self.loss, self.writer
+        reports = ""
         if loss.reports:
             reports = self.local("reports")
             writer.line(f"{value}, *{reports} = {value}")
@@ -355,10 +391,32 @@ class Loss:
                     self.need("_unpack")
                     entry = f'{reports}["{role}"]'
                     writer.line(f"{entry} = _unpack({entry}, {dims.index(REST)}, {packed})")
-        if loss.reports:
+        if loss.updates:
+            self.next_states(value, reports, packed, tensors, options)
+        elif loss.reports:
             writer.line(f"return ({value}, {reports}) if return_reports else {value}")
         else:
             writer.line(f"return {value}")
+
+    def next_states(self, value: str, reports: str, packed: str, tensors: str, options: str) -> None:
+        """Print the return of a loss with states."""
+        loss, writer = self.loss, self.writer
+        without = f"({value}, {reports}) if return_reports else {value}" if reports else value
+        writer.line("if not return_state:")
+        writer.line(f"    return {without}")
+        self.need("_next")
+        moved = lasting.states(loss)
+        state = self.local("state")
+        writer.line(f"{state} = _next({self.table}, {tensors}, {options}, {_strings(i.name for i in moved)})")
+        for i in moved:
+            if packed and REST in i.dims:
+                self.need("_unpack")
+                entry = f'{state}["{i.name}"]'
+                writer.line(f"{entry} = _unpack({entry}, {i.dims.index(REST)}, {packed})")
+        if reports:
+            writer.line(f"return ({value}, {reports}, {state}) if return_reports else ({value}, {state})")
+        else:
+            writer.line(f"return {value}, {state}")
 
     def pair(self) -> None:
         """The function that gives numerator and denominator of the mean."""
@@ -408,7 +466,8 @@ class Loss:
         writer.line(f"class {self.cls}(torch.nn.Module):")
         writer.indent()
         title = loss.docstring.strip().split("\n\n")[0] if loss.docstring else f"The loss {loss.name}."
-        writer.block(docstring([title, f"The module of the function `{self.function}`, which see."], 1))
+        notes = [lasting.module_note(loss)] if lasting.moves(loss) else []
+        writer.block(docstring([title, f"The module of the function `{self.function}`, which see.", *notes], 1))
         writer.line()
         self.constructor()
         writer.line()
@@ -422,9 +481,7 @@ class Loss:
 
     def constructor(self) -> None:
         loss, writer = self.loss, self.writer
-        sizes = sorted({s for i in self.learnable if i.initial is not None for d in i.dims for s in d.symbols()})
-        keywords = [f"{mangle(s)}: int" for s in sizes if s not in self.parameters]
-        keywords += [f"{self.inputs[i.name]}: torch.Tensor" for i in self.learnable if i.initial is None]
+        keywords = lasting.constructor_keywords(loss, self.inputs, self.parameters)
         keywords += self.keywords()
         if loss.modes:
             keywords.append(f'reduction: str = "{loss.modes[0]}"')
@@ -442,15 +499,16 @@ class Loss:
             writer.line(f'    self.register_buffer("{attribute(p.name)}", {variable})')
             writer.line("else:")
             writer.line(f"    self.{attribute(p.name)} = {variable}")
-        for i in self.learnable:
-            if i.initial is None:
-                start = f"{self.inputs[i.name]}.detach().clone()"
-            else:
-                names = {s: mangle(s) for d in i.dims for s in d.symbols()}
-                dims = [dim_text(d, names).text for d in i.dims]
-                shape = f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
-                start = f"torch.full({shape}, {number_text(i.initial)})"
-            writer.line(f"self.{attribute(i.name)} = torch.nn.Parameter({start})")
+        axes = {i.name: _axes(i) for i in self.lasting}
+        taken = [
+            *self.inputs.values(),
+            *self.parameters.values(),
+            *(mangle(s) for i in self.lasting for s in _symbols(i)),
+        ]
+        extents = Names(taken).fresh("extents")
+        lines, helpers = lasting.constructor_lines(loss, self.inputs, self.parameters, axes, extents)
+        self.need(*helpers)
+        writer.block(lines)
         if loss.modes:
             writer.line("self.reduction = reduction")
         writer.line("self.check_inputs = check_inputs")
@@ -479,36 +537,70 @@ class Loss:
 
     def call_arguments(self) -> list[str]:
         made = [self.inputs[i.name] for i in self.positional]
-        made += [f"{self.inputs[i.name]}=self.{attribute(i.name)}" for i in self.learnable]
+        made += [f"{self.inputs[i.name]}=self.{attribute(i.name)}" for i in self.lasting]
         made += [f"{self.parameters[p.name]}=self.{attribute(p.name)}" for p in self.loss.parameters]
         return made
 
-    def forward_parameters(self) -> list[str]:
+    def forward_parameters(self, moves: bool = False) -> list[str]:
         made = [f"{self.inputs[i.name]}: torch.Tensor" for i in self.positional if not i.optional]
         return [
             "self",
             *made,
             *(f"{self.inputs[i.name]}: torch.Tensor | None = None" for i in self.positional if i.optional),
+            *(["*", "update: bool = True"] if moves else []),
         ]
 
     def forward(self, call: str) -> None:
         writer, loss = self.writer, self.loss
-        _definition(writer, "forward", self.forward_parameters(), "torch.Tensor")
+        moves = lasting.moves(loss)
+        _definition(writer, "forward", self.forward_parameters(moves), "torch.Tensor")
         writer.indent()
+        scope = Names([*self.inputs.values(), "self"])
+        value, reports, state, moving = (scope.fresh(w) for w in ("value", "reports", "state", "moving"))
         arguments = self.call_arguments()
         if loss.modes:
             arguments.append("reduction=self.reduction")
         arguments.append("check_inputs=self.check_inputs")
+        results = [value]
         if loss.reports:
             self.need("_plain")
-            scope = Names([*self.inputs.values(), "self"])
-            value, reports = scope.fresh("value"), scope.fresh("reports")
-            _call(writer, f"{value}, {reports} = {call}", [*arguments, "return_reports=True"])
-            writer.line(f"self.reports = {reports} if _plain(*{reports}.values()) else {{}}")
-            writer.line(f"return {value}")
-        else:
+            arguments.append("return_reports=True")
+            results.append(reports)
+        if moves:
+            self.need("_moving")
+            writer.line(f'{moving} = _moving(self, "{loss.name}", update)')
+        if loss.updates:
+            arguments.append(f"return_state={moving}")
+            results.append(state)
+        if len(results) == 1 and not moves:
             _call(writer, f"return {call}", arguments)
+            writer.dedent()
+            return
+        if loss.updates:
+            kept = results[:-1]
+            result = scope.fresh("result")
+            _call(writer, f"{result} = {call}", arguments)
+            alone = result if len(kept) == 1 else f"(*{result}, None)"
+            writer.line(
+                f"{', '.join(results)} = {result} if {moving} else " + (f"({alone}, None)" if len(kept) == 1 else alone)
+            )
+        else:
+            _call(writer, f"{', '.join(results)} = {call}", arguments)
+        if loss.reports:
+            writer.line(f"self.reports = {reports} if _plain(*{reports}.values()) else {{}}")
+        if moves:
+            writer.line(f"if {moving}:")
+            for i in lasting.states(loss):
+                writer.line(f'    self.{attribute(i.name)} = {state}["{i.name}"]')
+            if lasting.counts(loss):
+                writer.line("    self.step = self.step + 1")
+        writer.line(f"return {value}")
         writer.dedent()
+        if lasting.counts(loss):
+            writer.line()
+            writer.line("def advance(self, n: int = 1) -> None:")
+            writer.line('    """Move the training step by hand."""')
+            writer.line("    self.step = self.step + n")
 
     def forward_pair(self) -> None:
         writer = self.writer
@@ -531,10 +623,10 @@ class Loss:
         if loss.properties:
             made.append("Proved:\n" + "\n".join(f"    {printable(line)}" for line in loss.properties))
         lines = ["Args:"]
-        for i in (*self.positional, *self.learnable):
+        for i in (*self.positional, *self.lasting):
             axes = ", ".join(str(d) for d in i.dims)
             optional = ", or None" if i.optional else ""
-            lines.append(f"    {self.inputs[i.name]}: {_kind_words(i)} of shape [{axes}]{optional}")
+            lines.append(f"    {self.inputs[i.name]}: {_kind_words(i)} of shape [{axes}]{optional}{lasting.words(i)}")
         for p in loss.parameters:
             words = _range_words(p.lower, p.upper, "")
             lines.append(f"    {self.parameters[p.name]}: {p.kind}{' ' + words if words else ''}")
@@ -543,6 +635,7 @@ class Loss:
         lines.append("    check_inputs: test the declared domains of the inputs (this synchronises a device)")
         if loss.reports:
             lines.append(f"    return_reports: give (value, reports) with {_words(loss.reports)}, detached")
+        lines += lasting.documentation(loss, self.inputs)
         made.append("\n".join(lines))
         made.append(
             "The value has the inputs' type, but at least float32, in which everything is accumulated. Raises"
@@ -612,13 +705,17 @@ def _symbol(dim: Dim) -> bool:
     return len(symbols) == 1 and dim == Dim.symbol(symbols[0])
 
 
+def _symbols(i: InputSpec) -> set[str]:
+    return {s for d in i.dims for s in d.symbols()}
+
+
 def _axes(i: InputSpec) -> str:
     made = [f'"{d}"' if _symbol(d) else str(d.constant) for d in i.dims]
     return f"({', '.join(made)}{',' if len(made) == 1 else ''})"
 
 
 def _type_check(i: InputSpec) -> str:
-    if i.differentiable:
+    if i.real:
         return "_real"
     return "_integer" if i.kind in ("class", "int") else "_discrete"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lossdsl import primitives
+from lossdsl.backends.torch_lasting import HELPERS
 
 _SOURCES: dict[str, str] = {}
 _NEEDS: dict[str, tuple[str, ...]] = {}
@@ -371,6 +372,25 @@ def _inverse(x):
 
 _define(
     '''
+def _logcumsumexp(x, dim):
+    """torch.logcumsumexp with zero gradient where everything so far is -inf, by doubled shifts."""
+    size = x.shape[dim]
+    for k in range(max(size - 1, 0).bit_length()):
+        shift = 2**k
+        before = x.narrow(dim, 0, size - shift)
+        here = x.narrow(dim, shift, size - shift)
+        top = torch.maximum(before, here).detach()
+        top = torch.where(top.isfinite(), top, 0.0)
+        total = (before - top).exp() + (here - top).exp()
+        empty = total == 0
+        both = torch.where(empty, -torch.inf, torch.where(empty, 1.0, total).log() + top)
+        x = torch.cat([x.narrow(dim, 0, shift), both], dim)
+    return x
+'''
+)
+
+_define(
+    '''
 def _order(x, valid, over):
     """The stable ascending order of the last `over` dimensions as one (nan last); what is not valid comes after."""
     place = x.flatten(-over).argsort(dim=-1, stable=True)
@@ -470,6 +490,10 @@ def _fold_into(target, index, value, fold):
     flat = flat.expand(shape).flatten()
     return target.flatten().scatter_reduce(0, flat, value.expand(shape).flatten(), fold).view_as(target)
 ''')
+
+
+for _source, _needs in HELPERS:
+    _define(_source, *_needs)
 
 
 def helper_sources(names: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -27,7 +28,26 @@ from lossdsl.ir.build.scope import (
     entity_span,
     suggestion,
 )
-from lossdsl.ir.nodes import BOOL, INT, REAL, Const, Index, Input, Parameter, Range, Read, Scalar, postorder, real
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    REAL,
+    TRUE,
+    Const,
+    Definition,
+    Index,
+    Input,
+    Output,
+    Param,
+    Parameter,
+    Program,
+    Range,
+    Read,
+    Scalar,
+    Size,
+    postorder,
+    real,
+)
 from lossdsl.primitives.record import Dtype
 from lossdsl.syntax import tree
 
@@ -306,6 +326,24 @@ def _inside(value: Fraction, r: Range) -> bool:
     return above and below
 
 
+def _first_value(e: Elaborator, node: tree.Expr) -> Const:
+    """The default of a learnable value or a state: any expression of numbers. What is no rational (`log(10)`) is rounded
+    to the nearest double: it is where training starts, and no claim is about it."""
+    value = e.expression(e.top_context(Frame()), node)
+    if isinstance(value, Const):
+        return value
+    if any(isinstance(s, (Read, Index, Param, Size)) for s in postorder(value)) or e.free(value):
+        help = "an expression of numbers, as `log(10)`; what depends on more is given when the module is made"
+        raise e.sink.fail("E0407", "a default is a number", node.span, help)
+    from lossdsl.ir.interpret import interpret  # imports numpy, which few declarations need
+
+    definition = Definition("value", (), "map", (), TRUE, value)
+    number = interpret(Program("default", (), (), (definition,), (Output("return", "value"),)), {})["return"].item()
+    if not math.isfinite(number):
+        raise e.sink.fail("E0407", "this default has no finite value", node.span)
+    return Const(Fraction(number), value.dtype)
+
+
 def _default(e: Elaborator, statement: tree.Declaration, k: int, dtype: Dtype, r: Range) -> Const | None:
     if not statement.defaults:
         return None
@@ -313,7 +351,8 @@ def _default(e: Elaborator, statement: tree.Declaration, k: int, dtype: Dtype, r
         span = statement.defaults[0].span.to(statement.defaults[-1].span)
         raise e.sink.fail("E0407", f"{len(statement.names)} names, {len(statement.defaults)} defaults", span)
     node = statement.defaults[k if len(statement.defaults) > 1 else 0]
-    value = _constant(e, node, "a default")
+    first = statement.keyword in ("learnable", "state")
+    value = _first_value(e, node) if first else _constant(e, node, "a default")
     if (value.dtype is BOOL) != (dtype is BOOL) or (dtype is INT and value.dtype is REAL):
         raise e.sink.fail("E0407", f"this default does not fit the type `{statement.type.kind}`", node.span)
     if isinstance(value.value, Fraction) and not _inside(value.value, r):
@@ -394,6 +433,8 @@ def _input(e: Elaborator, statement: tree.Declaration, name: tree.Ident, k: int)
     r = _range(e, declared, dtype, constant=False)
     default = _default(e, statement, k, dtype, r)
     role = statement.keyword  # "input", "learnable" or "state"
+    if role == "learnable" and dtype is not REAL:
+        raise e.sink.fail("E0406", "a learnable value is real: an optimiser moves it", declared.span)
     return Input(
         name.name, tuple(dims), tuple(axes), declared.kind, r, over, classes, also, default, role, origin=name.span
     )
