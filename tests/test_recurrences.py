@@ -118,6 +118,53 @@ def test_a_mirrored_window_makes_nothing_outside_of_its_array() -> None:
         assert not any(s.guard for k in inside for s in loads(k))
 
 
+def _scan(body: str, way: str = "forward") -> list[tuple[str, tuple[str, int] | None]]:
+    text = f"""
+program scan
+  input x: real[n, t]
+  group t {way}
+    a[n, t] = map . {body}
+  value = sum n, t . a[n, t]
+  output return = value
+"""
+    p = parse_ir(text)
+    _, plan = planned(p, "value")
+    x = np.random.default_rng(0).normal(size=(3, 5))
+    np.testing.assert_allclose(run_plan(plan, {"x": x}, {})["return"], interpret(p, {"x": x})["return"])
+    return [(s.operation, s.along) for s in plan.steps if isinstance(s, Call)]
+
+
+@pytest.mark.parametrize(
+    ("body", "way", "operation"),
+    [
+        ("x[n, t] + (a[n, t - 1] if t >= 1 else 0.0)", "forward", "cumsum"),
+        ("a[n, t - 1] - x[n, t] + 2.0 if t - 1 >= 0 else tanh(x[n, t])", "forward", "cumsum"),
+        ("(a[n, t + 1] if t + 1 < size(t) else 0.0) + x[n, t]", "backward", "cumsum"),
+        ("x[n, t] * (a[n, t - 1] if t >= 1 else 1.0) * 2.0", "forward", "cumprod"),
+        ("a[n, t + 1] * x[n, t + 1] if t + 1 < size(t) else 1.0", "backward", "cumprod"),
+        ("logaddexp(x[n, t], a[n, t - 1]) if t >= 1 else x[n, t]", "forward", "logcumsumexp"),
+    ],
+)
+def test_cumulative_operations_are_known_by_their_form(body: str, way: str, operation: str) -> None:
+    assert _scan(body, way) == [(operation, ("t", 1 if way == "forward" else -1))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "x[n, t] - (a[n, t - 1] if t >= 1 else 0.0)",  # the carry changes its sign
+        "x[n, t] + (a[n, t - 1] if t >= 1 else 1.0)",  # not the identity where there is none before
+        "x[n, t] + 0.5 * (a[n, t - 1] if t >= 1 else 0.0)",
+        "x[n, t] + (a[n, t - 1] if t >= 2 else 0.0)",  # starts again at 1
+        "x[n, t] + (a[n, t - 2] if t >= 2 else 0.0)",
+        "x[n, t] + (a[n, t - 1] if t >= 1 else 0.0) * (a[n, t - 1] if t >= 1 else 0.0)",
+        "x[n, t] + (a[n, t - 1] if t >= 1 and x[n, t] > 0.0 else 0.0)",
+    ],
+)
+def test_what_only_looks_cumulative_stays_a_loop(body: str) -> None:
+    assert _scan(body) == []
+
+
 def test_cost_counts_rounds() -> None:
     _, plan = planned(program("gae_value"), "value")
     assert plan.cost.passes == 3

@@ -14,9 +14,18 @@ from lossdsl.assemble import differentiable, gradient_program, module_spec
 from lossdsl.backends.emit_torch import emit_torch
 from lossdsl.diagnostics import Source
 from lossdsl.ir.interpret import interpret
+from lossdsl.ir.text import parse_ir
 from lossdsl.loader import load_module
 
 F64 = torch.float64
+SOFT_TOTAL = """
+program soft_total
+  input x: real[n, t]
+  group t backward
+    a[n, t] = map . logaddexp(a[n, t + 1], x[n, t]) if t + 1 < size(t) else x[n, t]
+  value = sum n, t . exp(a[n, t]) / exp(1.0) * 2.0
+  output return = value
+"""
 
 
 @cache
@@ -129,6 +138,31 @@ def test_impossible_alignments_are_infinite_without_nan_gradients() -> None:
         logits.detach()
     )
     assert not again.isnan().any()
+
+
+def test_entries_of_minus_infinity_have_no_gradient() -> None:
+    """torch.logcumsumexp itself has nan for a derivative there."""
+    score = torch.tensor([[0.5, -1.0, 2.0, 0.0]], dtype=F64)
+    place = torch.tensor([[4.0, 3.0, 2.0, 1.0]], dtype=F64)
+
+    def of(x: torch.Tensor) -> torch.Tensor:
+        value: torch.Tensor = loss("list_mle")(x, place)
+        return value
+
+    score[0, 3] = -100.0
+    a = torch.func.grad(of)(score)
+    x = score.clone().requires_grad_()
+    of(x).backward()
+    torch.testing.assert_close(a, x.grad)
+    lowest = torch.tensor([[1.0, -torch.inf]], dtype=F64).requires_grad_()
+    made = load_module(
+        emit_torch(module_spec(Source("x.loss", ""), [parse_ir(SOFT_TOTAL)], "torch", (), "0")), "x.loss"
+    ).soft_total
+    made(lowest).backward()
+    again = torch.func.grad(made)(lowest.detach())
+    assert lowest.grad is not None
+    torch.testing.assert_close(again, lowest.grad)
+    torch.testing.assert_close(again, torch.tensor([[2.0, 0.0]], dtype=F64))
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (0, 3), (3, 0)])

@@ -442,6 +442,9 @@ class PlanFunction:
                 source = list(self.plan.buffer(call.operands[0][0]).dims[-over:])
                 if reduce(lambda a, b: a * b, source) != out.dims[-1]:
                     text += f"[..., :{self.scope.dim(out.dims[-1])}]"
+            case "cumsum" | "cumprod" | "logcumsumexp":
+                assert call.along is not None
+                text = self.cumulative(call, given[0], call.operands[0][1].index(call.along[0]), call.along[1])
             case "inverse":
                 self.scope.helpers.add("_inverse")
                 text = f"_inverse({given[0]})"
@@ -449,6 +452,15 @@ class PlanFunction:
                 text = f"torch.linalg.slogdet({given[0]})[1]"
         self.out.line(f"{self.variable(out)} = {text}{self.like(out)}")
         self.made.add(call.out)
+
+    def cumulative(self, call: Call, given: str, at: int, direction: int) -> str:
+        function = f"torch.{call.operation}"
+        if call.operation == "logcumsumexp" and not self.fused:
+            function = "_logcumsumexp"  # torch's own has nan for a derivative after entries of -inf
+            self.scope.helpers.add(function)
+        if direction > 0:
+            return f"{function}({given}, {at})"
+        return f"{function}({given}.flip({at}), {at}).flip({at})"
 
     # ------------------------------------------------------------------------------------------------- kernels
 

@@ -215,6 +215,13 @@ def _library(call: Call, operands: list[Array]) -> Array:
                 letters.setdefault(axis, chr(ord("a") + len(letters)))
         sides = ["".join(letters[a] for a in axes) for _, axes in call.operands]
         return np.asarray(np.einsum(f"{','.join(sides)}->{''.join(letters[a] for a in call.out_axes)}", *operands))
+    if call.along is not None:
+        at = call.operands[0][1].index(call.along[0])
+        value = operands[0] if call.along[1] > 0 else np.flip(operands[0], at)
+        scan: Any = {"cumsum": np.add, "cumprod": np.multiply, "logcumsumexp": np.logaddexp}[call.operation]
+        with np.errstate(all="ignore"):
+            made = np.asarray(scan.accumulate(value, axis=at))
+        return made if call.along[1] > 0 else np.flip(made, at)
     if call.operation == "argsort":
         return _order(*operands)
     if call.operation == "inverse":

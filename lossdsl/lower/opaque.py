@@ -14,6 +14,7 @@ from lossdsl.ir.ranges import implies
 from lossdsl.ir.rewrite import Fresh, free_indices, reads, substitute, tensors
 from lossdsl.lower.arrange import kernel
 from lossdsl.lower.body import Body, Context, MustStore, NotTogether
+from lossdsl.lower.cumulative import Cumulative
 from lossdsl.lower.extent import form, in_range, index
 from lossdsl.lower.plan import Call, Kernel, Recurrence, Statement, Step, Store, Subscript, Within
 from lossdsl.lower.prepare import unsupported
@@ -29,6 +30,8 @@ class Library:
 
     definition: Definition
     operands: tuple[tuple[str, tuple[str, ...]], ...]
+    operation: str
+    along: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Opaque:
     def reason(self) -> str:
         """Why what it reads has a buffer."""
         if isinstance(self.made, Library):
-            return f"the operand of a library's {self.made.definition.head}"
+            return f"the operand of a library's {self.made.operation}"
         if isinstance(self.made, Window):
             return f"the window of {self.results[0]} reads it at each offset"
         return f"the recurrence of {', '.join(self.results)} reads it in each round"
@@ -72,10 +75,17 @@ def libraries(definitions: Iterable[Definition], fresh: Fresh) -> tuple[list[Def
             out.append(mask)
             operands.append((mask.tensor, names))
         out.append(d)
-        found.append(Opaque(Library(d, tuple(operands)), (d.tensor,), tuple(t for t, _ in operands)))
+        found.append(Opaque(Library(d, tuple(operands), d.head), (d.tensor,), tuple(t for t, _ in operands)))
         over = ", ".join(b.name for b in d.bound)
         why.append(f"{d.tensor} is a library's {d.head} over {over} of {operand.tensor}")
     return out, found, why
+
+
+def scan(made: Cumulative) -> Opaque:
+    """The node of a cumulative operation."""
+    names = tuple(i.name for i in made.operand.formals)
+    whole = Library(made.definition, ((made.operand.tensor, names),), made.operation, (made.axis, made.direction))
+    return Opaque(whole, (made.definition.tensor,), (made.operand.tensor,))
 
 
 def recurrence(group: Group) -> Opaque:
@@ -164,7 +174,8 @@ def _moved(s: Statement, pushed: _Pushed) -> Statement:
 def call(library: Library, names: Mapping[str, str]) -> Call:
     d = library.definition
     operands = tuple((names[t], axes) for t, axes in library.operands)
-    return Call(d.head, names[d.tensor], tuple(i.name for i in d.formals), operands)
+    out_axes = tuple(i.name for i in d.formals)
+    return Call(library.operation, names[d.tensor], out_axes, operands, along=library.along)
 
 
 def rounds(

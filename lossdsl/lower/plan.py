@@ -179,6 +179,7 @@ class Call:
     argsort    the ascending stable order of the operand's last position (NaN last); a second operand, if there is one,
                is a bool: entries where it is false follow after all others, in index order
     inverse, logdet   of the matrices in the operand's last two positions; logdet is log |det|
+    cumsum, cumprod, logcumsumexp   `along` an axis, from its first entry on (direction 1) or from its last (-1)
     """
 
     operation: str
@@ -186,6 +187,7 @@ class Call:
     out_axes: tuple[str, ...]
     operands: tuple[tuple[str, tuple[str, ...]], ...]
     accumulate: bool = False
+    along: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import Fresh, free_indices, map_item, map_scalars, reads, substitute, transform
+from lossdsl.lower.cumulative import Cumulative, cumulative
 from lossdsl.lower.extent import form, in_range, index, symbols
 from lossdsl.lower.products import conjunction, conjuncts
 from lossdsl.primitives.record import Dtype
@@ -46,14 +47,19 @@ Item = Definition | Group
 _VOID: dict[Dtype, Const] = {REAL: Const(0), INT: Const(0, INT), BOOL: Const(0, BOOL)}
 
 
-def arranged(program: Program, fresh: Fresh, keep: Iterable[str]) -> tuple[Program, list[str]]:
-    """The program with its groups in the form in which they run, and the decisions. `keep`: returned tensors, whose
-    layout stays."""
+def arranged(program: Program, fresh: Fresh, keep: Iterable[str]) -> tuple[Program, list[Cumulative], list[str]]:
+    """The program with its groups in the form in which they run, those that are cumulative operations of a library, and
+    the decisions. `keep`: returned tensors, whose layout stays."""
     kept = frozenset(keep)
     why: list[str] = []
     body: list[Item] = []
+    whole: list[Cumulative] = []
     for item in program.body:
-        if isinstance(item, Group):
+        if isinstance(item, Group) and (found := cumulative(item, fresh)) is not None:
+            whole.append(found)
+            body += [found.operand, found.definition]
+            why.append(f"{_title(item)} is a library's {found.operation} along {found.axis}")
+        elif isinstance(item, Group):
             made, reason = skewed(item, fresh)
             why.append(reason)
             body += made
@@ -77,7 +83,7 @@ def arranged(program: Program, fresh: Fresh, keep: Iterable[str]) -> tuple[Progr
                 )
         else:
             out.append(item)
-    return program.with_body(tuple(out)), why
+    return program.with_body(tuple(out)), whole, why
 
 
 def _title(group: Group) -> str:

@@ -22,7 +22,7 @@ from lossdsl.lower.chunks import Chunks, Loop, SplitTotal, split_total, stages
 from lossdsl.lower.cluster import Node, clusters
 from lossdsl.lower.cost import cost
 from lossdsl.lower.extent import index, sizes, symbols
-from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds, sums, window
+from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds, scan, sums, window
 from lossdsl.lower.plan import (
     Allocate,
     Buffer,
@@ -80,7 +80,7 @@ class _Scheduler:
         self.wanted, self.key, self.choices = wanted, key, choices
         self.inputs: dict[str, Input] = {i.name: i for i in program.inputs}
         self.fresh = Fresh.of(program)
-        self.program, self.why = arranged(program, self.fresh, [w.tensor for w in wanted])
+        self.program, self.cumulative, self.why = arranged(program, self.fresh, [w.tensor for w in wanted])
         self.opaque: dict[str, Opaque] = {}
         self.forced: dict[str, str] = {}
         self.names: dict[str, str] = {}
@@ -94,7 +94,8 @@ class _Scheduler:
         dims |= {d.tensor: d.dims for d in definitions}
         definitions, shifted, why = windows(definitions, dims, self.fresh)
         self.why += why
-        for made_apart in (*found, *(recurrence(g) for g in groups), *(window(w) for w in shifted)):
+        found += [*(scan(c) for c in self.cumulative), *(recurrence(g) for g in groups), *(window(w) for w in shifted)]
+        for made_apart in found:
             self.opaque.update((t, made_apart) for t in made_apart.results)
         chosen = {d.tensor: s for d in definitions if (s := selection(d)) is not None}
         for s in chosen.values():

@@ -159,7 +159,12 @@ def _step(step: Step, pad: str) -> list[str]:
         case Call():
             operands = " ".join(f"{_name(b)}[{_names(axes)}]" for b, axes in step.operands)
             sign = "+=" if step.accumulate else "="
-            return [f"{pad}call {step.operation} {_name(step.out)}[{_names(step.out_axes)}] {sign} {operands}".rstrip()]
+            along = ""
+            if step.along is not None:
+                along = f" along {_name(step.along[0])} {'forward' if step.along[1] > 0 else 'backward'}"
+            return [
+                f"{pad}call {step.operation}{along} {_name(step.out)}[{_names(step.out_axes)}] {sign} {operands}".rstrip()
+            ]
         case Fill():
             return [f"{pad}fill {_name(step.buffer)} = {_literal(step.value)}:{step.value.type}"]
         case ChunkLoop():
@@ -364,14 +369,18 @@ class _Reader:
             line.done()
             return self.kernel(name, lane)
         if word == "call":
-            operation, (out, out_axes) = line.take("name"), _named(line)
+            operation, along = line.take("name"), None
+            if operation in ("cumsum", "cumprod", "logcumsumexp"):
+                line.expect("along")
+                along = (line.name(), 1 if line.take("name") == "forward" else -1)
+            out, out_axes = _named(line)
             accumulate = line.accept("+=")
             if not accumulate:
                 line.expect("=")
             operands = []
             while line.peek():
                 operands.append(_named(line))
-            return Call(operation, out, out_axes, tuple(operands), accumulate)
+            return Call(operation, out, out_axes, tuple(operands), accumulate, along)
         if word == "fill":
             buffer = line.name()
             line.expect("=")
