@@ -25,6 +25,18 @@ def equalised_odds(prob: torch.Tensor, label: torch.Tensor, group: torch.Tensor,
     return total
 
 
+def group_dro(
+    task: torch.Tensor, group: torch.Tensor, q: torch.Tensor | None = None, groups: int = 2, eta: float = 0.01
+) -> torch.Tensor:
+    risk = []
+    for g in range(groups):
+        mine = task[group == g]
+        risk.append(mine.mean() if len(mine) else task.sum() * 0)
+    raised = torch.stack([torch.exp(eta * r.detach()) for r in risk])
+    weight = F.normalize(raised if q is None else q * raised, p=1.0, dim=0)
+    return torch.dot(weight, torch.stack(risk))
+
+
 def cvar(task: torch.Tensor, tau: torch.Tensor, alpha: float = 0.1) -> torch.Tensor:
     above = task[task > tau] - tau
     return tau + above.sum() / (alpha * len(task))
@@ -69,6 +81,11 @@ def judged(n: int, groups: int) -> Case:
     return case(prob=uniform(0, 1, n), label=binary(n), group=labels(groups, n), parameters={"groups": groups})
 
 
+def losses(n: int, groups: int, weights: bool = True, **p: Any) -> Case:
+    q: dict[str, Any] = {"q": uniform(0.1, 1, groups)} if weights else {}
+    return case(task=uniform(0, 3, n), group=labels(groups, n), parameters={"groups": groups, **p}, **q)
+
+
 def risks(n: int, tau: float, **p: Any) -> Case:
     return case(task=normal(n), tau=np.array(tau), parameters=p)
 
@@ -85,6 +102,13 @@ REFERENCES = {
         equalised_odds,
         (judged(12, 2), judged(15, 3), judged(6, 4)),
         at=(case(prob=uniform(0, 1, 4), label=full(1, 4), group=labels(2, 4)),),
+    ),
+    "group_dro": Reference(
+        "fairness/group_dro",
+        group_dro,
+        (losses(9, 2), losses(12, 4, eta=0.5), losses(6, 3, weights=False, eta=2.0)),
+        wrt=("task",),
+        at=(case(task=normal(3), group=full(0, 3), q=uniform(0.1, 1, 2)),),
     ),
     "cvar": Reference(
         "fairness/cvar",

@@ -46,6 +46,19 @@ def geometric_loss(task: torch.Tensor) -> torch.Tensor:
     return task.prod() ** (1 / len(task))
 
 
+def dynamic_weight_averaging(
+    task: torch.Tensor,
+    latest: torch.Tensor | None = None,
+    before: torch.Tensor | None = None,
+    temperature: float = 2.0,
+) -> torch.Tensor:
+    """As the authors' code: exponentials of the rates of descent, scaled to sum to the number of tasks."""
+    one = torch.ones_like(task)
+    speed = (one if latest is None else latest) / (one if before is None else before)
+    share = torch.exp(speed / temperature)
+    return torch.dot(len(task) * share / share.sum(), task)
+
+
 def tasks(k: int, scale: float = 1.0, extra: bool = True, **p: Any) -> Case:
     made: dict[str, Any] = {"weight": uniform(0.2, 2, k), "ideal": normal(k)} if extra else {}
     return case(task=normal(k, scale=scale), parameters=p, **made)
@@ -55,7 +68,18 @@ def rates(k: int, **p: Any) -> Case:
     return case(grad_norm=uniform(0, 3, k), task=uniform(0.1, 2, k), first=uniform(0.5, 3, k), parameters=p)
 
 
+def epochs(k: int, **p: Any) -> Case:
+    return case(task=uniform(0, 3, k), latest=uniform(0.1, 2, k), before=uniform(0.5, 3, k), parameters=p)
+
+
 REFERENCES = {
+    "dynamic_weight_averaging": Reference(
+        "multitask/dynamic_weight_averaging",
+        dynamic_weight_averaging,
+        (epochs(4), epochs(3, temperature=0.5), epochs(6, temperature=5.0)),
+        wrt=("task",),
+        at=(case(task=uniform(0, 3, 4)),),
+    ),
     "gradnorm": Reference(
         "multitask/gradnorm", gradnorm, (rates(4), rates(3, alpha=0.12), rates(6, alpha=3.0)), wrt=("grad_norm",)
     ),
