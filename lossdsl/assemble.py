@@ -15,7 +15,21 @@ from lossdsl.card import bracket
 from lossdsl.diagnostics import Source
 from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.check import check as well_formed
-from lossdsl.ir.nodes import Apply, Const, Input, Output, Param, Parameter, Program, Range, Scalar, Size
+from lossdsl.ir.nodes import (
+    AdjointMap,
+    Apply,
+    Const,
+    Input,
+    Output,
+    Param,
+    Parameter,
+    Program,
+    Proxy,
+    Range,
+    Scalar,
+    Size,
+    postorder,
+)
 from lossdsl.ir.rewrite import members, prune, topological
 from lossdsl.ir.text import print_ir
 from lossdsl.lower.plan import Cost, Key, Plan
@@ -90,6 +104,9 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
             for mode in modes:
                 key = Key(program.name, "value", mode, (), absent, target)
                 table[key] = schedule(with_defaults(stable, absent), key)
+                if _has(stable, Proxy):
+                    key = Key(program.name, "formula", mode, (), absent, target)
+                    table[key] = schedule(with_defaults(stable, absent), key)
                 output = _tensor(program, mode)
                 for wrt in wanted:
                     derived = with_defaults(gradient_program(program, output, wrt), absent)
@@ -104,7 +121,12 @@ def pairs(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], 
     if program.reductions is None:
         return ()
     outputs = (Output("total", program.reductions.total), Output("weight", program.reductions.weight))
-    return _for_each_absence(program, outputs, target)
+    return _for_each_absence(program, outputs, target, "formula" if _has(program, Proxy) else "value")
+
+
+def _has(program: Program, kind: type[Scalar]) -> bool:
+    """Whether a kind of node stands anywhere in a program."""
+    return any(isinstance(n, kind) for d in program.definitions() for n in postorder(*d.scalars()))
 
 
 def updates(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], ...]:
@@ -115,13 +137,13 @@ def updates(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan]
 
 
 def _for_each_absence(
-    program: Program, outputs: tuple[Output, ...], target: str
+    program: Program, outputs: tuple[Output, ...], target: str, entry: str = "value"
 ) -> tuple[tuple[tuple[str, ...], Plan], ...]:
     """The value plans of other outputs than the loss, one for each set of absent inputs."""
     others = value_program(replace(program, outputs=outputs, reductions=None, target="", updates=()))
     optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
     absences = [a for count in range(len(optional) + 1) for a in combinations(optional, count)]
-    return tuple((a, schedule(others, Key(program.name, "value", "", (), a, target))) for a in absences)
+    return tuple((a, schedule(others, Key(program.name, entry, "", (), a, target))) for a in absences)
 
 
 def _modes(program: Program) -> tuple[str, ...]:
@@ -156,6 +178,7 @@ def loss_spec(program: Program, target: str, report: Report | None, formula: Seq
         reports=tuple(o.name for o in program.outputs[1:]),
         pair=pairs(program, target),
         updates=updates(program, target),
+        clipped=_has(program, AdjointMap),
     )
 
 

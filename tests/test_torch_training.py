@@ -431,3 +431,67 @@ def test_a_name_that_the_module_uses_gives_way() -> None:
     assert module.step.item() == 4
     assert module.state.item() == 1
     assert module.extents.tolist() == [1, 1]
+
+
+# --------------------------------------------------------------------------- gradients that are not the value's
+
+SURROGATES = """
+loss surrogates:
+    input x: real[n]
+    param w: real = 0.3
+    hard = straight_through(x > 0, sigmoid(x))
+    return mean(hard^3 * x + reverse_gradient(sin(x), w)^2)
+"""
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, with minus w times the gradient."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, w: float) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.w = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return -ctx.w * gradients[0], None
+
+
+def surrogates(x: torch.Tensor, w: float) -> torch.Tensor:
+    soft = torch.sigmoid(x)
+    hard = (x > 0).double() + soft - soft.detach()
+    return (hard**3 * x + Reversed.apply(torch.sin(x), w).square()).mean()
+
+
+def test_surrogates_hold_in_transforms_and_higher_derivatives() -> None:
+    loss, x = lossdsl.loads(SURROGATES), batch(6)
+    wanted = torch.autograd.grad(surrogates(x, 0.7), x, create_graph=True)[0]
+    second = torch.autograd.grad(wanted.square().sum(), x)[0]
+    module = loss(w=0.7)
+    got = torch.autograd.grad(module(x), x, create_graph=True)[0]
+    assert torch.allclose(got, wanted, rtol=1e-12)
+    assert torch.allclose(torch.autograd.grad(got.square().sum(), x)[0], second, rtol=1e-10)
+    assert torch.allclose(torch.func.grad(module)(x.detach()), wanted, rtol=1e-12)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    assert torch.allclose(torch.autograd.grad(compiled(x), x)[0], wanted, rtol=1e-12)
+    total, weight = module.sum_and_weight(x)
+    assert torch.allclose(torch.autograd.grad(total / weight, x)[0], wanted, rtol=1e-12)
+
+
+def test_a_clipped_gradient_refuses_what_would_not_be_clipped() -> None:
+    text = "loss f:\n    input x: real[n]\n    return mean(clip_gradient(x^2, 0.05)^2) + sum(x)\n"
+    loss, x = lossdsl.loads(text)(), batch(6)
+    wanted = 2 * x * (2 * x**2 / 6).clamp(-0.05, 0.05) + 1
+    assert torch.allclose(torch.autograd.grad(loss(x), x)[0], wanted)
+    assert torch.allclose(torch.autograd.grad(1024 * loss(x), x)[0], 1024 * wanted)
+    for refused in (
+        lambda: torch.func.grad(loss)(x.detach()),
+        lambda: torch.autograd.grad(loss(x), x, create_graph=True),
+    ):
+        with pytest.raises(RuntimeError, match="clip_gradient has first derivatives"):
+            refused()
+    with torch.no_grad():
+        assert torch.allclose(loss(x), x.pow(4).mean() + x.sum())

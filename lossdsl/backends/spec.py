@@ -79,9 +79,11 @@ class LossSpec:
     none_dims   extents of the value in mode "none"
     plans       the table of plans. A "value" plan is needed for each mode (or "") and each set of absent inputs that
                 may be called; other entries are used where they exist, and the differentiable formula where not
+                (a "formula" plan is what autograd differentiates; where there is none, the value's)
     pair        the value plan that returns "total" and "weight" of a mean, one for each set of absent inputs
     reports     names of the reported values (in the returns of every value plan)
     updates     the value plan that returns "update NAME" for every state, one for each set of absent inputs
+    clipped     a gradient is limited inside: only the kernels' gradients are right, not autograd's of the formula
     """
 
     name: str
@@ -97,6 +99,7 @@ class LossSpec:
     reports: tuple[str, ...] = ()
     pair: tuple[tuple[tuple[str, ...], Plan], ...] = ()
     updates: tuple[tuple[tuple[str, ...], Plan], ...] = ()
+    clipped: bool = False
 
     def input(self, name: str) -> InputSpec | None:
         return next((i for i in self.inputs if i.name == name), None)

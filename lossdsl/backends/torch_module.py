@@ -7,6 +7,7 @@ for plain eager tensors, `formula` for everything that transforms or traces), th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.backends import torch_lasting as lasting
@@ -131,7 +132,10 @@ class Loss:
     def kernels(self) -> None:
         writer = self.private
         entries: list[tuple[str, str]] = []
+        formulas = {(k.reduction, k.absent): plan for k, plan in self.loss.plans if k.entry == "formula"}
         for key, plan in self.loss.plans:
+            if key.entry == "formula":
+                continue
             if key.entry == "value_and_gradient" and plan.buffer(plan.returns[0][1]).dims:
                 continue  # only the gradient of a scalar can be made before the incoming one is known
             if key.entry == "value_and_gradient" and not set(self.loss.reports) <= {role for role, _ in plan.returns}:
@@ -142,8 +146,9 @@ class Loss:
             if key.entry == "value":
                 formula = self.kernel_name(Key(key.loss, "formula", key.reduction, (), key.absent, key.target))
                 text = "The formula in differentiable operations: for transforms, tracing and higher derivatives."
-                emitted = emit_function(plan, formula, self.signature, fused=False, comment=text)
-                formula = self.add(emitted, formula)
+                formula = self.add(
+                    self.formula(formulas.get((key.reduction, key.absent), plan), formula, text), formula
+                )
                 entries.append((_key_text("formula", key.reduction, (), key.absent), formula))
         for absent, plan in self.loss.updates:
             words = [self.loss.name, "update", *(("without", *absent) if absent else ())]
@@ -167,6 +172,17 @@ class Loss:
     def fused(self, plan: Plan, name: str, comment: str) -> Emitted:
         """The function that runs for plain eager tensors; targets with kernels of their own replace it."""
         return emit_function(plan, name, self.signature, fused=True, comment=comment)
+
+    def formula(self, plan: Plan, name: str, comment: str) -> Emitted:
+        """The function of a plan in operations that autograd records; it refuses a derivative that would be wrong."""
+        emitted = emit_function(plan, name, self.signature, fused=False, comment=comment)
+        if not self.loss.clipped:
+            return emitted
+        given = ", ".join([*self.inputs.values(), *self.parameters.values()])
+        guard = f'    _no_derivative("{self.loss.name}", {given})'
+        at = next(k for k, line in enumerate(emitted.lines) if line.endswith('"""')) + 1  # after the docstring
+        lines = [*emitted.lines[:at], guard, *emitted.lines[at:]]
+        return replace(emitted, lines=lines, helpers=emitted.helpers | {"_no_derivative"})
 
     def made(self, plan: Plan) -> tuple[str, ...]:
         """The inputs whose gradients a plan returns, in the order in which it does."""
@@ -427,8 +443,7 @@ class Loss:
         for absent, plan in self.loss.pair:
             inner = self.kernel_name(Key(self.loss.name, "pair", "", (), absent, "torch"))
             comment = "Numerator and denominator."
-            emitted = emit_function(plan, inner, self.signature, fused=False, comment=comment)
-            table.append((absent, self.add(emitted, inner)))
+            table.append((absent, self.add(self.formula(plan, inner, comment), inner)))
         self.scope = Names([*self.inputs.values(), *self.parameters.values()])
         writer.block(["", ""])
         arguments = [*self.arguments(), "check_inputs: bool = False"]

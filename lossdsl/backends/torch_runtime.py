@@ -186,6 +186,19 @@ def _differentiate(formula, wrt, grad_output, tensors, options):
 ''')
 
 _define('''
+def _no_derivative(loss, *given):
+    """Refuse a derivative of the formula of a loss that limits a gradient inside: it would not be limited."""
+    tensors = [t for t in given if isinstance(t, torch.Tensor)]
+    recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    transforms = getattr(torch._C, "_are_functorch_transforms_active", None)
+    dual = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+    if recorded or dual or transforms is None or transforms():
+        raise RuntimeError(
+            f"{loss}: clip_gradient has first derivatives by backward() alone, not in transforms or when compiled"
+        )
+''')
+
+_define('''
 def _real(loss, name, tensor):
     """Refuse what is no floating-point tensor."""
     if not isinstance(tensor, torch.Tensor):

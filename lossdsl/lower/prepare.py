@@ -13,6 +13,7 @@ from lossdsl.ir.nodes import (
     ONE,
     TRUE,
     And,
+    Apply,
     Compare,
     Const,
     Definition,
@@ -21,6 +22,7 @@ from lossdsl.ir.nodes import (
     Input,
     Output,
     Program,
+    Proxy,
     Read,
     Scalar,
     Select,
@@ -60,7 +62,11 @@ def prepare(program: Program, key: Key) -> tuple[Program, tuple[Wanted, ...]]:
     outputs = _outputs(program, key)
     program = replace(program, outputs=outputs)
     program = _substitute_inputs(program, key)
-    program = _known_conditions(cse(program if key.entry == "value" else _without_stops(program)))
+    if key.entry == "formula":
+        program = _surrogates(program)
+    elif key.entry != "value":
+        program = _without_stops(program)
+    program = _known_conditions(cse(program))
     program, wanted = _own_tensors(program)
     program = prune(program, [o.name for o in program.outputs])
     return program.with_body(topological(program.body)), wanted
@@ -68,10 +74,11 @@ def prepare(program: Program, key: Key) -> tuple[Program, tuple[Wanted, ...]]:
 
 def _outputs(program: Program, key: Key) -> tuple[Output, ...]:
     table = {o.name: o for o in program.outputs}
-    if key.entry == "value" and program.reductions is not None and key.reduction:
+    value = key.entry in ("value", "formula")
+    if value and program.reductions is not None and key.reduction:
         tensor = {"mean": program.reductions.mean, "sum": program.reductions.sum, "none": program.reductions.none}
         table["return"] = Output("return", tensor[key.reduction])
-    gradients = [f"d {name}" for name in key.wrt] if key.entry != "value" else []
+    gradients = [f"d {name}" for name in key.wrt] if not value else []
     missing = [g for g in gradients if g not in table]
     if missing:
         raise ValueError(f"{program.name} has no output {missing[0]!r}")
@@ -117,6 +124,23 @@ def _without_stops(program: Program) -> Program:
 
     def step(node: Scalar) -> Scalar:
         return node.a if isinstance(node, Stop) else node
+
+    def over(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return replace(program, body=tuple(map_item(item, over) for item in program.body))
+
+
+def _surrogates(program: Program) -> Program:
+    """A formula that is differentiated as it stands: where the derivative is that of another expression s, the value v
+    is written stop(v) + (s - stop(s))."""
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(node: Scalar) -> Scalar:
+        if not isinstance(node, Proxy):
+            return node
+        nothing = Apply("sub", (node.surrogate, Stop(node.surrogate)))
+        return Apply("add", (Stop(node.value), nothing))
 
     def over(d: Definition) -> Definition:
         return map_scalars(d, lambda s: transform(s, step, memo))
