@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from references.record import Arrays, Case, Reference, case, full, labels, normal, uniform, unit
+from references.record import Arrays, Case, Reference, binary, case, full, labels, normal, uniform, unit
 
 
 def mmd(x: torch.Tensor, y: torch.Tensor, variance: torch.Tensor, unbiased: bool = False) -> torch.Tensor:
@@ -69,6 +72,36 @@ def wasserstein_1d(x: torch.Tensor, y: torch.Tensor, p: float = 1.0) -> torch.Te
 
 def sliced_wasserstein(x: torch.Tensor, y: torch.Tensor, theta: torch.Tensor, p: float = 2.0) -> torch.Tensor:
     return torch.stack([wasserstein_1d(x @ t, y @ t, p) for t in theta]).mean()
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, with the gradient times minus a weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: float) -> torch.Tensor:
+        ctx.weight = weight
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+def domain_adversarial(
+    z: torch.Tensor,
+    domain: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    step: torch.Tensor,
+    steps: int = 10000,
+) -> torch.Tensor:
+    strength = math.tanh(5 * min(1.0, float(step) / steps))
+    logits = Reversed.apply(z, strength) @ weight + bias
+    return F.binary_cross_entropy_with_logits(logits, domain.double())
+
+
+def headed(n: int, d: int, step: int, **p: int) -> Case:
+    return case(z=normal(n, d), domain=binary(n), weight=normal(d), bias=normal(), step=np.asarray(step), parameters=p)
 
 
 def samples(n: int, m: int, d: int, k: int, **p: bool) -> Case:
@@ -165,5 +198,12 @@ REFERENCES = {
         ),
         wrt=("x", "y"),
         at=(case(x=full(1.0, 3, 2), y=full(1.0, 3, 2), theta=unit(2, 2)),),
+    ),
+    "domain_adversarial": Reference(
+        "adaptation/domain_adversarial",
+        domain_adversarial,
+        (headed(5, 3, step=2500), headed(4, 2, step=3, steps=10), headed(3, 4, step=50, steps=10)),
+        wrt=("z", "weight", "bias"),
+        at=(headed(3, 2, step=0),),
     ),
 }

@@ -113,6 +113,37 @@ def swav(
     return (F.cross_entropy(b / temperature, codes(a)) + F.cross_entropy(a / temperature, codes(b))) / 2
 
 
+def dino(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    center: torch.Tensor,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
+    momentum: float = 0.9,
+) -> torch.Tensor:
+    terms = []
+    for v, s in enumerate(student):
+        for u, t in enumerate(teacher):
+            if u != v:
+                wanted = F.softmax((t - center).detach() / teacher_temperature, 1)
+                terms.append(F.cross_entropy(s / student_temperature, wanted))
+    return torch.stack(terms).mean()
+
+
+def moco(q: torch.Tensor, k: torch.Tensor, queue: torch.Tensor, temperature: float = 0.07) -> torch.Tensor:
+    q, k = F.normalize(q, dim=1), F.normalize(k, dim=1).detach()
+    logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.detach().T], 1)
+    return F.cross_entropy(logits / temperature, torch.zeros(len(q), dtype=torch.long))
+
+
+def views(v: int, u: int, n: int, c: int, **p: float) -> Case:
+    return case(student=normal(v, n, c), teacher=normal(u, n, c), center=normal(c, scale=0.3), parameters=p)
+
+
+def queued(n: int, r: int, d: int, **p: float) -> Case:
+    return case(q=normal(n, d), k=normal(n, d), queue=unit(r, d), parameters=p)
+
+
 def two(names: str, n: int, d: int, scale: float = 1.0, **p: float) -> Case:
     return case(parameters=p, **{name: normal(n, d, scale=scale) for name in names.split()})
 
@@ -218,5 +249,22 @@ REFERENCES = {
             two("a b", 3, 2, eps=1.0, iterations=1),
         ),
         at=(case(a=full(0.0, 4, 3), b=full(0.0, 4, 3)),),
+    ),
+    "dino": Reference(
+        "self_supervised/dino",
+        dino,
+        (
+            views(3, 2, 4, 5, teacher_temperature=0.4),
+            views(2, 2, 3, 2, student_temperature=0.5, teacher_temperature=0.2),
+            views(4, 1, 2, 3),
+        ),
+        wrt=("student", "teacher"),
+    ),
+    "moco": Reference(
+        "self_supervised/moco",
+        moco,
+        (queued(3, 6, 4), queued(2, 8, 3, temperature=0.5), queued(4, 4, 2, temperature=1.5)),
+        wrt=("q", "k"),
+        at=(case(q=full(0.0, 2, 3), k=normal(2, 3), queue=unit(4, 3)),),
     ),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from references.record import Arrays, Case, Reference, case, full, normal, simplex
+from references.record import Arrays, Case, Reference, case, full, labels, normal, simplex
 
 
 def fixmatch(weak: torch.Tensor, strong: torch.Tensor, threshold: float = 0.95) -> torch.Tensor:
@@ -34,6 +34,30 @@ def mixmatch(
     weight: float = 75.0,
 ) -> torch.Tensor:
     return F.cross_entropy(labelled, labels) + weight * F.mse_loss(unlabelled.softmax(1), guesses.detach())
+
+
+def pseudo_label(
+    labelled: torch.Tensor,
+    target: torch.Tensor,
+    unlabelled: torch.Tensor,
+    step: torch.Tensor,
+    weight: float = 3.0,
+    start: int = 100,
+    end: int = 600,
+) -> torch.Tensor:
+    ramp = min(max((float(step) - start) / (end - start), 0.0), 1.0)
+    guess = unlabelled.detach().argmax(1)
+    return F.cross_entropy(labelled, target) + weight * ramp * F.cross_entropy(unlabelled, guess)
+
+
+def halves(n: int, m: int, c: int, step: int, **p: float) -> Case:
+    return case(
+        labelled=normal(n, c),
+        target=labels(c, n),
+        unlabelled=normal(m, c, scale=2),
+        step=np.asarray(step),
+        parameters=p,
+    )
 
 
 def two(names: str, n: int, c: int, scale: float = 2.0, **p: float) -> Case:
@@ -84,5 +108,11 @@ REFERENCES = {
         mixmatch,
         (mixed(4, 6, 3), mixed(3, 2, 5, weight=1.5), mixed(1, 4, 2, weight=0.3)),
         wrt=("labelled", "unlabelled", "guesses"),
+    ),
+    "pseudo_label": Reference(
+        "semi_supervised/pseudo_label",
+        pseudo_label,
+        (halves(4, 5, 3, step=250), halves(3, 2, 5, step=7, start=2, end=12, weight=1.5), halves(2, 6, 2, step=900)),
+        at=(halves(3, 4, 3, step=0), halves(3, 4, 3, step=100)),
     ),
 }
