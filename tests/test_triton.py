@@ -65,6 +65,15 @@ def test_edges_in_the_interpreter() -> None:
     assert all(found.values()), found
 
 
+def test_states_steps_and_learnable_values_in_the_interpreter() -> None:
+    found = run("triton_training.py", {})
+    assert [r["loss"] for r in found] == ["centred", "queued", "annealed", "running", "learned"]
+    for r in found:
+        assert r["kernels"] > 0
+        assert r["steps"] == 4
+        assert r["error"] <= 4e-6, r
+
+
 def compiled(names: list[str], targets: list[list[Any]], types: list[str]) -> None:
     results = run("triton_compile.py", {"targets": targets, "examples": names, "types": types})
     assert [r["example"] for r in results] == names

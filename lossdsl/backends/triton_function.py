@@ -171,7 +171,8 @@ class _Launching(PlanFunction):
     def share(self, store: Store, head: str, programs: str) -> None:
         name = self.names.fresh(f"{store.buffer}_parts")
         kind = {"any": "torch.bool", "all": "torch.bool", "count": "torch.int64"}.get(head)
-        dtype = kind or self.scope.dtype(self.plan.buffer(store.buffer).type)
+        type_ = self.plan.buffer(store.buffer).type  # the gradient in a value without axes is rounded once, at its end
+        dtype = kind or self.scope.dtype("acc" if type_.startswith("like ") else type_)
         device = self.scope.need("device")
         self.out.line(f"{name} = torch.empty(({programs},), dtype={dtype}, device={device})")
         self.shares[store.buffer] = (head, name, programs)
