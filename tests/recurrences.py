@@ -115,7 +115,20 @@ program direct
   output return = value
 """
 
+# What a round starts from is its own index, as a real.
+COUNTED = """
+program counted
+  input x: real[t, n]
+  group t forward
+    a[t, n] = map . real(t) + 0.3 if t == 0 else 0.1 * tanh(a[t - 1, n]) + x[t, n] / real(t)
+  group t backward
+    b[t, n] = map . real(t) if t + 1 == size(t) else tanh(b[t + 1, n]) * x[t, n]
+  value = sum t, n . a[t, n] * b[t, n]
+  output return = value
+"""
+
 TEXTS = {
+    "counted": COUNTED,
     "spread": SPREAD,
     "direct": DIRECT,
     "cholesky": CHOLESKY,

@@ -274,6 +274,10 @@ class Body:
         """A register for a term; Python numbers become 0-d tensors."""
         if isinstance(term, Reg):
             return term
+        if not term.param and any(v in re.split(r"\W", term.text.text) for v in self.scope.loops.values()):
+            dtype, device = self.scope.dtype(term.type), self.scope.need("device")
+            text = f"torch.full((), {term}, dtype={dtype}, device={device})"
+            return self.emit("text", (), term.type, template=text, axes=frozenset(), owned=False)
         return Reg(frozenset(), term.type, text=Text(self.scope.constant(term)))
 
     # --------------------------------------------------------------------------------------------------- loads
@@ -683,6 +687,8 @@ class Body:
             text = "{1} if {0} else {2}"
             if isinstance(a, Number) and isinstance(b, Number):
                 return Number(Text(f"({a} if {condition} else {b})"), type_)
+            # An extent or an index as a real is a Python int so far.
+            a, b = (replace(x, type=type_) if isinstance(x, Number) and not x.param else x for x in (a, b))
             left, right = self.tensor(a), self.tensor(b)
             axes = left.axes | right.axes
             if left.axes != right.axes and axes:

@@ -305,9 +305,10 @@ class _Hoist:
             return node
         if node.dtype is BOOL and all(self.lane_range(p) for p in conjuncts(node)):
             return node
-        guards: tuple[Scalar, ...] = ()
-        if any(not self.safe(r) for r in reads(node)):
-            guards = tuple(p for p in path if not self.carried(p))
+        # Where it is not read it is 0: it may have no finite value there, nor a finite derivative.
+        guards = tuple(p for p in path if not self.carried(p))
+        if len(guards) < len(path) and any(not self.safe(r) for r in reads(node)):
+            return node
         free = {i for i in free_indices(node, *guards) if isinstance(i, Index)}
         order = [a for a, _ in self.group.order]
         formals = tuple(
