@@ -276,6 +276,35 @@ def test_a_sum_is_not_taken_apart_where_that_would_cancel() -> None:
     assert [d.head for d in simplify(p).definitions()] == ["sum"]
 
 
+@pytest.mark.parametrize("classes", [0, 1, 3])
+def test_a_condition_on_the_formals_stands_around_the_sum(classes: int) -> None:
+    """What is left is one sum for each row; a sum whose terms need the condition stays as it is."""
+    p = program("""
+program lifted
+  input x: real[n, d]
+  input y: real[n, d]
+  input t: class[n] of c
+  input u: int[n]
+  input k: real[c]
+  s[n, c] = sum d where t[n] == c and y[n, d] > 0.0 . x[n, d] * x[n, d]
+  r[n, c] = sum d where t[n] == c and u[n] >= 0 and u[n] < size(d) . x[n, d] * y[n, u[n]]
+  output return = s
+  output other = r
+""")
+    small = simplify(p)
+    check(small)
+    sums = {d.tensor: len(d.formals) for d in small.definitions() if d.head == "sum"}
+    assert sorted(sums.values()) == [1, 2]
+    g = np.random.default_rng(0)
+    x, y = g.normal(size=(2, 5, 4))
+    x[0, 1] = np.nan
+    t = g.integers(0, classes, size=5) if classes else np.full(5, 7)
+    arguments = {"x": x, "y": y, "t": t, "u": np.array([0, 3, -1, 9, 2]), "k": np.zeros(classes)}
+    for q in ("return", "other"):
+        before, after = (interpret(k, arguments)[q] for k in (p, small))
+        np.testing.assert_allclose(after, before, rtol=1e-14)
+
+
 def test_conditions_on_extents_hold_where_there_are_entries() -> None:
     p = program("""
 program extents

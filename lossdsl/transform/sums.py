@@ -3,6 +3,7 @@
     sum c . a[n]                               =  size(c) * a[n]                    (0 where there is no c)
     sum c . (v[n, c] if t[n] == c else 0)      =  v[n, t[n]] where t[n] is a c
     any c . p[n] or q[n] and t[n] == c         =  p[n] and size(c) != 0 or q[n] and t[n] is a c
+    sum d where t[n] == c of v[n, d]           =  sum d of v[n, d] if t[n] == c else 0      (one sum for each n)
 
 A sum is taken apart only into terms that need no sum any more, or into entries that are picked out of it: exact in every
 case, and no cancellation is brought in. What is not finite keeps its place, because each term keeps its conditions.
@@ -11,7 +12,7 @@ A term that is zero outside of a condition by itself is not put under that condi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lossdsl.dim import Dim
@@ -41,7 +42,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.ranges import implies
 from lossdsl.ir.rewrite import Fresh, free_indices, instantiate, map_item, map_scalars, substitute, transform
-from lossdsl.transform.affine import always_readable
+from lossdsl.transform.affine import always_readable, in_range
 from lossdsl.transform.arithmetic import add, conjunction, conjuncts, disjunction, mul, neg, negation, select
 from lossdsl.transform.eliminate import Facts, within
 
@@ -69,6 +70,7 @@ class _Sums:
         self.names = Fresh.of(program)
         self.maps: dict[str, Definition] = {}
         self.classes = {i.name: (i.classes, i.also) for i in program.inputs if i.classes is not None}
+        self.partial = {d.tensor: d for d in program.definitions() if d.support is not TRUE}
 
     def run(self) -> Program:
         body: list[Definition | Group] = []
@@ -161,8 +163,48 @@ class _Sums:
         if d.head == "any" and d.bound:
             return [self.any(d)]
         if d.head == "sum" and d.bound and d.dtype is REAL:
-            return self.sum(d)
+            made = self.sum(d)
+            return self.lifted(d) if made == [d] else made
         return [d]
+
+    def lifted(self, d: Definition) -> list[Definition]:
+        """A condition on the formals alone stands around the sum, where the sum is the same for several of its entries
+        then: the adjoint of a gather `z[n, t[n]]` below a sum over classes is one sum a row, not one for each class."""
+        bound = frozenset(d.bound)
+        outer: list[Scalar] = []
+        inner: list[Scalar] = []
+        for c in conjuncts(d.where):
+            free = bound.isdisjoint(free_indices(c)) and (not inner or self.readable(c, ()))
+            (outer if free else inner).append(c)
+        used = frozenset(free_indices(*inner, d.body))
+        formals = tuple(f for f in d.formals if f in used)
+        if not outer or formals == d.formals:
+            return [d]
+        if not all(self.readable(c, inner[:k]) for k, c in enumerate((*inner, d.body))):
+            return [d]
+        where = conjunction(inner)
+        part = replace(d, tensor=self.names(f"{d.tensor}.part"), formals=formals, where=where, support=TRUE)
+        self.facts.dims[part.tensor] = part.dims
+        value = select(conjunction(outer), Read(part.tensor, formals, REAL), ZERO)
+        return [part, replace(d, head="map", bound=(), where=TRUE, body=value)]
+
+    def readable(self, node: Scalar, before: Sequence[Scalar]) -> bool:
+        """True if everything read in it exists and is in range, after these conditions and none from outside."""
+        for read in postorder(node):
+            if not isinstance(read, Read):
+                continue
+            shape = self.facts.dims.get(read.tensor)
+            if shape is None:
+                return False
+            for index, dim in zip(read.indices, shape, strict=True):
+                if not in_range(index, dim, self.facts.below) and not self.is_class(index, dim, before):
+                    return False
+            d = self.partial.get(read.tensor)
+            if d is not None:
+                at: dict[Scalar, Scalar] = dict(zip(d.formals, read.indices, strict=True))
+                if not all(c in before for c in conjuncts(substitute(d.support, at))):
+                    return False
+        return True
 
     def any(self, d: Definition) -> Definition:
         first = conjuncts(d.where)
