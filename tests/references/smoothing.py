@@ -23,6 +23,14 @@ def smoothed_hinge(score: torch.Tensor, y: torch.Tensor, gamma: float = 1.0) -> 
     return F.huber_loss(missing, torch.zeros_like(missing), delta=gamma) / gamma
 
 
+def clipped_gradient(pred: torch.Tensor, target: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
+    """The squared error, its gradient clipped on its way."""
+    passed = pred.clone()
+    if passed.requires_grad:
+        passed.register_hook(lambda g: g.clamp(-limit, limit))
+    return F.mse_loss(passed, target, reduction="sum") / 2
+
+
 def clipped_value(pred: torch.Tensor, target: torch.Tensor, width: float = 1.0) -> torch.Tensor:
     return torch.clamp((pred - target).square(), max=width**2).mean()
 
@@ -75,6 +83,13 @@ REFERENCES = {
         smoothed_hinge,
         (scores(12), scores(3, 4, gamma=0.3), scores(9, gamma=2.5)),
         at=(kinks, scores(4, scale=1e8)),
+    ),
+    "clipped_gradient": Reference(
+        "smoothing/clipped_gradient",
+        clipped_gradient,
+        (pair(12), pair(3, 4, limit=2.0), pair(9, limit=0.3)),
+        wrt=("pred",),
+        at=(pair(4, scale=1e8), case(pred=full(1.0, 2), target=full(0.0, 2))),
     ),
     "clipped_value": Reference(
         "smoothing/clipped_value",
