@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mutants import mutants
-from references import EXAMPLES, REFERENCES, SPINE, Reference
+from references import EXAMPLES, REFERENCES, SPINE, Reference, heavy
 
 import lossdsl
 from lossdsl import pipeline
@@ -96,7 +96,7 @@ def along(gradients: list[torch.Tensor]) -> torch.Tensor:
     return sum((g * torch.rand(g.shape, generator=rng, dtype=g.dtype)).sum() for g in gradients)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", sorted(REFERENCES))
+@pytest.mark.parametrize("name", heavy())
 def test_second_derivative(name: str) -> None:
     """A Hessian-vector product of the emitted module against one of the reference: torch's double backward, or central
     differences of its gradient where torch's is not finite."""
@@ -159,7 +159,7 @@ def noticed(text: str, reference: Reference, wanted: list[tuple[Any, Any, list[t
     return False
 
 
-@pytest.mark.parametrize("name", sorted(REFERENCES))
+@pytest.mark.parametrize("name", heavy())
 def test_mutants_fail(name: str) -> None:
     reference = REFERENCES[name]
     text = text_of(reference)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sympy
+from references import each_path
 
 from lossdsl import pipeline
 from lossdsl.diagnostics import Source
@@ -56,7 +57,7 @@ def compared(body: Scalar, read: Read, rng: random.Random) -> int:
     return count
 
 
-@pytest.mark.parametrize("path", FILES, ids=[p.stem for p in FILES])
+@pytest.mark.parametrize("path", each_path())
 def test_scalar_derivatives_equal_sympys(path: Path) -> None:
     rng = random.Random(path.stem)
     total = pairs = 0
