@@ -110,7 +110,10 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
                 output = _tensor(program, mode)
                 for wrt in wanted:
                     derived = with_defaults(gradient_program(program, output, wrt), absent)
-                    for entry in ("value_and_gradient", "backward") if mode != "none" else ("backward",):
+                    entries = ["value_and_gradient", "backward"] if mode != "none" else ["backward"]
+                    if _has(stable, AdjointMap):  # autograd of the value's formula would not limit it
+                        entries.append("gradient_formula")
+                    for entry in entries:
                         key = Key(program.name, entry, mode, wrt, absent, target)
                         table[key] = schedule(derived, key)
     return table

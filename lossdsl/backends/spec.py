@@ -83,7 +83,7 @@ class LossSpec:
     pair        the value plan that returns "total" and "weight" of a mean, one for each set of absent inputs
     reports     names of the reported values (in the returns of every value plan)
     updates     the value plan that returns "update NAME" for every state, one for each set of absent inputs
-    clipped     a gradient is limited inside: only the kernels' gradients are right, not autograd's of the formula
+    clipped     a gradient is limited inside: the kernels and the gradient formulas are right, not autograd of the formula
     """
 
     name: str

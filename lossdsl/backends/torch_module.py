@@ -136,6 +136,12 @@ class Loss:
         for key, plan in self.loss.plans:
             if key.entry == "formula":
                 continue
+            if key.entry == "gradient_formula":
+                text = "The gradient in differentiable operations: for higher derivatives."
+                name = self.kernel_name(key)
+                name = self.add(emit_function(plan, name, self.signature, fused=False, comment=text), name)
+                entries.append((_key_text(key.entry, key.reduction, self.made(plan), key.absent), name))
+                continue
             if key.entry == "value_and_gradient" and plan.buffer(plan.returns[0][1]).dims:
                 continue  # only the gradient of a scalar can be made before the incoming one is known
             if key.entry == "value_and_gradient" and not set(self.loss.reports) <= {role for role, _ in plan.returns}:

@@ -145,8 +145,14 @@ class _Kernels(torch.autograd.Function):
         saved = [next(held) for _ in names]
         options = [next(held) if isinstance(o, torch.Tensor) else o for o in options]
         if torch.is_grad_enabled() or not _plain(grad_output):  # create_graph, batched gradients
-            formula, tensors = table["formula", reduction, (), absent], dict(zip(names, saved))
-            gradients = dict(zip(wrt, _differentiate(formula, wrt, grad_output, tensors, options)))
+            limited = _find(table, "gradient_formula", reduction, wrt, absent)
+            if limited is not None:  # the formula has another derivative
+                made_names, gradient = limited
+                made = gradient(*saved, *options, grad_output)
+                gradients = dict(zip(made_names, made if isinstance(made, tuple) else (made,)))
+            else:
+                formula, tensors = table["formula", reduction, (), absent], dict(zip(names, saved))
+                gradients = dict(zip(wrt, _differentiate(formula, wrt, grad_output, tensors, options)))
         elif ctx.found is None:
             made_names, kernel = ctx.again
             made = kernel(*saved, *options, grad_output)
@@ -194,7 +200,7 @@ def _no_derivative(loss, *given):
     dual = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
     if recorded or dual or transforms is None or transforms():
         raise RuntimeError(
-            f"{loss}: clip_gradient has first derivatives by backward() alone, not in transforms or when compiled"
+            f"{loss}: clip_gradient acts in backward() and torch.autograd.grad, not in transforms or when compiled"
         )
 ''')
 

@@ -277,7 +277,8 @@ class Cost:
 class Key:
     """Which plan of the table this is.
 
-    entry      "value" | "value_and_gradient" (cotangent 1) | "backward" (cotangent given)
+    entry      "value" | "value_and_gradient" (cotangent 1) | "backward" (cotangent given); what autograd differentiates:
+               "formula" (the value), "gradient_formula" (as backward; where the value's derivative is another)
     reduction  "mean" | "sum" | "none" | "" (the loss has no reduction modes)
     wrt        inputs whose gradient is made; absent: optional inputs not given; target: "torch" | "triton"
     """

@@ -62,7 +62,7 @@ def prepare(program: Program, key: Key) -> tuple[Program, tuple[Wanted, ...]]:
     outputs = _outputs(program, key)
     program = replace(program, outputs=outputs)
     program = _substitute_inputs(program, key)
-    if key.entry == "formula":
+    if key.entry in ("formula", "gradient_formula"):
         program = _surrogates(program)
     elif key.entry != "value":
         program = _without_stops(program)
@@ -85,8 +85,9 @@ def _outputs(program: Program, key: Key) -> tuple[Output, ...]:
     reports = [o for o in program.outputs if o.name != "return" and not o.name.startswith("d ")]
     if "return" not in table:
         return program.outputs  # a program of totals: the (sum, weight) pair of a mean
-    first = [] if key.entry == "backward" else [table["return"]]
-    return (*first, *(table[g] for g in gradients), *(reports if key.entry != "backward" else []))
+    alone = key.entry in ("backward", "gradient_formula")
+    first = [] if alone else [table["return"]]
+    return (*first, *(table[g] for g in gradients), *([] if alone else reports))
 
 
 def _substitute_inputs(program: Program, key: Key) -> Program:
@@ -119,7 +120,8 @@ def _substitute_inputs(program: Program, key: Key) -> Program:
 
 
 def _without_stops(program: Program) -> Program:
-    """A gradient is not differentiated as it stands (second derivatives come from the value's formula)."""
+    """A gradient is not differentiated as it stands: second derivatives come from the value's formula, or from a
+    gradient formula, which keeps its stops."""
     memo: dict[Scalar, Scalar] = {}
 
     def step(node: Scalar) -> Scalar:

@@ -33,6 +33,7 @@ from lossdsl.ir.build.scope import (
 )
 from lossdsl.ir.nodes import (
     TRUE,
+    AdjointMap,
     And,
     Definition,
     Group,
@@ -130,6 +131,12 @@ def _reachable(body: Sequence[Definition | Group], roots: set[str]) -> set[str]:
 
 def _needed(body: Sequence[Definition | Group], needed: set[str]) -> tuple[Definition | Group, ...]:
     return tuple(item for item in body if any(d.tensor in needed for d in members(item)))
+
+
+def _limits_gradients(body: Sequence[Definition | Group], tensor: str) -> bool:
+    """Whether a tensor is made with a `clip_gradient`."""
+    scalars = (s for item in _needed(body, _reachable(body, {tensor})) for d in members(item) for s in d.scalars())
+    return any(isinstance(n, AdjointMap) for n in postorder(*scalars))
 
 
 class LossBuilder:
@@ -358,6 +365,9 @@ class LossBuilder:
         tensors.setdefault("return", returned.tensor)
         for name, entity_ in reports.items():
             tensors[name] = entity_.tensor
+        if _limits_gradients(self.place.body, returned.tensor):
+            # What is limited is the gradient of the returned value: neither its elements nor another fold have one.
+            returned = replace(returned, reductions=None)
         outputs = [Output("return", returned.tensor), *(Output(n, t.tensor) for n, t in reports.items())]
         roots = {o.tensor for o in (*outputs, *updates)}
         if returned.reductions is not None:
