@@ -17,7 +17,7 @@ from lossdsl.ir import nodes as ir
 from lossdsl.ir.check import check
 from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Compare, Const, Index, Param, Read, Scalar, Size
+from lossdsl.ir.nodes import FALSE, INT, REAL, TRUE, Apply, Compare, Const, Index, Param, Read, Scalar, Size
 from lossdsl.ir.rewrite import prune, substitute
 from lossdsl.pipeline import analyse
 from lossdsl.primitives import PRIMITIVES
@@ -86,6 +86,9 @@ def test_simplify_folds_and_joins() -> None:
         (ir.Select(c, ir.Select(c, x, y), y), ir.Select(c, x, y)),
         (ir.Select(TRUE, x, y), x),
         (x / one, x),
+        (Compare("==", _n(), _n()), TRUE),
+        (Compare("<", _n(), _n()), FALSE),
+        (Compare("==", x, x), Compare("==", x, x)),  # not of a NaN
     ]
     for before, after in cases:
         assert simple(before if before.children == () else _deep(before)) is after
