@@ -321,6 +321,13 @@ def test_a_switch_alone_narrows() -> None:
     assert statuses(report) == ["proved", "refuted", "proved", "proved", "refuted"]
 
 
+def test_claims_are_about_the_returned_value_with_its_factor() -> None:
+    text = "loss a:\n    input x: real[n]\n    return -2 * mean(x^2)\n    claim "
+    claims = ("convex in x", "concave in x", "gradient lipschitz in x <= 4")
+    found = verify_program(built(text + "\n    claim ".join(claims) + "\n"))
+    assert statuses(found) == ["refuted", "proved", "proved"]
+
+
 def test_a_region_narrows_inputs() -> None:
     report = elementwise("per = x^3", "convex in x on x >= 0; not convex in x on x <= 1; increasing in x")
     assert statuses(report) == ["proved", "proved", "proved"]

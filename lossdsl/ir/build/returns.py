@@ -276,7 +276,8 @@ def _modes(e: Elaborator, place: Place, shape: _Shape, span: Span) -> Returned |
     if scale is not None or where is not TRUE or not in_order:
         none = _close(e, place, none_frame, "return.none", formals, "map", (), TRUE, single, span).tensor
     modes = Reductions(written, mean, sum_, none, total.tensor, weights.tensor, element.tensor)
-    return Returned(mean if written == "mean" else sum_, modes, element.tensor)
+    spoken = element.tensor if scale is None else none  # what claims are about has the factor, and its sign
+    return Returned(mean if written == "mean" else sum_, modes, spoken)
 
 
 def _read(e: Elaborator, ctx: Context, entity: TensorEntity, span: Span) -> Scalar:
