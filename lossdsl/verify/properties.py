@@ -35,6 +35,7 @@ from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, i
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
+from lossdsl.verify.trends import Trend, Trends
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict
 
 
@@ -406,6 +407,23 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
     if len(inputs) != 1:
         return Unknown("monotonicity in several inputs at once", ())
     cases = scalar_views(ctx, target, inputs[0])
+    if not isinstance(cases, str):
+        return _slope_sign(ctx, target, inputs[0], increasing=increasing, strict=strict)
+    declared = ctx.program.input(inputs[0])
+    if strict or declared is None or declared.over:
+        return Unknown(cases, ("pieces",))
+
+    def by_slope(name: str) -> Trend:
+        signs = (_slope_sign(ctx, name, inputs[0], increasing=up, strict=False) for up in (True, False))
+        rises, falls = (isinstance(v, Proved) for v in signs)
+        return Trend(rises, falls)
+
+    return Trends(ctx.program, ctx.ranges(inputs), inputs[0], by_slope).verdict(target, increasing=increasing)
+
+
+def _slope_sign(ctx: Context, target: str, entry: str, *, increasing: bool, strict: bool) -> Verdict:
+    """Monotonicity of an element that depends on one entry of the input, by the sign of its slope."""
+    cases = scalar_views(ctx, target, entry)
     if isinstance(cases, str):
         return Unknown(cases, ("pieces",))
     zero = Const(0)
