@@ -69,8 +69,8 @@ def iwae(log_w: torch.Tensor) -> torch.Tensor:
     return -(torch.log(torch.exp(log_w - top).mean(1)) + top[:, 0]).mean()
 
 
-def crps_gaussian(pred: torch.Tensor, target: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    z = (target - pred) / sigma
+def crps_gaussian(mu: torch.Tensor, y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    z = (y - mu) / sigma
     unit = dist.Normal(torch.zeros_like(z), torch.ones_like(z))
     return (sigma * (z * (2 * unit.cdf(z) - 1) + 2 * unit.log_prob(z).exp() - 1 / math.sqrt(math.pi))).mean()
 
@@ -116,13 +116,17 @@ def mvn_nll(pred: torch.Tensor, target: torch.Tensor, factor: torch.Tensor, log_
     return -dist.MultivariateNormal(pred, precision_matrix=w.mT @ w).log_prob(target).mean()
 
 
-def forecast(*shape: int, name: str = "sigma", low: float = 0.2, high: float = 3.0, **p: Any) -> Case:
+def forecast(*shape: int, name: str, low: float = 0.2, high: float = 3.0, **p: Any) -> Case:
     return case(
         pred=normal(*shape, scale=2.0),
         target=normal(*shape, scale=2.0),
         parameters=p,
         **{name: uniform(low, high, *shape)},
     )
+
+
+def normals(*shape: int, low: float = 0.2, high: float = 3.0) -> Case:
+    return case(mu=normal(*shape, scale=2.0), y=normal(*shape, scale=2.0), sigma=uniform(low, high, *shape))
 
 
 def mixture(n: int, k: int, d: int) -> Case:
@@ -247,9 +251,8 @@ REFERENCES = {
     "crps_gaussian": Reference(
         "uncertainty/crps_gaussian",
         crps_gaussian,
-        (forecast(8), forecast(3, 4), forecast(5, low=0.05, high=0.2)),
-        wrt=("pred", "sigma"),
-        at=(forecast(3, low=1e-6, high=1e-5),),
+        (normals(8), normals(3, 4), normals(5, low=0.05, high=0.2)),
+        at=(normals(3, low=1e-6, high=1e-5),),
     ),
     "crps_ensemble": Reference(
         "uncertainty/crps_ensemble",
