@@ -328,6 +328,15 @@ def test_claims_are_about_the_returned_value_with_its_factor() -> None:
     assert statuses(found) == ["refuted", "proved", "proved"]
 
 
+def test_what_a_zero_takes_out_does_not_count() -> None:
+    body = "per = x^2 + 3 * a * max(-x^2, -1) + relu(1 - x)^b * abs(x)"
+    claims = "convex in x when a == 0 and b == 0; convex in x when b == 0; convex in x when a == 0 and b == 2"
+    report = elementwise(body, claims, declarations="param a, b: real in [0, 2] = 0")
+    assert statuses(report) == ["proved", "refuted", "refuted"]
+    report = elementwise("per = a / x + x", "convex in x when a == 0", declarations="param a: real in [0, 1] = 0")
+    assert statuses(report) != ["proved"]  # 0 / 0 is not a number
+
+
 def test_a_region_narrows_inputs() -> None:
     report = elementwise("per = x^3", "convex in x on x >= 0; not convex in x on x <= 1; increasing in x")
     assert statuses(report) == ["proved", "proved", "proved"]

@@ -182,6 +182,8 @@ class Curvatures:
         return unknown(n, "no rule")
 
     def _apply(self, n: Apply, scope: Scope) -> Shape:
+        if self._vanishes(n, scope):
+            return CONSTANT
         shapes = [self.node(a, scope) for a in n.args]
         blocked = next((s for s in shapes if s.blocker and not (s.convex or s.concave)), None)
         if blocked is not None:
@@ -223,6 +225,17 @@ class Curvatures:
         return _compose(
             _curvature(record.curvature, intervals, shapes), record.monotone(*intervals), tuple(shapes), n, n.name
         )
+
+    def _vanishes(self, n: Apply, scope: Scope) -> bool:
+        """A product with the constant 0, or a power of the constant exponent 0 (0^0 is 1): the input has no part in it."""
+        if n.name not in ("mul", "pow"):
+            return False
+        pairs = [(n.args[0], n.args[1])] if n.name == "pow" else [(n.args[0], n.args[1]), (n.args[1], n.args[0])]
+        for a, b in pairs:
+            if self._varies(a) and not self._varies(b):
+                box, by = scope[a], scope[b]
+                return box.finite and not by.nan and by.lo == by.hi == 0 and (n.name == "mul" or box.nonnegative)
+        return False
 
     def _scaled(self, n: Scalar, shape: Shape, by: Scalar, scope: Scope, *, divide: bool = False) -> Shape:
         box = scope[by]
