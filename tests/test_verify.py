@@ -337,6 +337,13 @@ def test_what_a_zero_takes_out_does_not_count() -> None:
     assert statuses(report) != ["proved"]  # 0 / 0 is not a number
 
 
+def test_a_bound_is_read_at_what_is_fixed() -> None:
+    declarations = "param a: real in (0, 1] = 0.5"
+    claims = "per <= 1 / a at defaults; per <= 1 / a when a == 1 / 4; per <= 3 / 4 / a at defaults"
+    report = elementwise("per = sigmoid(x) / a", claims, declarations=declarations)
+    assert statuses(report) == ["proved", "proved", "refuted"]
+
+
 def test_a_region_narrows_inputs() -> None:
     report = elementwise("per = x^3", "convex in x on x >= 0; not convex in x on x <= 1; increasing in x")
     assert statuses(report) == ["proved", "proved", "proved"]

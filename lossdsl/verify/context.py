@@ -16,6 +16,7 @@ from lossdsl.ir.nodes import (
     Compare,
     Const,
     Definition,
+    Group,
     Index,
     Not,
     Param,
@@ -108,6 +109,12 @@ class Context:
             self._learn(part, assume, fixed)
         program = _fix(self.program, fixed) if fixed != self.fixed else self.program
         return Context(program, assume, fixed, (*self.conditions, condition), self.budget, self.seconds)
+
+    def extended(self, items: Iterable[Definition | Group]) -> Context:
+        """The context with further definitions at the end of its program, what is fixed in them, too."""
+        program = self.program.with_body((*self.program.body, *items))
+        program = _fix(program, self.fixed) if self.fixed else program
+        return Context(program, self.assume, self.fixed, self.conditions, self.budget, self.seconds)
 
     def at_defaults(self) -> Context:
         fixed = dict(self.fixed)

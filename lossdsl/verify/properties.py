@@ -138,14 +138,7 @@ def with_difference(
     definition = Definition(name, free_indices(body), "map", (), TRUE, body)
     present = {d.tensor for d in ctx.program.definitions()}
     more = tuple(item for item in further if all(d.tensor not in present for d in members(item)))
-    return Context(
-        ctx.program.with_body((*ctx.program.body, *more, definition)),
-        ctx.assume,
-        ctx.fixed,
-        ctx.conditions,
-        ctx.budget,
-        ctx.seconds,
-    )
+    return ctx.extended((*more, definition))
 
 
 def _real(n: Scalar) -> Scalar:
