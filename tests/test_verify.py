@@ -344,6 +344,28 @@ def test_a_bound_is_read_at_what_is_fixed() -> None:
     assert statuses(report) == ["proved", "proved", "refuted"]
 
 
+@pytest.mark.parametrize(
+    ("returned", "claims", "wanted"),
+    [
+        ("sum(x over n where x < 0)", "convex in x; concave in x; smooth in x", "refuted proved refuted"),
+        ("mean(1 + x over n where x < 0)", "convex in x; C0 in x", "refuted refuted|unknown"),
+        (
+            "sum(w * x) / sum(w)",
+            "affine in w; convex in w; affine in x",
+            "refuted|unknown refuted|unknown proved|unknown",
+        ),
+        ("mean(x^2 over n where m)", "convex in x; smooth in x", "proved proved"),
+        ("mean(x^2 over n where m else nan)", "convex in x", "proved"),
+    ],
+)
+def test_claims_are_about_what_is_counted(returned: str, claims: str, wanted: str) -> None:
+    """Left out is 0, and a mean whose weights depend on real inputs is more than its elements."""
+    declared = "loss a:\n    input x: real[n]\n    input w: real[n] >= 0\n    input m: bool[n]\n"
+    listed = "".join(f"\n    claim {c}" for c in claims.split("; "))
+    found = statuses(verify_program(built(f"{declared}    return {returned}{listed}\n")))
+    assert all(s in w.split("|") for s, w in zip(found, wanted.split(), strict=True)), found
+
+
 def test_a_region_narrows_inputs() -> None:
     report = elementwise("per = x^3", "convex in x on x >= 0; not convex in x on x <= 1; increasing in x")
     assert statuses(report) == ["proved", "proved", "proved"]

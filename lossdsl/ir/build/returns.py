@@ -26,7 +26,7 @@ from lossdsl.syntax import tree
 
 @dataclass(frozen=True)
 class Returned:
-    """The tensor of the value, its modes if it has any, and definitions that were looked through."""
+    """The tensor of the value, its modes if it has any, and the tensor that claims are about if they name none."""
 
     tensor: str
     reductions: Reductions | None
@@ -276,8 +276,19 @@ def _modes(e: Elaborator, place: Place, shape: _Shape, span: Span) -> Returned |
     if scale is not None or where is not TRUE or not in_order:
         none = _close(e, place, none_frame, "return.none", formals, "map", (), TRUE, single, span).tensor
     modes = Reductions(written, mean, sum_, none, total.tensor, weights.tensor, element.tensor)
-    spoken = element.tensor if scale is None else none  # what claims are about has the factor, and its sign
-    return Returned(mean if written == "mean" else sum_, modes, spoken)
+    value = mean if written == "mean" else sum_
+    # Claims are about the elements, with the factor and its sign, and 0 where they are left out: a sum of them, or a mean
+    # with weights that no real input moves, has their convexity, bounds and symmetries. Any other mean speaks for itself.
+    apart = node.otherwise is not None and not _vanishes(node.otherwise)
+    if written == "mean":
+        apart = apart or any(e.inputs[i].dtype is REAL for i in _inputs_of(e, place, weight_read))
+    return Returned(value, modes, value if apart else none)
+
+
+def _vanishes(node: tree.Expr) -> bool:
+    """Whether the value over an empty set is written as 0 or nan, as which it adds nothing to what is claimed."""
+    node = strip(node)
+    return (isinstance(node, tree.Number) and node.value == 0) or (isinstance(node, tree.Name) and node.id == "nan")
 
 
 def _read(e: Elaborator, ctx: Context, entity: TensorEntity, span: Span) -> Scalar:
