@@ -74,6 +74,19 @@ def curriculum_pacing(
     return chosen.mean() if len(chosen) else task.sum() * 0
 
 
+def superloss(task: torch.Tensor, tau: float = 0.0, lam: float = 1.0) -> torch.Tensor:
+    """Lambert's W of the losses by bisection of w exp(w), its branch point taken exactly."""
+    total = task.sum() * 0
+    for x in task.flatten():
+        half = (float(x.detach()) - tau) / lam / 2
+        low, high = -1.0, 1.0 + math.log1p(max(half, 0))
+        for _ in range(200 if half > -1 / math.e else 0):
+            middle = (low + high) / 2
+            low, high = (middle, high) if middle * math.exp(middle) < half else (low, middle)
+        total = total + (x - tau) * math.exp(-low) + lam * low**2
+    return total / task.numel()
+
+
 def code(n: int, x: int, z: int, step: int, **p: int) -> Case:
     return case(
         logits=normal(n, x),
@@ -166,5 +179,18 @@ REFERENCES = {
             ("low, 1,", "low, 2,"),
         ),
         at=(case(task=normal(4), difficulty=full(0.9, 4), step=np.asarray(0)),),
+    ),
+    "superloss": Reference(
+        "adaptive/superloss",
+        superloss,
+        (
+            case(task=normal(8)),
+            case(task=uniform(0, 9, 3, 4), parameters={"tau": math.log(10), "lam": 0.25}),
+            case(task=normal(5, scale=1e3, shift=1e3), parameters={"lam": 3.0, "tau": 0.4}),
+        ),
+        at=(
+            case(task=full(1.5, 2), parameters={"tau": 1.5}),
+            case(task=np.array([-2 / math.e, -1e8, 1e8])),
+        ),
     ),
 }
