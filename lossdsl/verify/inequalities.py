@@ -237,7 +237,8 @@ class _Prover:
 
     def _gibbs(self, d: Definition, scope: Scope) -> bool:
         """sum over whole axes of p * (log p - log q), where p sums to 1 and q to at most 1."""
-        parts = _divergence(self._spread(d.body))
+        body = _straight(d.body)
+        parts = _divergence(self._spread(body))
         if parts is None:
             return False
         p, log_p, log_q = parts
@@ -246,7 +247,7 @@ class _Prover:
             whole = self._mass(log_p, bound)
             finite = scope.reading(log_p)[log_p].finite
         else:
-            whole, finite = self._simplex_mass(p, bound), isinstance(d.body, Apply) and d.body.name == "sub"
+            whole, finite = self._simplex_mass(p, bound), isinstance(body, Apply) and body.name == "sub"
             finite = finite or scope.reading(p)[p].positive  # 0 * log(0), as it is written, is not 0
         other = self._mass(log_q, bound)
         finite = finite and scope.reading(log_q)[log_q].finite
@@ -344,6 +345,15 @@ class _Prover:
             return False
         self.steps.append(Step("Gibbs' inequality", " + ".join("u * log(u / v)" for _ in linear), ">= sum u - sum v"))
         return True
+
+
+def _straight(n: Scalar) -> Scalar:
+    """`-(b - a)` as `a - b`."""
+    if isinstance(n, Apply) and n.name == "neg":
+        inner = n.args[0]
+        if isinstance(inner, Apply) and inner.name == "sub":
+            return Apply("sub", inner.args[::-1])
+    return n
 
 
 def _divergence(n: Scalar) -> tuple[Scalar, Scalar | None, Scalar] | None:
