@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,13 @@ class Reference:
     value: Callable[..., torch.Tensor]
     cases: tuple[Case, ...]
     mutants: tuple[tuple[str, str], ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
     wrt: tuple[str, ...] = ()
     at: tuple[Case, ...] = ()
 
     def gradients(self, arrays: Arrays) -> tuple[str, ...]:
         """Names of the inputs whose gradient is compared."""
         real = tuple(n for n, a in arrays.items() if a.dtype == np.float64 and n != "weight")
-        return self.wrt or self.extra.get("wrt") or real
+        return self.wrt or real
 
 
 def case(*, parameters: dict[str, Any] | None = None, **inputs: Maker | np.ndarray) -> Case:

@@ -512,7 +512,7 @@ REFERENCES: dict[str, Reference] = {
             ("per = sum(", "per = mean("),
             ("xlogy(target, target)", "xlogy(2 * target, target)"),
         ),
-        extra={"wrt": ("logits",)},
+        wrt=("logits",),
     ),
     "triplet": Reference(
         "metric/triplet",
