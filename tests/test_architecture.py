@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lossdsl.catalogue import entries
+from lossdsl.primitives import PRIMITIVES
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lossdsl"
 
@@ -109,3 +112,39 @@ def test_no_eval_of_user_text() -> None:
                     pytest.fail(f"{path}:{node.lineno} calls {name}")
                 if name == "exec":
                     assert path.name == "loader.py", f"{path}:{node.lineno} calls exec"
+
+
+def words(path: Path) -> set[str]:
+    """The identifiers and strings of a file, without what a library calls its own."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(ast.Name("np")):
+                pass
+            case ast.Attribute():
+                found.add(node.attr)
+            case ast.Name():
+                found.add(node.id)
+            case ast.arg():
+                found.add(node.arg)
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.Constant(str() as text):
+                found.add(text)
+    return found - {"np"}
+
+
+def test_no_loss_is_known_by_name() -> None:
+    """A name of the catalogue occurs in the compiler only where it is a function, a reduction or a schedule too."""
+    reductions = {"quantile"}
+    schedules = {"cosine", "exponential"}
+    known = {e.name for e in entries()}
+    assert len(known) > 200
+    for path in FILES:
+        assert not words(path) & known - reductions - schedules - PRIMITIVES.keys(), path
+
+
+def test_a_loss_known_by_name_would_be_found(tmp_path: Path) -> None:
+    path = tmp_path / "cheat.py"
+    path.write_text('def schedule(program):\n    return focal(program) if program.name == "huber" else program.dice\n')
+    assert words(path) & {e.name for e in entries()} == {"focal", "huber", "dice"}

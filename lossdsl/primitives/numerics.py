@@ -48,7 +48,7 @@ ERFCX_SERIES: tuple[float, ...] = (
 )
 
 
-def chebyshev(coefficients: tuple[float, ...], u: Array) -> Array:
+def clenshaw(coefficients: tuple[float, ...], u: Array) -> Array:
     """The sum of c_k T_k(u) by Clenshaw's recurrence."""
     d, dd = np.zeros_like(u), np.zeros_like(u)
     for c in coefficients[:0:-1]:
@@ -59,13 +59,13 @@ def chebyshev(coefficients: tuple[float, ...], u: Array) -> Array:
 def log_erfcx(x: Array) -> Any:
     """log(exp(x^2) erfc(x)) for x >= 0."""
     t = 2.0 / (2.0 + x)
-    return np.log(t) + chebyshev(ERFCX_SERIES, 2.0 * t - 1.0)
+    return np.log(t) + clenshaw(ERFCX_SERIES, 2.0 * t - 1.0)
 
 
 def erfcx(x: Array) -> Any:
     """exp(x^2) erfc(x) for x >= 0."""
     t = 2.0 / (2.0 + x)
-    return t * np.exp(chebyshev(ERFCX_SERIES, 2.0 * t - 1.0))
+    return t * np.exp(clenshaw(ERFCX_SERIES, 2.0 * t - 1.0))
 
 
 def _bell(x: Array) -> Any:

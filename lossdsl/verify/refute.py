@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
-from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Program, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
@@ -90,10 +90,10 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
         return None  # a midpoint of unit vectors is none
     resample = ctx.sampler(5, inputs)
     for k, low in enumerate(_points(ctx, 2, inputs)):
-        moved = {}
+        moved = _mirrored(ctx.program, low, inputs) if k % 3 == 1 else {}
         spread = _SPREADS[(k // 2) % 5]
         for i in ctx.program.inputs:
-            if i.name in inputs:
+            if i.name in inputs and i.name not in moved:
                 entries = resample.entries(i, low.extents, spread)
                 if entries is None:
                     return None
@@ -116,6 +116,16 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
                 points = (low.flat(), high.flat(*inputs))
                 return Refuted("chord", Witness(points, text_, Fraction(1, 2)))
     return None
+
+
+def _mirrored(program: Program, low: Point, inputs: tuple[str, ...]) -> dict[str, dict[Place, Fraction]]:
+    """One of the inputs reflected in another of its shape: what depends on their distance is often extreme there."""
+    for name in inputs:
+        for other in program.inputs:
+            centre = low.inputs[other.name]
+            if other.name not in inputs and centre.keys() == low.inputs[name].keys() and other.kind == "real":
+                return {name: {p: 2 * centre[p] - v for p, v in low.inputs[name].items()}}
+    return {}
 
 
 def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str = "l2") -> Refuted | None:
