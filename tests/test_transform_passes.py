@@ -115,6 +115,18 @@ def test_conditions() -> None:
     assert negation(b) is ir.Not(b), "an order of reals is false on both sides at NaN"
 
 
+def test_a_condition_and_its_opposite() -> None:
+    n, x = _n(), _read()
+    a, b = Compare("==", n, Const(2, INT)), Compare("<", x, Const(1))
+    assert disjunction([a, negation(a)]) is TRUE
+    assert disjunction([b, negation(b)]) is TRUE
+    assert disjunction([conjunction([b, a]), conjunction([b, negation(a)])]) is b
+    kept = ir.Or((conjunction([a, b]), conjunction([negation(a), b])))
+    assert disjunction(kept.args) is kept, "a condition before another may keep it from being evaluated"
+    assert conjunction([a, b, negation(a)]) is FALSE
+    assert conjunction([b, negation(b)]) is FALSE
+
+
 # ---------------------------------------------------------------------------------------------- eliminate
 
 
@@ -320,3 +332,76 @@ program extents
     y, z = simplify(p).definitions()
     assert not any(isinstance(n, ir.Select) for n in ir.postorder(y.body))
     assert isinstance(z.body, ir.Select)  # nothing says that there is an m
+
+
+def test_conditions_on_indices_that_always_hold() -> None:
+    """Also where some integer parameter may be negative: only extents that depend on it are not known."""
+    p = program("""
+program always
+  input x: real[n]
+  param k: int
+  y[n] = map . x[n] if n + 1 > 0 and n < size(n) and n + 1 != 0 else nan
+  z[n] = map . x[n] if n + k > 0 else nan
+  output return = y
+  output other = z
+""")
+    y, z = simplify(p).definitions()
+    assert isinstance(y.body, Read)
+    assert isinstance(z.body, ir.Select)
+
+
+@pytest.mark.parametrize("classes", [0, 2, 4])
+def test_an_any_over_classes_of_an_any_over_labels_is_one_over_labels(classes: int) -> None:
+    """The support of a gather's adjoint, summed: the number of its tests no longer grows with the number of classes."""
+    p = program(
+        """
+program nested
+  input x: real[b, c]
+  input t: int[b, s]
+  hit[b, c]: bool = any s . t[b, s] >= 0 and t[b, s] == c
+  some[b]: bool = any c . hit[b, c]
+  either[b]: bool = any c . x[b, 0] > 0.0 and hit[b, c] or size(c) < 0
+  y[b] = map . (1.0 if some[b] else 0.0) + (2.0 if either[b] else 0.0)
+  output return = y
+""".replace("x[b, 0]", "real(size(b))")
+    )
+    small = simplify(p)
+    check(small)
+    assert all(i.name == "s" for d in small.definitions() for i in d.bound)
+    t = np.array([[0, 1, 7], [-1, 5, 9], [-3, -2, 3], [9, 9, 2]])
+    arguments = {"x": np.zeros((4, classes)), "t": t}
+    before, after = (interpret(q, arguments)["return"] for q in (p, small))
+    np.testing.assert_array_equal(after, before)
+
+
+def test_an_entry_that_a_condition_makes_readable_is_picked() -> None:
+    """`t[n]` exists only for n < m; the sum over c is solved under that condition all the same."""
+    p = program("""
+program partly
+  input x: real[n, c]
+  input t: class[m] of c
+  s[n] = sum c . x[n, c] if n < size(m) and t[n] == c else 0.0
+  output return = s
+""")
+    small = simplify(p)
+    check(small)
+    assert all(d.head == "map" for d in small.definitions())
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    for t in ([], [2, 0], [1, 1, 2, 0, 2, 2]):
+        arguments = {"x": x, "t": np.array(t, dtype=int)}
+        before, after = (interpret(q, arguments)["return"] for q in (p, small))
+        np.testing.assert_allclose(after, before, rtol=1e-14)
+
+
+def test_what_an_operation_does_not_depend_on_does_not_count() -> None:
+    p = program("""
+program counted
+  input a: real[n]
+  input x: real[n, d]
+  input t: class[n] of c
+  s[n] = sum d . x[n, d] * exp(a[n])
+  r[c] = sum n where t[n] == c . a[n] * real(c)
+  output return = s
+  output other = r
+""")
+    assert count(p, {"n": 10, "d": 7, "c": 5}) == (70 + 70 + 10) + (10 + 10 + 10 + 10)

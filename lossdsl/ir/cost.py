@@ -1,13 +1,14 @@
 """Counted operations of a program: the measure by which a gradient is held to six times its loss.
 
-At every point of a definition's index space each distinct Apply, Compare and Select of its condition, body and support
-counts 1, and so does a fold step; a sort counts n log2 n, a library call its flops. A selection
-`sum b where data[b] == formal` is a scatter: only the bound points are visited, whatever the extent of the formal.
+Each distinct Apply, Compare and Select of a definition's condition, body and support counts 1 at every point of those
+indices along which it varies, as in a Plan; a fold step counts 1 at every point, a sort n log2 n, a library call its
+flops. A selection `sum b where data[b] == formal` is a scatter: only the bound points are visited, whatever the extent
+of the formal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil, log2
 
 from lossdsl.ir import nodes as ir
@@ -23,7 +24,7 @@ def count(program: Program, extents: Mapping[str, int]) -> int:
 def cost(d: Definition, extents: Mapping[str, int]) -> int:
     """Counted operations of one definition; see the module."""
 
-    def points(indices: tuple[Index, ...]) -> int:
+    def points(indices: Iterable[Index]) -> int:
         total = 1
         for i in indices:
             total *= i.dim.evaluate(extents)
@@ -31,16 +32,30 @@ def cost(d: Definition, extents: Mapping[str, int]) -> int:
 
     if d.head == "argsort":
         rows, n = points(d.formals[:-1]), points(d.bound)
-        return rows * (n * operations(d.body, d.where) + ceil(n * log2(n) if n > 1 else n))
+        return _spread(points, (*d.formals[:-1], *d.bound), d.body, d.where) + rows * ceil(n * log2(n) if n > 1 else n)
     if d.head in ("inverse", "logdet"):
         n = d.bound[0].dim.evaluate(extents)
-        rows = points(d.formals[:-2] if d.head == "inverse" else d.formals)
+        outer = d.formals[:-2] if d.head == "inverse" else d.formals
         flops = 2 * n**3 if d.head == "inverse" else (2 * n**3 + 2) // 3
-        return rows * (n * n * operations(d.body) + flops)
+        return _spread(points, (*outer, *d.bound), d.body) + points(outer) * flops
     selected = {i for c in conjuncts(d.where) if (i := _selected(c, d)) is not None}
-    visited = points(tuple(i for i in d.formals if i not in selected)) * points(d.bound)
-    fold = 0 if d.head == "map" else 1
-    return visited * (operations(d.body, d.where) + fold) + points(d.formals) * operations(d.support)
+    visited = (*(i for i in d.formals if i not in selected), *d.bound)
+    fold = 0 if d.head == "map" else points(visited)
+    return _spread(points, visited, d.body, d.where) + fold + _spread(points, d.formals, d.support)
+
+
+def _spread(points: Callable[[Iterable[Index]], int], space: tuple[Index, ...], *roots: Scalar) -> int:
+    """Operations below the roots, each at the points of those indices of the space along which it varies."""
+    varies: dict[Scalar, frozenset[Index]] = {}
+    total = 0
+    for node in ir.postorder(*roots):
+        along = frozenset[Index]().union(*(varies[c] for c in node.children))
+        if isinstance(node, Index):  # one that a selection determines moves with all that is visited
+            along = frozenset((node,)) if node in space else frozenset(space)
+        varies[node] = along
+        if isinstance(node, ir.Apply | ir.Compare | ir.Select):
+            total += points(along)
+    return total
 
 
 def conjuncts(condition: Scalar) -> list[Scalar]:

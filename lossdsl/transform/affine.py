@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from lossdsl.dim import Atom, Dim
-from lossdsl.ir.nodes import INT, Apply, Const, Index, Read, Scalar, Size, postorder
+from lossdsl.ir.nodes import INT, Apply, Const, Index, Read, Scalar, Size
 from lossdsl.transform.arithmetic import add, mul, neg, sub
 
 NOTHING = Dim.const(0)
@@ -176,13 +176,3 @@ def in_range(node: Scalar, dim: Dim, known: dict[str, Dim] | None = None) -> boo
     """True if `0 <= node < dim` is proved from the ranges of the indices in it alone."""
     form = affine(node)
     return never_negative(form, known) and never_negative(Affine({}, dim - 1) - form, known)
-
-
-def always_readable(node: Scalar, dims: dict[str, tuple[Dim, ...]], known: dict[str, Dim] | None = None) -> bool:
-    """True if every read inside `node` is proved in range without any condition."""
-    for part in postorder(node):
-        if isinstance(part, Read):
-            shape = dims.get(part.tensor)
-            if shape is None or not all(in_range(i, d, known) for i, d in zip(part.indices, shape, strict=True)):
-                return False
-    return True

@@ -60,6 +60,8 @@ def unique(conditions: Iterable[Scalar]) -> tuple[Scalar, ...]:
 def conjunction(conditions: Iterable[Scalar]) -> Scalar:
     """The lazy conjunction, left to right."""
     flat = unique(conditions)
+    if len(flat) > 1 and any(negation(c) in flat for c in flat):
+        return FALSE
     if any(isinstance(c, Or) for c in flat):
         flat = tuple(c for c in flat if not any(_implies(d, c) for d in flat if d is not c))
     if not flat:
@@ -82,6 +84,9 @@ def disjunction(conditions: Iterable[Scalar]) -> Scalar:
     for c in conditions:
         flat.extend(c.args if isinstance(c, Or) else (c,))
     flat = [c for c in dict.fromkeys(flat) if c is not FALSE]
+    joined = _complements(flat)
+    if joined is not None:
+        return disjunction(joined)
     parts = {c: frozenset(conjuncts(c)) for c in flat}
     flat = [c for c in flat if not any(parts[o] < parts[c] for o in flat)]  # (a and b) or a is a
     if TRUE in flat:
@@ -89,6 +94,22 @@ def disjunction(conditions: Iterable[Scalar]) -> Scalar:
     if not flat:
         return FALSE
     return flat[0] if len(flat) == 1 else Or(tuple(flat))
+
+
+def _complements(alternatives: list[Scalar]) -> list[Scalar] | None:
+    """The alternatives with `p and c`, `p and not c` joined to `p`, at the place of the first of the two; None if there
+    is no such pair. Only the last conjunct is looked at: it keeps no other one from being evaluated."""
+    places: dict[tuple[Scalar, ...], int] = {}
+    for k, alternative in enumerate(alternatives):
+        parts = conjuncts(alternative)
+        if not parts:
+            continue
+        place = places.get((*parts[:-1], negation(parts[-1])))
+        if place is not None:
+            whole = conjunction(parts[:-1])
+            return [*alternatives[:place], whole, *alternatives[place + 1 : k], *alternatives[k + 1 :]]
+        places.setdefault(parts, k)
+    return None
 
 
 _FLIPPED = {"==": "!=", "!=": "=="}

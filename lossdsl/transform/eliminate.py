@@ -7,13 +7,15 @@ substitution carries the range condition of the index it replaces unless the ran
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import INT, Apply, Compare, Const, Index, Param, Read, Scalar, Size, postorder
 from lossdsl.ir.ranges import implies
+from lossdsl.ir.ranges import in_range as proved_in_range
 from lossdsl.ir.rewrite import free_indices, substitute, transform
-from lossdsl.transform.affine import Affine, affine, always_readable, constant, expression, never_negative
+from lossdsl.transform.affine import Affine, affine, constant, expression, never_negative
 from lossdsl.transform.arithmetic import conjunction, unique
 
 
@@ -53,12 +55,48 @@ def within(value: Scalar, dim: Dim, facts: Facts) -> tuple[Scalar, ...]:
     return tuple(c for c in (*lower, *upper) if not implies(here, c, signed=facts.signed))
 
 
+def lies_within(index: Scalar, dim: Dim, facts: Facts, given: Sequence[Scalar] | None = None) -> bool:
+    """True if `0 <= index < dim` is proved from the ranges of the indices in it, and from the conditions `given`."""
+    if isinstance(index, Index) and index.dim == dim:
+        return True
+    form = affine(index)
+    if _never_negative(form, facts) and _never_negative(Affine({}, dim - 1) - form, facts):
+        return True
+    if not given:
+        return False
+    return proved_in_range(index, dim, (*free_indices(index, *given), *given), signed=facts.signed)
+
+
+def readable(node: Scalar, facts: Facts, given: Sequence[Scalar] | None = None) -> bool:
+    """True if every read inside `node` is of something known, and in range under the conditions `given`."""
+    for part in postorder(node):
+        if isinstance(part, Read):
+            shape = facts.dims.get(part.tensor)
+            if shape is None:
+                return False
+            for index, dim in zip(part.indices, shape, strict=True):
+                if not lies_within(index, dim, facts, given):
+                    return False
+    return True
+
+
 def _size(dim: Dim) -> Scalar:
     return Size(dim) if dim.constant is None else Const(dim.constant, INT)
 
 
 def _never_negative(form: Affine, facts: Facts) -> bool:
-    return not facts.signed and never_negative(form, facts.below)
+    return facts.signed.isdisjoint(_extents(form, facts)) and never_negative(form, facts.below)
+
+
+def _extents(form: Affine, facts: Facts) -> set[str]:
+    """The symbols of all extents by which a bound of the form is found."""
+    dims = [form.offset, *form.atoms.values()]
+    for n in postorder(*form.atoms):
+        if isinstance(n, Index | Size):
+            dims.append(n.dim)
+        elif isinstance(n, Read) and n.tensor in facts.below:
+            dims.append(facts.below[n.tensor])
+    return {s for d in dims for s in d.symbols()}
 
 
 def _at_least_zero(form: Affine) -> Scalar:
@@ -141,7 +179,7 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
                 pure.append(c)
     rest = [(a, b) for a, b in equations if a is not b]
     here += tuple(bound)
-    proved = [c for c in hard if not _always(c, facts) and not _by_existence(c, here, facts)]
+    proved = [c for c in hard if not always(c, facts) and not _by_existence(c, here, facts)]
     for left, right in rest:
         proved = _absorb(proved, left, right, facts)
     return Selection(tuple(bound), (), unique(proved), unique(soft), tuple(values), unique((*pure, *reading)))
@@ -163,7 +201,7 @@ def _absorb(conditions: list[Scalar], left: Scalar, right: Scalar, facts: Facts)
     placed = False
     for c in conditions:
         if isinstance(c, Compare) and c.a is left and c.op in (">=", "<"):
-            if _always(Compare(c.op, right, c.b), facts):
+            if always(Compare(c.op, right, c.b), facts):
                 if not placed:
                     kept.append(equation)
                     placed = True
@@ -172,7 +210,7 @@ def _absorb(conditions: list[Scalar], left: Scalar, right: Scalar, facts: Facts)
     return kept if placed else [*kept, equation]
 
 
-def _always(condition: Scalar, facts: Facts) -> bool:
+def always(condition: Scalar, facts: Facts) -> bool:
     """True for an integer comparison that holds for all values of its indices."""
     if not isinstance(condition, Compare) or condition.a.dtype is not INT:
         return False
@@ -188,6 +226,9 @@ def _always(condition: Scalar, facts: Facts) -> bool:
             return _never_negative(difference + Affine({}, Dim.const(-1)), facts)
         case "<":
             return _never_negative(-difference + Affine({}, Dim.const(-1)), facts)
+        case "!=":
+            less = Affine({}, Dim.const(-1))
+            return _never_negative(difference + less, facts) or _never_negative(-difference + less, facts)
     return False
 
 
@@ -209,8 +250,7 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
         others = Affine({a: x for a, x in form.atoms.items() if a is not v}, form.offset)
         value_form = -others if k > 0 else others
         value = expression(value_form)
-        readable = not opaque or (not facts.signed and always_readable(value, facts.dims, facts.below))
-        if not readable:
+        if opaque and not readable(value, facts):
             continue
         divisibility: tuple[Scalar, ...] = ()
         if abs(k) != 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lossdsl.dim import Dim
 from lossdsl.ir.cost import operations
@@ -31,6 +32,7 @@ from lossdsl.ir.nodes import (
     Definition,
     Group,
     Index,
+    Not,
     Or,
     Param,
     Program,
@@ -41,10 +43,18 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.ranges import implies
-from lossdsl.ir.rewrite import Fresh, free_indices, instantiate, map_item, map_scalars, substitute, transform
-from lossdsl.transform.affine import always_readable, in_range
+from lossdsl.ir.rewrite import (
+    Fresh,
+    free_indices,
+    fresh_index,
+    instantiate,
+    map_item,
+    map_scalars,
+    substitute,
+    transform,
+)
 from lossdsl.transform.arithmetic import add, conjunction, conjuncts, disjunction, mul, neg, negation, select
-from lossdsl.transform.eliminate import Facts, within
+from lossdsl.transform.eliminate import Facts, always, lies_within, readable, within
 
 _TERMS = 12  # of one sum; a body with more stays as it is
 _SMALL = 3  # operations of what stays in a sum when entries are picked out of it: it is computed again there
@@ -69,6 +79,7 @@ class _Sums:
         self.program, self.facts = program, facts
         self.names = Fresh.of(program)
         self.maps: dict[str, Definition] = {}
+        self.anys: dict[str, Definition] = {}
         self.classes = {i.name: (i.classes, i.also) for i in program.inputs if i.classes is not None}
         self.partial = {d.tensor: d for d in program.definitions() if d.support is not TRUE}
 
@@ -80,8 +91,8 @@ class _Sums:
                 made = self.reduced(done)
                 body += made
                 for d in made:
-                    if d.head == "map" and d.support is TRUE:
-                        self.maps[d.tensor] = d
+                    if d.head in ("map", "any") and d.support is TRUE:
+                        (self.maps if d.head == "map" else self.anys)[d.tensor] = d
             else:
                 body.append(done)
         return self.program.with_body(tuple(body))
@@ -89,16 +100,17 @@ class _Sums:
     # ------------------------------------------------------------------------------------------ conditions
 
     def local(self, d: Definition) -> Definition:
-        """Conditions on extents that hold because there are indices; conditions named elsewhere over these indices;
-        no condition around what is zero outside of it anyway."""
+        """Conditions that hold because of the ranges of their indices, or on extents because there are indices;
+        conditions named elsewhere over these indices; no condition around what is zero outside of it anyway."""
         here = frozenset(d.formals + d.bound)
         memo: dict[Scalar, Scalar] = {}
 
         def step(n: Scalar) -> Scalar:
-            if isinstance(n, Compare) and _on_extents(n):
-                if self.exists(tuple(here), n):
+            if isinstance(n, Compare) and n.a.dtype is INT:
+                proved = partial(self.exists, tuple(here)) if _on_extents(n) else partial(always, facts=self.facts)
+                if proved(n):
                     return TRUE
-                if self.exists(tuple(here), negation(n)):
+                if proved(negation(n)):
                     return FALSE
             if isinstance(n, Read) and n.dtype is BOOL and self.expands(n, here):
                 return instantiate(self.maps[n.tensor], n.indices)
@@ -106,6 +118,8 @@ class _Sums:
                 return conjunction(n.args)
             if isinstance(n, Or):
                 return disjunction(n.args)
+            if isinstance(n, Not):
+                return negation(n.a)
             if isinstance(n, Select):
                 chosen = select(n.condition, n.a, n.b)
                 if isinstance(chosen, Select) and chosen.b is ZERO and self.zero_outside(chosen.condition, chosen.a):
@@ -161,7 +175,7 @@ class _Sums:
 
     def reduced(self, d: Definition) -> list[Definition]:
         if d.head == "any" and d.bound:
-            return [self.any(d)]
+            return self.any(d)
         if d.head == "sum" and d.bound and d.dtype is REAL:
             made = self.sum(d)
             return self.lifted(d) if made == [d] else made
@@ -197,7 +211,7 @@ class _Sums:
             if shape is None:
                 return False
             for index, dim in zip(read.indices, shape, strict=True):
-                if not in_range(index, dim, self.facts.below) and not self.is_class(index, dim, before):
+                if not self.is_class(index, dim, before) and not lies_within(index, dim, self.facts, before):
                     return False
             d = self.partial.get(read.tensor)
             if d is not None:
@@ -206,18 +220,63 @@ class _Sums:
                     return False
         return True
 
-    def any(self, d: Definition) -> Definition:
+    def any(self, d: Definition) -> list[Definition]:
+        """No `any` where no alternative needs its bound indices; one over the indices of the `any` that it reads, where
+        these determine its own: `any c . (any s . t[s] == c)` is `any s . t[s] is a c`."""
         first = conjuncts(d.where)
         alternatives: list[Scalar] = []
+        made: list[Definition] = []
         for a in d.body.args if isinstance(d.body, Or) else (d.body,):
-            bound, term = self.solve(d, _Term((*first, *conjuncts(a)), ZERO))
-            if bound:
-                return d
-            alternatives.append(conjunction(term.conditions))
-        return replace(d, head="map", bound=(), where=TRUE, body=disjunction(alternatives))
+            term = _Term((*first, *conjuncts(a)), ZERO)
+            bound, solved = self.solve(d, term)
+            if not bound:
+                alternatives.append(conjunction(solved.conditions))
+                continue
+            inner = self.inner(d, term)
+            if inner is None:
+                return [d]
+            for part in inner:
+                made.append(part)
+                alternatives.append(Read(part.tensor, part.formals, BOOL))
+        for part in made:
+            self.facts.dims[part.tensor] = part.dims
+        return [*made, replace(d, head="map", bound=(), where=TRUE, body=disjunction(alternatives))]
+
+    def inner(self, d: Definition, term: _Term) -> list[Definition] | None:
+        """The conditions of a term of an `any` as definitions over the indices of an `any` read in them; None unless
+        all its own are determined by those."""
+        for k, c in enumerate(term.conditions):
+            if not (isinstance(c, Read) and c.tensor in self.anys and all(isinstance(i, Index) for i in c.indices)):
+                continue
+            read = self.anys[c.tensor]
+            taken = [*d.formals, *d.bound]
+            at: dict[Scalar, Scalar] = dict(zip(read.formals, c.indices, strict=True))
+            bound: list[Index] = []
+            for i in read.bound:
+                bound.append(fresh_index(i, taken))
+                taken.append(bound[-1])
+            at |= dict(zip(read.bound, bound, strict=True))
+            whole = replace(d, bound=(*d.bound, *bound))
+            made: list[Definition] = []
+            for a in read.body.args if isinstance(read.body, Or) else (read.body,):
+                opened = (substitute(x, at) for x in (*conjuncts(read.where), *conjuncts(a)))
+                conditions = (*term.conditions[:k], *opened, *term.conditions[k + 1 :])
+                left, solved = self.solve(whole, _Term(conditions, ZERO))
+                conditions = solved.conditions
+                if not set(left) <= set(bound):
+                    return None
+                if not all(self.readable(x, conditions[:j]) for j, x in enumerate(conditions)):
+                    return None
+                used = free_indices(*conditions)
+                formals = tuple(f for f in d.formals if f in used)
+                name = self.names(f"{d.tensor}.part")
+                head = "any" if left else "map"
+                made.append(Definition(name, formals, head, left, TRUE, conjunction(conditions), origin=d.origin))
+            return made
+        return None
 
     def sum(self, d: Definition) -> list[Definition]:
-        terms = self.terms(_Term(conjuncts(d.where), d.body))
+        terms = self.terms(_Term(conjuncts(d.where), d.body), d.bound)
         if len(terms) > _TERMS:
             return [d]
         solved: list[Scalar] = []
@@ -245,9 +304,11 @@ class _Sums:
         value = _total([Read(part.tensor, part.formals, REAL), *picked])
         return [part, replace(d, head="map", bound=(), where=TRUE, body=value)]
 
-    def terms(self, term: _Term) -> list[_Term]:
-        """The summands of a value, through maps that are read at plain positions; one, if it is no sum."""
+    def terms(self, term: _Term, bound: tuple[Index, ...]) -> list[_Term]:
+        """The summands of a value, through maps that are read at plain positions, bound ones among them; one, if it is
+        no sum."""
         found: list[_Term] = []
+        varies = frozenset(bound)
         stack = [(term, _DEPTH)]
         while stack and len(found) <= _TERMS:
             t, depth = stack.pop()
@@ -268,7 +329,7 @@ class _Sums:
                 stack.append((_Term((*t.conditions, *conjuncts(v.condition)), v.a), depth))
             elif isinstance(v, Select) and v.a is ZERO:
                 stack.append((_Term((*t.conditions, *conjuncts(negation(v.condition))), v.b), depth))
-            elif depth and (opened_read := self.opened(v)) is not None:
+            elif depth and not varies.isdisjoint(free_indices(v)) and (opened_read := self.opened(v)) is not None:
                 stack.append((replace(t, value=opened_read), depth - 1))
             else:
                 found.append(t)
@@ -297,13 +358,15 @@ class _Sums:
         while changed:
             changed = False
             for v in list(bound):
-                other = self.without(v, tuple(bound), here, term)
+                other = self.without(v, tuple(bound), here, term, d.head == "any")
                 if other is not None:
                     term, changed = other, True
                     bound.remove(v)
         return tuple(bound), term
 
-    def without(self, v: Index, bound: tuple[Index, ...], here: tuple[Index, ...], term: _Term) -> _Term | None:
+    def without(
+        self, v: Index, bound: tuple[Index, ...], here: tuple[Index, ...], term: _Term, joint: bool
+    ) -> _Term | None:
         if v not in free_indices(*term.conditions, term.value):
             exists = Compare("!=", Size(v.dim), Const(0, INT))
             guards: tuple[Scalar, ...] = () if self.exists(here, exists) else (exists,)
@@ -313,10 +376,10 @@ class _Sums:
             if not (isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT):
                 continue
             for a, b in ((c.a, c.b), (c.b, c.a)):
-                if a is not v or not set(bound).isdisjoint(free_indices(b)):
+                if a is not v or v in free_indices(b) or not (joint or set(bound).isdisjoint(free_indices(b))):
                     continue
                 before = term.conditions[:k]
-                if v in free_indices(*before) or not always_readable(b, self.facts.dims, self.facts.below):
+                if v in free_indices(*before) or not readable(b, self.facts, before):
                     continue
                 guards = () if self.is_class(b, v.dim, before) else within(b, v.dim, self.facts)
                 at: dict[Scalar, Scalar] = {v: b}
