@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from derivatives import LOSSES, arguments, cotangent, full_difference, gradient, gradients, program
@@ -329,3 +331,42 @@ program chain
     mask = np.array([[True, True], [False, False]])
     found = gradients(p, {"x": np.array([4.0, 0.0]), "m": mask})["d x"]
     assert np.array_equal(found, [1.0, 0.0])
+
+
+def test_what_the_terms_of_a_fold_share_is_differentiated_once() -> None:
+    """Cosine similarities: the cotangent of the normalised vectors is a product of matrices, and nothing is summed over
+    both classes and features at once."""
+    p = program("""
+program cosines
+  input z: real[n, d]
+  input w: real[c, d]
+  input g: real[n, c]
+  r.0[n] = sum d . z[n, d] ^ 2
+  s[n, c] = sum d . z[n, d] / sqrt(r.0[n]) * w[c, d]
+  y = sum n, c . g[n, c] * s[n, c]
+  output return = y
+""")
+    derived = simplify(differentiate(p, "y", ("z", "w")))
+    made = {d.tensor: d for d in derived.definitions()}
+    assert all(len(d.bound) <= 1 for d in made.values() if d.tensor != "y")
+    env = {"z": np.arange(1.0, 7.0).reshape(2, 3), "w": np.eye(4, 3) + 0.5, "g": np.arange(8.0).reshape(2, 4) - 3}
+    found = gradients(p, env)
+    for name in ("z", "w"):
+        np.testing.assert_allclose(found[f"d {name}"], full_difference(p, env, name), rtol=1e-6, atol=1e-8)
+
+
+def test_a_cotangent_that_is_clipped_in_each_term_is_not_summed_before() -> None:
+    p = program("""
+program clipped
+  input x: real[n]
+  input y: real[n, m]
+  s = sum n, m . x[n] ^ 2 * y[n, m]
+  output return = s
+""")
+    d = p.definition("s")
+    assert d is not None
+    square, y = d.body.children
+    clipped = AdjointMap(square, "clamp", (Const(-1), Const(1)))
+    p = p.with_body((replace(d, body=clipped * y),))
+    found = gradients(p, {"x": np.array([3.0]), "y": np.array([[5.0, -7.0, 0.25]])})
+    np.testing.assert_allclose(found["d x"], [(1.0 - 1.0 + 0.25) * 6.0])

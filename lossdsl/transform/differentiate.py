@@ -53,6 +53,7 @@ from lossdsl.transform.arithmetic import (
     unique,
 )
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
+from lossdsl.transform.invariants import split_invariants
 from lossdsl.transform.matrices import adjoint_of_matrix, inverse_of, logdet_weight
 from lossdsl.transform.pieces import index_pieces
 from lossdsl.transform.scalar import Guarded, adjoints, data_dependent, depends, merge, shared
@@ -148,7 +149,9 @@ class _Reverse:
         needed = replace(program, outputs=(Output("return", output),), reductions=None, target="", updates=())
         needed = prune(needed)
         active = active_tensors(needed, wrt)
-        self.program = split_products(expose_winners(needed, active), active)
+        named = split_invariants(needed, active, facts_of(needed))
+        active = active_tensors(named, wrt)
+        self.program = split_products(expose_winners(named, active), active)
         self.active = active_tensors(self.program, wrt)
         self.names = Fresh.of(self.program)
         self.facts = facts_of(self.program)
