@@ -271,6 +271,16 @@ def test_dead_branches_and_masked_rows_leak_nothing() -> None:
     assert torch.isfinite(hessian).all()
 
 
+def test_labels_of_a_large_image() -> None:
+    """Selections between two numbers, over more elements than the selection by bits begins at."""
+    fn = function(CROSS_ENTROPY)
+    x, t = leaf(2, 3, 256, 192), labels(2, 3, 256, 192)
+    for smoothing in (0.0, 0.1):
+        value, peer = fn(x, t, smoothing=smoothing), F.cross_entropy(x, t, label_smoothing=smoothing)
+        torch.testing.assert_close(value, peer)
+        torch.testing.assert_close(torch.autograd.grad(value, x), torch.autograd.grad(peer, x))
+
+
 def test_labels_out_of_range_give_nan_and_reach_no_other_row() -> None:
     fn = function(CROSS_ENTROPY)
     x = leaf(3, 4)

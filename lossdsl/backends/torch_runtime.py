@@ -483,7 +483,8 @@ def _stack(slices, shape, places, dtype, device):
 _define('''
 def _select(mask, a, b, out):
     """torch.where for large tensors on a CPU, where torch branches at every element: by bits instead."""
-    if out.device.type != "cpu" or out.numel() < 65536 or mask.shape != out.shape:
+    whole = mask.shape == out.shape and out.shape in (a.shape, b.shape)
+    if out.device.type != "cpu" or out.numel() < 65536 or not whole:
         return torch.where(mask, a, b, out=out)
     bits = torch.int64 if out.dtype == torch.float64 else torch.int32
     swapped = out.data_ptr() == b.data_ptr()  # the second operand is written over: start from the first
