@@ -42,10 +42,10 @@ class Compiled:
 def load(spec: Spec, *, target: str = "torch") -> Any:
     """The `nn.Module` class of a loss, ready to be constructed with its parameters.
 
-    spec is a path ("focal.loss", "losses.loss:focal") or the name of a catalogue loss ("focal", or with its
-    field "classification.focal"). A file
-    with several losses gives a namespace with one class for each. Each class has `.function` (the functional form),
-    `.sympy` (the loss in ordinary SymPy), `.source` (the emitted text) and `.report`.
+    spec is a path ("focal.loss", "losses.loss:focal") or the name of a catalogue loss ("focal", or with its field
+    "classification.focal"). A file with several losses gives a namespace with one class for each. Each class has
+    `.function` (the functional form), `.sympy` (the loss in ordinary SymPy), `.source` (the emitted text), `.report`,
+    and `.derivative` where inputs are derivatives of a network.
 
     Raises LossError with every diagnostic if the source is wrong, FileNotFoundError never: a missing file is one.
     """
@@ -133,6 +133,8 @@ def _classes(source: Source, losses: Sequence[Program], text: str, built: Mappin
         cls = getattr(module, class_name(program.name))
         cls.function = staticmethod(getattr(module, function_name(program.name)))
         cls.source = text
+        if "derivative" in module.__all__:
+            cls.derivative = staticmethod(module.derivative)
         cls.sympy = _Lazy(partial(sympy_view, program))
         if program.name in built:
             cls.report = _Lazy(partial(pipeline.report, built[program.name]))

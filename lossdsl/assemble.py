@@ -303,6 +303,7 @@ def _input(i: Input) -> InputSpec:
         learnable=i.role == "learnable",
         initial=default if i.role in ("learnable", "state") else None,
         state=i.role == "state",
+        comment=i.comment,
     )
 
 

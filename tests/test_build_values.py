@@ -52,3 +52,9 @@ def test_value(case: Case) -> None:
             np.testing.assert_allclose(
                 found[key], np.asarray(value, dtype=np.float64), rtol=1e-10, atol=1e-12, err_msg=key
             )
+
+
+def test_a_loss_named_as_a_function_leaves_the_function_alone() -> None:
+    found = built("loss sum:\n    input x: real[n, d]\n    return mean(sum(x over d)^2)\n", "sum")
+    x = np.array([[1.0, -2.0, 0.5], [0.25, 1.0, 3.0]])
+    np.testing.assert_allclose(interpret(found.program, {"x": x}, {})["return"], np.mean(x.sum(1) ** 2))

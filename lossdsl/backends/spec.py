@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -30,6 +31,7 @@ class InputSpec:
     learnable an nn.Parameter of the module and a keyword of the function; `initial` its first value, or None
     state     a buffer of the module and a keyword of the function, with `initial` as well; without a derivative. One
               called `step` is the training step
+    comment   the user's, behind the declaration
     """
 
     name: str
@@ -45,6 +47,12 @@ class InputSpec:
     learnable: bool = False
     initial: Fraction | str | None = None
     state: bool = False
+    comment: str = ""
+
+    @property
+    def is_derivative(self) -> bool:
+        """Whether its comment says so: `# d score / d x`."""
+        return re.search(r"\bd(\^\d+)? \w+ / d \w+", self.comment) is not None
 
     @property
     def real(self) -> bool:

@@ -109,6 +109,9 @@ class Loss:
             integers=frozenset(p.name for p in loss.parameters if p.kind == "int"),
             kinds={i.name: i.kind for i in loss.inputs},
         )
+        if any(i.is_derivative for i in loss.inputs) and "derivative" not in module.exported:
+            module.exported.append("derivative")
+            module.helpers.add("derivative")
         self.writer = Writer()  # what a user calls
         self.private = Writer()  # the functions that compute it, and their table
         self.written: dict[tuple[str, ...], str] = {}  # the lines of a function after its head -> its name
@@ -647,7 +650,9 @@ class Loss:
         for i in (*self.positional, *self.lasting):
             axes = ", ".join(str(d) for d in i.dims)
             optional = ", or None" if i.optional else ""
-            lines.append(f"    {self.inputs[i.name]}: {_kind_words(i)} of shape [{axes}]{optional}{lasting.words(i)}")
+            comment = f" ({printable(i.comment)})" if i.comment else ""
+            words = f"{_kind_words(i)} of shape [{axes}]{optional}{lasting.words(i)}{comment}"
+            lines.append(f"    {self.inputs[i.name]}: {words}")
         for p in loss.parameters:
             words = _range_words(p.lower, p.upper, "")
             lines.append(f"    {self.parameters[p.name]}: {p.kind}{' ' + words if words else ''}")

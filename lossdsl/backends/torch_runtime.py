@@ -18,6 +18,18 @@ def _define(source: str, *needs: str) -> None:
 
 
 _define('''
+def derivative(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """d value / d x for every row, of the shape of x and in the graph: a loss of it trains the network that gave value.
+
+    The network treats rows one by one (no batch statistics), and `x.requires_grad_()` was called before it ran. Twice
+    gives second derivatives. Raises ValueError where x requires no gradient.
+    """
+    if not x.requires_grad:
+        raise ValueError("derivative: call x.requires_grad_() before the network runs")
+    return torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+''')
+
+_define('''
 def _accumulator(*tensors):
     """The type to compute in: float64 for float64, else float32 (half precision is only stored)."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32

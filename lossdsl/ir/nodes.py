@@ -493,6 +493,7 @@ class Input:
     default: Const | None = None
     role: str = "input"  # "input" | "learnable" | "state" | "cotangent" | "tangent"
     origin: Span = field(default=NOWHERE, compare=False)
+    comment: str = field(default="", compare=False)  # the user's, behind the declaration
 
     @property
     def dtype(self) -> Dtype:

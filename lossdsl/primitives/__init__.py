@@ -1,8 +1,7 @@
 """The registry: every primitive function and reduction head that the language, the IR and the back ends know.
 
 `PRIMITIVES` and `HEADS` map names to records (`record.py` says what a record is). `FUNCTIONS` maps the names that a
-user may call to what they mean; `NOT_YET` names functions and heads of the language that have no meaning yet, with the
-reason for the diagnostic.
+user may call to what they mean.
 
 At infinite arguments every function has its limit as value. Where that limit is finite the derivative is 0; where the
 value is infinite the derivative is the limit of the derivative (softplus: 1 at inf, 0 at -inf).
@@ -67,15 +66,9 @@ FUNCTIONS: dict[str, Function] = {
     "logsumexp": Function("logsumexp", "logaddexp", 2, folds=True),
 }
 
-NOT_YET: dict[str, str] = {
-    **reductions.NOT_YET,
-    "derivative": "give the derivative as an input, or write it out",
-}
-
 __all__ = [
     "FUNCTIONS",
     "HEADS",
-    "NOT_YET",
     "PRIMITIVES",
     "TORCH_HELPERS",
     "TRITON_HELPERS",

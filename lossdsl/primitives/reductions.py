@@ -370,7 +370,3 @@ ARGMIN = Head(
 )
 
 RECORDS = (SUM, PROD, MAX, MIN, LOGSUMEXP, ANY, ALL, COUNT, ARGMAX, ARGMIN)
-NOT_YET = {
-    "inverse": "an opaque head whose adjoint calls it again",
-    "logdet": "an opaque head whose adjoint calls `inverse`",
-}

@@ -436,7 +436,18 @@ def _input(e: Elaborator, statement: tree.Declaration, name: tree.Ident, k: int)
     if role == "learnable" and dtype is not REAL:
         raise e.sink.fail("E0406", "a learnable value is real: an optimiser moves it", declared.span)
     return Input(
-        name.name, tuple(dims), tuple(axes), declared.kind, r, over, classes, also, default, role, origin=name.span
+        name.name,
+        tuple(dims),
+        tuple(axes),
+        declared.kind,
+        r,
+        over,
+        classes,
+        also,
+        default,
+        role,
+        origin=name.span,
+        comment=statement.trailing or "",
     )
 
 

@@ -16,8 +16,6 @@ from lossdsl.syntax import tree
 def handlers() -> dict[str, Handler]:
     """The handlers of all elementwise functions of the language."""
     table: dict[str, Handler] = {name: _primitive for name, f in primitives.FUNCTIONS.items() if not f.folds}
-    for name, reason in primitives.NOT_YET.items():
-        table[name] = _not_yet(reason)
     table["stop"] = _stop
     table["size"] = _size
     table.update(training.handlers())
@@ -53,13 +51,6 @@ def _primitive(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
     values = tuple(real(a) for a in args)
     _check_domain(e, ctx, node.function, values, node.span)
     return Apply(node.function, values)
-
-
-def _not_yet(reason: str) -> Handler:
-    def handle(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
-        raise e.unavailable(f"`{node.function}`", node.function_span, reason)
-
-    return handle
 
 
 def _stop(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:

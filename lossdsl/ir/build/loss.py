@@ -11,6 +11,7 @@ from lossdsl.ir.build import claims as claim_rules
 from lossdsl.ir.build import functions, training
 from lossdsl.ir.build.declarations import declare
 from lossdsl.ir.build.define import Place, close, ordered
+from lossdsl.ir.build.derivative import Derivatives
 from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.inline import Calls
 from lossdsl.ir.build.limits import deep
@@ -148,7 +149,11 @@ class LossBuilder:
         self.source, self.loss = source, loss
         self.sink = Sink()
         self.place = Place()
-        handlers: dict[str, Handler] = {**functions.handlers(), **ReductionHandlers(self.place).handlers}
+        handlers: dict[str, Handler] = {
+            **functions.handlers(),
+            **ReductionHandlers(self.place).handlers,
+            **Derivatives(self.place).handlers,
+        }
         self.e = Elaborator(self.sink, handlers, self.define, Calls(self.place))
         self.e.file_functions = files
         self.e.calling.append(loss)

@@ -6,6 +6,7 @@ from lossdsl.diagnostics import Diagnostic, Source, Span
 from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import function
 from lossdsl.ir.build.define import Place
+from lossdsl.ir.build.derivative import Derivatives
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.inline import Calls
 from lossdsl.ir.build.limits import deep
@@ -51,7 +52,9 @@ def _file_names(
     def refuse(e: Elaborator, pending: PendingDefinition, span: Span, shifted: bool) -> TensorEntity:
         raise Failed("no definitions at the top of a file")
 
-    e = Elaborator(sink, {**functions.handlers(), **Reductions(Place()).handlers}, refuse, Calls(Place()))
+    place = Place()
+    known = {**functions.handlers(), **Reductions(place).handlers, **Derivatives(place).handlers}
+    e = Elaborator(sink, known, refuse, Calls(place))
     seen: dict[str, int] = {}
     uses = Uses(source, sink)
     for item in module.items:
@@ -72,7 +75,8 @@ def _file_names(
         if isinstance(item, tree.Def):
             function(e, item, in_loss=False)
         elif isinstance(item, tree.Loss):
-            e.file_functions[ident.name] = LossEntity(item)
+            if ident.name not in e.functions:  # a loss may be called `quantile`; in a formula that is the function
+                e.file_functions[ident.name] = LossEntity(item)
         elif ident.name in e.functions:
             help = f"`use {'.'.join(item.path)} as name`" if isinstance(item, tree.Use) else ""
             sink.add("E0202", f"`{ident.name}` is a built-in function", ident.span, help)

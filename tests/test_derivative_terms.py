@@ -1,0 +1,148 @@
+"""Derivatives as terms: `derivative(e, x)` inside of a file, and derivatives of a network, which are inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lossdsl
+from lossdsl import load, loads, pipeline
+from lossdsl.diagnostics import Source
+from lossdsl.ir.interpret import interpret
+
+
+def value(text: str, arrays: dict[str, Any], parameters: dict[str, float] | None = None) -> np.ndarray:
+    analysis = pipeline.analyse(Source("<test>", text))
+    assert not analysis.failed, analysis.diagnostics
+    return np.asarray(interpret(analysis.losses[0].program, arrays, parameters or {})["return"])
+
+
+def loss(lines: str, returned: str) -> str:
+    head = "loss t:\n    input x: real[n]\n    input y: real[n]\n    param a: real > 0 = 2\n"
+    return head + "".join(f"    {line}\n" for line in lines.split("\n") if line) + f"    return sum({returned})\n"
+
+
+# definitions; the expression; its derivative in x, in y and in a, in numpy
+BY_HAND = {
+    "product": (
+        "",
+        "sin(x) * y^2 * a",
+        lambda x, y, a: (np.cos(x) * y**2 * a, 2 * np.sin(x) * y * a, np.sin(x) * y**2),
+    ),
+    "through a definition": (
+        "z = a * x + y\nw = exp(z) - x",
+        "w * z",
+        lambda x, y, a: (
+            (np.exp(a * x + y) * a - 1) * (a * x + y) + (np.exp(a * x + y) - x) * a,
+            np.exp(a * x + y) * (a * x + y) + np.exp(a * x + y) - x,
+            x * (np.exp(a * x + y) * (a * x + y) + np.exp(a * x + y) - x),
+        ),
+    ),
+    "branches": (
+        "",
+        "a * x^2 if x < y else a^2 * x * y",
+        lambda x, y, a: (
+            np.where(x < y, 2 * a * x, a**2 * y),
+            np.where(x < y, 0, a**2 * x),
+            np.where(x < y, x**2, 2 * a * x * y),
+        ),
+    ),
+    "a function": ("def f(u, v) = log(1 + u^2) / v", "f(x, a) + f(y, a)", None),
+    "a sum held fixed": ("s = sum(y^2)", "s * x^3", lambda x, y, a: (3 * x**2 * np.sum(y**2), None, 0 * x)),
+    "stop": ("", "stop(x) * x + stop(y) * a", lambda x, y, a: (x, 0 * x, y)),
+}
+BY_HAND["a function"] = (
+    "def f(u, v) = log(1 + u^2) / v",
+    "f(x, a) + f(y, a)",
+    lambda x, y, a: (
+        2 * x / (1 + x**2) / a,
+        2 * y / (1 + y**2) / a,
+        -(np.log(1 + x**2) + np.log(1 + y**2)) / a**2,
+    ),
+)
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_equals_the_derivative_by_hand(name: str) -> None:
+    lines, expression, reference = BY_HAND[name]
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=5), rng.normal(size=5)
+    for variable, wanted in zip("xya", reference(x, y, 1.7), strict=True):
+        if wanted is not None:
+            found = value(loss(lines, f"derivative({expression}, {variable})"), {"x": x, "y": y}, {"a": 1.7})
+            np.testing.assert_allclose(found, np.sum(wanted * np.ones(5)), rtol=1e-13)
+
+
+def test_the_second_derivative_is_the_derivative_of_the_derivative() -> None:
+    x = np.linspace(-2, 3, 7)
+    text = loss("", "derivative(derivative(tanh(a * x), x), x)")
+    t = np.tanh(1.5 * x)
+    np.testing.assert_allclose(value(text, {"x": x, "y": x}, {"a": 1.5}), np.sum(-2 * 1.5**2 * t * (1 - t**2)))
+
+
+def test_by_a_definition_and_by_an_access() -> None:
+    x = np.array([0.3, -1.2, 2.0])
+    by_name = value(loss("z = a * x", "derivative(z^3 + x, z)"), {"x": x, "y": x}, {"a": 2.0})
+    np.testing.assert_allclose(by_name, np.sum(3 * (2 * x) ** 2))
+    shifted = loss("d[n] = derivative(x[n + 1]^2 * y[n], x[n + 1])", "d")
+    np.testing.assert_allclose(value(shifted, {"x": x, "y": x}, {"a": 2.0}), np.sum(2 * x[1:] * x[:-1]))
+
+
+def test_a_bregman_divergence_trains_as_its_formula_does() -> None:
+    text = """
+loss bregman:
+    input p, q: real[n, c] in (0, inf)
+    def phi(u) = u * log(u)
+    per = sum(phi(p) - phi(q) - derivative(phi(q), q) * (p - q) over c)
+    return mean(per)
+"""
+    module = loads(text)()
+    rng = np.random.default_rng(0)
+    p, q = (torch.tensor(rng.uniform(0.2, 3, (4, 5)), requires_grad=True) for _ in range(2))
+    found = torch.autograd.grad(module(p, q), (p, q))
+    wanted = torch.autograd.grad((p * (p / q).log() - p + q).sum(1).mean(), (p, q))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+
+
+def test_a_gradient_penalty_trains_the_critic() -> None:
+    module = load("gradient_penalty")
+    derivative = module.derivative
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = network(), network()
+    a = x.clone().requires_grad_()
+    module()(derivative(ours(a), a)).backward()
+    b = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(theirs(b).sum(), b, create_graph=True)
+    ((slope.norm(2, dim=1) - 1) ** 2).mean().backward()
+    seen = 0
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        if q.grad is not None:  # the last bias has no part in a slope
+            assert p.grad is not None
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-13)
+            seen += 1
+    assert seen == 3
+    with pytest.raises(ValueError, match="requires_grad_"):
+        derivative(ours(x), x)
+
+
+def test_second_derivatives_of_a_network() -> None:
+    module = load("pinn_heat")
+    t, x = (torch.rand(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    u = torch.sin(2 * x) * torch.exp(-4 * t)  # solves u_t = u_xx
+    u_x = module.derivative(u, x)
+    assert module()(module.derivative(u, t), module.derivative(u_x, x)).item() < 1e-25
+    wrong = module()(module.derivative(u, t), 2 * module.derivative(u_x, x))
+    assert wrong.item() > 1e-3
+
+
+def test_only_losses_of_derivatives_offer_the_helper() -> None:
+    assert "def derivative" not in lossdsl.compile(Source("<t>", loss("", "x * y"))).source
