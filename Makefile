@@ -35,6 +35,7 @@ references:  ## what other libraries give: tests/libraries/data
 	.venv-references/bin/pip install --quiet jax==0.10.2 optax==0.2.8 scipy scikit-learn tqdm packaging "numpy<2.4"
 	.venv-references/bin/pip install --quiet --no-deps lightning-utilities kornia_rs -r tests/libraries/requirements.txt
 	.venv-references/bin/python tests/libraries/run.py
+	.venv-references/bin/python tests/libraries/statements.py
 
 catalogue: $(STAMP)  ## the generated pages of docs/catalogue
 	$(BIN)/python docs/make_catalogue.py
