@@ -227,6 +227,10 @@ class Field:
     def number(self, value: Fraction | int) -> Form:
         return Form(_constant(value), _constant(1))
 
+    def monomial(self, slot: int, k: int) -> Form:
+        """A power of one generator."""
+        return power(Form(_GENERATORS[slot], _constant(1)), k)
+
     def sigmoid(self, p: Form) -> Form:
         g = self.exp(p)
         return times(g, power(plus(g, self.number(1)), -1))

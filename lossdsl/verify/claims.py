@@ -7,7 +7,7 @@ from dataclasses import replace
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar
 from lossdsl.syntax import tree
-from lossdsl.verify import properties, symmetry
+from lossdsl.verify import decision, properties, symmetry, tails
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -79,6 +79,9 @@ class Claims:
             return finite_in(ctx, target, claim.word or "float32")
         if kind in ("minimum", "infimum") or kind == "unique minimum":
             return self._minimum(claim, ctx, target)
+        if kind == "word" and claim.word in decision.WORDS:
+            link, further = self._scalar(claim.link) if claim.link is not None else (None, ())
+            return decision.decide(ctx, target, claim.word, _real(link) if link is not None else None, further)
         if kind in symmetry.KINDS:
             names = tuple(self.built.tensors.get(i.name, i.name) for i in claim.inputs)
             axes = (
@@ -116,6 +119,8 @@ class Claims:
                 return properties.affine(ctx, target, inputs)
             case "C0" | "C1" | "C2" | "smooth" | "differentiable":
                 return differentiability(ctx, target, inputs, {"differentiable": "C1"}.get(word, word))
+            case "redescending":
+                return tails.redescending(ctx, target, inputs)
             case "bounded":
                 box = ctx.ranges().tensor(target)
                 if box.bounded:

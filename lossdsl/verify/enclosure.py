@@ -211,6 +211,10 @@ def mul(a: Enclosure, b: Enclosure) -> Enclosure:
     finite = not _infinite(a) and not _infinite(b)
     lo_open = (lo == 0 and apart) or (lo == -INF and finite)
     hi_open = (hi == 0 and apart) or (hi == INF and finite)
+    for x, k in ((a, b), (b, a)):
+        if k.lo == k.hi and k.lo != 0 and x.bounded and lo > -1e300 and hi < 1e300:  # a number leaves open ends open
+            lo_open = lo_open or (x.lo_open if k.lo > 0 else x.hi_open)
+            hi_open = hi_open or (x.hi_open if k.lo > 0 else x.lo_open)
     return Enclosure(min(lo, 1.7e308), max(hi, -1.7e308), lo_open, hi_open, undefined)
 
 

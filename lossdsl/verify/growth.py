@@ -2,8 +2,8 @@
 else fixed.
 
 A term is bounded by |u|^degree * exp(E), a monomial of the denominator from below by the same kind of product; E is a
-normal form that is affine in u, so that a certain sign of its slope settles the quotient: exponential decay beats every
-power, and where E does not vary the power decides. A generator that is neither is taken by its enclosure, if bounded.
+normal form that is affine in u (or a polynomial with a certain leading coefficient), so that a certain sign of its slope
+settles the quotient: exponential decay beats every power, and where E does not vary the power decides. A generator that is neither is taken by its enclosure, if bounded.
 """
 
 from __future__ import annotations
@@ -59,14 +59,33 @@ class Tail:
         return rate.negative or (rate.nonpositive and top.degree <= low.degree)
 
     def trend(self, f: Form) -> Enclosure:
-        """An enclosure of the sign of the slope of an affine form outward. Raises Unsettled if it is not affine."""
+        """An enclosure of the sign of the slope outward, far out: of an affine form, or of a polynomial in the leaf whose
+        leading coefficient is certainly not 0 (its slope is then not bounded). Raises Unsettled for any other."""
         slope = derivative(self.field, f, self.slot)
         if slope.zero:
             return Enclosure(0.0, 0.0)
-        if not derivative(self.field, slope, self.slot).zero:
+        if self._is_affine(f):
+            box = sign(self.field, slope)
+            return box if self.direction > 0 else neg(box)
+        box, degree = self._leading(f)
+        if not box.nonzero:
+            raise Unsettled  # the next power may take over
+        return box if self.direction > 0 or degree % 2 == 0 else neg(box)
+
+    def _is_affine(self, f: Form) -> bool:
+        return derivative(self.field, derivative(self.field, f, self.slot), self.slot).zero
+
+    def _leading(self, f: Form) -> tuple[Enclosure, int]:
+        """The sign of the coefficient of the highest power of the leaf, and that power. Raises Unsettled."""
+        terms = list(f.num.terms())
+        others = {s for exponents, _ in terms for s, k in enumerate(exponents) if k and s != self.slot}
+        if any(self.moves(s) for s in others | _slots(f.den)):
             raise Unsettled
-        box = sign(self.field, slope)
-        return box if self.direction > 0 else neg(box)
+        degree = max(int(exponents[self.slot]) for exponents, _ in terms)
+        lead = f
+        for _ in range(degree):
+            lead = derivative(self.field, lead, self.slot)
+        return sign(self.field, lead), degree
 
     def _unfolded(self, f: Form) -> Form:
         """The form with softplus(a) = a + softplus(-a) wherever a grows, so that what cancels does so exactly."""
@@ -80,7 +99,8 @@ class Tail:
         return f
 
     def _affine(self, f: Form) -> Form:
-        """An affine form whose distance from `f` is bounded on the tail: a softplus that varies is its argument or 0."""
+        """A form that has a trend and whose distance from `f` is bounded on the tail: a softplus that varies is its
+        argument or 0."""
         for s in sorted(self._slots(f), reverse=True):
             generator = self.field.generators[s]
             if s == self.slot or not self.moves(s) or generator.name != "softplus":
@@ -92,7 +112,7 @@ class Tail:
             if not rate.nonnegative and not rate.nonpositive:
                 raise Unsettled
             f = replace(self.field, f, s, generator.arguments[0] if rate.nonnegative else self.field.number(0))
-        self.trend(f)  # affine, or Unsettled
+        self.trend(f)  # or Unsettled
         return f
 
     # ------------------------------------------------------------------------------------------------ terms
@@ -160,6 +180,8 @@ class Tail:
         rate = self.trend(exponent)
         if generator.name == "exp":
             return Rate(Fraction(0), flat if rate.nonpositive and not rate.negative else exponent)
+        if not rate.negative and not self._is_affine(exponent):
+            raise Unsettled
         # at most exp(a), and at most |a| + log 2
         return Rate(Fraction(0), exponent) if rate.negative else Rate(Fraction(1), flat)
 

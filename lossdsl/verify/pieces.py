@@ -9,10 +9,11 @@ entry, and through which alone the entry is read, by a variable of its own. `spl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     FALSE,
@@ -149,11 +150,24 @@ def views(program: Program, ranges: Ranges, target: str, entry: str, body: Scala
             raise NotScalar("a value whose derivative is declared apart from it")
     definition = program.definition(target)
     nonempty = frozenset(definition.dims) if definition is not None else frozenset()
-    scope = ranges.scope(nonempty)
+    return cased(program, ranges, nonempty, whole, own[0])
+
+
+def cased(
+    program: Program,
+    ranges: Ranges,
+    nonempty: frozenset[Dim],
+    whole: Scalar,
+    entry: Read,
+    known: Mapping[Scalar, Enclosure] | None = None,
+) -> list[View]:
+    """The views of a scalar in what it reads at one place, `known` enclosing further leaves. Raises NotScalar."""
+    given = dict(known or {})
+    scope = Scope(ranges, nonempty, given) if given else ranges.scope(nonempty)
     result = []
-    for case in _cases(program, scope, whole, own[0]):
+    for case in _cases(program, scope, whole, entry):
         fixed = fold(substitute(whole, dict(case)), scope)
-        inner = Scope(ranges, nonempty, {n: scope_value(c) for n, c in case})
+        inner = Scope(ranges, nonempty, {**given, **{n: scope_value(c) for n, c in case}})
         conditions = [(n, c) for n, c in case if isinstance(n, Compare)]
         narrowed: Scope | None = inner
         for n, c in conditions:
@@ -161,7 +175,7 @@ def views(program: Program, ranges: Ranges, target: str, entry: str, body: Scala
         if narrowed is None and conditions:
             continue
         inner = narrowed or inner
-        result.append(_cut(fixed, own[0], case, inner))
+        result.append(_cut(fixed, entry, case, inner))
     return result
 
 
