@@ -35,7 +35,7 @@ def decide(
             wrong = None if isinstance(found, Proved) else regret.uncalibrated(question)
         case "noise symmetric":
             found = engine.noise_symmetric(question)
-            wrong = None if isinstance(found, Proved) else regret.asymmetric(question)
+            wrong = None if isinstance(found, Proved) else regret.uneven(question)
         case _:
             found = engine.proper(question, link, strict=strict)
             wrong = None if isinstance(found, Proved) else regret.improper(question, link, strict=strict)

@@ -165,7 +165,7 @@ def _expected(shares: list[Enclosure], losses: list[Enclosure], others: list[Enc
 # --------------------------------------------------------------------------------------------------- label noise
 
 
-def asymmetric(problem: Problem) -> Refuted | None:
+def uneven(problem: Problem) -> Refuted | None:
     """Two predictions at which the sums over the labels certainly differ."""
     for sample in itertools.islice(samples(problem, 22), 12):
         first: tuple[Prediction, Enclosure] | None = None
@@ -287,4 +287,4 @@ def numbers(point: Point, body: Scalar, keep: str) -> Scalar:
     return substitute(body, fixed)
 
 
-__all__ = ["asymmetric", "improper", "numbers", "samples", "uncalibrated"]
+__all__ = ["improper", "numbers", "samples", "uncalibrated", "uneven"]
