@@ -38,7 +38,7 @@ from lossdsl.lower.schedule import schedule
 from lossdsl.readable import gradient_lines
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.differentiate import differentiate
-from lossdsl.transform.simplify import simplify, with_defaults
+from lossdsl.transform.simplify import defaulted, simplify, with_defaults
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify.verdict import Finding, Proved, Report, Step, Unknown, Verdict
 
@@ -50,12 +50,13 @@ def value_program(program: Program) -> Program:
     return _finished(program)
 
 
-def gradient_program(program: Program, output: str, wrt: Sequence[str]) -> Program:
-    """Value and vector-Jacobian product of the tensor `output` in the inputs `wrt`: first differentiated, then
-    stabilised. Outputs: "return", then "d NAME" for each, then the reports."""
-    derived = _with_reports(program, output, differentiate(program, output, tuple(wrt)))
+def gradient_program(program: Program, output: str, wrt: Sequence[str], absent: Iterable[str] = ()) -> Program:
+    """Value and vector-Jacobian product of the tensor `output` in the inputs `wrt`, without the optional inputs
+    `absent`: first differentiated, then stabilised. Outputs: "return", then "d NAME" for each, then the reports."""
+    given = defaulted(program, absent)
+    derived = _with_reports(given, output, differentiate(given, output, tuple(wrt)))
     well_formed(derived)
-    return _finished(derived)
+    return _finished(derived if given is program else simplify(derived))
 
 
 def _with_reports(program: Program, output: str, derived: Program) -> Program:
@@ -109,7 +110,7 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
                     table[key] = schedule(with_defaults(stable, absent), key)
                 output = _tensor(program, mode)
                 for wrt in wanted:
-                    derived = with_defaults(gradient_program(program, output, wrt), absent)
+                    derived = gradient_program(program, output, wrt, absent)
                     entries = ["value_and_gradient", "backward"] if mode != "none" else ["backward"]
                     if _has(stable, AdjointMap):  # autograd of the value's formula would not limit it
                         entries.append("gradient_formula")

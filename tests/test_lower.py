@@ -13,6 +13,7 @@ import pytest
 from programs import random_extents, random_inputs, random_parameters, random_program
 from references import each_path
 
+from lossdsl.assemble import gradient_program
 from lossdsl.diagnostics import Source
 from lossdsl.dim import Dim
 from lossdsl.ir.build import build
@@ -40,7 +41,7 @@ from lossdsl.lower.schedule import kernels, schedule
 from lossdsl.lower.text import parse_plan, print_plan
 from lossdsl.syntax.parser import parse
 from lossdsl.transform.differentiate import differentiate
-from lossdsl.transform.simplify import simplify, with_defaults
+from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
 
 ROOT = Path(__file__).parents[1]
@@ -533,7 +534,7 @@ def test_backward_says_what_is_saved_for_it() -> None:
 )
 def test_golden(golden: str, path: str, wrt: tuple[str, ...], absent: tuple[str, ...], update_golden: bool) -> None:
     program = load(ROOT / path)
-    derived = with_defaults(gradient(program, "return", wrt), absent)
+    derived = gradient_program(program, "return", wrt, absent)
     text = print_plan(schedule(derived, Key(program.name, "value_and_gradient", "mean", wrt, absent, "torch")))
     file = GOLDEN / golden
     if update_golden:

@@ -63,6 +63,13 @@ def main() -> None:
         nothing = torch.zeros(0, 7, requires_grad=True)
         found[label + "empty"] = float(cross_entropy(nothing, t[:0])) == 0.0
         found[label + "class out of range"] = bool(cross_entropy(torch.randn(2, 3), torch.tensor([0, 7])).isnan())
+        wrong = torch.randn(3, 7, requires_grad=True)
+        cross_entropy(wrong, torch.tensor([0, 7, 2]), torch.rand(7), smoothing=0.1, reduction="sum").backward()
+        assert wrong.grad is not None
+        zeros = wrong.grad.eq(0).all(1).tolist()
+        found[label + "gradient of a row out of range"] = zeros == [False, True, False] and bool(
+            wrong.grad.isfinite().all()
+        )
         image = torch.randn(2, 5, 4, 3).transpose(2, 3)
         labels = torch.randint(0, 5, (2, 3, 4))
         found[label + "strided"] = torch.allclose(cross_entropy(image, labels), F.cross_entropy(image, labels))

@@ -52,6 +52,7 @@ from lossdsl.transform.arithmetic import (
     sub,
     unique,
 )
+from lossdsl.transform.defined import Defined, settled
 from lossdsl.transform.eliminate import Facts, Selection, eliminate
 from lossdsl.transform.invariants import split_invariants
 from lossdsl.transform.matrices import adjoint_of_matrix, inverse_of, logdet_weight
@@ -93,16 +94,17 @@ class _Adjoint:
     exact: tuple[Scalar, ...] | None = None
 
 
-def differentiate(program: Program, output: str, wrt: tuple[str, ...]) -> Program:
+def differentiate(program: Program, output: str, wrt: tuple[str, ...], *, trusted: bool = False) -> Program:
     """The value and the vector-Jacobian product of one tensor of a program.
 
-    output  a REAL tensor of the program; its cotangent is a new input `output'` with the tensor's dims
-    wrt     names of REAL inputs
+    output   a REAL tensor of the program; its cotangent is a new input `output'` with the tensor's dims
+    wrt      names of REAL inputs
+    trusted  integers are in the ranges of their types: no conditions for gathers out of range (for formulas and proofs)
 
     The result has the outputs "return" (the tensor) and "d NAME" for each of `wrt`, in this order. Raises ValueError
     for names that do not fit, and NotYetError for a construct whose derivative is not available.
     """
-    return _Reverse(program, output, wrt).run()
+    return _Reverse(program, output, wrt, trusted=trusted).run()
 
 
 def active_tensors(program: Program, wrt: Iterable[str]) -> set[str]:
@@ -137,7 +139,7 @@ def facts_of(program: Program) -> Facts:
 
 
 class _Reverse:
-    def __init__(self, program: Program, output: str, wrt: tuple[str, ...]) -> None:
+    def __init__(self, program: Program, output: str, wrt: tuple[str, ...], *, trusted: bool) -> None:
         target = program.definition(output)
         if target is None or target.dtype is not REAL:
             raise ValueError(f"{program.name} has no real tensor {output!r} to differentiate")
@@ -158,6 +160,7 @@ class _Reverse:
         self.contributions: dict[str, list[_Contribution]] = {}
         self.made: list[Definition | Group] = []
         self.bundles: dict[tuple[str, tuple[Scalar, ...]], Read] = {}
+        self.defined = Defined(self.program, self.facts, self.names, self.define, trusted=trusted)
         # A clipped gradient is clipped at incoming cotangent 1; the true one multiplies at the end.
         self.scaled = any(isinstance(n, AdjointMap) for d in self.program.definitions() for n in postorder(d.body))
 
@@ -287,10 +290,10 @@ class _Reverse:
 
     def contribute(self, d: Definition, adjoint: _Adjoint, read: Read, term: Guarded) -> None:
         formals = self.formals(read.tensor)
-        own = d.formals + d.bound
+        every = d.formals + d.bound
         renamed: dict[Scalar, Scalar] = {}
         taken: list[Index] = list(formals)
-        for i in own:
+        for i in every:
             fresh = fresh_index(i, taken)
             taken.append(fresh)
             renamed[i] = fresh
@@ -305,9 +308,12 @@ class _Reverse:
         path = unique((*outside, *conjuncts(d.where), *term.conditions))
         support_hard, support_soft = self.support_for(adjoint, (value, *soft), d)
         known = adjoint.hard if adjoint.must else self.exact_support(adjoint)
+        said = {*self.defined.own(read), *self.defined.said((*known, *path))}  # own: so say the equations below
         if d.bound:
             support_hard = self.bundled(support_hard, d)
             known = self.bundled(known, d)
+        exists = unique((*self.defined.here(d), *self.defined.whole(d, value)))
+        path = unique((*path, *(c for c in exists if c not in said)))
         at_formals: dict[Scalar, Scalar] = dict(zip(adjoint.formals, d.formals, strict=True))
         incoming = substitute(adjoint.value, at_formals) if at_formals else adjoint.value
         if _negative(incoming) and not self.scaled:
@@ -315,12 +321,12 @@ class _Reverse:
         else:
             value = substitute(value, {_SEED: incoming})
         soft = tuple(substitute(c, {_SEED: incoming}) for c in soft)
-        bound = tuple(i for i in (renamed[o] for o in own) if isinstance(i, Index))
+        bound = tuple(i for i in (renamed[e] for e in every) if isinstance(i, Index))
         for conditions, indices in index_pieces(read.indices):
             selection = Selection(
                 bound=bound,
                 equations=tuple((put(e), a) for e, a in zip(indices, formals, strict=True)),
-                hard=tuple(put(c) for c in (*support_hard, *path, *conditions)),
+                hard=tuple(put(c) for c in settled((*support_hard, *path, *conditions))),
                 soft=tuple(put(c) for c in (*support_soft, *soft)),
                 values=(put(value), *(put(c) for c in known)),
             )
@@ -412,9 +418,9 @@ class _Reverse:
                 axes = tuple(i for i in formals if i in inside)
                 name = self.names(f"{tensor}'")
                 self.define(Definition(name, axes, "map", (), TRUE, _term(only).scalar()))
-                hard, soft = unique((*only.guards, *only.hard, *only.known)), only.soft
+                hard, soft = settled((*only.guards, *only.hard, *only.known)), only.soft
                 return _Adjoint(formals, Read(name, axes, REAL), hard, soft, False)
-            return _Adjoint(formals, only.value, unique((*only.guards, *only.hard, *only.known)), only.soft, True)
+            return _Adjoint(formals, only.value, settled((*only.guards, *only.hard, *only.known)), only.soft, True)
         name = self.names(f"{tensor}'")
         terms: list[Guarded] = []
         parts: list[tuple[str, _Contribution]] = []

@@ -65,6 +65,13 @@ def simplify(program: Program) -> Program:
 def with_defaults(program: Program, absent: Iterable[str]) -> Program:
     """The program simplified for calls without these optional inputs: each is its default everywhere. The inputs stay
     declared. Raises ValueError for one that has no default."""
+    given = defaulted(program, absent)
+    return program if given is program else simplify(given)
+
+
+def defaulted(program: Program, absent: Iterable[str]) -> Program:
+    """The program with the defaults of these inputs in their place, and nothing else changed. Raises ValueError for
+    one that has no default."""
     constants: dict[str, Const] = {}
     for name in absent:
         entry = program.input(name)
@@ -81,7 +88,7 @@ def with_defaults(program: Program, absent: Iterable[str]) -> Program:
     def over(d: Definition) -> Definition:
         return map_scalars(d, lambda s: transform(s, step, memo))
 
-    return simplify(program.with_body(tuple(map_item(item, over) for item in program.body)))
+    return program.with_body(tuple(map_item(item, over) for item in program.body))
 
 
 def _opposites(program: Program) -> Program:
@@ -325,4 +332,4 @@ def _passes_on(d: Definition) -> bool:
     return work == 0 or (work == 1 and not d.formals and not any(isinstance(n, Read) for n in postorder(d.body)))
 
 
-__all__ = ["inline", "simple", "simplify", "with_defaults"]
+__all__ = ["defaulted", "inline", "simple", "simplify", "with_defaults"]

@@ -381,7 +381,8 @@ class _Sums:
                 before = term.conditions[:k]
                 if v in free_indices(*before) or not readable(b, self.facts, before):
                     continue
-                guards = () if self.is_class(b, v.dim, before) else within(b, v.dim, self.facts)
+                known = self.expanded(conjunction(before))
+                guards = tuple(g for g in within(b, v.dim, self.facts) if g not in known)
                 at: dict[Scalar, Scalar] = {v: b}
                 after = tuple(substitute(x, at) for x in term.conditions[k + 1 :])
                 return _Term((*before, *guards, *after), substitute(term.value, at))
