@@ -1,7 +1,7 @@
 """Write the catalogue's pages: `docs/catalogue.md` (counts by field) and `docs/catalogue/<field>.md`.
 
-Each loss has its file, its gradient, what is true of it, and its cost, as `lossdsl check` finds them now.
-Run: `make catalogue`, or `python docs/make_catalogue.py [--index]` (the index alone, in a second).
+Each loss has its file, a plot, its gradient, what is true of it, and its cost, as `lossdsl check` finds them now.
+Run: `make catalogue`, or `python docs/make_catalogue.py [--index] [FIELD ...]` (the index alone takes a second).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
-from lossdsl import pipeline
+from lossdsl import pipeline, plotting
 from lossdsl.card import bracket, status
 from lossdsl.catalogue import Entry, entries
 from lossdsl.diagnostics import Source
@@ -25,6 +25,7 @@ from lossdsl.verify.verdict import Finding, Report
 
 DOCS = Path(__file__).resolve().parent
 PAGES = DOCS / "catalogue"
+PLOTS = PAGES / "plots"
 LIBRARIES = DOCS.parent / "tests" / "libraries" / "statements.json"
 COUNTED = ("computational efficiency", "scalability")
 
@@ -83,6 +84,12 @@ def section(entry: Entry) -> str:
     text = entry.path.read_text(encoding="utf-8").strip("\n")
     source = Source(str(entry.path), text + "\n")
     lines = [f"## {entry.name}", "", "```loss", text, "```", ""]
+    image = PLOTS / f"{entry.name}.png"
+    try:
+        plotting.plot(source, image, only=entry.name, wrt=None, dpi=56)
+        lines += [f"![{entry.name} and its gradient along one entry](plots/{image.name})", ""]
+    except plotting.CannotPlot as reason:
+        lines += [f"No plot: {reason}.", ""]
     shown = pipeline.show(source, "grad", only=entry.name)
     if shown.text:
         gradient = [line.strip() for line in shown.text.splitlines() if "'" in line and line.startswith("  ")]
@@ -119,13 +126,15 @@ def name(f: Finding) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--index", action="store_true", help="only the index")
+    parser.add_argument("fields", nargs="*", help="fields whose pages are written (all)")
     options = parser.parse_args()
     (DOCS / "catalogue.md").write_text(index(), encoding="utf-8")
     if options.index:
         return
-    shutil.rmtree(PAGES, ignore_errors=True)
-    PAGES.mkdir()
-    shipped = entries()
+    if not options.fields:
+        shutil.rmtree(PAGES, ignore_errors=True)
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    shipped = [e for e in entries() if not options.fields or e.field in options.fields]
     with ProcessPoolExecutor() as pool:
         sections = dict(zip(shipped, pool.map(section, shipped)))
     for field, found in groupby(shipped, key=lambda e: e.field):

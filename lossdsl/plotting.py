@@ -63,8 +63,8 @@ class Curve:
     kinks: tuple[Kink, ...]
 
 
-def plot(source: Source, path: Path, *, only: str | None, wrt: str | None) -> tuple[Diagnostic, ...]:
-    """Draw the first loss of the source (or `only`) to `path`; PNG, SVG or PDF by its ending.
+def plot(source: Source, path: Path, *, only: str | None, wrt: str | None, dpi: int = 150) -> tuple[Diagnostic, ...]:
+    """Draw the first loss of the source (or `only`) to `path`; PNG (of `dpi` dots an inch), SVG or PDF by its ending.
 
     Raises CannotPlot, or OSError if the file cannot be written. Nothing is written if the source is wrong.
     """
@@ -82,7 +82,7 @@ def plot(source: Source, path: Path, *, only: str | None, wrt: str | None) -> tu
         return analysis.diagnostics
     program = analysis.losses[0].program
     curve = sweep(program, wrt)
-    _draw(program, curve, path)
+    _draw(program, curve, path, dpi)
     return analysis.diagnostics
 
 
@@ -212,7 +212,10 @@ def _axis_label(program: Program, swept: Input) -> str:
         return swept.name
     if target.kind in ("binary", "sign", "class"):
         return f"{swept.name} of the true class"
-    return f"{swept.name} - {target.name}"
+    if target.kind != "real":
+        return swept.name
+    value = float(_ordinary(target, {s: 1 for d in target.dims for s in d.symbols()}).flat[0])
+    return f"{swept.name} - {target.name}" if value == 0 else f"{swept.name} ({target.name} = {value:g})"
 
 
 def _ordinary(i: Input, extents: dict[str, int]) -> np.ndarray:
@@ -272,7 +275,7 @@ def _int_parameters(parameters: dict[str, float | int | bool]) -> dict[str, int]
     return {name: int(v) for name, v in parameters.items() if isinstance(v, int)}
 
 
-def _draw(program: Program, curve: Curve, path: Path) -> None:
+def _draw(program: Program, curve: Curve, path: Path, dpi: int) -> None:
     pyplot = importlib.import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     axes.axhline(0, color="0.8", linewidth=0.8)
@@ -288,5 +291,5 @@ def _draw(program: Program, curve: Curve, path: Path) -> None:
     settings = ", ".join(f"{n} = {v}" for n, v in shown.items())
     axes.set(xlabel=curve.axis, title=program.name + (f" ({settings})" if settings else ""))
     axes.legend()
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     pyplot.close(figure)
