@@ -154,6 +154,29 @@ def test_files_that_cannot_be_read_are_loss_errors(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- sympy
 
 
+def test_the_view_of_nested_branches_is_in_lines_that_give_its_value() -> None:
+    """A formula of many thousand nodes as written, whose conditions decide on values with branches."""
+    import sympy
+
+    source = """
+loss newton:
+    input x: real[n]
+    def newton_step(u) = u - (u + expm1(-u) - x * exp(-u)) / u if u > 0 else 0
+    w = newton_step(newton_step(newton_step(log1p(sqrt(2 * abs(x)) + x))))
+    per = exp(1 - w) + w^2
+    return mean(per)
+"""
+    loss = lossdsl.loads(source)
+    lines = loss.sympy
+    assert all(not line.expression.atoms(sympy.Piecewise) or len(str(line)) < 1000 for line in lines.values())
+    at = {sympy.Symbol("x[n]", real=True): sympy.Float("1.75", 40)}
+    for left, line in lines.items():
+        if line.head == "map" and left.endswith("[n]"):
+            at[sympy.Symbol(left, real=True)] = line.expression.xreplace(at)
+    value = loss(reduction="none")(torch.tensor([1.75], dtype=torch.float64))
+    assert float(at[sympy.Symbol("per[n]", real=True)]) == pytest.approx(value.item(), rel=1e-12)
+
+
 def test_from_sympy_refuses_strings() -> None:
     for evil in ("__import__('os').abort()", "x**2", b"x", None):
         with pytest.raises(TypeError):

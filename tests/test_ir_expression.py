@@ -135,6 +135,37 @@ def _value(node: Scalar, at: dict[str, float], parameters: dict[str, Any] | None
     return float(interpret(program, {k: np.array([v]) for k, v in at.items()})["return"][0])
 
 
+def test_a_condition_on_a_value_with_branches_holds_no_piecewise() -> None:
+    """SymPy folds a Piecewise in a condition, and meets NaN on the way."""
+    x = Read("x", (), REAL)
+    zero = Const(0)
+
+    def step(u: Scalar) -> Scalar:
+        inner = Apply("div", (Apply("log1p", (Apply("abs", (u,)),)), u))
+        return ir.Select(Compare(">", u, zero), Apply("sub", (u, inner)), zero)
+
+    view = algebraic(step(step(step(x)))).expression
+    pieces = view.atoms(sp.Piecewise)
+    assert pieces
+    assert not any(c.has(sp.Piecewise) for p in pieces for _, c in p.args)
+    symbol = next(iter(view.free_symbols))
+    for at in map(sp.Integer, (1, 3, 40)):  # where no branch that is not taken divides by zero: SymPy is not lazy
+        u = float(at)
+        for _ in range(3):
+            u = u - np.log1p(abs(u)) / u if u > 0 else 0.0
+        assert float(view.xreplace({symbol: at})) == pytest.approx(u, rel=1e-12)
+
+
+def test_a_comparison_with_nan_is_false() -> None:
+    nan, x = Const("nan"), Read("x", (), REAL)
+    for op in ("<", "<=", ">", ">=", "=="):
+        assert algebraic(Compare(op, x, nan)).expression == sp.false
+        assert algebraic(Compare(op, nan, nan)).expression == sp.false
+    assert algebraic(Compare("!=", nan, x)).expression == sp.true
+    infinite = Apply("div", (Const(1), Const(0)))  # complex infinity in SymPy, which it cannot order
+    assert isinstance(algebraic(ir.Select(Compare(">", infinite, x), x, Const(0))).expression, sp.Basic)
+
+
 def test_algebraic_values_of_every_primitive() -> None:
     checked = 0
     for record in PRIMITIVES.values():

@@ -9,7 +9,7 @@ SymPy is imported by the functions that need it, never with this module. No stri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from lossdsl import primitives
 from lossdsl.dim import parse_dim
 from lossdsl.ir import nodes as ir
+from lossdsl.ir.conditions import compared
 from lossdsl.ir.from_sympy import postorder, program_from_sympy
 from lossdsl.ir.nodes import (
     BOOL,
@@ -180,36 +181,41 @@ class Algebraic(NamedTuple):
     conditions: tuple[DomainCondition, ...]
 
 
-def symbols(*nodes: Scalar) -> dict[Scalar, Any]:
+def symbols(*nodes: Scalar, names: Mapping[Scalar, str] | None = None) -> dict[Scalar, Any]:
     """The symbol of every leaf (Read, Param, Size, Index, BOOL or INT data) in algebraic forms of the nodes.
 
-    Reads are real symbols named by their text (`x[n, d]`), indices and extents integer ones.
+    Reads are real symbols named by their text (`x[n, d]`), or as in `names` where no other leaf has that name; indices
+    and extents are integer ones.
     """
     import sympy
 
+    leaves = [n for n in ir.postorder(*nodes) if isinstance(n, Read | ir.Param | ir.Size | Index | ir.Table)]
+    others = {print_scalar(n) for n in leaves if n not in (names or {})}
+    given = {n: name for n, name in (names or {}).items() if name not in others}
     table: dict[Scalar, Any] = {}
     taken: set[str] = set()
-    for n in ir.postorder(*nodes):
-        if isinstance(n, Read | ir.Param | ir.Size | Index | ir.Table):
-            name = print_scalar(n)
-            while name in taken:
-                name += "'"
-            taken.add(name)
-            table[n] = sympy.Symbol(name, integer=True) if n.dtype is INT else sympy.Symbol(name, real=True)
+    for n in leaves:
+        name = given.get(n) or print_scalar(n)
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        table[n] = sympy.Symbol(name, integer=True) if n.dtype is INT else sympy.Symbol(name, real=True)
     return table
 
 
-def algebraic(node: Scalar) -> Algebraic:
+def algebraic(node: Scalar, names: Mapping[Scalar, str] | None = None) -> Algebraic:
     """The scalar as ordinary SymPy, with the domain conditions that evaluation may have dropped (`x / x` is 1).
 
-    Stop, Proxy and AdjointMap are their values; Select is a Piecewise; a BOOL leaf is a symbol `name` compared with 1.
-    Raises ValueError for a primitive without a SymPy form.
+    names  leaves that are called otherwise than by their text, as in `symbols`
+
+    Stop, Proxy and AdjointMap are their values; Select is a Piecewise, never inside of a condition; a BOOL leaf is a
+    symbol `name` compared with 1. Raises ValueError for a primitive without a SymPy form, and for conditions on values
+    with too many branches.
     """
     import sympy
 
-    leaves = symbols(node)
+    leaves = symbols(node, names=names)
     done: dict[Scalar, Any] = {}
-    relation = {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge, "==": sympy.Eq, "!=": sympy.Ne}
     for n in ir.postorder(node):
         args = [done[c] for c in n.children]
         match n:
@@ -225,7 +231,7 @@ def algebraic(node: Scalar) -> Algebraic:
             case Select():
                 done[n] = sympy.Piecewise((args[1], args[0]), (args[2], True), evaluate=False)
             case Compare():
-                done[n] = relation[n.op](*args)
+                done[n] = compared(n.op, args[0], args[1])
             case ir.And():
                 done[n] = sympy.And(*args)
             case ir.Or():
