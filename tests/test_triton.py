@@ -133,3 +133,9 @@ def test_what_stays_torch_is_said() -> None:
 def test_helpers_of_both_targets_have_names_of_their_own() -> None:
     assert not set(RUNTIME) & set(_SOURCES)
     assert not set(TRITON_HELPERS) & set(TORCH_HELPERS)
+
+
+@pytest.mark.parametrize("name", ["h", "h_erf", "tl", "x_ptr", "grid", "block"])
+def test_a_tensor_may_be_named_like_a_helper(name: str) -> None:
+    text = f"loss t:\n    input {name}, y: real[n]\n    return mean(erf({name} - y)^2)\n"
+    assert f"d_{name}" in emit(spec_of(text))
