@@ -354,7 +354,7 @@ def _h_inverse_mills_tl(x):
 """,
 }
 
-_NAME = re.compile(r"(?<!\w)_h_\w+(?=\()")  # calls alone: a pointer to the gradient of `h` is called d_h_ptr
+_NAME = re.compile(r"(?<!\w)_h_\w+")  # whole names: a pointer to the gradient of `h` is called d_h_ptr
 
 
 def helper_sources(texts: Iterable[str], table: Mapping[str, str]) -> list[str]:
