@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -181,3 +182,24 @@ def test_tensors_without_data_have_shapes(text: str) -> None:
     value = function(text)(q, q)
     assert value.device.type == "meta"
     assert value.shape == ()
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("kind", ["reflect", "wrap", "edge"])
+@pytest.mark.parametrize("n", [3, 4, 9])
+def test_a_window_over_a_mapped_boundary(kind: str, n: int, create: bool) -> None:
+    """As numpy pads: the adjoint counts an offset down from a mirrored end."""
+    fn = function(f"""
+loss window:
+    input x: real[b, h]
+    axis i = 5
+    return sum((sum(x[b, {kind}(h + i - 2)] over i) / 5)^2)
+""")
+    places = torch.tensor(np.pad(np.arange(n), 2, mode=kind)).unfold(0, 5, 1)  # type: ignore[call-overload]
+    matrix = F.one_hot(places, n).sum(1).to(F64) / 5
+    x = leaf(2, n)
+    value = fn(x)
+    (g,) = torch.autograd.grad(value, x, create_graph=create)
+    rows = x.detach() @ matrix.T
+    torch.testing.assert_close(value.detach(), rows.square().sum())
+    torch.testing.assert_close(g.detach(), 2 * rows @ matrix)

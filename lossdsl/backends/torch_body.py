@@ -270,11 +270,17 @@ class Body:
             )
         return self.index[axis]
 
+    def moves(self, term: Term) -> bool:
+        """Whether it is a number that is another one in each round of a recurrence: no constant of the prologue."""
+        if isinstance(term, Reg) or term.param:
+            return False
+        return any(v in re.split(r"\W", term.text.text) for v in self.scope.loops.values())
+
     def tensor(self, term: Term) -> Reg:
         """A register for a term; Python numbers become 0-d tensors."""
         if isinstance(term, Reg):
             return term
-        if not term.param and any(v in re.split(r"\W", term.text.text) for v in self.scope.loops.values()):
+        if self.moves(term):
             dtype, device = self.scope.dtype(term.type), self.scope.need("device")
             text = f"torch.full((), {term}, dtype={dtype}, device={device})"
             return self.emit("text", (), term.type, template=text, axes=frozenset(), owned=False)

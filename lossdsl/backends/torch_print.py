@@ -148,6 +148,8 @@ class _Fused(_Printer):
         live = [i for i in items if isinstance(i, Write) or i.dest in self.last]
         for made, then in pairwise(live):
             if isinstance(made, Instr) and made.function == "mul" and isinstance(then, Write):
+                if any(body.moves(a) for a in made.args):
+                    continue
                 if then.value is made.dest and self.uses[made.dest] == 1 and body.adds_in_place(then):
                     left, right = (body.tensor(a) for a in made.args)
                     made.dest.product = (right, left) if len(left.axes) < len(right.axes) else (left, right)
@@ -242,9 +244,13 @@ class _Fused(_Printer):
                     a, b, verb = b, a, _FLIP[function]
                 elif function in ("add", "mul"):
                     a, b = b, a
+                elif self.body.moves(a):
+                    return None
                 else:
                     a = self.body.tensor(a)
             return f"torch.{verb}({term_text(a)}, {term_text(b)}{tail})"
+        if any(self.body.moves(a) for a in instr.args) and (function == "where" or function in OUT):
+            return None
         if function == "where":
             if instr.dest.type == "int":
                 return None
