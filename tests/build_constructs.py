@@ -834,4 +834,63 @@ return sum(a * x + b * x^2 + c * x^3)
     ),
 )
 
-CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS, *TRAINING)
+# ---------------------------------------------------------------------------------------------------- matrices
+
+
+def positive(n: int, d: int) -> Any:
+    def make(g: np.random.Generator) -> dict[str, Any]:
+        a = g.normal(size=(n, d, d))
+        return {"r": g.normal(size=(n, d)), "cov": a @ a.transpose(0, 2, 1) + np.eye(d)}
+
+    return make
+
+
+def gaussian(r: Any, cov: Any) -> Any:
+    return -torch.distributions.MultivariateNormal(torch.zeros_like(r), cov, validate_args=False).log_prob(r).mean()
+
+
+def volume(x: Any, weight: float) -> Any:
+    gram = x.mT @ x / len(x) + weight * torch.eye(x.shape[1], dtype=torch.float64)
+    return torch.linalg.inv(gram).square().sum() - torch.logdet(gram)
+
+
+MATRICES = (
+    one(
+        "gaussian",
+        """
+input r: real[n, d]
+input cov: real[n, d, e]
+axis e = d
+symmetric[n, d, e] = (cov + cov[n, e, d]) / 2
+solved[n, d] = sum(inverse(symmetric over d, e) * r[d = e] over e)
+return mean((sum(r * solved over d) + logdet(symmetric over d, e) + size(d) * log(2 * pi)) / 2)
+""",
+        positive(4, 3),
+        lambda r, cov: gaussian(r, (cov + cov.mT) / 2),
+    ),
+    one(
+        "volume",
+        """
+input x: real[n, d]
+param weight: real > 0 = 0.1
+axis e = d
+gram[d, e] = mean(x * x[d = e] over n) + (weight if d == e else 0)
+return sum(inverse(gram over d, e)^2 over d, e) - logdet(gram over d, e)
+""",
+        lambda g: {"x": g.normal(size=(6, 3))},
+        volume,
+        weight=0.3,
+    ),
+    one(
+        "inverse_of_a_window",
+        """
+input x: real[h, w]
+axis w = h
+return sum(inverse(x[h = h + 1, w = w + 1] over h, w) * x[h = h + 1, w = w + 1])
+""",
+        lambda g: {"x": g.normal(size=(4, 4)) + 3 * np.eye(4)},
+        lambda x: (torch.linalg.inv(x[1:, 1:]) * x[1:, 1:]).sum(),
+    ),
+)
+
+CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS, *TRAINING, *MATRICES)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.build import cumulative, ordering
+from lossdsl.ir.build import cumulative, matrices, ordering
 from lossdsl.ir.build.affine import conjuncts, integer
 from lossdsl.ir.build.boundaries import BOUNDARIES
 from lossdsl.ir.build.define import Place
@@ -42,7 +42,7 @@ KEYWORDS = {
 DIRECTIONS = {"sort": "descending", "argsort": "descending"} | dict.fromkeys(
     ("cumsum", "cumprod", "cumlogsumexp"), "backward"
 )
-KEEPS = frozenset({"softmax", "log_softmax", "normalize", *DIRECTIONS})
+KEEPS = frozenset({"softmax", "log_softmax", "normalize", "inverse", *DIRECTIONS})
 Lowering = Callable[[Elaborator, Context, tree.Call, Bound], Scalar]
 
 
@@ -76,6 +76,8 @@ class Reductions:
             "cumsum": cumulative.cumulate,
             "cumprod": cumulative.cumulate,
             "cumlogsumexp": cumulative.cumulate,
+            "logdet": matrices.logdet,
+            "inverse": matrices.inverse,
         }
         self.handlers: dict[str, Callable[[Elaborator, Context, tree.Call], Scalar]] = {}
         for name, lower in lowered.items():
