@@ -85,9 +85,17 @@ def entries(program: Program) -> Iterator[tuple[Program, Key, str]]:
             yield derived, Key(program.name, "value_and_gradient", mode, wrt, (), "torch"), tensor
 
 
+def every_extent(program: Program) -> dict[str, int]:
+    """An extent for every symbol: small ones that differ, and the defaults of integer parameters."""
+    symbols = {s for i in program.inputs for d in (*i.dims, i.classes) if d is not None for s in d.symbols()}
+    others = {s: 2 + k % 5 for k, s in enumerate(sorted(symbols - {*EXTENTS, "..."}))}
+    integers = {p.name: int(p.default.value) for p in program.parameters if p.kind == "int" and p.default is not None}
+    return {**EXTENTS, **others, **integers}
+
+
 def arrays(program: Program, seed: int, extents: Mapping[str, int] | None = None) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    extents = EXTENTS if extents is None else extents
+    extents = every_extent(program) if extents is None else extents
     found: dict[str, Any] = {}
     for i in program.inputs:
         shape: list[int] = []

@@ -88,7 +88,6 @@ REFERENCES = {
         "smoothing/clipped_gradient",
         clipped_gradient,
         (pair(12), pair(3, 4, limit=2.0), pair(9, limit=0.3)),
-        wrt=("pred",),
         at=(pair(4, scale=1e8), case(pred=full(1.0, 2), target=full(0.0, 2))),
     ),
     "clipped_value": Reference(
