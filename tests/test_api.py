@@ -151,6 +151,19 @@ def test_files_that_cannot_be_read_are_loss_errors(tmp_path: Path) -> None:
         lossdsl.load(functions)
 
 
+def test_the_default_of_a_parameter_is_an_expression_of_numbers() -> None:
+    """Exact where it is rational, else a double."""
+    import math
+
+    loss = lossdsl.loads(
+        "loss f:\n    input x: real[n]\n    param a: real = 1 / 3 + 1\n    param tau: real > 0 = log(10)\n"
+        "    return mean(a * x - tau)\n"
+    )
+    defaults = {name: p.default for name, p in inspect.signature(loss.function).parameters.items()}
+    assert (defaults["a"], defaults["tau"]) == (4 / 3, math.log(10))
+    assert loss()(torch.ones(2, dtype=torch.float64)).item() == pytest.approx(4 / 3 - math.log(10), rel=1e-15)
+
+
 # ------------------------------------------------------------------------------------------------------- sympy
 
 

@@ -327,8 +327,8 @@ def _inside(value: Fraction, r: Range) -> bool:
 
 
 def _first_value(e: Elaborator, node: tree.Expr) -> Const:
-    """The default of a learnable value or a state: any expression of numbers. What is no rational (`log(10)`) is rounded
-    to the nearest double: it is where training starts, and no claim is about it."""
+    """The default of a real value: any expression of numbers. What is no rational (`log(10)`) is rounded to a double, and
+    that number is the default, for claims `at defaults` too."""
     value = e.expression(e.top_context(Frame()), node)
     if isinstance(value, Const):
         return value
@@ -351,8 +351,7 @@ def _default(e: Elaborator, statement: tree.Declaration, k: int, dtype: Dtype, r
         span = statement.defaults[0].span.to(statement.defaults[-1].span)
         raise e.sink.fail("E0407", f"{len(statement.names)} names, {len(statement.defaults)} defaults", span)
     node = statement.defaults[k if len(statement.defaults) > 1 else 0]
-    first = statement.keyword in ("learnable", "state")
-    value = _first_value(e, node) if first else _constant(e, node, "a default")
+    value = _first_value(e, node) if dtype is REAL else _constant(e, node, "a default")
     if (value.dtype is BOOL) != (dtype is BOOL) or (dtype is INT and value.dtype is REAL):
         raise e.sink.fail("E0407", f"this default does not fit the type `{statement.type.kind}`", node.span)
     if isinstance(value.value, Fraction) and not _inside(value.value, r):
