@@ -543,3 +543,10 @@ def test_products_are_rounded_outwards_and_known_to_be_exact() -> None:
         assert math.isinf(high) or Fraction(high) >= truth
         exact += low == high
     assert exact > 3_000
+
+
+def test_a_window_larger_than_the_smallest_extents_is_searched() -> None:
+    text = "loss t:\n    input x: real[h]\n    axis i = 7\n    axis k = h - 6\n    b[k] = sum(x[h = k + i] over i)\n    return mean(b)\n"
+    report = pipeline.check(Source("<t>", text)).reports[0]
+    (found,) = [f.verdict for f in report.findings if f.property == "non-negative"]
+    assert isinstance(found, Refuted)

@@ -258,6 +258,15 @@ assert isinstance(_LOG, Apply)
 # ----------------------------------------------------------------------------------------------------- search
 
 
+_LARGEST = 12
+
+
+def _grows(dim: Dim, symbol: str) -> bool:
+    """Whether an extent grows with a symbol."""
+    zeros = dict.fromkeys(dim.symbols(), 1)
+    return dim.evaluate({**zeros, symbol: 64}) > dim.evaluate(zeros)
+
+
 @dataclass
 class Sampler:
     """Admissible points of a program: dyadic values, ordinary and extreme; parameters at their default first."""
@@ -294,6 +303,7 @@ class Sampler:
                 parameters[p.name] = value
             if p.name in extents:
                 extents[p.name] = max(1, min(8, int(parameters[p.name])))
+        self._grow(extents, {p.name for p in self.program.parameters})
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:
             entries = self.entries(i, extents, spread)
@@ -301,6 +311,17 @@ class Sampler:
                 return None
             inputs[i.name] = entries
         return Point(extents, parameters, inputs)
+
+    def _grow(self, extents: dict[str, int], fixed: set[str]) -> None:
+        """Larger extents until every definition has an element: a window needs an image that is larger."""
+        dims = {i.dim for d in self.program.definitions() for i in (*d.formals, *d.bound)}
+        for _ in range(_LARGEST):
+            empty = [d for d in dims if d.evaluate(extents) < 1]
+            able = sorted({s for d in empty for s in d.symbols() if s not in fixed and s != "..." and _grows(d, s)})
+            if not able:
+                return
+            for s in able:
+                extents[s] += 1
 
     def entries(self, i: Input, extents: Mapping[str, int], spread: float) -> dict[Place, Fraction] | None:
         places = list(itertools.product(*(range(d.evaluate(extents)) for d in i.dims)))
