@@ -123,7 +123,7 @@ MARGIN = "param margin: real > 0 = 1"
 GAMMA = "param gamma: real >= 0 = 2"
 
 BINARY = [
-    Binary("relu(1 - y * s)", lambda y, v: relu(1 - y * v), {"calibrated": P, "noise symmetric": R}),
+    Binary("relu(1 - y * s)", lambda y, v: relu(1 - y * v), {"calibrated": P, "proper": R, "noise symmetric": R}),
     Binary(
         "relu(margin - y * s)",
         lambda y, v, margin: relu(margin - y * v),
@@ -516,6 +516,20 @@ def test_parameters_are_narrowed() -> None:
     claims += ["strictly proper with link sigmoid(s) when w == 1", "strictly proper with link sigmoid(s - log(w))"]
     found = [r.status for r in verdicts(inputs, loss, claims)]
     assert found == [R, P, P, P, P, R, P, P]
+
+
+def test_elements_that_are_left_out_have_no_label() -> None:
+    inputs = "input z: real[n, c]\ninput t: class[n] of c or ignore\nparam ignore: int = -100"
+    lines = [*inputs.splitlines(), "per = -log_softmax(z over c)[c = t]", "return mean(per over n where t != ignore)"]
+    claims = ["calibrated when ignore < 0", "strictly proper when ignore < 0", "strictly proper"]
+    lines += [f"claim {c}" for c in claims]
+    found = verify_program(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")).claims
+    assert [r.status for r in found] == [P, P, "unknown"]  # an ignored class has no loss
+    masked = "input s: real[n]\ninput y: sign[n]\ninput m: bool[n]"
+    lines = [*masked.splitlines(), "per = softplus(-y * s)", "return mean(per over n where m)"]
+    lines += [f"claim {c}" for c in ("calibrated", "strictly proper with link sigmoid(s)", "noise symmetric")]
+    found = verify_program(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")).claims
+    assert [r.status for r in found] == [P, P, R]
 
 
 def test_soft_labels_are_taken_at_their_ends() -> None:

@@ -17,8 +17,10 @@ from lossdsl.ir.nodes import REAL, TRUE, Const, Group, Index, Input, Program, Re
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import NotScalar, dependents, fold, target_scalar
+from lossdsl.verify.operations import truth
+from lossdsl.verify.pieces import NotScalar, dependents, fold, inline
 from lossdsl.verify.points import Evaluator, Point, Undecided
+from lossdsl.verify.ranges import Scope
 
 TWO_VALUED = {"sign": (-1, 1), "binary": (0, 1)}
 
@@ -43,13 +45,22 @@ class Problem:
     classes: Dim | None
     prediction: Input
 
-    def at(self, value: Fraction) -> Scalar:
-        """The element where the label has the value, in inputs, parameters and reductions. Raises NoProblem."""
+    @property
+    def element(self) -> Scalar:
+        """The element, in inputs, parameters and reductions; one that is counted, if some are left out. Raises
+        NoProblem."""
+        definition = self.ctx.program.definition(self.target)
+        if definition is None or definition.head != "map":
+            raise NoProblem(f"{self.target} is a reduction")
         try:
-            body = target_scalar(self.ctx.program, self.target)
+            body = inline(self.ctx.program, definition.body)
+            return fold(substitute(body, {inline(self.ctx.program, definition.support): TRUE}))
         except NotScalar as reason:
             raise NoProblem(str(reason)) from None
-        return fold(substitute(body, {self.label: Const(value, self.label.dtype)}))
+
+    def at(self, value: Fraction) -> Scalar:
+        """The element where the label has the value. Raises NoProblem."""
+        return fold(substitute(self.element, {self.label: Const(value, self.label.dtype)}))
 
     @property
     def whole_line(self) -> bool:
@@ -78,8 +89,6 @@ def problem(ctx: Context, target: str, link: Scalar | None) -> Problem:
     discrete = [i for i in used if i.kind in TWO_VALUED or i.kind == "class"]
     real = [i for i in used if i.dtype is REAL and i.default is None and i.role == "input"]
     named = {n.tensor for n in postorder(link) if isinstance(n, Read)} if link is not None else {i.name for i in real}
-    if definition.support is not TRUE:
-        raise NoProblem(f"some elements of {target} are left out")
     if len(discrete) > 1:
         raise NoProblem(f"{discrete[0].name} and {discrete[1].name} may both be the label")
     label = discrete[0] if discrete else _unit_label(ctx, real, named if link is not None else set())
@@ -99,6 +108,7 @@ def problem(ctx: Context, target: str, link: Scalar | None) -> Problem:
     read = next(iter(found))
     if any(not isinstance(i, Index) or i not in definition.formals for i in read.indices):
         raise NoProblem(f"one element reads {label.name} at a place of its own")
+    _counted(ctx, target, read, prediction.name)
     if label.kind == "class":
         return Problem(ctx, target, read, None, label.classes, prediction)
     low, high = TWO_VALUED.get(label.kind, (0, 1))
@@ -116,6 +126,21 @@ def _unit_label(ctx: Context, real: list[Input], named: set[str]) -> Input:
         names = " and ".join(i.name for i in unit)
         raise NoProblem(f"which of {names} is the label" if len(unit) > 1 else "no input is a label")
     return unit[0]
+
+
+def _counted(ctx: Context, target: str, label: Read, prediction: str) -> None:
+    """Whether an element is left out does not depend on the label (as long as it is one) and on the prediction."""
+    definition = ctx.program.definition(target)
+    if definition is None or definition.support is TRUE:
+        return
+    moving = dependents(ctx.program, label.tensor) | dependents(ctx.program, prediction)
+    if not any(isinstance(n, Read) and n.tensor in moving for n in postorder(definition.support)):
+        return
+    declared = ctx.program.input(label.tensor)
+    box = Enclosure(0.0, INF, False, True) if declared is not None and declared.kind == "class" else None
+    known: dict[Scalar, Enclosure] = {label: box} if box is not None else {}
+    if truth(Scope(ctx.ranges(), frozenset(definition.dims), known)[definition.support]) is not True:
+        raise NoProblem(f"which elements of {target} are left out depends on {label.tensor} or {prediction}")
 
 
 def _conditioned(ctx: Context, name: str) -> bool:
@@ -169,6 +194,18 @@ class Sample:
         """How many labels there are."""
         p = self.problem
         return 2 if p.classes is None else p.classes.evaluate(self.point.extents)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the element is certainly not left out, whatever its label is."""
+        definition = self.problem.ctx.program.definition(self.problem.target)
+        assert definition is not None
+        env: dict[Index, int] = dict(zip(self.formals, self.place, strict=True))
+        try:
+            evaluators = (Evaluator(self.problem.ctx.program, self.labelled(k)) for k in range(self.count))
+            return all(truth(v.scalar(definition.support, env)) is True for v in evaluators)
+        except (Undecided, ValueError, OverflowError, ZeroDivisionError, KeyError):
+            return False
 
     def labelled(self, label: int, prediction: dict[tuple[int, ...], Fraction] | None = None) -> Point:
         p = self.problem

@@ -33,10 +33,10 @@ _ONE = Enclosure(1.0, 1.0)
 
 
 def samples(problem: Problem, seed: int) -> Iterator[Sample]:
-    """Admissible points with at least two labels."""
+    """Admissible points with at least two labels, at which the element is counted."""
     for point in _points(problem.ctx, seed, (problem.prediction.name,)):
         sample = Sample(problem, point)
-        if sample.count >= 2:
+        if sample.count >= 2 and sample.counted:
             yield sample
 
 
@@ -59,7 +59,7 @@ def _predictions(sample: Sample, number: int) -> list[Prediction]:
 def improper(problem: Problem, link: Scalar | None, *, strict: bool) -> Refuted | None:
     """A probability at which another prediction than its own is better (as good, if `strict`)."""
     if link is None and not (problem.probability or problem.prediction.kind == "simplex"):
-        return None  # some link may be right
+        return _standing(problem)
     for sample in itertools.islice(samples(problem, 21), 12):
         known: list[tuple[Prediction, list[Enclosure], list[Enclosure]]] = []
         for prediction in _predictions(sample, 10):
@@ -77,6 +77,27 @@ def improper(problem: Problem, link: Scalar | None, *, strict: bool) -> Refuted 
                 witness = Witness((sample.shown(best), sample.shown(other)), f"{text}: the difference is in {gap}")
                 return Refuted("expected loss of two predictions", witness)
     return _sloping(problem, link) if problem.values is not None else None
+
+
+def _standing(problem: Problem) -> Refuted | None:
+    """Two probabilities at which one and the same score is the only minimiser: no strictly monotone link gives both."""
+    if problem.values is None or not problem.whole_line:
+        return None
+    low, high = Fraction(3, 5), Fraction(7, 10)
+    for sample in itertools.islice(samples(problem, 26), 4):
+        known = {v: losses for v in _LINE if (losses := sample.losses(sample.everywhere(v))) is not None}
+        best = []
+        for eta in (low, high):
+            risk = {v: float(eta) * _middle(known[v][1]) + float(1 - eta) * _middle(known[v][0]) for v in known}
+            best.append(min(known, key=risk.__getitem__, default=None))
+        v = best[0]
+        if v is None or v != best[1]:
+            continue
+        sides = (Enclosure(float(v), INF, True, True), Enclosure(-INF, float(v), True, True))
+        if all(_unbeaten(sample, eta, v, side, strict=True) for eta in (low, high) for side in sides):
+            violation = f"it is the only minimiser of the expected loss for the probabilities {low} and {high}"
+            return Refuted("one minimiser", Witness((sample.shown(sample.everywhere(v)),), violation))
+    return None
 
 
 def _sloping(problem: Problem, link: Scalar | None) -> Refuted | None:
@@ -194,6 +215,8 @@ def uncalibrated(problem: Problem) -> Refuted | None:
         return None
     threshold = Fraction(0) if problem.whole_line else Fraction(1, 2)
     grid = _LINE if problem.whole_line else _INSIDE
+    middle = float(threshold)
+    above, below = Enclosure(middle, INF, True, True), Enclosure(-INF, middle, True, True)
     shape = properties.convexity(problem.ctx, problem.target, (problem.prediction.name,))
     for sample in itertools.islice(samples(problem, 23), 6):
         known = {v: losses for v in grid if (losses := sample.losses(sample.everywhere(v))) is not None}
@@ -208,7 +231,7 @@ def uncalibrated(problem: Problem) -> Refuted | None:
                 continue
             if isinstance(shape, Proved) and _uphill(sample, eta, threshold):
                 least = threshold
-            elif not _unbeaten(sample, eta, least, threshold):
+            elif not _unbeaten(sample, eta, least, above if eta > Fraction(1, 2) else below):
                 continue
             side = "above" if eta > Fraction(1, 2) else "below"
             violation = (
@@ -257,14 +280,14 @@ def _uphill(sample: Sample, eta: Fraction, threshold: Fraction) -> bool:
     return True
 
 
-def _unbeaten(sample: Sample, eta: Fraction, wrong: Fraction, threshold: Fraction) -> bool:
-    """Whether the expected loss at `wrong` is certainly not above that of any prediction on the right side."""
-    problem, at = sample.problem, float(threshold)
-    region = Enclosure(at, INF, True, True) if eta > Fraction(1, 2) else Enclosure(-INF, at, True, True)
+def _unbeaten(sample: Sample, eta: Fraction, at: Fraction, region: Enclosure, *, strict: bool = False) -> bool:
+    """Whether the expected loss at a prediction is certainly not above (below, if `strict`) that anywhere in a region."""
+    problem = sample.problem
     try:
-        for view in weighted_views(problem, _expectation(sample, eta, wrong), region):
+        for view in weighted_views(problem, _expectation(sample, eta, at), region):
             for smooth in smooth_pieces(view):
-                if prove(smooth.field, smooth.value, smooth.constraints, problem.ctx.budget) is None:
+                how = prove(smooth.field, smooth.value, smooth.constraints, problem.ctx.budget, strict=strict)
+                if how is None:
                     return False
     except (NoProblem, NotScalar, Stuck, TooLarge):
         return False

@@ -42,7 +42,7 @@ from lossdsl.verify.classes import INSIDE, ROW, Q, Rows, Separable
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem, Sample
-from lossdsl.verify.pieces import NotScalar, View, fold, target_scalar
+from lossdsl.verify.pieces import NotScalar, View, fold
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.regret import numbers, samples
 from lossdsl.verify.risk import Branch, branches, continuous
@@ -62,7 +62,7 @@ def proper(problem: Problem, link: Scalar | None, *, strict: bool) -> Proved | U
         spherical = _spherical(problem, rows) if link is None else None
         if spherical is not None:
             return spherical
-        parts = rows.separate(target_scalar(problem.ctx.program, problem.target))
+        parts = rows.separate(problem.element)
         if not parts.probability:
             return Unknown(f"{problem.prediction.name} is no probability, and no softmax is taken of it", _TRIED)
         if link is not None:
@@ -106,7 +106,7 @@ def unsteady(problem: Problem) -> Refuted | None:
     if problem.prediction.kind != "simplex":
         return None
     try:
-        parts = Rows(problem).separate(target_scalar(problem.ctx.program, problem.target))
+        parts = Rows(problem).separate(problem.element)
         for sample in itertools.islice(samples(problem, 25), 4):
             own, each = (numbers(sample.point, n, Q.tensor) for n in (parts.own, parts.each))
             for view, pieces in _parts(replace(parts, own=own, each=each)):
@@ -155,7 +155,7 @@ def calibrated(problem: Problem) -> Proved | Unknown:
         spherical = _spherical(problem, rows)
         if spherical is not None:
             return Proved(spherical.method, (*spherical.steps, Step("strictly proper", problem.target, "calibrated")))
-        parts = rows.separate(target_scalar(problem.ctx.program, problem.target))
+        parts = rows.separate(problem.element)
         if not parts.probability:
             return Unknown(f"{problem.prediction.name} is no probability, and no softmax is taken of it", _TRIED)
         return _calibrated(parts)
@@ -193,7 +193,7 @@ def noise_symmetric(problem: Problem) -> Proved | Unknown:
     """Whether the losses of all classes add up to the same whatever the prediction is."""
     try:
         rows = Rows(problem)
-        body = target_scalar(problem.ctx.program, problem.target)
+        body = problem.element
         normalised = _normalised(rows, body)
         if normalised is not None:
             return normalised
@@ -248,7 +248,7 @@ def _spherical(problem: Problem, rows: Rows) -> Proved | None:
     """K - B q[label] / |q| with B > 0: the expected loss is K - B <p, q> / |q|, least at q = p alone."""
     if problem.prediction.kind != "simplex":
         return None
-    body = target_scalar(problem.ctx.program, problem.target)
+    body = problem.element
     body = rows.rewritten(body)
     own = Read(ROW, (problem.label,), REAL)
     norms = {
