@@ -490,6 +490,8 @@ NO_PROBLEM = [  # declarations, loss: what is the label, or the prediction, is n
     ("input s: real[n]\ninput y: sign[n]", "softplus(-y * s) + mean(y over n)"),
     ("input s: real[n]\ninput y: sign[n]", "softplus(-y[n = n - 1 else 1] * s)"),
     ("input z: real[n, c]\ninput t: class[n] of c", "-z[c = t] + z[n = 0, c = t]"),
+    ("input q: real[...] in [0, 1]\ninput x: real[...]", "q * x"),
+    ("input y: real[...] in [0, 1]\ninput s: real[...]", "(y - sigmoid(s))^2 * softplus(-s)"),
     ("input s: real[...] in [-1, 1]\ninput y: sign[...]", "softplus(-y * s)"),
 ]
 

@@ -1,9 +1,9 @@
 """Who is who in a claim of decision theory: the label, the prediction, and the loss of each label.
 
 A loss is a decision problem where one element of the target reads one label and one prediction. The label is the only
-input of kind `sign`, `binary` or `class`; where there is none, a real input in [0, 1], taken at its ends 0 and 1. The
-prediction is the real input that the link names; without a link the only other one without a default (an optional
-input is a weight). Everything else has any value.
+input of kind `sign`, `binary` or `class`; where there is none, a real input in [0, 1] in which the loss is affine, so
+that it is taken at its ends 0 and 1. The prediction is the real input that the link names; without a link the only
+other one without a default (an optional input is a weight). Everything else has any value.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from fractions import Fraction
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import REAL, TRUE, Const, Group, Index, Input, Program, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
+from lossdsl.verify import properties
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import truth
 from lossdsl.verify.pieces import NotScalar, dependents, fold, inline
 from lossdsl.verify.points import Evaluator, Point, Undecided
 from lossdsl.verify.ranges import Scope
+from lossdsl.verify.verdict import Proved
 
 TWO_VALUED = {"sign": (-1, 1), "binary": (0, 1)}
 
@@ -109,6 +111,8 @@ def problem(ctx: Context, target: str, link: Scalar | None) -> Problem:
     if any(not isinstance(i, Index) or i not in definition.formals for i in read.indices):
         raise NoProblem(f"one element reads {label.name} at a place of its own")
     _counted(ctx, target, read, prediction.name)
+    if not discrete:
+        _mixture(ctx, target, label.name, prediction.name if link is None else None)
     if label.kind == "class":
         return Problem(ctx, target, read, None, label.classes, prediction)
     low, high = TWO_VALUED.get(label.kind, (0, 1))
@@ -126,6 +130,15 @@ def _unit_label(ctx: Context, real: list[Input], named: set[str]) -> Input:
         names = " and ".join(i.name for i in unit)
         raise NoProblem(f"which of {names} is the label" if len(unit) > 1 else "no input is a label")
     return unit[0]
+
+
+def _mixture(ctx: Context, target: str, label: str, prediction: str | None) -> None:
+    """A label in [0, 1] is a mixture of its ends if the loss is affine in it; the prediction is told from it by not being
+    so, unless a link names it."""
+    if not isinstance(properties.affine(ctx, target, (label,)), Proved):
+        raise NoProblem(f"{target} is not proved to be affine in {label}, so that its ends do not decide")
+    if prediction is not None and isinstance(properties.affine(ctx, target, (prediction,)), Proved):
+        raise NoProblem(f"which of {prediction} and {label} is the label")
 
 
 def _counted(ctx: Context, target: str, label: Read, prediction: str) -> None:
