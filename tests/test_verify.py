@@ -14,6 +14,7 @@ import mpmath as mp
 import pytest
 from references import REFERENCES, SPINE, each_path
 
+from lossdsl import pipeline
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.primitives import PRIMITIVES
@@ -546,7 +547,8 @@ def test_products_are_rounded_outwards_and_known_to_be_exact() -> None:
 
 
 def test_a_window_larger_than_the_smallest_extents_is_searched() -> None:
-    text = "loss t:\n    input x: real[h]\n    axis i = 7\n    axis k = h - 6\n    b[k] = sum(x[h = k + i] over i)\n    return mean(b)\n"
+    lines = ["input x: real[h]", "axis i = 7", "axis k = h - 6", "b[k] = sum(x[h = k + i] over i)", "return mean(b)"]
+    text = "loss t:\n" + "".join(f"    {line}\n" for line in lines)
     report = pipeline.check(Source("<t>", text)).reports[0]
     (found,) = [f.verdict for f in report.findings if f.property == "non-negative"]
     assert isinstance(found, Refuted)
