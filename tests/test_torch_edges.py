@@ -10,6 +10,12 @@ from test_torch_values import F64, labels, leaf
 from torch.autograd import gradcheck, gradgradcheck
 from torch_losses import HUBER, INFO_NCE, function, module
 
+from lossdsl.assemble import gradient_program
+from lossdsl.diagnostics import Source
+from lossdsl.lower.plan import Key
+from lossdsl.lower.schedule import schedule
+from lossdsl.pipeline import analyse
+
 CONSTANTS = """
 loss constants:
     input x, y: real[n]
@@ -203,3 +209,32 @@ loss window:
     rows = x.detach() @ matrix.T
     torch.testing.assert_close(value.detach(), rows.square().sum())
     torch.testing.assert_close(g.detach(), 2 * rows @ matrix)
+<<<<<<< HEAD
+=======
+
+
+POOLED = """
+loss pooled:
+    input x, y: real[b, h, w]
+    axis i, j = 3
+    small = min(x[h = h + i, w = w + j] over i, j)
+    large = max(x[h = h + i, w = w + j] over i, j)
+    per[b, h, w] = (large - small) * y[h = h + 1, w = w + 1]
+    return mean(per)
+"""
+
+
+def test_pooled_maxima() -> None:
+    """As max_pool2d; the winner's place is two positions of the gradient, and neither is searched for."""
+    fn = function(POOLED)
+    x, y = leaf(2, 7, 6), leaf(2, 7, 6, seed=1)
+    opened, grown = -F.max_pool2d(-x, 3, 1), F.max_pool2d(x, 3, 1)
+    wanted = torch.autograd.grad(((grown - opened) * y[:, 1:-1, 1:-1]).mean(), (x, y))
+    for create in (False, True):
+        for ours, theirs in zip(torch.autograd.grad(fn(x, y), (x, y), create_graph=create), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    program = analyse(Source("a.loss", POOLED)).losses[0].program
+    plan = schedule(gradient_program(program, "return", ("x",)), Key("pooled", "backward", "mean", ("x",), (), "torch"))
+    large = dict.fromkeys(("b", "h"), 10) | {"w": 1000}
+    assert plan.cost.operations.evaluate(large) < 400 * 10 * 10 * 1000
+>>>>>>> 4a521b5 (wip)

@@ -186,10 +186,9 @@ class Body:
         if chosen is not None:
             guard = substitute(chosen.guard, mapping)
             path = conjuncts(guard)
-            target = self._subscript(substitute(chosen.target, mapping), path)
+            targets = {k: self._subscript(substitute(t, mapping), path) for k, t in chosen.targets.items()}
             value = self.emit(substitute(chosen.body, mapping), path)
-            places = [self._subscript(mapping[f], ()) for k, f in enumerate(d.formals) if k != chosen.at]
-            places.insert(chosen.at, target)
+            places = [targets[k] if k in targets else self._subscript(mapping[f], ()) for k, f in enumerate(d.formals)]
             condition = None if guard is TRUE else self.emit(guard, ())
             seen = self._positions(tuple(places)) | self._varies(value)
             seen |= frozenset() if condition is None else self._varies(condition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lossdsl.ir.nodes import (
@@ -34,11 +34,11 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Selection:
-    """`T[.., a, ..] = sum b where t[b] == a . body`: combined at position `at`, over `space`, where `guard` holds."""
+    """`T[.., a, ..] = sum b where t[b] == a . body`: combined over `space`, where `guard` holds, at the `targets`:
+    what stands for each of the formals that an equation determines, by its place."""
 
     definition: Definition
-    at: int
-    target: Scalar
+    targets: Mapping[int, Scalar]
     space: tuple[Index, ...]
     guard: Scalar
     body: Scalar
@@ -62,25 +62,36 @@ def conjunction(parts: Iterable[Scalar]) -> Scalar:
 
 
 def selection(d: Definition) -> Selection | None:
-    """The scatter form of a sum, max or min over a data-dependent equation of one of its formals, if it is one."""
+    """The scatter form of a sum, max or min over data-dependent equations of its formals, if it is one."""
     if d.head not in ("sum", "max", "min") or d.dtype is not REAL:
         return None
-    parts = conjuncts(d.where)
-    for k, part in enumerate(parts):
-        if not isinstance(part, Compare) or part.op != "==":
+    rest: list[Scalar] = []
+    targets: dict[Scalar, Scalar] = {}
+    for part in conjuncts(d.where):
+        found = _target(part, d, targets)
+        if found is None:
+            rest.append(part)
+        else:
+            targets[found[0]] = found[1]
+    if not targets:
+        return None
+    guard = substitute(conjunction([*rest, *conjuncts(d.support)]), targets)
+    space = (*(f for f in d.formals if f not in targets), *d.bound)
+    places = {k: targets[f] for k, f in enumerate(d.formals) if f in targets}
+    return Selection(d, places, space, guard, substitute(d.body, targets), d.head)
+
+
+def _target(part: Scalar, d: Definition, taken: Mapping[Scalar, Scalar]) -> tuple[Index, Scalar] | None:
+    """A formal and what an equation says that it is: data that depends on what is summed over."""
+    if not isinstance(part, Compare) or part.op != "==":
+        return None
+    for formal, target in ((part.a, part.b), (part.b, part.a)):
+        if not isinstance(formal, Index) or formal not in d.formals or not any(True for _ in reads(target)):
             continue
-        for formal, target in ((part.a, part.b), (part.b, part.a)):
-            if not isinstance(formal, Index) or formal not in d.formals or not any(True for _ in reads(target)):
-                continue
-            inside = set(free_indices(target))
-            if formal in inside or not inside & set(d.bound):
-                continue
-            at = d.formals.index(formal)
-            rest = conjunction([*parts[:k], *parts[k + 1 :], *conjuncts(d.support)])
-            mapping: dict[Scalar, Scalar] = {formal: target}
-            space = (*d.formals[:at], *d.formals[at + 1 :], *d.bound)
-            guard, body = substitute(rest, mapping), substitute(d.body, mapping)
-            return Selection(d, at, target, space, guard, body, d.head)
+        inside = set(free_indices(target))
+        apart = formal not in inside and not inside & set(taken) and formal not in free_indices(*taken.values())
+        if formal not in taken and apart and inside & set(d.bound):
+            return formal, target
     return None
 
 
