@@ -209,8 +209,6 @@ loss window:
     rows = x.detach() @ matrix.T
     torch.testing.assert_close(value.detach(), rows.square().sum())
     torch.testing.assert_close(g.detach(), 2 * rows @ matrix)
-<<<<<<< HEAD
-=======
 
 
 POOLED = """
@@ -237,4 +235,3 @@ def test_pooled_maxima() -> None:
     plan = schedule(gradient_program(program, "return", ("x",)), Key("pooled", "backward", "mean", ("x",), (), "torch"))
     large = dict.fromkeys(("b", "h"), 10) | {"w": 1000}
     assert plan.cost.operations.evaluate(large) < 400 * 10 * 10 * 1000
->>>>>>> 4a521b5 (wip)
