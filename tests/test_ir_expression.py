@@ -162,6 +162,10 @@ def test_a_comparison_with_nan_is_false() -> None:
         assert algebraic(Compare(op, x, nan)).expression == sp.false
         assert algebraic(Compare(op, nan, nan)).expression == sp.false
     assert algebraic(Compare("!=", nan, x)).expression == sp.true
+    assert algebraic(Apply("max2", (Const(0), nan))).expression is sp.nan
+    branched = Apply("max2", (Const(0), ir.Select(Compare(">", x, Const(1)), x, nan)))  # SymPy has no maximum of NaN
+    condition = algebraic(Compare(">", branched, Const(2))).expression
+    assert [bool(condition.xreplace({s: sp.Integer(3)})) for s in condition.free_symbols] == [True]
     infinite = Apply("div", (Const(1), Const(0)))  # complex infinity in SymPy, which it cannot order
     assert isinstance(algebraic(ir.Select(Compare(">", infinite, x), x, Const(0))).expression, sp.Basic)
 

@@ -37,12 +37,22 @@ def _branches(op: str, a: Any, b: Any, budget: list[int]) -> Any:
     earlier: list[Any] = []
     cases: list[Any] = []
     for value, condition in outer.args:
-        here = _branches(op, a.xreplace({outer: value}), b.xreplace({outer: value}), budget)
+        here = _branches(op, _put(a, outer, value), _put(b, outer, value), budget)
         parts = [p for p in (*earlier, condition, here) if p is not sympy.true]
         if sympy.false not in parts:
             cases.append(sympy.And(*parts, evaluate=False) if len(parts) > 1 else parts[0] if parts else sympy.true)
         earlier.append(sympy.Not(condition))
     return sympy.Or(*cases, evaluate=False) if len(cases) > 1 else cases[0] if cases else sympy.false
+
+
+def _put(expression: Any, old: Any, new: Any) -> Any:
+    """`expression` with `old` replaced; NaN where SymPy refuses to evaluate it there, as it does the maximum of NaN."""
+    import sympy
+
+    try:
+        return expression.xreplace({old: new})
+    except (TypeError, ValueError):
+        return sympy.nan
 
 
 def _relation(op: str, a: Any, b: Any, evaluate: bool) -> Any:

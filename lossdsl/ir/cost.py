@@ -1,8 +1,8 @@
 """Counted operations of a program: the measure by which a gradient is held to six times its loss.
 
 Each distinct Apply, Compare and Select of a definition's condition, body and support counts 1 at every point of those
-indices along which it varies, as in a Plan; a fold step counts 1 at every point, a sort n log2 n, a library call its
-flops. A selection `sum b where data[b] == formal` is a scatter: only the bound points are visited, whatever the extent
+indices along which it varies, as in a Plan; a fold step counts 1 at every point, and one of a logsumexp has an
+exponential too; a sort counts n log2 n, a library call its flops. A selection `sum b where data[b] == formal` is a scatter: only the bound points are visited, whatever the extent
 of the formal.
 """
 
@@ -41,6 +41,8 @@ def cost(d: Definition, extents: Mapping[str, int]) -> int:
     selected = {i for c in conjuncts(d.where) if (i := _selected(c, d)) is not None}
     visited = (*(i for i in d.formals if i not in selected), *d.bound)
     fold = 0 if d.head == "map" else points(visited)
+    if d.head == "logsumexp":  # log(sum(exp(x))), which is the same however it is written
+        fold += points(visited) + points(d.formals)
     return _spread(points, visited, d.body, d.where) + fold + _spread(points, d.formals, d.support)
 
 

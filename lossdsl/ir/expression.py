@@ -255,7 +255,15 @@ def _apply(n: Apply, args: list[Any], sympy: Any) -> Any:
     record = primitives.PRIMITIVES.get(n.name)
     if record is None:
         raise ValueError(f"there is no primitive {n.name!r}")
-    return record.sympy(sympy, *args)
+    try:
+        return record.sympy(sympy, *args)
+    except (
+        TypeError,
+        ValueError,
+    ):  # it evaluates, and refuses to, as the maximum of NaN or the order of complex numbers
+        if any(a.has(sympy.nan, sympy.zoo) for a in args):
+            return sympy.nan
+        raise
 
 
 def _conditions(root: Scalar) -> tuple[DomainCondition, ...]:
