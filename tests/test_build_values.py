@@ -58,3 +58,27 @@ def test_a_loss_named_as_a_function_leaves_the_function_alone() -> None:
     found = built("loss sum:\n    input x: real[n, d]\n    return mean(sum(x over d)^2)\n", "sum")
     x = np.array([[1.0, -2.0, 0.5], [0.25, 1.0, 3.0]])
     np.testing.assert_allclose(interpret(found.program, {"x": x}, {})["return"], np.mean(x.sum(1) ** 2))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "input x: real[n, c]\np = softmax(x over c)\nreturn mean(-log(p))",
+        "input x: real[n]\nparam k: real > 1 = 2\nreturn mean(log(k - 1 + x^2))",
+        "input x: real[n] < 3\nreturn mean(log(3 - x))",
+        "input x: real[n]\nreturn mean(log(x) if x > 0 else 0)",
+    ],
+)
+def test_no_warning_where_zero_is_excluded(lines: str) -> None:
+    text = "loss t:\n" + "".join(f"    {line}\n" for line in lines.split("\n"))
+    source = Source("test.loss", text)
+    assert not build(parse(source)[0], source)[1]
+
+
+@pytest.mark.parametrize(
+    "lines", ["param k: real >= 1 = 2\nreturn log(k - 1)", "param k: real > 1 = 2\nreturn log(1 - k)"]
+)
+def test_a_warning_where_it_is_not(lines: str) -> None:
+    text = "loss t:\n" + "".join(f"    {line}\n" for line in lines.split("\n"))
+    source = Source("test.loss", text)
+    assert "W1002" in [d.code for d in build(parse(source)[0], source)[1]]

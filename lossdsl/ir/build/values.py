@@ -55,7 +55,7 @@ class Value:
 
 
 UNKNOWN = Value(WHOLE)
-_POSITIVE = frozenset({"exp", "softplus", "sigmoid", "normal_cdf", "erfc", "cosh", "i0e"})
+_POSITIVE = frozenset({"exp", "expdiff", "softplus", "sigmoid", "normal_cdf", "erfc", "cosh", "i0e"})
 _KEEPS_ZERO = frozenset({"neg", "abs", "real", "sqrt", "sinh", "tanh", "expm1", "log1p", "atan", "asin", "powi"})
 
 
@@ -65,6 +65,7 @@ class Values:
     def __init__(self) -> None:
         self._tensors: dict[str, Value] = {}
         self._parameters: dict[str, Value] = {}
+        self._ranges: dict[str, Range] = {}
         self._memo: dict[tuple[tuple[Scalar, ...], Scalar], Value] = {}
 
     def copied(self) -> tuple[dict[str, Value], dict[tuple[tuple[Scalar, ...], Scalar], Value]]:
@@ -76,6 +77,7 @@ class Values:
 
     def declare_parameter(self, parameter: Parameter) -> None:
         self._parameters[parameter.name] = self._in_range(parameter.range)
+        self._ranges[parameter.name] = parameter.range
 
     def declare_input(self, declared: Input) -> None:
         kinds = {
@@ -86,6 +88,7 @@ class Values:
             "binary": Value(UNIT),
             "sign": Value(Interval(-1.0, 1.0), True),
         }
+        self._ranges[declared.name] = declared.range
         value = kinds.get(declared.kind)
         if declared.kind == "class":
             value = Value(NONNEGATIVE) if declared.also is None else UNKNOWN
@@ -168,6 +171,12 @@ class Values:
                 return self._apply(name, [self._memo[path, a] for a in args], args)
         return Value(UNIT) if node.dtype is BOOL else UNKNOWN
 
+    def open_at(self, node: Scalar, upper: bool) -> bool:
+        """Whether an input or a parameter cannot have the end of its range as value."""
+        name = node.name if isinstance(node, Param) else node.tensor if isinstance(node, Read) else ""
+        found = self._ranges.get(name, Range())
+        return found.upper_open if upper else found.lower_open
+
     def _apply(self, name: str, args: list[Value], nodes: tuple[Scalar, ...]) -> Value:
         boxes = [a.interval for a in args]
         if any(b.is_empty for b in boxes):
@@ -188,6 +197,10 @@ class Values:
         elif name == "add":
             low = all(b.lo >= 0 for b in boxes) and any(a.nonzero for a in args)
             high = all(b.hi <= 0 for b in boxes) and any(a.nonzero for a in args)
+            nonzero = nonzero or low or high
+        elif name == "sub":  # k - 1 with k > 1: what is open at an end stays away from it
+            low = boxes[0].lo == boxes[1].hi and (self.open_at(nodes[0], False) or self.open_at(nodes[1], True))
+            high = boxes[0].hi == boxes[1].lo and (self.open_at(nodes[0], True) or self.open_at(nodes[1], False))
             nonzero = nonzero or low or high
         elif name == "max2":
             nonzero = nonzero or any(a.positive for a in args)
