@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from memory import CASES, measure  # noqa: E402
+from memory import CASES, measure
 
 
 @pytest.mark.slow
