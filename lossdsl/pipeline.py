@@ -102,9 +102,11 @@ def check(source: Source, *, effort: float = 1.0, only: str | None = None) -> Ch
     return Checked(analysis, reports)
 
 
-def spec_hash(source: Source) -> str:
-    """The hash of a source text that the header of an emitted module pins."""
-    return hashlib.sha256(source.text.encode()).hexdigest()[:16]
+def spec_hash(source: Source, programs: Sequence[Program] = ()) -> str:
+    """The hash that the header of an emitted module pins: of the source text, and of what it means, since the meaning
+    of a `use`d loss is not in the text."""
+    meaning = "".join(print_ir(p) for p in programs)
+    return hashlib.sha256((source.text + meaning).encode()).hexdigest()[:16]
 
 
 def report(built: BuiltLoss, *, effort: float = 1.0) -> Report:
@@ -134,7 +136,8 @@ def emit(source: Source, losses: Sequence[BuiltLoss | Program], target: str, rep
         lines = () if isinstance(loss, Program) else formula(loss.statement)
         with _placed(source, program):
             specs.append(loss_spec(program, target, known.get(program.name), lines))
-    spec = assembled(source, specs, spec_hash(source))
+    programs = [loss if isinstance(loss, Program) else loss.program for loss in losses]
+    spec = assembled(source, specs, spec_hash(source, programs))
     emitter = importlib.import_module(f"lossdsl.backends.emit_{target}")
     try:
         text: str = emitter.emit(spec)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lossdsl
 from lossdsl.diagnostics import Severity, Source
 from lossdsl.ir.interpret import interpret
 from lossdsl.pipeline import Analysis, analyse
@@ -123,3 +124,17 @@ def test_a_deep_chain_ends(tmp_path: Path) -> None:
     files(tmp_path, **texts, **{f"f{count}": f"def f{count}(a) = a\n"})
     files(tmp_path, top="use f0\nloss top:\n    input x: real[n]\n    return mean(f0(x))\n")
     assert errors(tmp_path / "top.loss") == [("E0707", 1)]
+
+
+def test_the_hash_of_a_module_sees_what_it_uses(tmp_path: Path) -> None:
+    (tmp_path / "part.loss").write_text("loss part:\n    input x: real[n]\n    return mean(x^2)\n")
+    whole = tmp_path / "whole.loss"
+    whole.write_text("use part\n\nloss whole:\n    input x: real[n]\n    return part(x) + 1\n")
+
+    def header() -> str:
+        return lossdsl.compile(whole).source.split("\n")[1]
+
+    before = header()
+    assert header() == before
+    (tmp_path / "part.loss").write_text("loss part:\n    input x: real[n]\n    return mean(x^4)\n")
+    assert header() != before
