@@ -97,6 +97,7 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
     optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
     modes = _modes(program) or ("",)
     stable = value_program(program)
+    proxies, limits = _has(stable, Proxy), _has(stable, AdjointMap)
     table: dict[Key, Plan] = {}
     for count in range(len(optional) + 1):
         for absent in combinations(optional, count):
@@ -105,14 +106,14 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
             for mode in modes:
                 key = Key(program.name, "value", mode, (), absent, target)
                 table[key] = schedule(with_defaults(stable, absent), key)
-                if _has(stable, Proxy):
+                if proxies:
                     key = Key(program.name, "formula", mode, (), absent, target)
                     table[key] = schedule(with_defaults(stable, absent), key)
                 output = _tensor(program, mode)
                 for wrt in wanted:
                     derived = gradient_program(program, output, wrt, absent)
                     entries = ["value_and_gradient", "backward"] if mode != "none" else ["backward"]
-                    if _has(stable, AdjointMap):  # autograd of the value's formula would not limit it
+                    if limits:  # autograd of the value's formula would not limit it
                         entries.append("gradient_formula")
                     for entry in entries:
                         key = Key(program.name, entry, mode, wrt, absent, target)

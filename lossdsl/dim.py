@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 
 
 @dataclass(frozen=True, order=True)
@@ -27,6 +27,7 @@ Atom = str | FloorDiv
 Monomial = tuple[Atom, ...]  # sorted product of atoms; () is the constant term
 
 
+@lru_cache(maxsize=1 << 12)
 def _atom_key(atom: Atom) -> tuple[int, str]:
     return (0, atom) if isinstance(atom, str) else (1, str(atom))
 
@@ -50,8 +51,12 @@ class Dim:
     @staticmethod
     def _of(terms: Mapping[Monomial, int]) -> Dim:
         kept = [(m, c) for m, c in terms.items() if c]
-        kept.sort(key=lambda item: (-len(item[0]), [_atom_key(a) for a in item[0]]))
+        if len(kept) > 1:
+            kept.sort(key=lambda item: (-len(item[0]), [_atom_key(a) for a in item[0]]))
         return Dim(tuple(kept))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Dim) and self.terms == other.terms)
 
     def __add__(self, other: Dim | int) -> Dim:
         total = dict(self.terms)
@@ -69,7 +74,7 @@ class Dim:
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in _dim(other).terms:
-                monomial = tuple(sorted(m1 + m2, key=_atom_key))
+                monomial = tuple(sorted(m1 + m2, key=_atom_key)) if m1 and m2 else m1 or m2
                 total[monomial] = total.get(monomial, 0) + c1 * c2
         return Dim._of(total)
 

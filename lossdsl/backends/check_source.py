@@ -28,6 +28,7 @@ _ALLOWED = (
     ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.expr_context, ast.boolop, ast.operator,
     ast.unaryop, ast.cmpop,
 )  # fmt: skip
+_KINDS = frozenset(k for k in vars(ast).values() if isinstance(k, type) and issubclass(k, _ALLOWED))
 
 # Builtins that would let data become code, or reach outside.
 _FORBIDDEN = frozenset(
@@ -40,19 +41,32 @@ _TORCH = frozenset(
 )
 
 
+def _every(tree: ast.AST) -> list[ast.AST]:
+    """The node and all nodes below it, level by level."""
+    found = [tree]
+    for node in found:  # which grows as it is walked
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, ast.AST):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [v for v in value if isinstance(v, ast.AST)]
+    return found
+
+
 def check_source(text: str, imports: frozenset[str]) -> None:
     """Raise SourceError unless the text is made of allowed syntax and imports only the given modules."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
-    nodes = list(ast.walk(tree))
+    nodes = _every(tree)
     own = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     own |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
     for node in nodes:
         line = getattr(node, "lineno", 1)
-        if not isinstance(node, _ALLOWED):
+        if type(node) not in _KINDS:
             raise SourceError(f"{type(node).__name__} is not used by emitted modules", line)
         match node:
             case ast.Import(names=names):

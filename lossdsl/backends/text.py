@@ -57,21 +57,25 @@ class Names:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.taken = set(taken)
+        self._next: dict[str, int] = {}  # the first number of a word that may be free
 
     def fresh(self, wanted: str) -> str:
         """`wanted` made an identifier that is neither reserved nor taken: `lse'` is `d_lse`, `per.0` is `per_0`."""
-        if wanted.isidentifier() and wanted.isascii() and wanted[0] != "_" and wanted not in self.taken | RESERVED:
-            self.taken.add(wanted)
-            return wanted
+        if wanted.isidentifier() and wanted.isascii() and wanted[0] != "_":
+            if wanted not in self.taken and wanted not in RESERVED:
+                self.taken.add(wanted)
+                return wanted
         base = "d_" * wanted.count("'") + wanted.replace("'", "")
         base = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in base).strip("_") or "t"
         if base[0].isdigit():
             base = "t" + base
         base = mangle(base)
-        name, count = base, 1
+        count = self._next.get(base, 1)
+        name = base if count == 1 else f"{base}_{count}"
         while name in self.taken or name in RESERVED:
             count += 1
             name = f"{base}_{count}"
+        self._next[base] = count
         self.taken.add(name)
         return name
 

@@ -7,6 +7,7 @@ whose derivatives are those of the loss.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -33,6 +34,8 @@ from lossdsl.lower.plan import (
     Store,
     Within,
 )
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,10 @@ class PlanFunction:
             if scope.kinds.get(b.name) not in ("bool", "binary", "sign", "class", "int")
         ]
         first = scope.variables[inputs[0].name] if inputs else "grad_output"
+        words = _words(body)
         for b in inputs:
             variable = scope.variables[b.name]
-            if f"{variable}_dtype" in _words(body):
+            if f"{variable}_dtype" in words:
                 lines.append(f"{variable}_dtype = {variable}.dtype")
         lines += self.extent_lines(body + "\n" + "\n".join(text for text, _ in scope.constants))
         if "device" in scope.used:
@@ -843,14 +847,7 @@ def reads(steps: Sequence[Step]) -> list[str]:
 
 
 def _words(text: str) -> set[str]:
-    word, words = "", set()
-    for c in text + " ":
-        if c.isalnum() or c == "_":
-            word += c
-        elif word:
-            words.add(word)
-            word = ""
-    return words
+    return set(_WORD.findall(text))
 
 
 def _rebinds(line: str) -> int:

@@ -6,7 +6,7 @@ that equality is identity (`is`), and constructors change nothing: `x / x` and `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from weakref import WeakValueDictionary
@@ -21,10 +21,17 @@ _TABLE: WeakValueDictionary[tuple[object, ...], Scalar] = WeakValueDictionary()
 
 
 class Scalar:
-    """A scalar expression. Immutable and interned: compare with `is`. Subclasses list their fields in `__slots__`."""
+    """A scalar expression. Immutable and interned: compare with `is`. Subclasses list their fields in `__slots__`.
 
-    __slots__ = ("__weakref__", "dtype")
+    What every walk asks for is found once, when a node is made:
+    children  the scalars that it is made of, in order
+    free      each index variable strictly below it once, in order of appearance
+    """
+
+    __slots__ = ("__weakref__", "children", "dtype", "free")
+    children: tuple[Scalar, ...]
     dtype: Dtype
+    free: tuple[Index, ...]
 
     def __new__(cls, *fields: object) -> Scalar:
         key = (cls, *fields)
@@ -33,6 +40,9 @@ class Scalar:
             node = object.__new__(cls)
             for name, value in zip(cls.__slots__, fields, strict=True):
                 object.__setattr__(node, name, value)
+            below = node._children()
+            object.__setattr__(node, "children", below)
+            object.__setattr__(node, "free", indices_of(below) if below else ())
             object.__setattr__(node, "dtype", node._infer())
             _TABLE[key] = node
         return node
@@ -46,8 +56,7 @@ class Scalar:
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), tuple(getattr(self, n) for n in type(self).__slots__))
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return ()
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -163,8 +172,7 @@ class Read(Scalar):
     def _infer(self) -> Dtype:
         return self.kind
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return self.indices
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -190,8 +198,7 @@ class Apply(Scalar):
             return INT
         return REAL
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return self.args
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -208,8 +215,7 @@ class Table(Scalar):
     def _infer(self) -> Dtype:
         return self.values[0].dtype
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.index,)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -227,8 +233,7 @@ class Select(Scalar):
     def _infer(self) -> Dtype:
         return self.a.dtype
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.condition, self.a, self.b)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -246,8 +251,7 @@ class Compare(Scalar):
     def _infer(self) -> Dtype:
         return BOOL
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.a, self.b)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -263,8 +267,7 @@ class And(Scalar):
     def _infer(self) -> Dtype:
         return BOOL
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return self.args
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -280,8 +283,7 @@ class Or(Scalar):
     def _infer(self) -> Dtype:
         return BOOL
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return self.args
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -295,8 +297,7 @@ class Not(Scalar):
     def _infer(self) -> Dtype:
         return BOOL
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.a,)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -312,8 +313,7 @@ class Stop(Scalar):
     def _infer(self) -> Dtype:
         return self.a.dtype
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.a,)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -330,8 +330,7 @@ class Proxy(Scalar):
     def _infer(self) -> Dtype:
         return self.value.dtype
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.value, self.surrogate)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -349,8 +348,7 @@ class AdjointMap(Scalar):
     def _infer(self) -> Dtype:
         return self.a.dtype
 
-    @property
-    def children(self) -> tuple[Scalar, ...]:
+    def _children(self) -> tuple[Scalar, ...]:
         return (self.a, *self.args)
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
@@ -387,17 +385,30 @@ def real(a: Scalar) -> Scalar:
 def postorder(*roots: Scalar) -> Iterator[Scalar]:
     """Each distinct node below the roots once, children first; iterative, so depth is no limit."""
     seen: set[Scalar] = set()
-    stack: list[tuple[Scalar, bool]] = [(r, False) for r in reversed(roots)]
+    stack = list(reversed(roots))
     while stack:
-        node, expanded = stack.pop()
-        if node in seen:
-            continue
-        if expanded or not node.children:
+        node = stack[-1]
+        if node not in seen:
+            waiting = [c for c in reversed(node.children) if c not in seen]
+            if waiting:
+                stack += waiting
+                continue
             seen.add(node)
             yield node
-        else:
-            stack.append((node, True))
-            stack.extend((c, False) for c in reversed(node.children))
+        stack.pop()
+
+
+def indices_of(nodes: Iterable[Scalar]) -> tuple[Index, ...]:
+    """Each index variable that the nodes are or depend on once, in order of appearance."""
+    found: tuple[Index, ...] = ()
+    for node in nodes:
+        mine = (node,) if isinstance(node, Index) else node.free
+        if not found:
+            found = mine
+        elif mine is not found:
+            more = tuple(i for i in mine if i not in found)
+            found = found + more if more else found
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ definitions

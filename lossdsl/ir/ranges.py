@@ -10,6 +10,7 @@ cut to what index arithmetic needs.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from math import gcd
 
 from lossdsl.dim import Dim, FloorDiv
@@ -51,7 +52,12 @@ def implies(facts: Sequence[Scalar], goal: Scalar, *, signed: Collection[str] = 
 
 def contradictory(facts: Iterable[Scalar], *, signed: Collection[str] = ()) -> bool:
     """Whether it is proved that the facts cannot hold together."""
-    state = _State(frozenset(signed))
+    return _contradictory(tuple(facts), frozenset(signed))
+
+
+@lru_cache(maxsize=1 << 15)  # every pass asks about the same accesses again
+def _contradictory(facts: tuple[Scalar, ...], signed: frozenset[str]) -> bool:
+    state = _State(signed)
     for fact in facts:
         state.assume(fact)
     return state.refuted([_CASES])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
-from lossdsl.ir.nodes import Definition, Group, Index, Output, Program, Read, Reductions, Scalar, postorder
+from lossdsl.ir.nodes import Definition, Group, Index, Output, Program, Read, Reductions, Scalar, indices_of, postorder
 
 Item = Definition | Group
 _Key = tuple[object, ...]
@@ -49,6 +50,8 @@ def substitute(node: Scalar, mapping: Mapping[Scalar, Scalar], memo: dict[Scalar
     """
     done: dict[Scalar, Scalar] = {} if memo is None else memo
     if not done:
+        if all(old is new for old, new in mapping.items()):
+            return node
         done.update(mapping)
     return transform(node, _same, done)
 
@@ -66,17 +69,17 @@ def reads(*nodes: Scalar) -> Iterator[Read]:
 
 def free_indices(*nodes: Scalar) -> tuple[Index, ...]:
     """Each distinct index variable below the nodes once, in order of appearance."""
-    return tuple(node for node in postorder(*nodes) if isinstance(node, Index))
+    return indices_of(nodes)
 
 
 def tensors(item: Item) -> Iterator[str]:
     """Names of the tensors that a definition or group reads (its own included), each once, in order of appearance."""
-    seen: set[str] = set()
-    for definition in members(item):
-        for read in reads(*definition.scalars()):
-            if read.tensor not in seen:
-                seen.add(read.tensor)
-                yield read.tensor
+    yield from _tensors(tuple(s for definition in members(item) for s in definition.scalars()))
+
+
+@lru_cache(maxsize=1 << 13)  # every pass asks it of definitions that the passes before left as they were
+def _tensors(scalars: tuple[Scalar, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(read.tensor for read in reads(*scalars)))
 
 
 def members(item: Item) -> tuple[Definition, ...]:
@@ -128,6 +131,7 @@ def rename_definition(definition: Definition) -> Definition:
     return rename_indices(definition, {i: Index(f"${k}", i.dim) for k, i in enumerate(every)})
 
 
+@lru_cache(maxsize=1 << 13)
 def canonical(definition: Definition) -> _Key:
     """A key that is equal for two definitions exactly if they are the same up to names of indices and the tensor."""
     d = rename_definition(definition)

@@ -7,6 +7,7 @@ vary along them, so that two folds over the classes load the logits once.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.ranges import implies
 from lossdsl.ir.rewrite import free_indices, substitute
-from lossdsl.lower.extent import Form, Sizes, axes_of, form, in_range, index
+from lossdsl.lower.extent import Form, Sizes, Weight, axes_of, form, in_range, index, symbols
 from lossdsl.lower.plan import (
     AxisRef,
     Fold,
@@ -76,6 +77,10 @@ _IDENTITY: dict[str, Fraction | str] = {
     "logsumexp": "-inf",
 }
 TRUE_LITERAL = Literal(Fraction(1), "bool")
+_GROWING = (
+    *("axes", "statements", "folds", "spread", "labels", "spaces", "formal_axes", "space_axes", "inlined", "met"),
+    *("_memo", "_shared", "_fragile", "_enclosing", "_folded"),
+)
 
 
 class MustStore(Exception):
@@ -103,11 +108,31 @@ class Context:
     complete: frozenset[str] = frozenset()  # what readers need as a whole, made by an earlier kernel
     opaque: Mapping[str, Opaque] = field(default_factory=dict)  # what no kernel makes
     recomputed: set[str] = field(default_factory=set)  # non-aligned reads that are cheaper than a buffer: for `why`
+    _weights: dict[str, Weight] = field(default_factory=dict)
+    _amplified: dict[str, bool] = field(default_factory=dict)
+    _at: dict[tuple[str, tuple[Scalar, ...]], Scalar] = field(default_factory=dict)
 
     def dims(self, tensor: str) -> tuple[Dim, ...]:
         if tensor in self.inputs:
             return self.inputs[tensor].dims
         return self.definitions[tensor].dims
+
+    def weight(self, tensor: str) -> Weight:
+        """The size of a tensor, in the one fixed order."""
+        if tensor not in self._weights:
+            self._weights[tensor] = self.sizes.weight(self.dims(tensor))
+        return self._weights[tensor]
+
+    def grows(self, dims: Iterable[Dim]) -> bool:
+        """True if no input and no returned value grows with all extents that an array of these extents grows with."""
+        mine = symbols(dims)
+        return not any(all(given[s] >= c for s, c in mine.items()) for given in self.given)
+
+    def amplified(self, tensor: str) -> bool:
+        """The same for a tensor."""
+        if tensor not in self._amplified:
+            self._amplified[tensor] = self.grows(self.dims(tensor))
+        return self._amplified[tensor]
 
     def dtype(self, tensor: str) -> Dtype:
         return self.inputs[tensor].dtype if tensor in self.inputs else self.definitions[tensor].dtype
@@ -122,6 +147,16 @@ class Context:
             return self.selections[tensor].space
         d = self.definitions[tensor]
         return d.bound if self.is_total(tensor) else d.formals
+
+    def map_at(self, d: Definition, indices: tuple[Scalar, ...]) -> Scalar:
+        """The body of a map at positions, 0 outside of its support."""
+        key = (d.tensor, indices)
+        if key not in self._at:
+            body = d.body
+            if d.support is not TRUE and not (isinstance(body, Select) and body.condition is d.support):
+                body = Select(d.support, body, ZERO if d.dtype is REAL else Const(0, d.dtype))
+            self._at[key] = substitute(body, dict(zip(d.formals, indices)))
+        return self._at[key]
 
 
 @dataclass(frozen=True)
@@ -163,6 +198,7 @@ class Body:
         self.formal_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its formals
         self.space_axes: dict[str, tuple[str, ...]] = {}  # result -> axes of its iteration space, in its order
         self.inlined: set[str] = set()  # definitions evaluated here
+        self.met: set[str] = set(self.results)  # tensors of which it was asked how they are made or read here
         self._memo: dict[tuple[Scalar, Path], Operand] = {}
         self._shared: dict[object, str] = {}
         self._gathered: dict[tuple[str, tuple[Subscript, ...]], list[tuple[frozenset[Scalar], Operand]]] = {}
@@ -172,6 +208,21 @@ class Body:
         self._folded: dict[tuple[str, tuple[Scalar, ...]], Operand] = {}
         for tensor in self.results:
             self._result(tensor)
+
+    def extended(self, more: tuple[str, ...]) -> Body | None:
+        """The body of these results and then of `more`, as if made anew: what is there is copied, not made again. None
+        if it has to be made anew, because one of `more` is read by what is there. Raises as the constructor does."""
+        if not self.met.isdisjoint(more):
+            return None
+        new = copy.copy(self)
+        for name in _GROWING:
+            setattr(new, name, copy.copy(getattr(self, name)))
+        new._gathered = {place: list(values) for place, values in self._gathered.items()}
+        new.results = (*self.results, *more)
+        new.met.update(more)
+        for tensor in more:
+            new._result(tensor)
+        return new
 
     # ------------------------------------------------------------------------------------------------- results
 
@@ -238,7 +289,7 @@ class Body:
         """The value of a definition at positions, computed here."""
         self.inlined.add(d.tensor)
         if d.head == "map":
-            body = self._map_body(d, indices)
+            body = self.context.map_at(d, indices)
             plain = _in_place(d, indices)
             if plain and indices:
                 self._enclosing.append((d.tensor, axes_of(*indices)))
@@ -272,13 +323,6 @@ class Body:
             if plain:
                 self._label(value, d.tensor)
         return self._folded[key]
-
-    @staticmethod
-    def _map_body(d: Definition, indices: tuple[Scalar, ...]) -> Scalar:
-        body = d.body
-        if d.support is not TRUE and not (isinstance(body, Select) and body.condition is d.support):
-            body = Select(d.support, body, ZERO if d.dtype is REAL else Const(0, d.dtype))
-        return substitute(body, dict(zip(d.formals, indices)))
 
     def _fold(self, d: Definition, mapping: Mapping[Scalar, Scalar], bound: tuple[Index, ...]) -> Operand:
         if d.head not in (*_IDENTITY, "any", "all", "count", "argmax", "argmin"):
@@ -380,13 +424,14 @@ class Body:
 
     def _inlined(self, read: Read) -> Scalar | None:
         tensor = self.alias.get(read.tensor, read.tensor)
+        self.met.add(tensor)
         d = self.context.definitions.get(tensor)
         if d is None or d.head != "map" or (tensor in self.context.stored and tensor not in self.results):
             return None
         if self._carried(d, read.indices):
             return None
         self.inlined.add(tensor)
-        return self._map_body(d, read.indices)
+        return self.context.map_at(d, read.indices)
 
     def _safe(self, read: Read) -> bool:
         return all(in_range(i, dim) for i, dim in zip(read.indices, self.context.dims(read.tensor)))
@@ -465,6 +510,7 @@ class Body:
 
     def _read(self, node: Read, path: Path) -> Operand:
         tensor = self.alias.get(node.tensor, node.tensor)
+        self.met.add(tensor)
         if tensor in self.context.inputs:
             return self._access(tensor, node.indices, path)
         d = self.context.definitions[tensor]

@@ -30,7 +30,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import Fresh
 from lossdsl.lower.arrange import live, made
 from lossdsl.lower.body import Body, Context
-from lossdsl.lower.cluster import Node, amplified, grows, make, ordered
+from lossdsl.lower.cluster import Node, make, ordered
 from lossdsl.lower.extent import symbols
 from lossdsl.lower.plan import Choices, Load
 from lossdsl.lower.products import Contraction, conjunction
@@ -66,7 +66,7 @@ class Chunks:
         self.nodes = nodes
         self.loops: list[Loop] = []
         self.why: list[str] = []
-        waiting = [t for n in nodes for t in n.results if amplified(context, t)]
+        waiting = [t for n in nodes for t in n.results if context.amplified(t)]
         while waiting:
             waiting.extend(self._place(waiting.pop(0)))
         for product in self._rows_of_products():
@@ -152,7 +152,7 @@ class Chunks:
     def _cheap(self, tensor: str) -> bool:
         """A product of what has a buffer of its own anyway: it can be made again elsewhere."""
         maker = self._maker(tensor)
-        return maker.call is not None and not any(amplified(self.context, t) for t in maker.reads())
+        return maker.call is not None and not any(self.context.amplified(t) for t in maker.reads())
 
     def _copy(self, tensor: str, reader: Node) -> str:
         definitions = self.context.definitions
@@ -267,7 +267,7 @@ class Chunks:
         ]
 
     def _wrap(self, node: Node, body: Body) -> None:
-        large = [v for v in self._values(body) if grows(self.context, v)]
+        large = [v for v in self._values(body) if self.context.grows(v)]
         if not large:
             return
         rows = body.rows()

@@ -7,15 +7,17 @@ gradient are one pass, and a sum that the gradient needs first (the weight of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lossdsl.dim import Dim
 from lossdsl.lower.body import Body, Context, MustStore, NotTogether
-from lossdsl.lower.extent import Weight, symbols
+from lossdsl.lower.extent import Weight
 from lossdsl.lower.opaque import Opaque
 from lossdsl.lower.plan import Load
 from lossdsl.lower.products import Contraction
+
+Results = tuple[str, ...]
 
 
 @dataclass
@@ -56,11 +58,20 @@ class _Bodies:
         stored = frozenset(self.context.stored)
         if results not in self.made or (self.made[results] is None and self.refused[results] != stored):
             try:
-                self.made[results] = Body(self.context, results)
+                self.made[results] = self._made(results)
             except NotTogether:
                 self.made[results] = None
                 self.refused[results] = stored
         return self.made[results]
+
+    def _made(self, results: tuple[str, ...]) -> Body:
+        """The body, grown from the longest one that is there of its first results."""
+        for k in range(len(results) - 1, 0, -1):
+            first = self.made.get(results[:k])
+            more = None if first is None else first.extended(results[k:])
+            if more is not None:
+                return more
+        return Body(self.context, results)
 
     def store(self, tensor: str, reason: str) -> None:
         self.context.stored[tensor] = reason
@@ -148,7 +159,7 @@ def crossed(body: Body) -> str | None:
     could not be made in chunks for this kernel."""
     found: dict[str, list[set[str]]] = {}
     for s in body.statements:
-        if isinstance(s, Load) and s.buffer not in body.context.inputs and amplified(body.context, s.buffer):
+        if isinstance(s, Load) and s.buffer not in body.context.inputs and body.context.amplified(s.buffer):
             places = found.setdefault(s.buffer, [set() for _ in s.subscripts])
             for place, p in zip(places, s.subscripts):
                 place.add(p.axes[0][0] if len(p.axes) == 1 and p.axes[0][1] == 1 and p.data is None else "")
@@ -166,7 +177,7 @@ def _one_way(bodies: _Bodies, node: Node) -> None:
         return
     stored = bodies.context.stored
     for use in reversed(node.body.folds.values()):
-        if use.tensor in node.results or use.tensor in stored or amplified(bodies.context, use.tensor):
+        if use.tensor in node.results or use.tensor in stored or bodies.context.amplified(use.tensor):
             continue
         stored[use.tensor] = ""
         try:
@@ -201,60 +212,54 @@ def ordered(nodes: list[Node], context: Context | None = None) -> list[Node]:
     return out
 
 
-def reachable(nodes: list[Node], start: int, without: frozenset[int] = frozenset()) -> set[int]:
-    """Nodes that need a result of `start`, directly or through others, not passing through `without`."""
-    readers: dict[int, list[int]] = {}
+def between(nodes: list[Node]) -> Callable[[int, int], bool]:
+    """For pairs of nodes, by place: True if a third node must run after one of the two and before the other."""
     maker = {t: k for k, n in enumerate(nodes) for t in n.results}
-    for k, n in enumerate(nodes):
-        for t in n.reads():
-            if t in maker and maker[t] != k:
-                readers.setdefault(maker[t], []).append(k)
-    seen: set[int] = set()
-    stack = [start]
-    while stack:
-        for k in readers.get(stack.pop(), ()):
-            if k not in seen and k not in without:
-                seen.add(k)
-                stack.append(k)
-    return seen
+    needs = [{maker[t] for t in n.reads() if t in maker} - {k} for k, n in enumerate(nodes)]
+    above: list[set[int]] = [set() for _ in nodes]  # what a node needs, directly or through others
+    for k in range(len(nodes)):  # in an order that can run, so what it needs is complete
+        above[k].update(needs[k], *(above[m] for m in needs[k]))
 
+    def found(a: int, b: int) -> bool:
+        return any(first in above[k] for first, last in ((a, b), (b, a)) for k in needs[last] - {first})
 
-def between(nodes: list[Node], a: int, b: int) -> bool:
-    """True if a third node must run after one of the two and before the other."""
-    both = frozenset((a, b))
-    for first, last in ((a, b), (b, a)):
-        for k in reachable(nodes, first, both):
-            if last in reachable(nodes, k, frozenset((first,))):
-                return True
-    return False
+    return found
 
 
 def _merged(bodies: _Bodies, nodes: list[Node]) -> list[Node]:
-    rejected: set[frozenset[tuple[str, ...]]] = set()
-    known: dict[tuple[tuple[str, ...], tuple[str, ...]], Weight | None] = {}
+    """Kernels joined as long as two of them share what is largest, those with the largest operand in common first."""
+    kernels = [n for n in nodes if n.body is not None]
+    pairs: dict[tuple[Results, Results], Weight] = {}  # those that may still become one, by what they share
+    for k, a in enumerate(kernels):
+        pairs |= _sharing(bodies.context, a, kernels[k + 1 :])
     while True:
-        best: tuple[Weight, int, int] | None = None
-        for i, a in enumerate(nodes):
-            for j in range(i + 1, len(nodes)):
-                b = nodes[j]
-                pair = (a.results, b.results)
-                if a.body is None or b.body is None or frozenset(pair) in rejected:
-                    continue
-                if pair not in known:
-                    known[pair] = _shared(bodies.context, a, b)
-                shared = known[pair]
-                if shared is not None and (best is None or shared > best[0]):
-                    best = (shared, i, j)
-        if best is None:
+        place = {n.results: k for k, n in enumerate(nodes)}
+        candidates = []
+        for pair, shared in pairs.items():
+            i, j = sorted(map(place.__getitem__, pair))
+            candidates.append((shared, -i, -j, pair))
+        candidates.sort(reverse=True)
+        apart = between(nodes)
+        for _, first, second, pair in candidates:
+            i, j = -first, -second
+            joint = None if apart(i, j) else _joint(bodies, nodes[i], nodes[j])
+            if joint is not None:
+                break
+            del pairs[pair]
+        else:
             return nodes
-        _, i, j = best
-        joint = None if between(nodes, i, j) else _joint(bodies, nodes[i], nodes[j])
-        if joint is None:
-            rejected.add(frozenset((nodes[i].results, nodes[j].results)))
-            continue
+        gone = {nodes[i].results, nodes[j].results}
         rest = [n for k, n in enumerate(nodes) if k not in (i, j)]
+        pairs = {pair: shared for pair, shared in pairs.items() if gone.isdisjoint(pair)}
+        pairs |= _sharing(bodies.context, joint, [n for n in rest if n.body is not None])
         rest.insert(i, joint)
         nodes = ordered(rest)
+
+
+def _sharing(context: Context, a: Node, others: list[Node]) -> dict[tuple[Results, Results], Weight]:
+    """The pairs of one kernel with others that have something large in common."""
+    found = ((a.results, b.results, _shared(context, a, b)) for b in others)
+    return {(x, y): shared for x, y, shared in found if shared is not None}
 
 
 def _shared(context: Context, a: Node, b: Node) -> Weight | None:
@@ -262,7 +267,7 @@ def _shared(context: Context, a: Node, b: Node) -> Weight | None:
     Scalar kernels share their launch."""
     assert a.body is not None
     assert b.body is not None
-    weight = context.sizes.weight
+    weight = context.weight
     if not a.body.axes and not b.body.axes:
         return (0, 0, 0)
     ra, rb = set(a.reads()), set(b.reads())
@@ -270,17 +275,39 @@ def _shared(context: Context, a: Node, b: Node) -> Weight | None:
     common = (ra & rb) | (ra & set(b.results)) | (rb & set(a.results))
     if not common:
         return None
-    largest = max(weight(context.dims(t)) for t in common)
+    largest = max(weight(t) for t in common)
     if largest == (0, 0, 1):
         return None
-    tops = [max(weight(context.dims(t)) for t in r | set(n.results)) for r, n in ((ra, a), (rb, b))]
-    own = [max((weight(context.dims(t)) for t in r), default=(0, 0, 0)) for r in (ra, rb)]
+    tops = [max(weight(t) for t in r | set(n.results)) for r, n in ((ra, a), (rb, b))]
+    own = [max((weight(t) for t in r), default=(0, 0, 0)) for r in (ra, rb)]
     return largest if largest >= min(own) or largest >= min(tops) else None
+
+
+def _waits(context: Context, reader: Node, maker: Node) -> bool:
+    """Whether one of two kernels reads what the other makes as a whole or elsewhere than where it is made: no body could
+    make both."""
+    assert reader.body is not None
+    for s in reader.body.statements:
+        if isinstance(s, Load) and s.buffer in maker.results:
+            if context.is_total(s.buffer) or s.buffer in context.complete or s.buffer in context.selections:
+                return True
+            if not _plain(s, reader.body, context.dims(s.buffer)):
+                return True
+    return False
+
+
+def _plain(load: Load, body: Body, dims: tuple[Dim, ...]) -> bool:
+    """Whether an array is read at distinct axes over its own extents."""
+    at = [p.axes[0][0] for p in load.subscripts if len(p.axes) == 1 and p.axes[0][1] == 1]
+    plain = len(at) == len(dims) and not any(p.offset.terms or p.data is not None for p in load.subscripts)
+    return plain and len(set(at)) == len(at) and all(body.axes[a].dim == d for a, d in zip(at, dims))
 
 
 def _joint(bodies: _Bodies, a: Node, b: Node) -> Node | None:
     place = {t: k for k, t in enumerate(bodies.context.definitions)}
     results = tuple(sorted(a.results + b.results, key=place.__getitem__))
+    if _waits(bodies.context, a, b) or _waits(bodies.context, b, a):
+        return None
     body = bodies.get(results)
     if body is None or (body.axes and not body.rows()) or crossed(body) is not None:
         return None
@@ -300,18 +327,7 @@ def _keep_row_results(context: Context, nodes: list[Node]) -> None:
         d = context.definitions[t]
         if k < 2 or t in context.stored or all(b.dim.constant is not None for b in d.bound):
             continue
-        if amplified(context, t):
+        if context.amplified(t):
             context.recomputed.add(t)
             continue
         raise MustStore(t, f"a row result that {k} passes need: stored once, not recomputed")
-
-
-def amplified(context: Context, tensor: str) -> bool:
-    """True if no input and no returned value grows with all extents that the tensor grows with."""
-    return grows(context, context.dims(tensor))
-
-
-def grows(context: Context, dims: Iterable[Dim]) -> bool:
-    """The same for an array of these extents."""
-    mine = symbols(dims)
-    return not any(all(given[s] >= c for s, c in mine.items()) for given in context.given)

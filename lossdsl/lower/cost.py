@@ -43,34 +43,44 @@ class _Meter:
         self.read = self.written = self.operations = _NONE
         self.passes = 0
         self.live: dict[str, Dim] = {}
+        self.total = _NONE  # of what is live
         self.peak = _NONE
         self.often = _ONE  # rounds of the recurrences around what is counted
 
+    def hold(self, name: str, size: Dim) -> None:
+        self.release(name)
+        self.live[name] = size
+        self.total = self.total + size
+
+    def release(self, name: str) -> None:
+        size = self.live.pop(name, None)
+        if size is not None:
+            self.total = self.total - size
+
     def held(self) -> None:
-        total = reduce(lambda a, b: a + b, self.live.values(), _NONE)
-        if _number(total) > _number(self.peak):
-            self.peak = total
+        if _number(self.total) > _number(self.peak):
+            self.peak = self.total
 
     def steps(self, steps: Iterable[Step], loop: ChunkLoop | None = None) -> None:
         for step in steps:
             match step:
                 case Allocate(name):
                     if self.table[name].role in ("temporary", "chunk"):
-                        self.live[name] = product(self.table[name].dims)
+                        self.hold(name, product(self.table[name].dims))
                         self.held()
                 case Free(name):
-                    self.live.pop(name, None)
+                    self.release(name)
                 case Fill(name):
                     self.written = self.written + product(self.table[name].dims) * self.often
                 case ChunkLoop():
                     mine = [b for b in self.table.values() if b.role == "chunk" and _writes(step, b.name)]
                     for b in mine:
                         dims = [Dim.const(step.size) if k == b.chunked else d for k, d in enumerate(b.dims)]
-                        self.live[b.name] = product(dims)
+                        self.hold(b.name, product(dims))
                     self.held()
                     self.steps(step.steps, step)
                     for b in mine:
-                        del self.live[b.name]
+                        self.release(b.name)
                 case Recurrence() | Within():
                     self.recurrence(step, loop)
                 case Call():
@@ -128,8 +138,12 @@ class _Meter:
         def places(subscripts: tuple[Subscript, ...]) -> frozenset[str]:
             return frozenset(a for s in subscripts for a, _ in s.axes) | of(s.data for s in subscripts)
 
-        def size(axes: Iterable[str]) -> Dim:
-            return product(extent[a] for a in sorted(axes) if a in extent) * self.often
+        sizes: dict[frozenset[str], Dim] = {}
+
+        def size(axes: frozenset[str]) -> Dim:
+            if axes not in sizes:
+                sizes[axes] = product(extent[a] for a in sorted(axes) if a in extent) * self.often
+            return sizes[axes]
 
         seen: set[tuple[str, tuple[Subscript, ...]]] = set()
         for s in kernel.statements:

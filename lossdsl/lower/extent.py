@@ -33,6 +33,7 @@ class Form:
         return None
 
 
+@lru_cache(maxsize=65536)
 def form(node: Scalar) -> Form:
     """The affine form of an INT expression."""
     axes: dict[Index, int] = {}
