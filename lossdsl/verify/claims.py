@@ -7,7 +7,7 @@ from dataclasses import replace
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar
 from lossdsl.syntax import tree
-from lossdsl.verify import decision, properties, symmetry, tails
+from lossdsl.verify import decision, properties, symmetry, tails, vanishing
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -101,6 +101,11 @@ class Claims:
             return properties.second_derivative(ctx, target, inputs, Apply("neg", (bound,)), bound)
         if kind == "strongly convex" and claim.bound is not None:
             return properties.second_derivative(ctx, target, inputs, self._one(claim.bound), None)
+        if kind == "zero gradient" and claim.where is not None:
+            condition, further = self._scalar(claim.where)
+            if further:
+                raise _Blocked("a condition with a reduction in it")
+            return vanishing.zero_gradient(ctx, target, inputs, condition)
         if kind == "monotone":
             word = claim.word or ""
             return properties.monotone(

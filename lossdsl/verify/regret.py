@@ -17,7 +17,7 @@ from lossdsl.verify import properties
 from lossdsl.verify.algebra import TooLarge, plus, times
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem, Sample
-from lossdsl.verify.pieces import NotScalar, inline
+from lossdsl.verify.pieces import NotScalar, View, fold, inline
 from lossdsl.verify.points import Place, Point, within
 from lossdsl.verify.refute import _points
 from lossdsl.verify.risk import Branch, beside, branches, expected, weighted_views
@@ -142,12 +142,13 @@ def _slope_at(b: Branch, v: Fraction) -> Enclosure | None:
     there = field.form(substitute(b.view.inner, {b.view.entry: Const(v)})).constant
     if there is None:
         return None
+    # before the enclosures: derivatives bring generators of their own
+    slope = plus(times(b.slope(b.positive), b.link), times(b.slope(b.negative), b.one_minus(b.link)))
     at = At(field, {b.smooth.slot: e.exact(there)})
     q = at.value(b.link)
     inside = all(at.value(c).positive for c in b.smooth.constraints)
     if not inside or not q.positive or not q.hi < 1:
         return None
-    slope = plus(times(b.slope(b.positive), b.link), times(b.slope(b.negative), b.one_minus(b.link)))
     return at.value(slope)
 
 
@@ -310,4 +311,15 @@ def numbers(point: Point, body: Scalar, keep: str) -> Scalar:
     return substitute(body, fixed)
 
 
-__all__ = ["improper", "numbers", "samples", "uncalibrated", "uneven"]
+def fixed_view(view: View, point: Point) -> View | None:
+    """The view with everything but its variable fixed at the point, as a view in that variable; None if the point is of
+    another case. Raises NoProblem as `numbers`."""
+    for node, value in view.case:
+        here = fold(numbers(point, node, view.entry.tensor))
+        if not isinstance(here, Const) or here.value != value.value:
+            return None
+    body = fold(numbers(point, view.body, view.variable.tensor))
+    return View(body, view.variable, Const(1), view.variable, view.variable, (), view.scope)
+
+
+__all__ = ["fixed_view", "improper", "numbers", "samples", "uncalibrated", "uneven"]

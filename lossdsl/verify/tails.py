@@ -9,18 +9,16 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Scalar
-from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import properties, refute
 from lossdsl.verify.algebra import TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.labels import NoProblem
-from lossdsl.verify.pieces import NotScalar, View, cased
+from lossdsl.verify.pieces import View
 from lossdsl.verify.points import Point
 from lossdsl.verify.refute import _points
-from lossdsl.verify.regret import numbers
+from lossdsl.verify.regret import fixed_view
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, smooth_pieces
 from lossdsl.verify.show import text
@@ -97,22 +95,15 @@ def _away(ctx: Context, target: str, cases: list[View]) -> Refuted | None:
         return None
     for point in itertools.islice(_points(ctx, 32), 4):
         for view in cases:
-            if view.case and not all(_at(ctx, point, n) == c.value for n, c in view.case):
-                continue
             try:
-                body = numbers(point, view.body, view.variable.tensor)
-                ranges, nonempty = view.scope.ranges, view.scope.nonempty
-                [fixed] = cased(
-                    ctx.program, ranges, nonempty, body, view.variable, {view.variable: view.scope[view.variable]}
-                )
-                pieces = smooth_pieces(fixed)
-            except (NoProblem, NotScalar, Stuck, TooLarge, ValueError):
+                fixed = fixed_view(view, point)
+                pieces = smooth_pieces(fixed) if fixed is not None else []
+            except (NoProblem, Stuck, TooLarge):
                 continue
             for direction in (1, -1):
-                level = _level(ctx, fixed, pieces, direction)
+                level = _level(ctx, pieces, direction)
                 if level is not None:
-                    place = text(substitute(fixed.inner, {view.variable: view.inner}))
-                    shown = f"{place} goes to {'inf' if direction > 0 else '-inf'}"
+                    shown = f"{text(view.inner)} goes to {'inf' if direction > 0 else '-inf'}"
                     name = f"{view.entry.tensor}["
                     flat = {k: v for k, v in point.flat().items() if k != view.entry.tensor and not k.startswith(name)}
                     found = f"the size of the derivative in {text(view.inner)} stays above {level} as {shown}"
@@ -120,17 +111,7 @@ def _away(ctx: Context, target: str, cases: list[View]) -> Refuted | None:
     return None
 
 
-def _at(ctx: Context, point: Point, node: Scalar) -> Fraction | None:
-    """The value at the point of what a case enumerates."""
-    try:
-        value = numbers(point, node, "")
-    except NoProblem:
-        return None
-    found = getattr(value, "value", None)
-    return found if isinstance(found, Fraction) else None
-
-
-def _level(ctx: Context, view: View, pieces: list[Smooth], direction: int) -> Fraction | None:
+def _level(ctx: Context, pieces: list[Smooth], direction: int) -> Fraction | None:
     """A number below which the size of the derivative does not fall far out, on every piece that may hold there."""
     outer = []
     for smooth in pieces:
@@ -139,8 +120,8 @@ def _level(ctx: Context, view: View, pieces: list[Smooth], direction: int) -> Fr
             outer.append(smooth)
     lowest: Fraction | None = None
     for smooth in outer:
-        field, variable = smooth.field, smooth.field.form(view.variable)
-        slope = times(smooth.order(1), field.form(view.slope))
+        field, slope = smooth.field, smooth.order(1)
+        variable = field.monomial(smooth.slot, 1)
         ends = [At(field, {smooth.slot: Enclosure(u, u)}).value(slope) for u in (direction * 1e6, direction * _FAR)]
         if not all(at.nonzero and at.bounded and at.positive == ends[0].positive for at in ends):
             return None
