@@ -19,12 +19,13 @@ from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.syntax.parser import parse
-from lossdsl.verify import report_json, verify_program
+from lossdsl.verify import refute, report_json, verify_program
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import mul_down, mul_up
 from lossdsl.verify.finite import only_entry
 from lossdsl.verify.operations import _SMOOTH
+from lossdsl.verify.points import Evaluator, TooManySteps
 from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown
 from tests.verify_fuzz import Expression, Values, expression, number, points, source
 
@@ -552,3 +553,29 @@ def test_a_window_larger_than_the_smallest_extents_is_searched() -> None:
     report = pipeline.check(Source("<t>", text)).reports[0]
     (found,) = [f.verdict for f in report.findings if f.property == "non-negative"]
     assert isinstance(found, Refuted)
+
+
+def test_what_is_too_large_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search gives up at the first of its points that is too large to run, and on all points of that size."""
+    tried: list[object] = []
+    element = Evaluator.element
+
+    def counted(self: Evaluator, tensor: str, place: tuple[int, ...]) -> object:
+        try:
+            return element(self, tensor, place)
+        except TooManySteps:
+            if tensor == "per":
+                tried.append(frozenset(self.point.extents.items()))
+            raise
+
+    monkeypatch.setattr(Evaluator, "element", counted)
+    loss = built("""
+loss wide:
+    input x: real[n]
+    axis i, j, k = 30
+    per[n] = sum(sin(x * i + j * k) * cos(x * x * j - i) over i, j, k)
+    return mean(per)
+""")
+    ctx = Context(loss.program, seconds=1.0)
+    assert refute.chord(ctx, "per", ("x",)) is None
+    assert len(tried) == len(set(tried)) > 0

@@ -50,6 +50,10 @@ class Undecided(Exception):
     """A condition or an index is not decided by the enclosures, or the point is outside what can be run."""
 
 
+class TooManySteps(Undecided):
+    """An element takes more steps than one evaluation may have."""
+
+
 @dataclass
 class Point:
     """Exact values: extents of the symbols, parameters, and every entry of every input."""
@@ -125,7 +129,7 @@ class Evaluator:
             return memo[node]
         self._steps += 1
         if self._steps > 12_000:
-            raise Undecided("too many elements")
+            raise TooManySteps("too many elements")
         value = self._scalar(node, env, memo)
         memo[node] = value
         return value

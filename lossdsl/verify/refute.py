@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Program, Read, Scalar, postorder
@@ -16,7 +16,7 @@ from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.pieces import VARIABLE, View
-from lossdsl.verify.points import Evaluator, Place, Point, Undecided, elements, within
+from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
 from lossdsl.verify.scalar import Join, Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import At, Budget
@@ -41,11 +41,30 @@ def _points(ctx: Context, seed: int, interior: tuple[str, ...] = ()) -> Iterator
 
 
 def _value(ctx: Context, point: Point, target: str, place: Place) -> Enclosure | None:
+    """The element's enclosure, None if there is none. What is too large once is not tried again at those extents."""
+    large = ctx.memo.setdefault(("too large", target), set())
+    extents = frozenset(point.extents.items())
+    if extents in large:
+        return None
     try:
         value = Evaluator(ctx.program, point).element(target, place)
+    except TooManySteps:
+        large.add(extents)
+        return None
     except (Undecided, ValueError, OverflowError, ZeroDivisionError):
         return None
     return None if value.nan else value
+
+
+def _values(ctx: Context, points: Iterable[Point], target: str, place: Place) -> list[Enclosure] | None:
+    """Bounded enclosures of the element at all points; None at the first that has none."""
+    found: list[Enclosure] = []
+    for point in points:
+        value = _value(ctx, point, target, place)
+        if value is None or not value.bounded:
+            return None
+        found.append(value)
+    return found
 
 
 def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | None:
@@ -73,9 +92,10 @@ def changed(
         if not ctx.admits(high):
             continue
         for place in elements(ctx.program, target, low):
-            a, b = _value(ctx, low, target, place), _value(ctx, high, target, place)
-            if a is None or b is None or not a.bounded or not b.bounded:
+            values = _values(ctx, (low, high), target, place)
+            if values is None:
                 continue
+            a, b = values
             gap = e.sub(a, b) if sign > 0 else e.add(a, b)
             if gap.positive or gap.negative:
                 word = "the value" if sign > 0 else "minus the value"
@@ -105,10 +125,10 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
         if not ctx.admits(high) or not ctx.admits(middle):
             continue
         for place in elements(ctx.program, target, low):
-            ends = [_value(ctx, p, target, place) for p in (low, high, middle)]
-            if any(v is None or not v.bounded for v in ends):
+            values = _values(ctx, (low, high, middle), target, place)
+            if values is None:
                 continue
-            a, b, m = (v for v in ends if v is not None)
+            a, b, m = values
             gap = e.sub(e.mul(Enclosure(2.0, 2.0), m), e.add(a, b))
             if gap.negative if concave else gap.positive:
                 word = "below" if concave else "above"
@@ -154,7 +174,8 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
             continue
         evaluator = Evaluator(ctx.program, low)
         for place in elements(ctx.program, target, low):
-            a, b = _value(ctx, low, target, place), _value(ctx, high, target, place)
+            a = _value(ctx, low, target, place)
+            b = None if a is None else _value(ctx, high, target, place)
             definition = ctx.program.definition(target)
             if a is None or b is None or definition is None:
                 continue
