@@ -10,7 +10,7 @@ from derivatives import LOSSES, arguments, cotangent, full_difference, gradient,
 
 from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import AdjointMap, Const, Definition, Param, Program, Proxy, Read, Scalar, Stop, postorder
+from lossdsl.ir.nodes import AdjointMap, Apply, Const, Definition, Param, Program, Proxy, Read, Scalar, Stop, postorder
 from lossdsl.ir.text import parse_ir, print_ir
 from lossdsl.transform.differentiate import NotYetError, differentiate
 from lossdsl.transform.scalar import scalar_derivative
@@ -353,6 +353,22 @@ program cosines
     found = gradients(p, env)
     for name in ("z", "w"):
         np.testing.assert_allclose(found[f"d {name}"], full_difference(p, env, name), rtol=1e-6, atol=1e-8)
+
+
+def test_a_difference_of_neighbours_in_a_long_formula_has_a_cotangent_of_its_own() -> None:
+    """The formula is differentiated once for each difference, not once for each of its two entries."""
+    p = program("""
+program steps
+  input x: real[h]
+  per[h: h - 1] = map . log(1.0 + exp(abs(x[h + 1] - x[h]) ^ 3) + cosh(x[h + 1] - x[h]))
+  y = sum h: h - 1 . per[h]
+  output return = y
+""")
+    derived = simplify(differentiate(p, "y", ("x",)))
+    (last,) = [d for d in derived.definitions() if d.tensor == "x'"]
+    assert not any(isinstance(n, Apply) and n.name in ("exp", "cosh", "sinh", "log") for n in postorder(last.body))
+    env = {"x": np.array([0.3, -1.0, 0.5, 0.5, 2.0])}
+    np.testing.assert_allclose(gradients(p, env)["d x"], full_difference(p, env, "x"), rtol=1e-6, atol=1e-8)
 
 
 def test_a_cotangent_that_is_clipped_in_each_term_is_not_summed_before() -> None:

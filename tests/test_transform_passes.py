@@ -393,6 +393,23 @@ program partly
         np.testing.assert_allclose(after, before, rtol=1e-14)
 
 
+def test_a_sum_that_reads_at_a_remainder_keeps_the_index_that_proves_the_divisor_positive() -> None:
+    p = program("""
+program remainder
+  input x: real[n, d]
+  input v: real[t]
+  input k: int[n]
+  s[n, d] = sum t where k[n] == d . v[t] * x[n, (n + 1) % size(d)]
+  output return = s
+""")
+    small = simplify(p)
+    check(small)
+    arguments = {"x": np.arange(6.0).reshape(2, 3), "v": np.ones(4), "k": np.array([2, 0])}
+    before, after = (interpret(q, arguments)["return"] for q in (p, small))
+    np.testing.assert_allclose(after, before)
+    assert interpret(small, arguments | {"x": np.zeros((2, 0))})["return"].shape == (2, 0)
+
+
 def test_what_an_operation_does_not_depend_on_does_not_count() -> None:
     p = program("""
 program counted
@@ -405,3 +422,17 @@ program counted
   output other = r
 """)
     assert count(p, {"n": 10, "d": 7, "c": 5}) == (70 + 70 + 10) + (10 + 10 + 10 + 10)
+
+
+def test_what_two_maps_compute_and_what_a_logsumexp_is_made_of_count() -> None:
+    p = program("""
+program counted
+  input x: real[n, d]
+  a[n, d] = map . exp(x[n, d]) + 1.0
+  b[n, d] = map . exp(x[n, d]) * 2.0
+  s[n] = logsumexp d . x[n, d]
+  output return = a
+  output second = b
+  output third = s
+""")
+    assert count(p, {"n": 10, "d": 7}) == (140 + 70) + (70 + 70 + 10)

@@ -1,9 +1,9 @@
 """Counted operations of a program: the measure by which a gradient is held to six times its loss.
 
 Each distinct Apply, Compare and Select of a definition's condition, body and support counts 1 at every point of those
-indices along which it varies, as in a Plan; a fold step counts 1 at every point, and one of a logsumexp has an
-exponential too; a sort counts n log2 n, a library call its flops. A selection `sum b where data[b] == formal` is a scatter: only the bound points are visited, whatever the extent
-of the formal.
+indices along which it varies, and once in all maps, as in the body of a kernel of a Plan. A fold step counts 1 at every
+point, and one of a logsumexp has an exponential too; a sort counts n log2 n, a library call its flops. A selection
+`sum b where data[b] == formal` is a scatter: only the bound points are visited, whatever the extent of the formal.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from lossdsl.ir.rewrite import free_indices
 
 def count(program: Program, extents: Mapping[str, int]) -> int:
     """Counted operations of the whole program for extents of all symbols (integer parameters included)."""
-    return sum(cost(d, extents) for d in program.definitions())
+    seen: set[Scalar] = set()
+    return sum(cost(d, extents, seen) for d in program.definitions())
 
 
-def cost(d: Definition, extents: Mapping[str, int]) -> int:
-    """Counted operations of one definition; see the module."""
+def cost(d: Definition, extents: Mapping[str, int], seen: set[Scalar] | None = None) -> int:
+    """Counted operations of one definition; see the module. `seen` has what earlier maps compute, and is added to."""
 
     def points(indices: Iterable[Index]) -> int:
         total = 1
@@ -43,11 +44,17 @@ def cost(d: Definition, extents: Mapping[str, int]) -> int:
     fold = 0 if d.head == "map" else points(visited)
     if d.head == "logsumexp":  # log(sum(exp(x))), which is the same however it is written
         fold += points(visited) + points(d.formals)
-    return _spread(points, visited, d.body, d.where) + fold + _spread(points, d.formals, d.support)
+    before = seen if d.head == "map" else None
+    return _spread(points, visited, d.body, d.where, seen=before) + fold + _spread(points, d.formals, d.support)
 
 
-def _spread(points: Callable[[Iterable[Index]], int], space: tuple[Index, ...], *roots: Scalar) -> int:
-    """Operations below the roots, each at the points of those indices of the space along which it varies."""
+def _spread(
+    points: Callable[[Iterable[Index]], int],
+    space: tuple[Index, ...],
+    *roots: Scalar,
+    seen: set[Scalar] | None = None,
+) -> int:
+    """Operations below the roots that are not seen yet, each at the points of those indices along which it varies."""
     varies: dict[Scalar, frozenset[Index]] = {}
     total = 0
     for node in ir.postorder(*roots):
@@ -55,8 +62,10 @@ def _spread(points: Callable[[Iterable[Index]], int], space: tuple[Index, ...], 
         if isinstance(node, Index):  # one that a selection determines moves with all that is visited
             along = frozenset((node,)) if node in space else frozenset(space)
         varies[node] = along
-        if isinstance(node, ir.Apply | ir.Compare | ir.Select):
+        if isinstance(node, ir.Apply | ir.Compare | ir.Select) and (seen is None or node not in seen):
             total += points(along)
+    if seen is not None:
+        seen.update(varies)
     return total
 
 

@@ -60,10 +60,14 @@ def lies_within(index: Scalar, dim: Dim, facts: Facts, given: Sequence[Scalar] |
     if isinstance(index, Index) and index.dim == dim:
         return True
     form = affine(index)
-    if _never_negative(form, facts) and _never_negative(Affine({}, dim - 1) - form, facts):
+    divides = any(
+        isinstance(a, Apply) for a in form.atoms
+    )  # by an extent that is 0, perhaps, where no index is over it
+    if not divides and _never_negative(form, facts) and _never_negative(Affine({}, dim - 1) - form, facts):
         return True
-    if not given:
+    if not divides and not given:
         return False
+    given = given or ()
     return proved_in_range(index, dim, (*free_indices(index, *given), *given), signed=facts.signed)
 
 
