@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
-from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar
+from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar, postorder
 from lossdsl.syntax import tree
-from lossdsl.verify import decision, properties, symmetry, tails, vanishing
+from lossdsl.verify import decision, properties, shapes, symmetry, tails, vanishing
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -124,6 +124,10 @@ class Claims:
                 return properties.affine(ctx, target, inputs)
             case "C0" | "C1" | "C2" | "smooth" | "differentiable":
                 return differentiability(ctx, target, inputs, {"differentiable": "C1"}.get(word, word))
+            case "strictly convex" | "strictly concave":
+                return shapes.strictly_convex(ctx, target, inputs, concave=word.endswith("concave"))
+            case "quasiconvex":
+                return shapes.quasiconvex(ctx, target, inputs)
             case "redescending":
                 return tails.redescending(ctx, target, inputs)
             case "bounded":
@@ -181,11 +185,17 @@ class Claims:
         return properties.nonnegative(wider, "$gap", strict=strict)
 
     def _minimum(self, claim: tree.Claim, ctx: Context, target: str) -> Verdict:
-        if claim.kind == "minimum" and claim.at is not None:
+        if claim.kind in ("minimum", "unique minimum") and claim.at is not None:
             condition, further = self._scalar(claim.at)
             if further:
                 raise _Blocked("a place with a reduction in it")
-            return properties.minimum_at(ctx, target, condition)
+            engine = properties.minimum_at if claim.kind == "minimum" else shapes.unique_minimum
+            return engine(ctx, target, condition)
+        if claim.kind == "infimum" and claim.op == "==" and claim.bound is not None:
+            bound = self._one(claim.bound)
+            if any(isinstance(n, Read) for n in postorder(bound)):
+                raise _Blocked("an infimum that depends on inputs")
+            return shapes.infimum(ctx, target, bound)
         raise _Blocked(f"no engine for `{claim.kind}` yet")
 
 

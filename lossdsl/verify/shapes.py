@@ -1,0 +1,281 @@
+"""Strict convexity, quasiconvexity, infima and unique minima of an element in one entry.
+
+strictly convex  convex, and on every piece the second derivative is not 0 but at single points
+quasiconvex      convex, monotone, or falling up to the variable's 0 and rising from there
+infimum == b     at least b, and b itself at a value of the variable, or in the limit along a tail
+unique minimum   a minimum, and on every piece the slope points away from it but at single points
+"""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+from lossdsl.ir.nodes import Compare, Read, Scalar
+from lossdsl.ir.rewrite import substitute
+from lossdsl.verify import algebra, properties
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
+from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.growth import Tail
+from lossdsl.verify.pieces import View
+from lossdsl.verify.points import Place, within
+from lossdsl.verify.refute import _points, _value
+from lossdsl.verify.risk import vanishes
+from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
+from lossdsl.verify.signs import Budget, prove
+from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
+
+_TRIED = ("pieces",)
+_SPREADS = (2, 8, Fraction(1, 2), 40)
+
+
+def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
+    """Strict convexity (concavity) in one input."""
+    shape = properties.convexity(ctx, target, inputs, concave=concave)
+    if isinstance(shape, Refuted):
+        return shape
+    cases = properties.scalar_views(ctx, target, inputs[0]) if len(inputs) == 1 else "several inputs at once"
+    if isinstance(cases, str):
+        return Unknown(cases, _TRIED)
+    blocked = shape.blocker if isinstance(shape, Unknown) else ""
+    steps = list(shape.steps) if isinstance(shape, Proved) else []
+    try:
+        for view in cases if isinstance(shape, Proved) else ():
+            for smooth in smooth_pieces(view):
+                if not _single_zeros(smooth, smooth.order(2), ctx.budget):
+                    blocked = f"whether {view.shown(smooth.piece.body)} is curved everywhere"
+                steps.append(Step("second derivative", view.shown(smooth.piece.body), "not 0 but at single points"))
+    except Stuck as reason:
+        blocked = str(reason)
+    except TooLarge:
+        blocked = "the normal form of the second derivative is too large"
+    if not blocked:
+        return Proved("second derivative, piece by piece", tuple(steps))
+    return _straight(ctx, target, inputs[0], -1 if concave else 1) or Unknown(blocked, (*_TRIED, "search"))
+
+
+def _single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:
+    """Whether the form is 0 on the piece at single values of the variable at most: factors that are affine in the variable
+    with a number as slope may vanish, the others not."""
+    if f.zero:
+        return False
+    field, rest = smooth.field, f
+    _, factors = f.num.factor()
+    for factor, k in factors:
+        slope = factor.derivative(smooth.slot)
+        if slope.is_constant() and not slope.is_zero():
+            rest = times(rest, algebra.power(Form(factor, field.number(1).num), -int(k)))
+    return any(prove(field, g, smooth.constraints, budget, strict=True) is not None for g in (rest, minus(rest)))
+
+
+def _straight(ctx: Context, target: str, entry: str, sign: int) -> Refuted | None:
+    """Two values of the input between which the midpoint certainly does not lie below (above) the chord."""
+    definition = ctx.program.definition(target)
+    box = ctx.ranges((entry,)).input(entry)
+    if definition is None or ctx.symbolic(entry):
+        return None
+    place = (0,) * len(definition.formals)
+    for k, point in enumerate(itertools.islice(_points(ctx, 51, (entry,)), 60)):
+        entries = point.inputs[entry]
+        for size in _SPREADS:
+            ends = [
+                {p: v + d for p, v in entries.items()}
+                for d in (0, size if k % 2 else -size, Fraction(size if k % 2 else -size) / 2)
+            ]
+            moved = [point.with_inputs({entry: w}) for w in ends]
+            if not all(within(v, box) for w in ends for v in w.values()) or not all(ctx.admits(m) for m in moved):
+                continue
+            found = [_value(ctx, m, target, place) for m in moved]
+            if any(v is None or not v.bounded for v in found):
+                continue
+            a, b, middle = (v for v in found if v is not None)
+            gap = e.sub(e.mul(Enclosure(2.0, 2.0), middle), e.add(a, b))
+            if gap.nonnegative if sign > 0 else gap.nonpositive:
+                violation = f"the value at the midpoint is {middle}, not {'below' if sign > 0 else 'above'} the chord"
+                points = (moved[0].flat(), moved[1].flat(entry))
+                return Refuted("chord", Witness(points, violation, Fraction(1, 2)))
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ quasiconvexity
+
+
+def quasiconvex(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
+    """Whether every sublevel set is convex."""
+    shape = properties.convexity(ctx, target, inputs)
+    if isinstance(shape, Proved):
+        return Proved(shape.method, (*shape.steps, Step("convex", target, "quasiconvex")))
+    cases = properties.scalar_views(ctx, target, inputs[0]) if len(inputs) == 1 else "several inputs at once"
+    blocked = cases if isinstance(cases, str) else ""
+    if not isinstance(cases, str):  # of one entry: a monotone function of several need not be quasiconvex
+        for increasing in (True, False):
+            order = properties.monotone(ctx, target, inputs, increasing=increasing, strict=False)
+            if isinstance(order, Proved):
+                return Proved(order.method, (*order.steps, Step("monotone", target, "quasiconvex")))
+        found = _valley(cases, ctx.budget)
+        if isinstance(found, Proved):
+            return found
+        blocked = found.blocker
+    return _hump(ctx, target, inputs) or Unknown(blocked, (*_TRIED, "search"))
+
+
+def _valley(cases: list[View], budget: Budget) -> Proved | Unknown:
+    steps: list[Step] = []
+    for view in cases:
+        try:
+            pieces = smooth_pieces(view)
+            for smooth in pieces:
+                outward = times(smooth.order(1), smooth.field.monomial(smooth.slot, 1))
+                how = prove(smooth.field, outward, smooth.constraints, budget)
+                if how is None:
+                    return Unknown(f"the sign of the slope of {view.shown(smooth.piece.body)}", _TRIED)
+                steps.append(Step(how, view.shown(smooth.piece.body), "rises away from 0"))
+            for join in joins(view, pieces, budget, 0) if len(pieces) > 1 else ():
+                if not join.jumps[0].zero:
+                    return Unknown(f"jump at {view.shown(join.surface)} = 0", _TRIED)
+        except Stuck as reason:
+            return Unknown(str(reason), _TRIED)
+        except TooLarge:
+            return Unknown("the normal form of the slope is too large", _TRIED)
+    return Proved("slope, piece by piece", tuple(steps)) if steps else Unknown("no piece", _TRIED)
+
+
+def _hump(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None:
+    """Two points whose midpoint lies above both."""
+    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
+        return None
+    sampler = ctx.sampler(52, inputs)
+    place: Place
+    for k, low in enumerate(_points(ctx, 53, inputs)):
+        moved = {}
+        for i in ctx.program.inputs:
+            if i.name in inputs:
+                entries = sampler.entries(i, low.extents, (2.0, 8.0, 0.5, 40.0)[k % 4])
+                if entries is None:
+                    return None
+                moved[i.name] = entries
+        high = low.with_inputs(moved)
+        middle = low.with_inputs({n: {p: (low.inputs[n][p] + v) / 2 for p, v in w.items()} for n, w in moved.items()})
+        if not ctx.admits(high) or not ctx.admits(middle):
+            continue
+        definition = ctx.program.definition(target)
+        place = (0,) * len(definition.formals) if definition is not None else ()
+        a, b, m = (_value(ctx, p, target, place) for p in (low, high, middle))
+        if a is not None and b is not None and m is not None and e.sub(m, a).positive and e.sub(m, b).positive:
+            violation = f"the value at the midpoint is {m}, above those at the ends, {a} and {b}"
+            return Refuted("midpoint", Witness((low.flat(), high.flat(*inputs)), violation, Fraction(1, 2)))
+    return None
+
+
+# ----------------------------------------------------------------------------------------------------- minima
+
+
+def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
+    """Whether the greatest lower bound of the elements is `bound`, for all values of the parameters."""
+    definition = ctx.program.definition(target)
+    if definition is None:
+        return Unknown(f"{target} is an input", _TRIED)
+    element = Read(target, definition.formals, definition.dtype)
+    least = properties.nonnegative(properties.with_difference(ctx, "$gap", bound, element), "$gap")
+    if not isinstance(least, Proved):
+        return least
+    for i in ctx.program.inputs:
+        cases = properties.scalar_views(ctx, target, i.name) if i.differentiable else ""
+        for view in cases if not isinstance(cases, str) else ():
+            whole = ctx.is_box and not ctx.cuts_through(i.name) and not ctx.symbolic(i.name)
+            if not whole or any(isinstance(n, Compare) for n, _ in view.case):
+                continue
+            box = view.scope[view.entry]
+            if view.inner is not view.entry and (box.lo > -INF or box.hi < INF):
+                continue  # not every value of the variable is taken
+            step = _approached(view, bound, ctx.budget)
+            if step is not None:
+                return Proved(least.method, (*least.steps, step))
+    return Unknown(f"whether {target} comes near its bound", (*_TRIED, "growth along the tails"))
+
+
+def _approached(view: View, bound: Scalar, budget: Budget) -> Step | None:
+    """How the value comes to the bound: at a number, or along a tail."""
+    box = view.scope[view.variable]
+    try:
+        pieces = smooth_pieces(view)
+        for smooth in pieces:
+            gap = plus(smooth.value, minus(smooth.field.form(bound)))
+            for at in (0, 1, -1):
+                point = smooth.field.number(at)
+                if not box.lo < at < box.hi or not algebra.replace(smooth.field, gap, smooth.slot, point).zero:
+                    continue
+                taken = [algebra.replace(smooth.field, c, smooth.slot, point) for c in smooth.constraints]
+                if all(prove(smooth.field, c, (), budget) is not None for c in taken):
+                    return Step("attained", view.shown(smooth.piece.body), f"at {view.shown(view.variable)} = {at}")
+        for direction, end in ((1, box.hi), (-1, box.lo)):
+            if abs(end) < INF:
+                continue
+            shown = f"{view.shown(view.variable)} goes to {'inf' if direction > 0 else '-inf'}"
+            if all(_vanishes_or_absent(s, direction, bound) for s in pieces):
+                return Step("growth along the tails", view.shown(view.body), f"comes to the bound as {shown}")
+    except (Stuck, TooLarge):
+        return None
+    return None
+
+
+def _vanishes_or_absent(smooth: Smooth, direction: int, bound: Scalar) -> bool:
+    gap = plus(smooth.value, minus(smooth.field.form(bound)))
+    tail = Tail(smooth.field, smooth.slot, direction)
+    if any(tail.outside(c) for c in smooth.constraints):
+        return True
+    return vanishes(tail, smooth.field.monomial(smooth.slot, 1), gap)
+
+
+def unique_minimum(ctx: Context, target: str, condition: Scalar) -> Verdict:
+    """Whether the target is least where the condition holds (an equality of an input with something), and only there."""
+    least = properties.minimum_at(ctx, target, condition)
+    if not isinstance(least, Proved) or not isinstance(condition, Compare):
+        return least
+    blocked = "the place of the minimum"
+    for a, b in ((condition.a, condition.b), (condition.b, condition.a)):
+        if not isinstance(a, Read) or ctx.program.input(a.tensor) is None:
+            continue
+        cases = properties.scalar_views(ctx, target, a.tensor)
+        if isinstance(cases, str):
+            blocked = cases
+            continue
+        steps = list(least.steps)
+        blocked = ""
+        for view in cases:
+            blocked = blocked or _only(view, a, b, ctx.budget, steps)
+        if not blocked:
+            return Proved("slope, piece by piece", tuple(steps))
+    return Unknown(blocked, _TRIED)
+
+
+def _only(view: View, entry: Read, place: Scalar, budget: Budget, steps: list[Step]) -> str:
+    """What stands in the way of slopes that point away from the place."""
+    if view.entry is not entry:
+        return f"{view.shown(view.variable)} is of another entry"
+    try:
+        pieces = smooth_pieces(view)
+        for smooth in pieces:
+            at = substitute(substitute(view.inner, {view.entry: place}), dict(view.case))
+            point = smooth.field.form(at)
+            away = plus(smooth.field.monomial(smooth.slot, 1), minus(point))
+            outward = times(smooth.order(1), away)
+            shown = view.shown(smooth.piece.body)
+            if prove(smooth.field, outward, smooth.constraints, budget) is None:
+                return f"the sign of the slope of {shown}"
+            if not _single_zeros(smooth, outward, budget):
+                return f"whether {shown} is flat somewhere"
+            steps.append(Step("slope", shown, "points away from the minimum but at single points"))
+        for join in joins(view, pieces, budget, 0) if len(pieces) > 1 else ():
+            if not join.jumps[0].zero:
+                return f"jump at {view.shown(join.surface)} = 0"
+    except Stuck as reason:
+        return str(reason)
+    except TooLarge:
+        return "the normal form of the slope is too large"
+    return ""
+
+
+__all__ = ["infimum", "quasiconvex", "strictly_convex", "unique_minimum"]
