@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     AxisRef,
     Fold,
@@ -76,6 +77,50 @@ def blocked(plan: Plan, kernel: Kernel) -> tuple[Kernel, tuple[str, ...]] | None
     if stored & {s.buffer for s in kernel.statements if isinstance(s, Load)}:
         return None
     return replace(kernel, statements=tuple(statements)), tuple(totals)
+
+
+def widths(kernel: Kernel) -> tuple[Dim, ...]:
+    """The entries of one row of the kernel's first axis in its largest values: no value has all axes that the kernel has
+    between them, where rows of classes and rows of labels meet in one kernel."""
+    along: dict[str, frozenset[str]] = {}
+
+    def of(*operands: Operand | None) -> frozenset[str]:
+        found: frozenset[str] = frozenset()
+        for o in operands:
+            if isinstance(o, AxisRef):
+                found |= {o.name}
+            elif isinstance(o, Value):
+                found |= along[o.name]
+        return found
+
+    spaces: set[frozenset[str]] = set()
+    for s in kernel.statements:
+        match s:
+            case Load(guard=guard, subscripts=subscripts):
+                axes = of(guard, *(p.data for p in subscripts)) | {a for p in subscripts for a, _ in p.axes}
+            case Op(args=args):
+                axes = of(*args)
+            case Fold(value=value, where=where):
+                axes = of(value, where) | set(s.axes)
+            case Store(value=value, subscripts=subscripts):
+                axes = of(value, *(p.data for p in subscripts)) | {a for p in subscripts for a, _ in p.axes}
+            case Scatter(value=value, guard=guard, subscripts=subscripts):
+                axes = of(value, guard, *(p.data for p in subscripts)) | {a for p in subscripts for a, _ in p.axes}
+        spaces.add(axes)
+        if isinstance(s, Load | Op):
+            along[s.name] = axes
+        elif isinstance(s, Fold):
+            along[s.name] = axes - set(s.axes)
+    first, extents = kernel.axes[0].name, {a.name: a.extent for a in kernel.axes}
+    found: list[Dim] = []
+    for space in sorted((s for s in spaces if not any(s < other for other in spaces)), key=sorted):
+        width = Dim.const(1)
+        for axis in kernel.axes:
+            if axis.name in space and axis.name != first:
+                width = width * extents[axis.name]
+        if width not in found:
+            found.append(width)
+    return tuple(w for w in found if w.constant is None or len(found) == 1) or (Dim.const(1),)
 
 
 def _simple(subscripts: list[Subscript], axis: str) -> bool:

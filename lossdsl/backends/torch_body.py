@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from lossdsl.backends.text import ATOM, COMPARE, PRODUCT, SUM, UNARY, Names, Text, dim_text, number_text, offset_text
 from lossdsl.backends.torch_access import conjuncts, only_range, operations
+from lossdsl.backends.torch_masks import Masks, masks
 from lossdsl.backends.torch_ops import NUMBERS, Arg, Node, Num, Tree, helpers_of, operation
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
@@ -189,6 +190,7 @@ class Body:
         self.loads = [s.buffer for s in kernel.statements if isinstance(s, Load)]
         self.as_real = _read_as_real(kernel, scope.kinds) if not scope.loops else set()
         self.ops = operations(kernel.statements)
+        self.masks = masks(kernel.statements, scope.loops) if scope.fast else Masks()
         self.split: dict[Reg, tuple[Term, Term]] = {}  # conjunctions: what Python knows in a round, and the rest
 
     def lower(self) -> list[Instr | Write]:
@@ -197,7 +199,8 @@ class Body:
                 case Load():
                     value = self.load(s)
                 case Op():
-                    value = self.op(s)
+                    passed = self.masks.passed.get(s.name)
+                    value = self.op(s) if passed is None else self.values[passed]
                 case Fold():
                     value = self.fold(s)
                 case Store() | Scatter():
@@ -299,7 +302,7 @@ class Body:
             wanted = "t"  # a view, printed where it is used
         guard = None if s.guard is None else self.term(s.guard)
         known, guard = self.parts(guard)
-        pad = s.pad or (Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_))
+        pad = self.masks.pads.get(s.name) or s.pad or _void(type_)
         pad = Literal(pad.value, type_)
         at = buffer.chunked if buffer.role == "chunk" and self.scope.rounds else None
         plain = self.view(name, buffer, subscripts, at, guard is not None, pad)
@@ -323,6 +326,8 @@ class Body:
                     guard = None
         else:
             value = self.gather(name, buffer, subscripts, at, type_, wanted, known, pad, guarded=s.guard is not None)
+        if s.name in self.masks.dropped:
+            guard = None
         if guard is None:
             if known is not None and isinstance(value, Reg):
                 self.chosen[value] = (known, str(self.term(pad)))
@@ -607,7 +612,7 @@ class Body:
         )
         if valid is None and not fixed:
             return value
-        void = self.term(Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_))
+        void = self.term(_void(type_))
         if fixed:
             value = self.select(Number(Text(f"({' and '.join(fixed)})"), "bool"), value, void, type_)
         return value if valid is None else self.select(valid, value, void, type_)
@@ -989,6 +994,10 @@ def _is_zero(s: Op) -> tuple[Dim, bool] | None:
         case Op(op="eq" | "ne" as sign, args=(SizeRef(dim), Literal(value=Fraction(numerator=0)))):
             return dim, sign == "eq"
     return None
+
+
+def _void(type_: str) -> Literal:
+    return Literal("nan") if type_ == "acc" else Literal(Fraction(0), type_)
 
 
 def _is_slice(item: str) -> bool:

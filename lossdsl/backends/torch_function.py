@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from lossdsl.backends.blocks import blocked
+from lossdsl.backends.blocks import blocked, widths
 from lossdsl.backends.sanitise_plan import sanitise_plan
 from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
 from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Slices, Term, Write, stacked
@@ -273,11 +273,9 @@ class PlanFunction:
             self.empty(self.plan.buffer(name))
         start, stop, size = (self.names.fresh(n) for n in ("start", "stop", "block"))
         total = self.scope.dim(axis.extent).text
-        width = Dim.const(1)
-        for other in kernel.axes[1:]:
-            width = width * other.extent
+        sizes = [self.scope.dim(w).text for w in widths(kernel)]
         self.scope.helpers.add("_block")
-        more = "" if width.constant == 1 else f", {self.scope.dim(width)}"
+        more = "" if sizes == ["1"] else f", {sizes[0]}" if len(sizes) == 1 else f", max({', '.join(sizes)})"
         self.out.line(f"{size} = _block({self.scope.need('device')}, {total}{more})")
         self.out.line(f"for {start} in range(0, {total}, {size}):")
         self.out.indent()

@@ -81,10 +81,10 @@ def print_formula(body: Body, items: Sequence[Instr | Write], line: Line, write:
 
 class _Printer:
     def __init__(self, body: Body, items: Sequence[Instr | Write], line: Line, write: Write_) -> None:
-        self.body, self.items, self.line, self.write = body, items, line, write
+        self.body, self.items, self.line, self.write = body, needed(items), line, write
         self.uses: dict[Reg, int] = {}
         self.last: dict[Reg, int] = {}
-        for at, item in enumerate(items):
+        for at, item in enumerate(self.items):
             for reg in operands(item):
                 self.uses[reg] = self.uses.get(reg, 0) + 1
                 self.last[reg] = at
@@ -99,6 +99,17 @@ class _Printer:
         if not reg.name:
             reg.name = self.body.scope.names.fresh(reg.wanted)
         return reg.name
+
+
+def needed(items: Sequence[Instr | Write]) -> list[Instr | Write]:
+    """The items that a write depends on, in order."""
+    wanted: set[Reg] = set()
+    kept: list[Instr | Write] = []
+    for item in reversed(items):
+        if isinstance(item, Write) or item.dest in wanted:
+            kept.append(item)
+            wanted.update(operands(item))
+    return kept[::-1]
 
 
 def operands(item: Instr | Write) -> list[Reg]:
@@ -129,6 +140,7 @@ class _Formula(_Printer):
 class _Fused(_Printer):
     def __init__(self, body: Body, items: Sequence[Instr | Write], line: Line, write: Write_) -> None:
         super().__init__(body, items, line, write)
+        items = self.items
         # What is viewed, or stored, is never written again.
         self.kept: set[Reg] = set()
         for item in items:

@@ -1,0 +1,94 @@
+"""Which masks of loads a kernel leaves out, and that what they hid never comes out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch_losses import function
+
+from lossdsl.backends.torch_masks import masks
+from lossdsl.lower.plan import AxisRef, Fold, Literal, Load, Op, Operand, Statement, Store, Subscript, Value
+
+AT = (Subscript((("n", 1),)),)
+ZERO, INF = Literal(Fraction(0)), Literal("-inf")
+
+
+def load(name: str, guard: Operand | None, type_: str = "acc") -> Load:
+    return Load(name, type_, "x", AT, guard, ZERO)
+
+
+def op(name: str, type_: str, head: str, *args: Operand) -> Op:
+    return Op(name, type_, head, args)
+
+
+A, B, X = Value("a"), Value("b"), Value("x")
+CONDITIONS: list[Statement] = [load("a", None, "bool"), load("b", None, "bool"), op("ab", "bool", "and", A, B)]
+STORE = Store("y", AT, Value("y"))
+
+
+@pytest.mark.parametrize(
+    ("rest", "dropped"),
+    [
+        ([op("e", "acc", "exp", X), op("y", "acc", "select", Value("ab"), Value("e"), ZERO)], True),
+        # a part of the guard at each of two selections
+        (
+            [op("e", "acc", "exp", X), op("f", "acc", "select", A, Value("e"), ZERO), op("y", "acc", "select", B, Value("f"), ZERO)],
+            True,
+        ),
+        ([op("e", "acc", "exp", X), op("y", "acc", "select", A, Value("e"), ZERO)], False),  # b is not asked for
+        ([op("e", "acc", "exp", X), op("y", "acc", "select", Value("ab"), ZERO, Value("e"))], False),  # the other side
+        ([op("e", "acc", "exp", X), op("y", "acc", "add", Value("e"), X)], False),
+        (
+            [op("c", "bool", "gt", X, ZERO), op("d", "acc", "select", Value("c"), ZERO, INF), op("y", "acc", "select", Value("ab"), Value("d"), ZERO)],
+            False,
+        ),
+        ([op("e", "acc", "exp", X), Fold("y", "acc", "sum", ("n",), Value("e"), Value("ab"))], True),
+        ([op("e", "acc", "exp", X), Fold("y", "acc", "sum", ("n",), Value("e"), A)], False),
+    ],
+)  # fmt: skip
+def test_masks_that_a_selection_repeats(rest: list[Statement], dropped: bool) -> None:
+    found = masks([*CONDITIONS, load("x", Value("ab")), *rest, STORE])
+    assert (found.dropped == {"x"}) is dropped
+    assert not found.pads
+
+
+def test_a_selection_right_after_a_load_is_its_padding() -> None:
+    select = op("y", "acc", "select", Value("ab"), X, INF)
+    found = masks([*CONDITIONS, load("x", Value("ab")), select, STORE])
+    assert (found.pads, found.passed) == ({"x": INF}, {"y": "x"})
+    twice = masks([*CONDITIONS, load("x", Value("ab")), select, op("z", "acc", "exp", X), STORE])
+    assert not twice.pads
+
+
+def test_conditions_of_the_round_are_left_to_python() -> None:
+    first = op("r", "bool", "ge", AxisRef("t"), Literal(Fraction(1), "int"))
+    both = op("ra", "bool", "and", Value("r"), A)
+    rest = [op("e", "acc", "exp", X), op("y", "acc", "select", A, Value("e"), ZERO), STORE]
+    statements = [*CONDITIONS, first, both, load("x", Value("ra")), *rest]
+    assert masks(statements, ("t",)).dropped == {"x"}
+    assert not masks(statements).dropped
+
+
+def test_what_is_not_masked_never_comes_out() -> None:
+    fn = function("""
+loss chain:
+    input x, y: real[b, t]
+    input keep: bool[b, t]
+    a[b, t] = log(y) if t == 0 else (log(x) * a[b, t - 1] if keep else y)
+    return sum(a)
+""")
+    x = torch.rand(3, 5, dtype=torch.float64) + 0.5
+    y, keep = torch.rand(3, 5, dtype=torch.float64) + 0.5, torch.rand(3, 5) < 0.5
+    keep[:, 2], keep[1, 3] = False, True
+    poisoned = torch.where(keep, x, torch.nan)
+    results = []
+    for given in (x, poisoned):
+        leaves = [given.clone().requires_grad_(), y.clone().requires_grad_()]
+        value = fn(*leaves, keep)
+        dx, dy = torch.autograd.grad(value, leaves)
+        assert dx[~keep].eq(0).all()
+        results.append((value, dx, dy))
+    for clean, other in zip(*results, strict=True):
+        torch.testing.assert_close(clean, other)
