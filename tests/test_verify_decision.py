@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -296,9 +297,57 @@ def test_no_other_verdict_is_wrong(case: Binary) -> None:
             assert not truth(case, claim), (claim, result.verdict)
 
 
+# ------------------------------------------------------------------------------------------------- random losses
+
+ATOMS = """{v} | relu({v}) | softplus({v}) | sigmoid({v}) | exp(-relu({v})) | tanh({v}) | abs({v}) | ({v})^2 | relu({v})^2
+| sqrt(1 + ({v})^2) | log1p(({v})^2) | clamp({v}, -1, 1) | min({v}, 1) | max({v}, -1) | exp(({v}) / 4)"""
+NUMPY = {
+    "relu": relu,
+    "softplus": sp,
+    "sigmoid": sg,
+    "exp": np.exp,
+    "tanh": np.tanh,
+    "abs": abs,
+    "sqrt": np.sqrt,
+    "log1p": np.log1p,
+    "clamp": np.clip,
+    "min": np.minimum,
+    "max": np.maximum,
+}
+
+
+def random_margin_loss(random: Random) -> str:
+    """A sum of one to three functions of the margin."""
+    atoms = [a.strip() for a in ATOMS.split("|")]
+    terms = []
+    for _ in range(random.choice((1, 1, 2, 2, 3))):
+        number = random.choice(("1", "2", "0.5", "-1", "0.25", "-0.5", "3"))
+        inner = random.choice(("{n} - y * s", "-y * s", "y * s", "{n} * y * s", "{n} - 2 * y * s")).format(n=number)
+        factor = random.choice(("", "", "2 * ", "0.5 * ", "-0.5 * "))
+        terms.append(f"{factor}({random.choice(atoms).format(v=inner)})")
+    return " + ".join(terms)
+
+
+def in_numpy(per: str) -> Callable[..., Array]:
+    """The same formula over arrays: the names of both languages mean the same."""
+    code = compile(per.replace("^", "**"), "loss", "eval")
+    return lambda y, v: eval(code, {**NUMPY, "y": y, "s": v})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_random_margin_losses(seed: int) -> None:
+    per = random_margin_loss(Random(seed))
+    case = Binary(per, in_numpy(per), {})
+    claims = [*EVERY, "strictly proper with link sigmoid(s)", "proper with link sigmoid(2 * s)"]
+    for claim, result in zip(claims, verdicts(case.inputs, per, claims), strict=True):
+        if result.status != "unknown":
+            assert truth(case, claim) == (result.status == P), (claim, per, result.verdict)
+
+
 # -------------------------------------------------------------------------------------------------------- classes
 
-SIDE = 40
+SIDE = 200
 SIMPLEX = np.array([(i, j, SIDE - i - j) for i in range(1, SIDE) for j in range(1, SIDE - i)]) / SIDE
 ROWS = np.array([(0.5, 0.3, 0.2), (0.1, 0.85, 0.05), (0.3, 0.25, 0.45), (0.4, 0.35, 0.25), (0.6, 0.2, 0.2)])
 

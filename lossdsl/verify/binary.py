@@ -196,14 +196,18 @@ def _convex(problem: Problem, threshold: Fraction, steps: list[Step]) -> str | N
     """What stands in the way of the slopes of convex losses at the threshold."""
     budget = problem.ctx.budget
     for view in risk(problem):
+        met = set()
         for b in branches(view, budget):
             for direction, side in _sides(b, threshold, problem):
+                met.add(direction)
                 falls = minus(side.positive) if direction > 0 else side.negative
                 both = plus(side.positive, side.negative)
                 how = side.holds(falls, budget, strict=True)
                 if how is None or side.holds(minus(both) if direction > 0 else both, budget) is None:
                     return f"the slope of {b.shown} {'right' if direction > 0 else 'left'} of {threshold}"
                 steps.append(Step(how, b.shown, f"falls to the likelier label at {threshold}"))
+        if met != {1, -1}:
+            return f"no piece at {threshold}"
     return None
 
 
@@ -235,6 +239,8 @@ def _margin(problem: Problem, threshold: Fraction, steps: list[Step]) -> str | N
             return f"jump at {jump}"
         right = [s for b in pieces if (s := beside(b, threshold, 1, budget)) is not None]
         left = [s for b in pieces if (s := beside(b, threshold, -1, budget)) is not None]
+        if not right or not left:
+            return f"no piece at {threshold}"
         for s in right:
             if s.holds(minus(s.positive), budget, strict=True) is None:
                 return f"the slope of {s.branch.shown} at {threshold}"
