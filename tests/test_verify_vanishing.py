@@ -40,8 +40,8 @@ CASES: list[tuple[str, Callable[..., Array], str, Callable[..., Array], str]] = 
     (
         "1 - (1 - ((p - t) / c)^2)^3 if abs(p - t) <= c else 1",
         lambda p, t, c, **_: np.where(abs(p - t) <= c, 1 - (1 - ((p - t) / c) ** 2) ** 3, 1),
-        "abs(p - t) > 0.9 * c",
-        lambda p, t, c, **_: abs(p - t) > 0.9 * c,
+        "abs(p - t) > 0.5 * c",
+        lambda p, t, c, **_: abs(p - t) > 0.5 * c,
         R,
     ),
     ("(p - t)^2 if m else 0", lambda p, t, m, **_: np.where(m, (p - t) ** 2, 0), "not m", lambda m, **_: ~m, P),
