@@ -854,6 +854,63 @@ def volume(x: Any, weight: float) -> Any:
     return torch.linalg.inv(gram).square().sum() - torch.logdet(gram)
 
 
+STRIDES = (
+    one(
+        "strided_window",
+        """
+input x: real[h]
+axis p = 7
+axis k = (h - 7) // 3 + 1
+y[k] = sum((p + 1) * x[h = 3 * k + p] over p)
+return sum(y^3)
+""",
+        lambda g: {"x": g.normal(size=17)},
+        lambda x: (x.unfold(0, 7, 3) @ (count(7) + 1)).pow(3).sum(),
+    ),
+    one(
+        "strided_window_backwards",
+        """
+input x: real[h]
+axis p = 7
+axis k = (h - 7) // 3 + 1
+y[k] = sum((p + 1) * x[h = 3 * k + 6 - p] over p)
+return sum(y^3)
+""",
+        lambda g: {"x": g.normal(size=18)},
+        lambda x: (x.unfold(0, 7, 3) @ (7 - count(7))).pow(3).sum(),
+    ),
+    one(
+        "strided_frames_with_reflection",
+        """
+input x: real[t]
+axis i = 8
+axis f = t // 3 + 1
+frame[f, i] = (i + 1) * x[t = reflect(3 * f + i - 4)]
+return sum(sum(frame over i)^2)
+""",
+        lambda g: {"x": g.normal(size=13)},
+        lambda x: (
+            (F.pad(x[None, None], (4, 4), mode="reflect")[0, 0].unfold(0, 8, 3)[: 13 // 3 + 1] @ (count(8) + 1)) ** 2
+        ).sum(),
+    ),
+    one(
+        "spectrum",
+        """
+input x: real[t]
+axis i = 64
+axis k = 33
+axis f = (t - 64) // 16 + 1
+cosine[i, k] = cos(2 * pi * k * i / 64)
+frame[f, i] = x[t = 16 * f + i]
+power[f, k] = sum(frame * cosine over i)^2
+return sum(log1p(power))
+""",
+        lambda g: {"x": g.normal(size=150)},
+        lambda x: torch.fft.rfft(x.unfold(0, 64, 16)).real.square().log1p().sum(),
+    ),
+)
+
+
 MATRICES = (
     one(
         "gaussian",
@@ -893,4 +950,4 @@ return sum(inverse(x[h = h + 1, w = w + 1] over h, w) * x[h = h + 1, w = w + 1])
     ),
 )
 
-CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS, *TRAINING, *MATRICES)
+CASES = (*SORTING, *CUMULATIVE, *GRIDS, *RECURRENCES, *FUNCTIONS, *TRAINING, *STRIDES, *MATRICES)

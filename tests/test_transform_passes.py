@@ -19,7 +19,7 @@ from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import FALSE, INT, REAL, TRUE, Apply, Compare, Const, Index, Param, Read, Scalar, Size
 from lossdsl.ir.rewrite import prune, substitute
-from lossdsl.pipeline import analyse
+from lossdsl.pipeline import analyse, show
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.transform.affine import affine, expression, in_range
 from lossdsl.transform.arithmetic import conjunction, disjunction, negation
@@ -436,3 +436,18 @@ program counted
   output third = s
 """)
     assert count(p, {"n": 10, "d": 7}) == (140 + 70) + (70 + 70 + 10)
+
+
+def test_a_strided_window_keeps_no_loop_that_a_remainder_decides() -> None:
+    """The adjoint of `x[2 * h + p]`, p in 0..1, is one read, at h // 2; of a window of 7 by 3 it is a sum of 3."""
+
+    def gradient(lines: str) -> str:
+        text = "loss t:\n    input x: real[h]\n" + "".join(f"    {line}\n" for line in lines.split("\n"))
+        shown = show(Source("<t>", text), "grad")
+        assert shown.text is not None
+        return next(line for line in shown.text.splitlines() if line.startswith("  x'"))
+
+    assert "sum" not in gradient("axis p = 2\ny = mean(x[h = 2 * h + p] over p)\nreturn sum(y^2)")
+    wide = gradient("axis p = 7\naxis k = (h - 7) // 3 + 1\ny[k] = sum(x[h = 3 * k + p] over p)\nreturn sum(y^2)")
+    assert "sum p: 3 " in wide
+    assert "==" not in wide

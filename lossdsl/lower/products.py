@@ -98,6 +98,9 @@ def _target(part: Scalar, d: Definition, taken: Mapping[Scalar, Scalar]) -> tupl
 # --------------------------------------------------------------------------------------------------- contractions
 
 
+LONG = 64
+
+
 @dataclass(frozen=True)
 class Factor:
     node: Scalar
@@ -115,7 +118,7 @@ def contractions(
     found: dict[str, Contraction] = {}
     why: list[str] = []
     for d in definitions:
-        if d.head != "sum" or d.dtype is not REAL or not any(b.dim.constant is None for b in d.bound):
+        if d.head != "sum" or d.dtype is not REAL or not any(_long(b) for b in d.bound):
             out.append(d)
             continue
         inner, switch = _hoisted(d)
@@ -141,15 +144,21 @@ def contractions(
                 parts.append(value)
             (a, ai), (b, bi) = contraction.operands
             axes = ", ".join(i.name for i in d.bound)
+            symbolic = any(i.dim.constant is None for i in d.bound)
             why.append(
                 f"{name} is a library product of {a}[{_list(ai)}] and {b}[{_list(bi)}]: "
-                f"the sum over {axes} has free axes of both, and a symbolic extent"
+                f"the sum over {axes} has free axes of both, and {'a symbolic extent' if symbolic else 'many entries'}"
             )
         if parts:
             total = _sum(parts)
             body = total if switch is TRUE else Select(switch, total, ZERO)
             out.append(replace(d, head="map", bound=(), where=TRUE, body=body))
     return out, found, why
+
+
+def _long(index: Index) -> bool:
+    """Whether a sum along an index is worth a product: of a few entries it is a few operations of the kernel that reads it."""
+    return index.dim.constant is None or index.dim.constant >= LONG
 
 
 def _hoisted(d: Definition) -> tuple[Definition, Scalar]:

@@ -14,7 +14,7 @@ from lossdsl.dim import Dim
 from lossdsl.ir.nodes import INT, Apply, Compare, Const, Index, Param, Read, Scalar, Size, postorder
 from lossdsl.ir.ranges import implies
 from lossdsl.ir.ranges import in_range as proved_in_range
-from lossdsl.ir.rewrite import free_indices, substitute, transform
+from lossdsl.ir.rewrite import free_indices, fresh_index, substitute, transform
 from lossdsl.transform.affine import Affine, affine, constant, expression, never_negative
 from lossdsl.transform.arithmetic import conjunction, unique
 
@@ -118,10 +118,22 @@ def normal_indices(node: Scalar, memo: dict[Scalar, Scalar] | None = None) -> Sc
 
     def step(n: Scalar) -> Scalar:
         if isinstance(n, Apply) and n.dtype is INT and n.name in ("add", "sub", "neg"):
-            return expression(affine(n))
+            return expression(_whole(affine(n)))
         return n
 
     return transform(node, step, memo)
+
+
+def _whole(form: Affine) -> Affine:
+    """`k * (u // k) + u % k` is u."""
+    for atom, c in form.atoms.items():
+        if isinstance(atom, Apply) and atom.name == "mod" and isinstance(atom.args[1], Const):
+            quotient = Apply("floordiv", atom.args)
+            step = constant(affine(atom.args[1]).offset)
+            if step is not None and form.atoms.get(quotient) == c * Dim.const(step):
+                rest = {a: x for a, x in form.atoms.items() if a is not atom and a is not quotient}
+                return _whole(Affine(rest, form.offset) + affine(atom.args[0]).times(c))
+    return form
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,17 @@ class _Solution:
     variable: Index
     value: Scalar
     divisibility: tuple[Scalar, ...]
+    stride: _Stride | None = None
+
+
+@dataclass(frozen=True)
+class _Stride:
+    """Of the values of a bound index only those of one residue class matter: `residue + step * rest`."""
+
+    index: Index
+    step: int
+    residue: Scalar
+    upwards: bool  # whether the solved index grows with `rest`
 
 
 def eliminate(selection: Selection, facts: Facts) -> Selection:
@@ -154,15 +177,21 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
         if not candidates:
             break
         best = min(candidates, key=lambda s: (s.rank, s.place, bound.index(s.variable)))
-        ranges = [*best.divisibility, *within(best.value, best.variable.dim, facts)]
+        value, divisibility = best.value, best.divisibility
+        mapping: dict[Scalar, Scalar] = {}
+        if best.stride is not None:
+            place_, strided, value = _strided(best, bound, (*here, *bound, *free_indices(*values, *hard, *soft)))
+            bound[bound.index(best.stride.index) : bound.index(best.stride.index) + 1] = place_
+            mapping[best.stride.index] = strided
+            divisibility = within(strided, best.stride.index.dim, facts)
+        mapping[best.variable] = value
+        ranges = [*divisibility, *within(value, best.variable.dim, facts)]
         if best.place < count:
             del equations[best.place]
         else:
             del hard[best.place - count]
         bound.remove(best.variable)
         memo: dict[Scalar, Scalar] = {}
-        mapping: dict[Scalar, Scalar] = {best.variable: best.value}
-
         clean: dict[Scalar, Scalar] = {}
 
         def put(
@@ -257,11 +286,13 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
         if opaque and not readable(value, facts):
             continue
         divisibility: tuple[Scalar, ...] = ()
+        stride: _Stride | None = None
         if abs(k) != 1:
             if v.dim.constant is not None and any(b.dim.constant is None for b in bound if b in form.atoms):
                 continue
             step = Const(abs(k), INT)
             divisibility = (Compare("==", Apply("mod", (value, step)), Const(0, INT)),)
+            stride = _stride(value_form, abs(k), v, bound, inside)
             value = Apply("floordiv", (value, step))
         # A constant extent is cheap to keep as a loop: solve for the index of a symbolic extent first.
         small = v.dim.constant is not None and any(b is not v and b in form.atoms for b in bound)
@@ -269,10 +300,48 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
         direct = isinstance(value, Index) and value not in bound
         found.append(
             _Solution(
-                (int(not direct), int(bool(opaque)), int(small), abs(k), int(unproved)), place, v, value, divisibility
+                (int(not direct), int(bool(opaque)), int(small), abs(k), int(unproved)),
+                place,
+                v,
+                value,
+                divisibility,
+                stride,
             )
         )
     return found
+
+
+def _stride(form: Affine, step: int, solved: Index, bound: list[Index], inside: set[Index]) -> _Stride | None:
+    """A bound index w of `step * solved == u - w` (or `u + w`): it is `u mod step` plus a multiple of the step."""
+    for w in sorted((b for b in bound if b is not solved and b not in inside), key=lambda b: b.dim.constant is None):
+        c = constant(form.atoms.get(w, Dim.const(0)))
+        if c not in (1, -1):
+            continue
+        u = Affine({a: x for a, x in form.atoms.items() if a is not w}, form.offset)
+        return _Stride(w, step, expression(u if c < 0 else -u), c > 0)
+    return None
+
+
+def _strided(solution: _Solution, bound: list[Index], taken: Sequence[Index]) -> tuple[list[Index], Scalar, Scalar]:
+    """What is left to sum over instead of the strided index, its value, and that of the solved one.
+
+    With `step * v == u - w`: w is `u mod step + step * m` and v is `u // step - m`, for 0 <= m < ceil(size of w / step).
+    """
+    found = solution.stride
+    assert found is not None
+    step = Const(found.step, INT)
+    many = (found.index.dim + (found.step - 1)) // found.step
+    residue, quotient = Apply("mod", (found.residue, step)), Apply("floordiv", (found.residue, step))
+    left: list[Index] = []
+    rest: Scalar = Const(0, INT)
+    if many.constant != 1:
+        base = Index(found.index.name, many)
+        assert isinstance(base, Index)
+        rest = fresh_index(base, [i for i in taken if i is not found.index])
+        left = [rest]
+    whole = Affine({residue: Dim.const(1)}) + affine(rest).times(Dim.const(found.step))
+    value = affine(quotient) - affine(rest)
+    return left, expression(whole), expression(-value if found.upwards else value)
 
 
 def _join_divisions(equations: tuple[tuple[Scalar, Scalar], ...], facts: Facts) -> tuple[tuple[Scalar, Scalar], ...]:
