@@ -171,6 +171,9 @@ def calibrated(problem: Problem) -> Proved | Unknown:
         return Unknown(f"{problem.prediction.name} has no threshold: it is neither a probability nor any real number")
     try:
         ctx = problem.ctx
+        steps: list[Step] = []
+        if _margin(problem, threshold, steps, quick=True) is None:
+            return Proved("a margin loss that falls through the threshold", tuple(steps))
         convex = properties.convexity(ctx, problem.target, (problem.prediction.name,))
         if isinstance(convex, Proved):
             steps = list(convex.steps)
@@ -216,12 +219,14 @@ def _sides(b: Branch, threshold: Fraction, problem: Problem) -> list[tuple[int, 
     return [(d, side) for d, side in found if side is not None]
 
 
-def _margin(problem: Problem, threshold: Fraction, steps: list[Step]) -> str | None:
-    """What stands in the way of the sufficient condition for margin losses that are not convex."""
+def _margin(problem: Problem, threshold: Fraction, steps: list[Step], *, quick: bool = False) -> str | None:
+    """What stands in the way of the sufficient condition for margin losses, convex or not; `quick`: bounds by enclosures
+    alone."""
     ctx, budget = problem.ctx, problem.ctx.budget
+    patient = Budget(budget.seconds, budget.boxes, 4 * budget.smt_milliseconds)  # one question decides it
     low = ctx.ranges((problem.prediction.name,)).tensor(problem.target)
     if low.nan or low.lo == float("-inf"):
-        if not isinstance(properties.nonnegative(ctx, problem.target), Proved):
+        if quick or not isinstance(properties.nonnegative(ctx, problem.target), Proved):
             return f"whether {problem.target} is bounded from below"
     mirror = _mirrored(problem, threshold)
     if mirror is not None:
@@ -230,7 +235,7 @@ def _margin(problem: Problem, threshold: Fraction, steps: list[Step]) -> str | N
     for view in risk(problem):
         pieces = branches(view, budget)
         for b in pieces:
-            how = b.holds(minus(b.slope(b.positive)), budget)
+            how = b.holds(minus(b.slope(b.positive)), patient)
             if how is None:
                 return f"whether the loss of the positive label falls: {b.shown}"
             steps.append(Step(how, b.shown, "the loss of the positive label does not rise"))
