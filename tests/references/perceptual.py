@@ -50,6 +50,44 @@ def ssim(
     return 1 - (luminance * (2 * vxy + c2) / (vx + vy + c2)).mean()
 
 
+def ms_ssim(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    data_range: float = 1.0,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> torch.Tensor:
+    bell = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * sigma**2))
+    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
+    c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
+
+    def blur(a: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(a.flatten(0, 1)[:, None], window).unflatten(0, a.shape[:2])
+
+    value = torch.ones(len(x), dtype=x.dtype)
+    powers = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    for scale, power in enumerate(powers):
+        mx, my = blur(x), blur(y)
+        vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+        similarity = (2 * vxy + c2) / (vx + vy + c2)
+        if scale == len(powers) - 1:
+            similarity = similarity * (2 * mx * my + c1) / (mx * mx + my * my + c1)
+        value = value * torch.relu(similarity.mean((2, 3, 4))) ** power
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return 1 - value.mean()
+
+
+def noisy(*shape: int, **parameters: float) -> Case:
+    """An image, and the same with noise: unrelated ones have a negative contrast."""
+
+    def make(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        x = rng.uniform(size=shape)
+        return {"x": x, "y": x + 0.3 * rng.normal(size=shape)}, dict(parameters)
+
+    return make
+
+
 def gradient_difference(x: torch.Tensor, y: torch.Tensor, alpha: float = 1.0, inner_abs: bool = True) -> torch.Tensor:
     total = x.sum() * 0
     for dim in (2, 3):
@@ -137,6 +175,22 @@ REFERENCES = {
             images(1, 1, 13, 11, k1=0.2, k2=0.5),
         ),
         at=(case(x=full(0.5, 1, 1, 12, 11), y=full(0.5, 1, 1, 12, 11)),),
+    ),
+    "ms_ssim": Reference(
+        "perceptual/ms_ssim",
+        ms_ssim,
+        (
+            noisy(1, 1, 176, 177),
+            noisy(2, 1, 180, 176, data_range=2.0, sigma=1.0),
+            noisy(1, 1, 178, 183, k1=0.1, k2=0.2),
+        ),
+        (
+            ("0.2856", "0.2956"),
+            ("(i - 5)^2", "(i - 4)^2"),
+            ("h = 2 * h + p", "h = h + p"),
+            ("2 * spread(u, v)", "spread(u, v)"),
+            ("* light(x5, y5)", "+ light(x5, y5)"),
+        ),
     ),
     "gradient_difference": Reference(
         "perceptual/gradient_difference",
