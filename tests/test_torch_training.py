@@ -409,7 +409,7 @@ def test_a_learnable_value_whose_extent_nothing_else_has_is_required() -> None:
         ("learnable a: real[n] = size(n)", "E0407"),
         ("learnable a: real < 2 = log(10)", "E0407"),
         ("learnable a: int = 2", "E0406"),
-        ("param a: real = log(10)", "E0407"),
+        ("param a: real = p", "E0407"),
     ],
 )
 def test_defaults_that_are_refused(line: str, code: str) -> None:

@@ -139,3 +139,15 @@ def test_helpers_of_both_targets_have_names_of_their_own() -> None:
 def test_a_tensor_may_be_named_like_a_helper(name: str) -> None:
     text = f"loss t:\n    input {name}, y: real[n]\n    return mean(erf({name} - y)^2)\n"
     assert f"d_{name}" in emit(spec_of(text))
+
+
+@pytest.mark.parametrize("fold", ["cumsum", "cumprod", "cumlogsumexp"])
+def test_cumulative_folds_stay_torch_and_the_report_says_so(fold: str) -> None:
+    text = f"loss t:\n    input x: real[n, c]\n    return mean({fold}(x over c)^2)\n"
+    assert any("a cumulative fold" in note for note in notes(spec_of(text)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(REFERENCES))
+def test_every_example_is_emitted(name: str) -> None:
+    assert "@triton.jit" in emit(spec_of((EXAMPLES / f"{REFERENCES[name].file}.loss").read_text())) or stays_torch(name)

@@ -15,8 +15,9 @@ from functools import reduce
 from lossdsl.backends.blocks import blocked, widths
 from lossdsl.backends.sanitise_plan import sanitise_plan
 from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
-from lossdsl.backends.torch_body import Body, Number, Reg, Scope, Slices, Term, Write, stacked
+from lossdsl.backends.torch_body import Body
 from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
+from lossdsl.backends.torch_register import Number, Reg, Scope, Slices, Term, Write, stacked
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     Allocate,

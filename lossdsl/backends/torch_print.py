@@ -23,8 +23,9 @@ from lossdsl.backends.text import (
     Text,
     printable,
 )
-from lossdsl.backends.torch_body import Body, Instr, Number, Reg, Term, Write
+from lossdsl.backends.torch_body import Body
 from lossdsl.backends.torch_ops import IN_PLACE, NUMBERS, OUT
+from lossdsl.backends.torch_register import Instr, Number, Reg, Term, Write
 
 _SIGN = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _SIGN |= {"eq": "==", "ne": "!=", "and": "&", "or": "|"}

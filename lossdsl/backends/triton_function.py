@@ -16,7 +16,13 @@ from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Step, 
 DEEP = 1  # tiles of the longest row that fit in the registers of a program
 
 
-_CALLED = {"contract": "a product", "argsort": "a sort", "inverse": "an inverse", "logdet": "a determinant"}
+_CALLED = {
+    "contract": "a product",
+    "argsort": "a sort",
+    "inverse": "an inverse",
+    "logdet": "a determinant",
+    **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp"), "a cumulative fold"),
+}
 
 
 @dataclass
