@@ -195,16 +195,34 @@ def split(module: tree.Module) -> tree.Module | None:
     return with_body(module, tuple(body)) if changes else None
 
 
+def _kept(loss: tree.Loss) -> set[str]:
+    """Names that brackets cannot stand for: those read by position, and those that a function has for its own argument."""
+    found: set[str] = set()
+
+    def look(n: Any) -> Any:
+        if isinstance(n, tree.Access) and isinstance(n.base, tree.Name):
+            if not all(isinstance(i, tree.ByName) for i in n.items):
+                found.add(n.base.id)
+        if isinstance(n, tree.Def):
+            found.update(a.name for a in n.arguments)
+        return n
+
+    for s in loss.body:
+        map_nodes(s, look)
+    return found
+
+
 def inline(module: tree.Module) -> tree.Module | None:
     """Definitions without written axes are put in brackets where they are read; `per` and what claims name stay."""
     loss = the_loss(module)
+    kept = {"per"} | {s.of for s in loss.body if isinstance(s, tree.Claim)} | _kept(loss)
     claimed = [s for s in loss.body if isinstance(s, tree.Claim)]
     candidates = [
         s
         for s in loss.body
         if isinstance(s, tree.Definition)
         and s.axes is None
-        and s.names[0].name != "per"
+        and s.names[0].name not in kept
         and not any(_reads(c, s.names[0].name) for c in claimed)
     ]
     if not candidates:
