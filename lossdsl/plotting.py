@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,6 +16,7 @@ from lossdsl import pipeline
 from lossdsl.assemble import gradient_program
 from lossdsl.diagnostics import Diagnostic, Source
 from lossdsl.ir.algebra import NODES
+from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import (
     REAL,
@@ -35,7 +37,11 @@ from lossdsl.ir.nodes import (
 from lossdsl.primitives import PRIMITIVES
 
 POINTS = 401
+FEW = 41  # where a point takes long
+SECONDS = 15.0  # of the processor, for all points
 WIDTH = 5.0
+LARGEST = 24  # extents grow up to it where a window needs more entries
+WORK = 1_000_000  # operations of one value
 ENTRIES = 4  # extent of every named axis that is not swept
 
 
@@ -97,18 +103,39 @@ def sweep(program: Program, wrt: str | None = None) -> Curve:
     lower, upper = (_number(b, d) for b, d in ((swept.range.lower, -WIDTH), (swept.range.upper, WIDTH)))
     if swept.kind in ("prob", "simplex"):
         lower, upper = 0.0, 1.0
-    # an odd number of points, symmetric about 0: kinks of common losses are hit exactly
-    x = np.linspace(max(lower, -WIDTH), min(upper, WIDTH), POINTS)
-    extents = {symbol: ENTRIES for i in program.inputs for dim in i.dims for symbol in dim.symbols()}
+    extents = _extents(program)
     line = _Line(program, swept, extents, spread=False)
     label = _axis_label(program, swept)
-    probes = [line.at(float(value)) for value in x[:: POINTS // 10]]
+    start = time.process_time()
+    line.at(max(lower, -WIDTH))
+    seconds = time.process_time() - start
+    points = POINTS if seconds * POINTS <= SECONDS else FEW
+    if seconds * FEW > SECONDS:
+        raise CannotPlot(f"a point of {program.name} takes {seconds:.1f} s, too long for a plot")
+    # an odd number of points, symmetric about 0: kinks of common losses are hit exactly
+    x = np.linspace(max(lower, -WIDTH), min(upper, WIDTH), points)
+    probes = [line.at(float(value)) for value in x[:: points // 10]]
     if all(v == probes[0][0] and g == 0 for v, g, _ in probes):
         line = _Line(program, swept, extents, spread=True)
         label = f"{swept.name}[{', '.join('0' for _ in swept.dims)}]" if swept.dims else swept.name
     values = [line.at(float(value)) for value in x]
     loss, gradient = np.array([v for v, _, _ in values]), np.array([g for _, g, _ in values])
     return Curve(label, x, loss, gradient, tuple(_kinks(line, x, [m for _, _, m in values])))
+
+
+def _extents(program: Program) -> dict[str, int]:
+    """Small extents for which every definition has an element. Raises CannotPlot where a point would take too long."""
+    parameters = _int_parameters({p.name: _parameter(p) for p in program.parameters})
+    extents = {symbol: ENTRIES for i in program.inputs for dim in i.dims for symbol in dim.symbols()}
+    dims = {i.dim for d in program.definitions() for i in (*d.formals, *d.bound)}
+    while any(d.evaluate({**extents, **parameters}) < 1 for d in dims):
+        if max(extents.values(), default=LARGEST) >= LARGEST:
+            raise CannotPlot(f"{program.name} is about inputs that are larger than a plot can vary")
+        extents = {s: n + ENTRIES for s, n in extents.items()}
+    work = count(program, {**extents, **parameters})
+    if work > WORK:
+        raise CannotPlot(f"{program.name} takes {work:.1e} operations at each point, too many for a plot")
+    return extents
 
 
 class _Line:
