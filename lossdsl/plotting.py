@@ -127,12 +127,13 @@ def _extents(program: Program) -> dict[str, int]:
     """Small extents for which every definition has an element. Raises CannotPlot where a point would take too long."""
     parameters = _int_parameters({p.name: _parameter(p) for p in program.parameters})
     extents = {symbol: ENTRIES for i in program.inputs for dim in i.dims for symbol in dim.symbols()}
+    extents |= parameters  # an integer parameter may be an extent
     dims = {i.dim for d in program.definitions() for i in (*d.formals, *d.bound)}
-    while any(d.evaluate({**extents, **parameters}) < 1 for d in dims):
+    while any(d.evaluate(extents) < 1 for d in dims):
         if max(extents.values(), default=LARGEST) >= LARGEST:
             raise CannotPlot(f"{program.name} is about inputs that are larger than a plot can vary")
-        extents = {s: n + ENTRIES for s, n in extents.items()}
-    work = count(program, {**extents, **parameters})
+        extents = {s: n if s in parameters else n + ENTRIES for s, n in extents.items()}
+    work = count(program, extents)
     if work > WORK:
         raise CannotPlot(f"{program.name} takes {work:.1e} operations at each point, too many for a plot")
     return extents

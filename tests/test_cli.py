@@ -197,6 +197,15 @@ def test_plot_draws_and_refuses(tmp_path: Path) -> None:
     assert run("plot", HUBER, "-o", str(tmp_path / "no" / "x.png")).returncode == 3
 
 
+def test_plots_have_extents_that_fit_or_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    assert run("plot", "group_dro", "-o", str(out)).returncode == 0  # an integer parameter is an extent
+    for name in ("ms_ssim", "multi_resolution_stft"):  # images of 176 pixels, spectra of 2048 samples
+        refused = run("plot", name, "-o", str(out))
+        assert refused.returncode == 3
+        assert "Traceback" not in refused.stderr
+
+
 def test_explain_knows_every_code() -> None:
     from lossdsl.diagnostics import CODES
 

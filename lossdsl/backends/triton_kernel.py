@@ -288,7 +288,11 @@ class _Function:
             text = f"({text} != 0)"
         elif not wanted and not self.part.scalar:
             # a block of one entry: the interpreter cannot join conditions on scalars with others
-            text = f"tl.full([{'1' if self.mode == 'flat' else '1, 1'}], {text}, {DTYPES[s.type]})"
+            shape, dtype = "[1]" if self.mode == "flat" else "[1, 1]", DTYPES[s.type]
+            if any(p.data is not None for p in s.subscripts):  # at a loaded position it may be a block already
+                text = f"({text}.to({dtype}) + tl.zeros({shape}, {dtype}))"
+            else:
+                text = f"tl.full({shape}, {text}, {dtype})"
         else:
             text += f".to({DTYPES[s.type]})"
         if guard is not None and inside and s.pad is not None:
