@@ -59,6 +59,24 @@ def test_values_and_gradients_in_the_interpreter(resident: int, block: int) -> N
     check_values(run("triton_interpret.py", wanted), len(SPINE))
 
 
+# A gather at a position that another kernel found, which is a block of one entry.
+def test_a_gather_at_a_loaded_position_in_the_interpreter() -> None:
+    wanted = {"examples": ["chebyshev"], "resident": 16384, "block": 1024, "device": "cpu"}
+    check_values(run("triton_interpret.py", wanted), 1)
+
+
+LARGE = {"ms_ssim", "multi_resolution_stft"}  # more programs than the interpreter can run
+SCALED = {"circle"}  # gamma = 256 multiplies what float32 rounds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(REFERENCES.keys() - set(SPINE) - LARGE))
+def test_values_and_gradients_of_the_catalogue_in_the_interpreter(name: str) -> None:
+    wanted = {"examples": [name], "resident": 16384, "block": 1024, "device": "cpu"}
+    results = run("triton_interpret.py", wanted)
+    check_values([r | {"error": r["error"] / (16 if name in SCALED else 1)} for r in results], 1)
+
+
 def test_edges_in_the_interpreter() -> None:
     (found,) = run("triton_edges.py", {})
     assert len(found) == 20
