@@ -59,10 +59,11 @@ def test_values_and_gradients_in_the_interpreter(resident: int, block: int) -> N
     check_values(run("triton_interpret.py", wanted), len(SPINE))
 
 
-# A gather at a position that another kernel found, which is a block of one entry.
-def test_a_gather_at_a_loaded_position_in_the_interpreter() -> None:
-    wanted = {"examples": ["chebyshev"], "resident": 16384, "block": 1024, "device": "cpu"}
-    check_values(run("triton_interpret.py", wanted), 1)
+def test_scalars_beside_blocks_in_the_interpreter() -> None:
+    """A gather at a position that another kernel found; a condition on extents beside one on rows."""
+    names = ["chebyshev", "ldam"]
+    wanted = {"examples": names, "resident": 16384, "block": 1024, "device": "cpu"}
+    check_values(run("triton_interpret.py", wanted), len(names))
 
 
 LARGE = {"ms_ssim", "multi_resolution_stft"}  # more programs than the interpreter can run

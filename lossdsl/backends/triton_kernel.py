@@ -8,7 +8,7 @@ held whole (`whole`), or walked block by block once for every fold that needs an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.backends.text import SUM, Names, Writer, offset_text, printable
@@ -250,6 +250,13 @@ class _Function:
         self.body.line(f"{name} = {unwrapped(text)}" + (f"  # {printable(comment)}" if comment else ""))
         self.terms[s.name] = Term(name, s.type, axes, static=static)
 
+    def block_of_one(self, condition: Term) -> Term:
+        """A condition that varies along nothing as a block: the interpreter cannot join scalar conditions with others."""
+        shape = "[1]" if self.mode == "flat" else "[1, 1]"
+        return replace(
+            condition, text=f"(tl.where({unwrapped(condition.text)}, 1, 0) + tl.zeros({shape}, tl.int32) != 0)"
+        )
+
     def statement(self, s: Load | Op | Fold) -> None:
         match s:
             case Load():
@@ -259,6 +266,8 @@ class _Function:
                 axes = frozenset().union(*(a.axes for a in args))
                 logic = s.op in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
                 static = all(a.static for a in args) and (logic or s.type == "int") and s.op != "int"
+                if s.op in ("and", "or") and axes and not self.part.scalar:
+                    args = [a if a.axes or a.static else self.block_of_one(a) for a in args]
                 self.bind(s, operation(s.op, args, s.type), axes, static)
             case Fold():
                 self.fold(s)
