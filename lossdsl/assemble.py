@@ -94,30 +94,28 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
     Gradients are planned for the first differentiable input alone (the usual call) and for all of them together; any
     other set runs the smallest plan that makes it.
     """
-    optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
     modes = _modes(program) or ("",)
     stable = value_program(program)
     proxies, limits = _has(stable, Proxy), _has(stable, AdjointMap)
     table: dict[Key, Plan] = {}
-    for count in range(len(optional) + 1):
-        for absent in combinations(optional, count):
-            able = tuple(n for n in differentiable(program) if n not in absent)
-            wanted = list(dict.fromkeys(w for w in (able[:1], able) if w))
-            for mode in modes:
-                key = Key(program.name, "value", mode, (), absent, target)
+    for absent in _absences(program):
+        able = tuple(n for n in differentiable(program) if n not in absent)
+        wanted = list(dict.fromkeys(w for w in (able[:1], able) if w))
+        for mode in modes:
+            key = Key(program.name, "value", mode, (), absent, target)
+            table[key] = schedule(with_defaults(stable, absent), key)
+            if proxies:
+                key = Key(program.name, "formula", mode, (), absent, target)
                 table[key] = schedule(with_defaults(stable, absent), key)
-                if proxies:
-                    key = Key(program.name, "formula", mode, (), absent, target)
-                    table[key] = schedule(with_defaults(stable, absent), key)
-                output = _tensor(program, mode)
-                for wrt in wanted:
-                    derived = gradient_program(program, output, wrt, absent)
-                    entries = ["value_and_gradient", "backward"] if mode != "none" else ["backward"]
-                    if limits:  # autograd of the value's formula would not limit it
-                        entries.append("gradient_formula")
-                    for entry in entries:
-                        key = Key(program.name, entry, mode, wrt, absent, target)
-                        table[key] = schedule(derived, key)
+            output = _tensor(program, mode)
+            for wrt in wanted:
+                derived = gradient_program(program, output, wrt, absent)
+                entries = ["value_and_gradient", "backward"] if mode != "none" else ["backward"]
+                if limits:  # autograd of the value's formula would not limit it
+                    entries.append("gradient_formula")
+                for entry in entries:
+                    key = Key(program.name, entry, mode, wrt, absent, target)
+                    table[key] = schedule(derived, key)
     return table
 
 
@@ -146,9 +144,13 @@ def _for_each_absence(
 ) -> tuple[tuple[tuple[str, ...], Plan], ...]:
     """The value plans of other outputs than the loss, one for each set of absent inputs."""
     others = value_program(replace(program, outputs=outputs, reductions=None, target="", updates=()))
+    return tuple((a, schedule(others, Key(program.name, entry, "", (), a, target))) for a in _absences(program))
+
+
+def _absences(program: Program) -> list[tuple[str, ...]]:
+    """Every set of optional inputs that may be absent."""
     optional = [i.name for i in program.inputs if i.default is not None and i.role == "input"][:OPTIONAL]
-    absences = [a for count in range(len(optional) + 1) for a in combinations(optional, count)]
-    return tuple((a, schedule(others, Key(program.name, entry, "", (), a, target))) for a in absences)
+    return [a for count in range(len(optional) + 1) for a in combinations(optional, count)]
 
 
 def _modes(program: Program) -> tuple[str, ...]:

@@ -25,8 +25,14 @@ SAMPLE = [(name, variant) for name in SPINE for variant in VARIANTS]
 
 
 # Plans that are worse after a rewrite, to be made equal: inlining everything makes one kernel of several, which holds more
-# of its temporaries at a time; a difference that is negated is stored for itself.
-WORSE = {("bi_tempered", "inline"), ("lncc", "inline"), ("ms_ssim", "inline"), ("pit_si_sdr", "negate differences")}
+# of its temporaries at a time; a difference that is negated is stored for itself, and so is a scalar that is split off.
+WORSE = {
+    ("bi_tempered", "inline"),
+    ("lncc", "inline"),
+    ("ms_ssim", "inline"),
+    ("pit_si_sdr", "negate differences"),
+    ("sac_alpha", "split"),
+}
 
 
 def every(worse: Collection[tuple[str, str]] = ()) -> list[Any]:
@@ -42,7 +48,6 @@ def every(worse: Collection[tuple[str, str]] = ()) -> list[Any]:
 
 
 EXTENT = 1000
-SCALARS = 2  # totals that are held beside arrays, and may be other ones after a rewrite
 
 
 def program_of(text: str) -> Program:
@@ -142,7 +147,6 @@ def test_plan_has_the_same_shape_or_a_better_one(name: str, variant: str) -> Non
             "passes": before["passes"] + 1,
             "peak": before["peak"] + 2 + Choices().rows * EXTENT * bool(before["calls"]),
         }
-    before["peak"] += SCALARS
     for measure, value in after.items():
         assert value <= before[measure], (measure, before, after)
 

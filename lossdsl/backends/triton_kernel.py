@@ -250,12 +250,15 @@ class _Function:
         self.body.line(f"{name} = {unwrapped(text)}" + (f"  # {printable(comment)}" if comment else ""))
         self.terms[s.name] = Term(name, s.type, axes, static=static)
 
+    @property
+    def one(self) -> str:
+        """The shape of a block of one entry."""
+        return "[1]" if self.mode == "flat" else "[1, 1]"
+
     def block_of_one(self, condition: Term) -> Term:
         """A condition that varies along nothing as a block: the interpreter cannot join scalar conditions with others."""
-        shape = "[1]" if self.mode == "flat" else "[1, 1]"
-        return replace(
-            condition, text=f"(tl.where({unwrapped(condition.text)}, 1, 0) + tl.zeros({shape}, tl.int32) != 0)"
-        )
+        text = f"(tl.where({unwrapped(condition.text)}, 1, 0) + tl.zeros({self.one}, tl.int32) != 0)"
+        return replace(condition, text=text)
 
     def statement(self, s: Load | Op | Fold) -> None:
         match s:
@@ -297,11 +300,11 @@ class _Function:
             text = f"({text} != 0)"
         elif not wanted and not self.part.scalar:
             # a block of one entry: the interpreter cannot join conditions on scalars with others
-            shape, dtype = "[1]" if self.mode == "flat" else "[1, 1]", DTYPES[s.type]
+            dtype = DTYPES[s.type]
             if any(p.data is not None for p in s.subscripts):  # at a loaded position it may be a block already
-                text = f"({text}.to({dtype}) + tl.zeros({shape}, {dtype}))"
+                text = f"({text}.to({dtype}) + tl.zeros({self.one}, {dtype}))"
             else:
-                text = f"tl.full({shape}, {text}, {dtype})"
+                text = f"tl.full({self.one}, {text}, {dtype})"
         else:
             text += f".to({DTYPES[s.type]})"
         if guard is not None and inside and s.pad is not None:

@@ -117,6 +117,11 @@ class Call(Node):
     where: Expr | None = None
     otherwise: Expr | None = None
 
+    @property
+    def has_clauses(self) -> bool:
+        """Whether it has what only reductions have: axes, a direction, a condition, a value over nothing."""
+        return any(c is not None for c in (self.over, self.direction, self.where, self.otherwise))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Node):

@@ -29,6 +29,22 @@ def gram_style(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return total / len(x)
 
 
+def similarity(
+    x: torch.Tensor, y: torch.Tensor, data_range: float, sigma: float, k1: float, k2: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Luminance and contrast at every valid position of a Gaussian window of 11 pixels."""
+    bell = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * sigma**2))
+    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
+
+    def blur(a: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(a.flatten(0, 1)[:, None], window).unflatten(0, a.shape[:2])
+
+    mx, my = blur(x), blur(y)
+    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
+    return (2 * mx * my + c1) / (mx * mx + my * my + c1), (2 * vxy + c2) / (vx + vy + c2)
+
+
 def ssim(
     x: torch.Tensor,
     y: torch.Tensor,
@@ -37,17 +53,8 @@ def ssim(
     k1: float = 0.01,
     k2: float = 0.03,
 ) -> torch.Tensor:
-    bell = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * sigma**2))
-    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
-
-    def blur(a: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(a.flatten(0, 1)[:, None], window)
-
-    mx, my = blur(x), blur(y)
-    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-    c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
-    luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
-    return 1 - (luminance * (2 * vxy + c2) / (vx + vy + c2)).mean()
+    luminance, contrast = similarity(x, y, data_range, sigma, k1, k2)
+    return 1 - (luminance * contrast).mean()
 
 
 def ms_ssim(
@@ -58,22 +65,12 @@ def ms_ssim(
     k1: float = 0.01,
     k2: float = 0.03,
 ) -> torch.Tensor:
-    bell = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * sigma**2))
-    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
-    c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
-
-    def blur(a: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(a.flatten(0, 1)[:, None], window).unflatten(0, a.shape[:2])
-
-    value = torch.ones(len(x), dtype=x.dtype)
+    value = torch.ones(x.shape[:2], dtype=x.dtype)
     powers = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     for scale, power in enumerate(powers):
-        mx, my = blur(x), blur(y)
-        vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-        similarity = (2 * vxy + c2) / (vx + vy + c2)
-        if scale == len(powers) - 1:
-            similarity = similarity * (2 * mx * my + c1) / (mx * mx + my * my + c1)
-        value = value * torch.relu(similarity.mean((2, 3, 4))) ** power
+        luminance, contrast = similarity(x, y, data_range, sigma, k1, k2)
+        both = luminance * contrast if scale == len(powers) - 1 else contrast
+        value = value * torch.relu(both.mean((2, 3, 4))) ** power
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
     return 1 - value.mean()
 

@@ -28,7 +28,7 @@ class Derivatives:
         self.handlers: dict[str, Handler] = {"derivative": self._derivative}
 
     def _derivative(self, e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
-        if node.over is not None or node.where is not None or node.otherwise is not None or node.direction is not None:
+        if node.has_clauses:
             raise e.sink.fail("E0412", "`derivative` takes no `over`, `where` or `else`", node.span)
         if len(node.arguments) != 2 or node.keywords:
             raise e.arity(node, _USAGE)

@@ -23,7 +23,7 @@ def handlers() -> dict[str, Handler]:
 
 
 def _no_clauses(e: Elaborator, node: tree.Call) -> None:
-    if node.over is not None or node.where is not None or node.otherwise is not None or node.direction is not None:
+    if node.has_clauses:
         help = f"`{node.function}` is elementwise; put a reduction around it"
         raise e.sink.fail("E0412", f"`{node.function}` takes no `over`, `where` or `else`", node.span, help)
 

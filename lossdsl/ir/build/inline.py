@@ -96,7 +96,7 @@ class Calls:
         return self.value(e, ctx, _block(e, entity, node), node, part)
 
     def value(self, e: Elaborator, ctx: Context, callee: Callee, node: tree.Call, part: int | None) -> Scalar:
-        if any(c is not None for c in (node.over, node.where, node.otherwise, node.direction)):
+        if node.has_clauses:
             raise e.sink.fail("E0412", f"`{callee.name}` is not a reduction: it takes no clauses", node.span)
         if len(e.calling) > 16:
             raise e.sink.fail("E0707", "calls are nested too deeply", node.span)

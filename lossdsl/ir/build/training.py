@@ -47,7 +47,7 @@ def handlers() -> dict[str, Handler]:
 
 def _arguments(e: Elaborator, ctx: Context, node: tree.Call, names: Sequence[str]) -> list[Scalar]:
     """The arguments by position or keyword, as numbers."""
-    if node.over is not None or node.where is not None or node.otherwise is not None or node.direction is not None:
+    if node.has_clauses:
         raise e.sink.fail("E0412", f"`{node.function}` takes no `over`, `where` or `else`", node.span)
     given = dict(zip(names, node.arguments, strict=False))
     for keyword in node.keywords:
