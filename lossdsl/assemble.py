@@ -32,6 +32,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.rewrite import members, prune, topological
 from lossdsl.ir.text import print_ir
+from lossdsl.lower.cost import cost
 from lossdsl.lower.plan import Cost, Key, Plan
 from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import schedule
@@ -225,12 +226,12 @@ def cost_findings(program: Program) -> tuple[Finding, ...]:
         verdict: Verdict
         detail = ""
         try:
-            cost = schedule(make(program), Key(program.name, entry, mode, names, (), "torch")).cost
+            count = cost(schedule(make(program), Key(program.name, entry, mode, names, (), "torch")))
         except (LoweringError, NotYetError) as problem:
             verdict = Unknown(str(problem), ("schedule",))
         else:
-            costs.append(cost)
-            detail = _cost_words(cost)
+            costs.append(count)
+            detail = _cost_words(count)
             verdict = Proved("counted in the plan", (Step("plan", entry, detail),))
         spent = time.perf_counter() - start
         what = "cost of the value" if entry == "value" else "cost of value and gradient"

@@ -59,10 +59,7 @@ class Dim:
         return self is other or (isinstance(other, Dim) and self.terms == other.terms)
 
     def __add__(self, other: Dim | int) -> Dim:
-        total = dict(self.terms)
-        for monomial, coefficient in _dim(other).terms:
-            total[monomial] = total.get(monomial, 0) + coefficient
-        return Dim._of(total)
+        return _sum(self.terms, _dim(other).terms)
 
     def __neg__(self) -> Dim:
         return Dim(tuple((m, -c) for m, c in self.terms))
@@ -71,12 +68,7 @@ class Dim:
         return self + (-_dim(other))
 
     def __mul__(self, other: Dim | int) -> Dim:
-        total: dict[Monomial, int] = {}
-        for m1, c1 in self.terms:
-            for m2, c2 in _dim(other).terms:
-                monomial = tuple(sorted(m1 + m2, key=_atom_key)) if m1 and m2 else m1 or m2
-                total[monomial] = total.get(monomial, 0) + c1 * c2
-        return Dim._of(total)
+        return _product(self.terms, _dim(other).terms)
 
     def __floordiv__(self, denominator: int) -> Dim:
         if denominator <= 0:
@@ -142,6 +134,27 @@ class Dim:
 
     def __repr__(self) -> str:
         return f"Dim({self})"
+
+
+_Terms = tuple[tuple[Monomial, int], ...]
+
+
+@lru_cache(maxsize=1 << 14)
+def _sum(a: _Terms, b: _Terms) -> Dim:
+    total = dict(a)
+    for monomial, coefficient in b:
+        total[monomial] = total.get(monomial, 0) + coefficient
+    return Dim._of(total)
+
+
+@lru_cache(maxsize=1 << 14)
+def _product(a: _Terms, b: _Terms) -> Dim:
+    total: dict[Monomial, int] = {}
+    for m1, c1 in a:
+        for m2, c2 in b:
+            monomial = tuple(sorted(m1 + m2, key=_atom_key)) if m1 and m2 else m1 or m2
+            total[monomial] = total.get(monomial, 0) + c1 * c2
+    return Dim._of(total)
 
 
 def _dim(value: Dim | int) -> Dim:

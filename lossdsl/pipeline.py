@@ -6,6 +6,7 @@ Parts that need torch, triton or SymPy are imported by the stage that needs them
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
@@ -129,6 +130,23 @@ def emit(source: Source, losses: Sequence[BuiltLoss | Program], target: str, rep
     """
     if target not in TARGETS:
         raise ValueError(f"a target is {' or '.join(TARGETS)}, not {target!r}")
+    with _uncollected():
+        return _emitted(source, losses, target, reports)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection meanwhile: nearly all that the compiler makes is free of cycles and stays in use."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _emitted(source: Source, losses: Sequence[BuiltLoss | Program], target: str, reports: Sequence[Report]) -> Emitted:
     known = {r.loss: r for r in reports}
     specs = []
     for loss in losses:

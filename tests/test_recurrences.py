@@ -13,6 +13,7 @@ from lossdsl.assemble import differentiable, gradient_program, value_program
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import Program
 from lossdsl.ir.text import parse_ir
+from lossdsl.lower.cost import cost
 from lossdsl.lower.interpret import run_plan
 from lossdsl.lower.plan import Call, Key, Plan, Recurrence
 from lossdsl.lower.prepare import LoweringError
@@ -167,8 +168,8 @@ def test_what_only_looks_cumulative_stays_a_loop(body: str) -> None:
 
 def test_cost_counts_rounds() -> None:
     _, plan = planned(program("gae_value"), "value")
-    assert plan.cost.passes == 3
-    assert plan.cost.operations.evaluate({"t": 100, "b": 1}) >= 100 * 8
+    assert cost(plan).passes == 3
+    assert cost(plan).operations.evaluate({"t": 100, "b": 1}) >= 100 * 8
 
 
 def test_a_sort_in_a_recurrence_is_refused_by_name() -> None:

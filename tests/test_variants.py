@@ -16,6 +16,7 @@ from lossdsl.assemble import differentiable, gradient_program
 from lossdsl.diagnostics import Source
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import Program
+from lossdsl.lower.cost import cost
 from lossdsl.lower.plan import Call, Choices, ChunkLoop, Kernel, Key, Plan, Step
 from lossdsl.lower.schedule import schedule
 from lossdsl.syntax.parser import parse
@@ -129,8 +130,8 @@ def shape_of(program: Program) -> dict[str, int]:
     return {
         "kernels": kernels,
         "calls": calls,
-        "passes": plan.cost.passes,
-        "peak": plan.cost.peak.evaluate({**dict.fromkeys(plan.cost.peak.symbols(), EXTENT), **extents}),
+        "passes": cost(plan).passes,
+        "peak": cost(plan).peak.evaluate({**dict.fromkeys(cost(plan).peak.symbols(), EXTENT), **extents}),
     }
 
 

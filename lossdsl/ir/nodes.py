@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from weakref import WeakValueDictionary
 
 from lossdsl.diagnostics import NOWHERE, Span
@@ -440,11 +441,11 @@ class Definition:
     origin: Span = field(default=NOWHERE, compare=False)
     comment: str | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def dims(self) -> tuple[Dim, ...]:
         return tuple(i.dim for i in self.formals)
 
-    @property
+    @cached_property
     def dtype(self) -> Dtype:
         if self.head in ("any", "all"):
             return BOOL

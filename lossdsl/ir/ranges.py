@@ -18,6 +18,7 @@ from lossdsl.ir import nodes as ir
 from lossdsl.ir.nodes import BOOL, INT, TRUE, Apply, Compare, Const, Index, Not, Scalar, Size
 
 _Monomial = tuple[int, ...]
+_Row = tuple[tuple[_Monomial, int], ...]
 _Poly = dict[_Monomial, int]  # monomial () is the constant term; a constraint says: poly >= 0
 _LIMIT = 400  # constraints; beyond it the prover gives up
 _CASES = 40  # case splits in one proof
@@ -324,7 +325,7 @@ class _State:
 
 def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
     system = _with_products(constraints, natural)
-    rows: set[tuple[tuple[_Monomial, int], ...]] = set()
+    rows: dict[_Row, _Poly] = {}
     for poly in system:
         row = _tight(poly)
         if row is None:
@@ -333,7 +334,7 @@ def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
             if row and row[0][1] < 0:
                 return True
             continue
-        rows.add(row)
+        rows[row] = dict(row)
     while rows:
         counts: dict[_Monomial, list[int]] = {}
         for row in rows:
@@ -341,12 +342,18 @@ def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
                 if m:
                     counts.setdefault(m, [0, 0])[c > 0] += 1
         m = min(counts, key=lambda v: (counts[v][0] * counts[v][1] - sum(counts[v]), v))
-        low = [r for r in rows if dict(r).get(m, 0) > 0]
-        high = [r for r in rows if dict(r).get(m, 0) < 0]
-        rows -= {*low, *high}
-        for a in low:
-            for b in high:
-                p, q = dict(a), dict(b)
+        low, high, rest = [], [], {}
+        for row, poly in rows.items():
+            c = poly.get(m, 0)
+            if c > 0:
+                low.append(poly)
+            elif c < 0:
+                high.append(poly)
+            else:
+                rest[row] = poly
+        rows = rest
+        for p in low:
+            for q in high:
                 new = _tight(_add({k: -q[m] * c for k, c in p.items()}, q, p[m]))
                 if new is None or not new:
                     continue
@@ -354,13 +361,13 @@ def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
                     if new[0][1] < 0:
                         return True
                     continue
-                rows.add(new)
+                rows[new] = dict(new)
         if len(rows) > _LIMIT:
             return False
     return False
 
 
-def _tight(poly: _Poly) -> tuple[tuple[_Monomial, int], ...] | None:
+def _tight(poly: _Poly) -> _Row | None:
     """Divided by the common factor of its coefficients, the constant rounded down; None if it says nothing."""
     factor = 0
     for m, c in poly.items():

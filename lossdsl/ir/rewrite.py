@@ -28,19 +28,18 @@ def transform(node: Scalar, fn: Callable[[Scalar], Scalar], memo: dict[Scalar, S
             stack.pop()
             continue
         children = top.children
-        waiting = [c for c in children if c not in done]
-        if waiting:
-            stack.extend(reversed(waiting))
-            continue
+        if children:
+            waiting = [c for c in children if c not in done]
+            if waiting:
+                waiting.reverse()
+                stack += waiting
+                continue
+            below = tuple([done[c] for c in children])
+            done[top] = fn(top if below == children else top.rebuild(below))  # nodes are equal where they are the same
+        else:
+            done[top] = fn(top)
         stack.pop()
-        done[top] = fn(_over(top, tuple(done[c] for c in children)))
     return done[node]
-
-
-def _over(node: Scalar, children: tuple[Scalar, ...]) -> Scalar:
-    if all(a is b for a, b in zip(node.children, children)):
-        return node
-    return node.rebuild(children)
 
 
 def substitute(node: Scalar, mapping: Mapping[Scalar, Scalar], memo: dict[Scalar, Scalar] | None = None) -> Scalar:

@@ -20,6 +20,7 @@ from lossdsl.lower.plan import (
     Load,
     Op,
     Operand,
+    Plan,
     Recurrence,
     Scatter,
     Step,
@@ -184,8 +185,8 @@ def _number(dim: Dim) -> int:
     return dim.evaluate(dict.fromkeys(dim.symbols(), _STAND_IN))
 
 
-def cost(buffers: Iterable[Buffer], steps: Iterable[Step]) -> Cost:
+def cost(plan: Plan) -> Cost:
     """Elements read and written, counted operations, the largest sum of temporaries, and passes over arrays."""
-    meter = _Meter(buffers)
-    meter.steps(steps)
+    meter = _Meter(plan.buffers)
+    meter.steps(plan.steps)
     return Cost(meter.read, meter.written, meter.operations, meter.peak, meter.passes)

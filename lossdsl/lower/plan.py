@@ -301,7 +301,6 @@ class Plan:
     parameters: tuple[tuple[str, str], ...]  # (name, type)
     steps: tuple[Step, ...]
     returns: tuple[tuple[str, str], ...]
-    cost: Cost
     why: tuple[str, ...] = ()
 
     def buffer(self, name: str) -> Buffer:

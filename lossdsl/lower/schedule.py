@@ -20,7 +20,6 @@ from lossdsl.lower.arrange import identifier, kernel, rename_axes
 from lossdsl.lower.body import Context
 from lossdsl.lower.chunks import Chunks, Loop, SplitTotal, split_total, stages
 from lossdsl.lower.cluster import Node, clusters
-from lossdsl.lower.cost import cost
 from lossdsl.lower.extent import index, sizes, symbols
 from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds, scan, sums, window
 from lossdsl.lower.plan import (
@@ -191,9 +190,7 @@ class _Scheduler:
         buffers = self._buffers(context, chunks, chunked)
         parameters = tuple((p.name, _TYPES[p.dtype]) for p in self.program.parameters)
         returns = tuple((w.role, self.names[w.tensor]) for w in self.wanted)
-        return Plan(
-            self.key, buffers, parameters, tuple(steps), returns, cost(buffers, steps), tuple(dict.fromkeys(self.why))
-        )
+        return Plan(self.key, buffers, parameters, tuple(steps), returns, tuple(dict.fromkeys(self.why)))
 
     def _name_buffers(self, context: Context, chunks: Chunks) -> None:
         taken = {*self.inputs, *(p.name for p in self.program.parameters)}

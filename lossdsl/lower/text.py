@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 
 from lossdsl.dim import Dim, parse_dim
+from lossdsl.lower.cost import cost
 from lossdsl.lower.plan import (
     Allocate,
     Axis,
@@ -15,7 +16,6 @@ from lossdsl.lower.plan import (
     Buffer,
     Call,
     ChunkLoop,
-    Cost,
     Fill,
     Fold,
     Free,
@@ -68,7 +68,7 @@ def print_plan(plan: Plan, why: bool = True) -> str:
     for step in plan.steps:
         lines += _step(step, "  ")
     lines += [f"  returns {json.dumps(role)} = {_name(buffer)}" for role, buffer in plan.returns]
-    c = plan.cost
+    c = cost(plan)
     lines.append(f"  cost read {{{c.read}}} written {{{c.written}}} operations {{{c.operations}}}")
     lines.append(f"  peak {{{c.peak}}} passes {c.passes}")
     if why:
@@ -507,8 +507,6 @@ def parse_plan(text: str) -> Plan:
     steps = reader.steps("")
     returns: list[tuple[str, str]] = []
     why: list[str] = []
-    cost: Sequence[Dim] = ()
-    peak, passes = Dim(()), 0
     while (text := reader.next()) != "end":
         line = _Line(text)
         word = line.take("name")
@@ -516,26 +514,14 @@ def parse_plan(text: str) -> Plan:
             role = line.take("string")
             line.expect("=")
             returns.append((role, line.name()))
-        elif word == "cost":
-            cost = [_after(line, part) for part in ("read", "written", "operations")]
-        elif word == "peak":
-            peak = line.dim()
-            line.expect("passes")
-            passes = line.integer()
+        elif word in ("cost", "peak"):  # counted from the steps again where it is asked for
+            continue
         elif word == "why":
             why.append(line.take("string"))
         else:
             raise line.fail()
         line.done()
-    if len(cost) != 3:
-        raise PlanSyntaxError("the plan has no cost")
-    total = Cost(cost[0], cost[1], cost[2], peak, passes)
-    return Plan(key, buffers, parameters, steps, tuple(returns), total, tuple(why))
-
-
-def _after(line: _Line, word: str) -> Dim:
-    line.expect(word)
-    return line.dim()
+    return Plan(key, buffers, parameters, steps, tuple(returns), tuple(why))
 
 
 _ROLES = ("input", "cotangent", "direction", "output", "saved", "temporary", "chunk")
