@@ -7,6 +7,7 @@ module. A failure is a fault of the compiler and asks for a report.
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 from lossdsl.names import RESERVED
 
@@ -41,16 +42,24 @@ _TORCH = frozenset(
 )
 
 
-def _every(tree: ast.AST) -> list[ast.AST]:
-    """The node and all nodes below it, level by level."""
-    found = [tree]
-    for node in found:  # which grows as it is walked
+def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[Any]]:
+    """The node and all nodes below it, by their types. Raises SourceError for a type that is not allowed."""
+    found: dict[type[ast.AST], list[Any]] = {}
+    level = [tree]
+    for node in level:  # which grows as it is walked
+        kind = type(node)
+        if kind in found:
+            found[kind].append(node)
+        elif kind in _KINDS:
+            found[kind] = [node]
+        else:
+            raise SourceError(f"{kind.__name__} is not used by emitted modules", getattr(node, "lineno", 1))
         for name in node._fields:
             value = getattr(node, name, None)
             if isinstance(value, ast.AST):
-                found.append(value)
+                level.append(value)
             elif isinstance(value, list):
-                found += [v for v in value if isinstance(v, ast.AST)]
+                level += [v for v in value if isinstance(v, ast.AST)]
     return found
 
 
@@ -60,25 +69,25 @@ def check_source(text: str, imports: frozenset[str]) -> None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
-    nodes = _every(tree)
-    own = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    own |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    for node in nodes:
-        line = getattr(node, "lineno", 1)
-        if type(node) not in _KINDS:
-            raise SourceError(f"{type(node).__name__} is not used by emitted modules", line)
-        match node:
-            case ast.Import(names=names):
-                if any(alias.name not in imports for alias in names):
-                    raise SourceError(f"imports {names[0].name}", line)
-            case ast.Name(id=name, ctx=ast.Load()):
-                if name in _FORBIDDEN and name not in own:
-                    raise SourceError(f"uses {name}", line)
-                if not (name in own or name in imports or name in RESERVED):
-                    raise SourceError(f"reads {name}, which nothing defines", line)
-            case ast.Attribute(attr=attr, value=value):
-                if attr.startswith("__") and attr not in _DUNDER:
-                    raise SourceError(f"reads the attribute {attr}", line)
-                if isinstance(value, ast.Name) and value.id == "torch" and attr in _TORCH:
-                    raise SourceError(f"uses torch.{attr}", line)
+    found = _by_kind(tree)
+    for node in found.get(ast.Import, ()):
+        if any(alias.name not in imports for alias in node.names):
+            raise SourceError(f"imports {node.names[0].name}", node.lineno)
+    own = {n.name for kind in (ast.FunctionDef, ast.ClassDef) for n in found.get(kind, ())}
+    own |= {n.arg for n in found.get(ast.arg, ())}
+    read: dict[str, int] = {}
+    for node in found.get(ast.Name, ()):
+        if isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        else:
+            read.setdefault(node.id, node.lineno)
+    for name, line in read.items():
+        if name in _FORBIDDEN and name not in own:
+            raise SourceError(f"uses {name}", line)
+        if not (name in own or name in imports or name in RESERVED):
+            raise SourceError(f"reads {name}, which nothing defines", line)
+    for node in found.get(ast.Attribute, ()):
+        if node.attr.startswith("__") and node.attr not in _DUNDER:
+            raise SourceError(f"reads the attribute {node.attr}", node.lineno)
+        if node.attr in _TORCH and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            raise SourceError(f"uses torch.{node.attr}", node.lineno)
