@@ -465,6 +465,8 @@ class Body:
                 yes = self.emit(node.a, (*path, *conjuncts(node.condition)))
                 no = self.emit(node.b, (*path, Not(node.condition)))
                 return yes if yes == no else self._op(_TYPES[node.dtype], "select", (condition, yes, no))
+            case Compare() if node.a is node.b and node.a.dtype is INT:  # the same position, after substitution
+                return Literal(Fraction(node.op in ("==", "<=", ">=")), "bool")
             case Compare():
                 return self._op("bool", _COMPARES[node.op], (self.emit(node.a, path), self.emit(node.b, path)))
             case And() | Or():
