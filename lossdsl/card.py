@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -28,6 +28,7 @@ CRITERIA = (
 )
 
 _STYLE = {"proved": "green", "refuted": "red", "unknown": "yellow"}
+_ENTRIES = 12  # of a tensor, shown of a counterexample
 _MARK = {"proved": "yes", "refuted": "no", "unknown": "?"}
 
 
@@ -56,10 +57,20 @@ def bracket(value: Bracket | None) -> str:
     return f"[{low}, {high}]"
 
 
+def _listed(point: Mapping[str, Fraction]) -> str:
+    """`x[0] = 1, delta = 2`; of a large tensor the first entries (the JSON report has all of them)."""
+    tensors: dict[str, list[str]] = {}
+    for name, value in point.items():
+        tensors.setdefault(name.partition("[")[0], []).append(f"{name} = {exact(value)}")
+    shown = [
+        entries if len(entries) <= _ENTRIES else [*entries[:3], f"... ({len(entries)} entries of {tensor})"]
+        for tensor, entries in tensors.items()
+    ]
+    return ", ".join(entry for entries in shown for entry in entries)
+
+
 def witness_text(witness: Witness) -> str:
-    points = "; ".join(
-        ", ".join(f"{name} = {exact(value)}" for name, value in point.items()) for point in witness.points
-    )
+    points = "; ".join(_listed(point) for point in witness.points)
     middle = f", t = {exact(witness.t)}" if witness.t is not None else ""
     return f"{witness.violation}{' at ' + points if points else ''}{middle}"
 

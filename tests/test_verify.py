@@ -15,6 +15,7 @@ import pytest
 from references import REFERENCES, SPINE, each_path
 
 from lossdsl import pipeline
+from lossdsl.card import witness_text
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.primitives import PRIMITIVES
@@ -26,7 +27,7 @@ from lossdsl.verify.enclosure import mul_down, mul_up
 from lossdsl.verify.finite import only_entry
 from lossdsl.verify.operations import _SMOOTH
 from lossdsl.verify.points import Evaluator, TooManySteps
-from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown
+from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown, Witness
 from tests.verify_fuzz import Expression, Values, expression, number, points, source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -579,3 +580,9 @@ loss wide:
     ctx = Context(loss.program, seconds=1.0)
     assert refute.chord(ctx, "per", ("x",)) is None
     assert len(tried) == len(set(tried)) > 0
+
+
+def test_a_counterexample_shows_a_large_tensor_in_short() -> None:
+    point = {f"x[{k}]": Fraction(k) for k in range(50)} | {"delta": Fraction(1, 3)}
+    shown = witness_text(Witness((point,), "the value is -1"))
+    assert shown == "the value is -1 at x[0] = 0, x[1] = 1, x[2] = 2, ... (50 entries of x), delta = 1/3"

@@ -263,6 +263,7 @@ assert isinstance(_LOG, Apply)
 
 
 _LARGEST = 12
+_WINDOW = 4  # extents that an extent grows by before its window counts as large
 
 
 def _grows(dim: Dim, symbol: str) -> bool:
@@ -307,7 +308,12 @@ class Sampler:
                 parameters[p.name] = value
             if p.name in extents:
                 extents[p.name] = max(1, min(8, int(parameters[p.name])))
-        self._grow(extents, {p.name for p in self.program.parameters})
+        names = {p.name for p in self.program.parameters}
+        grown = self._grown(extents, names)
+        if any(grown[s] > size + _WINDOW for s, size in extents.items()):
+            # A large window: one of it is work enough, so nothing is larger than it has to be.
+            grown = self._grown({s: size if s in names else 1 for s, size in extents.items()}, names)
+        extents = grown
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:
             entries = self.entries(i, extents, spread)
@@ -316,16 +322,18 @@ class Sampler:
             inputs[i.name] = entries
         return Point(extents, parameters, inputs)
 
-    def _grow(self, extents: dict[str, int], fixed: set[str]) -> None:
-        """Larger extents until every definition has an element: a window needs an image that is larger."""
+    def _grown(self, extents: Mapping[str, int], fixed: set[str]) -> dict[str, int]:
+        """Larger extents, so that every definition has an element: a window needs an image that is larger."""
+        extents = dict(extents)
         dims = {i.dim for d in self.program.definitions() for i in (*d.formals, *d.bound)}
         for _ in range(_LARGEST):
             empty = [d for d in dims if d.evaluate(extents) < 1]
             able = sorted({s for d in empty for s in d.symbols() if s not in fixed and s != "..." and _grows(d, s)})
             if not able:
-                return
+                break
             for s in able:
                 extents[s] += 1
+        return extents
 
     def entries(self, i: Input, extents: Mapping[str, int], spread: float) -> dict[Place, Fraction] | None:
         places = list(itertools.product(*(range(d.evaluate(extents)) for d in i.dims)))
