@@ -17,6 +17,7 @@ from lossdsl.assemble import gradient_program
 from lossdsl.diagnostics import Diagnostic, Source
 from lossdsl.ir.algebra import NODES
 from lossdsl.ir.cost import count
+from lossdsl.ir.extents import roomy
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import (
     REAL,
@@ -38,9 +39,9 @@ from lossdsl.primitives import PRIMITIVES
 
 POINTS = 401
 FEW = 41  # where a point takes long
-SECONDS = 15.0  # of the processor, for all points
+SECONDS = 30.0  # of the processor, for all points
 WIDTH = 5.0
-LARGEST = 24  # extents grow up to it where a window needs more entries
+LARGEST = 24  # what extents may grow by where a window needs more entries
 WORK = 1_000_000  # operations of one value
 ENTRIES = 4  # extent of every named axis that is not swept
 
@@ -128,11 +129,9 @@ def _extents(program: Program) -> dict[str, int]:
     parameters = _int_parameters({p.name: _parameter(p) for p in program.parameters})
     extents = {symbol: ENTRIES for i in program.inputs for dim in i.dims for symbol in dim.symbols()}
     extents |= parameters  # an integer parameter may be an extent
-    dims = {i.dim for d in program.definitions() for i in (*d.formals, *d.bound)}
-    while any(d.evaluate(extents) < 1 for d in dims):
-        if max(extents.values(), default=LARGEST) >= LARGEST:
-            raise CannotPlot(f"{program.name} is about inputs that are larger than a plot can vary")
-        extents = {s: n if s in parameters else n + ENTRIES for s, n in extents.items()}
+    extents = roomy(program, extents, set(parameters), LARGEST)
+    if any(i.dim.evaluate(extents) < 1 for d in program.definitions() for i in (*d.formals, *d.bound)):
+        raise CannotPlot(f"{program.name} is about inputs that are larger than a plot can vary")
     work = count(program, extents)
     if work > WORK:
         raise CannotPlot(f"{program.name} takes {work:.1e} operations at each point, too many for a plot")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from lossdsl.dim import Dim
+from lossdsl.ir.extents import roomy, symbols_of
 from lossdsl.ir.nodes import (
     BOOL,
     TRUE,
@@ -262,14 +263,7 @@ assert isinstance(_LOG, Apply)
 # ----------------------------------------------------------------------------------------------------- search
 
 
-_LARGEST = 12
-_WINDOW = 4  # extents that an extent grows by before its window counts as large
-
-
-def _grows(dim: Dim, symbol: str) -> bool:
-    """Whether an extent grows with a symbol."""
-    zeros = dict.fromkeys(dim.symbols(), 1)
-    return dim.evaluate({**zeros, symbol: 64}) > dim.evaluate(zeros)
+_GROWTH = 12  # extents for a window
 
 
 @dataclass
@@ -287,12 +281,7 @@ class Sampler:
         self._random = random.Random(self.seed)
 
     def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
-        symbols = {
-            s for i in self.program.inputs for d in (*i.dims, *((i.classes,) if i.classes else ())) for s in d.symbols()
-        }
-        for d in self.program.definitions():
-            symbols |= {s for index in (*d.formals, *d.bound) for s in index.dim.symbols()}
-        extents = {s: 1 if s == "..." else extent for s in sorted(symbols)}
+        extents = {s: 1 if s == "..." else extent for s in sorted(symbols_of(self.program))}
         parameters: dict[str, Fraction] = {}
         for p in self.program.parameters:
             box = self.ranges.parameter(p.name)
@@ -308,12 +297,7 @@ class Sampler:
                 parameters[p.name] = value
             if p.name in extents:
                 extents[p.name] = max(1, min(8, int(parameters[p.name])))
-        names = {p.name for p in self.program.parameters}
-        grown = self._grown(extents, names)
-        if any(grown[s] > size + _WINDOW for s, size in extents.items()):
-            # A large window: one of it is work enough, so nothing is larger than it has to be.
-            grown = self._grown({s: size if s in names else 1 for s, size in extents.items()}, names)
-        extents = grown
+        extents = roomy(self.program, extents, {p.name for p in self.program.parameters}, _GROWTH)
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:
             entries = self.entries(i, extents, spread)
@@ -321,19 +305,6 @@ class Sampler:
                 return None
             inputs[i.name] = entries
         return Point(extents, parameters, inputs)
-
-    def _grown(self, extents: Mapping[str, int], fixed: set[str]) -> dict[str, int]:
-        """Larger extents, so that every definition has an element: a window needs an image that is larger."""
-        extents = dict(extents)
-        dims = {i.dim for d in self.program.definitions() for i in (*d.formals, *d.bound)}
-        for _ in range(_LARGEST):
-            empty = [d for d in dims if d.evaluate(extents) < 1]
-            able = sorted({s for d in empty for s in d.symbols() if s not in fixed and s != "..." and _grows(d, s)})
-            if not able:
-                break
-            for s in able:
-                extents[s] += 1
-        return extents
 
     def entries(self, i: Input, extents: Mapping[str, int], spread: float) -> dict[Place, Fraction] | None:
         places = list(itertools.product(*(range(d.evaluate(extents)) for d in i.dims)))
