@@ -39,23 +39,25 @@ class Compiled:
         return _only(self.reports)
 
 
-def load(spec: Spec, *, target: str = "torch") -> Any:
+def load(spec: Spec, *, target: str = "torch", native: bool = False) -> Any:
     """The `nn.Module` class of a loss, ready to be constructed with its parameters.
 
     spec is a path ("focal.loss", "losses.loss:focal") or the name of a catalogue loss ("focal", or with its field
     "classification.focal"). A file with several losses gives a namespace with one class for each. Each class has
     `.function` (the functional form), `.sympy` (the loss in ordinary SymPy), `.source` (the emitted text), `.report`,
     and `.derivative` where inputs are derivatives of a network.
+    native: with C++ kernels for tensors on a CPU, built by the compiler that is found when the loss is first used (or
+    torch operations, with a warning, if there is none).
 
     Raises LossError with every diagnostic if the source is wrong, FileNotFoundError never: a missing file is one.
     """
     source, only = _read(spec)
-    return _load(source, only, target)
+    return _load(source, only, target, native)
 
 
-def loads(text: str, *, name: str = "<string>", target: str = "torch") -> Any:
+def loads(text: str, *, name: str = "<string>", target: str = "torch", native: bool = False) -> Any:
     """As `load`, of a text."""
-    return _load(Source(name, text), None, target)
+    return _load(Source(name, text), None, target, native)
 
 
 def check(spec: Spec | Source, *, effort: float = 1.0) -> Report:
@@ -69,10 +71,10 @@ def check(spec: Spec | Source, *, effort: float = 1.0) -> Report:
     return _only(checked.reports)
 
 
-def compile(spec: Spec | Source, *, target: str = "torch") -> Compiled:
-    """The standalone module of a file as text; raises LossError if the source is wrong."""
+def compile(spec: Spec | Source, *, target: str = "torch", native: bool = False) -> Compiled:
+    """The standalone module of a file as text, `native` as in `load`; raises LossError if the source is wrong."""
     source, only = (spec, None) if isinstance(spec, Source) else _read(spec)
-    result = pipeline.compile(source, target=target, only=only)
+    result = pipeline.compile(source, target=target, only=only, native=native)
     _raise(source, result.diagnostics)
     assert result.text is not None
     return Compiled(result.text, result.reports, result.notes, result.diagnostics)
@@ -116,13 +118,13 @@ def _only(reports: tuple[Report, ...]) -> Report:
     return reports[0]
 
 
-def _load(source: Source, only: str | None, target: str) -> Any:
+def _load(source: Source, only: str | None, target: str, native: bool) -> Any:
     analysis = pipeline.analyse(source, only)
     _raise(source, analysis.diagnostics)
     if not analysis.losses:
         raise LossError(source, [Diagnostic("E0807", "there is no loss in this file", NOWHERE)])
     programs = [b.program for b in analysis.losses]
-    emitted = pipeline.emit(source, analysis.losses, target)
+    emitted = pipeline.emit(source, analysis.losses, target, native=native)
     return _classes(source, programs, emitted.text, {b.program.name: b for b in analysis.losses})
 
 

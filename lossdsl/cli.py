@@ -153,17 +153,20 @@ def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float) ->
 @click.option("-o", "--output", "output", help="Where to write the module; standard output if not given.")
 @click.option("--check", "stale", metavar="OUT.py", help="Only say whether OUT.py is what FILE compiles to now.")
 @click.option("--force", is_flag=True, help="Overwrite a file that lossdsl did not write.")
-def compile(file: str, target: str, output: str | None, stale: str | None, force: bool) -> None:
+@click.option("--native/--no-native", default=False, help="With C++ for CPU tensors, built when it is first used.")
+def compile(file: str, target: str, output: str | None, stale: str | None, force: bool, native: bool) -> None:
     """Write a standalone Python module (it imports torch, never lossdsl).
 
     Example: lossdsl compile examples/regression/huber.loss --target torch -o huber.py
     """
     from lossdsl import pipeline
 
+    if native and target != "torch":
+        raise Misuse("--native belongs to --target torch")
     path, only = split_name(file)
     source = readable(path)
     with shield(source):
-        compiled = pipeline.compile(source, target=target, only=only)
+        compiled = pipeline.compile(source, target=target, only=only, native=native)
     complain(source, compiled.diagnostics)
     if compiled.text is None:
         sys.exit(WRONG_FILE)

@@ -122,16 +122,26 @@ class Emitted:
     notes: tuple[str, ...]
 
 
-def emit(source: Source, losses: Sequence[BuiltLoss | Program], target: str, reports: Sequence[Report] = ()) -> Emitted:
-    """The text of a module with these losses, and notes on what fell back to torch operations.
+def emit(
+    source: Source,
+    losses: Sequence[BuiltLoss | Program],
+    target: str,
+    reports: Sequence[Report] = (),
+    *,
+    native: bool = False,
+) -> Emitted:
+    """The text of a module with these losses, and notes on what fell back to torch operations. native: with C++ for
+    tensors on a CPU, which the module builds when it is first used.
 
     Raises LossError where a loss has a construct that this version can check but not compile, and ValueError for a
     target that there is not.
     """
     if target not in TARGETS:
         raise ValueError(f"a target is {' or '.join(TARGETS)}, not {target!r}")
+    if native and target != "torch":
+        raise ValueError(f"compiled CPU kernels belong to the target torch, not to {target}")
     with _uncollected():
-        return _emitted(source, losses, target, reports)
+        return _emitted(source, losses, target, reports, native)
 
 
 @contextmanager
@@ -146,7 +156,9 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _emitted(source: Source, losses: Sequence[BuiltLoss | Program], target: str, reports: Sequence[Report]) -> Emitted:
+def _emitted(
+    source: Source, losses: Sequence[BuiltLoss | Program], target: str, reports: Sequence[Report], native: bool
+) -> Emitted:
     known = {r.loss: r for r in reports}
     specs = []
     for loss in losses:
@@ -156,7 +168,7 @@ def _emitted(source: Source, losses: Sequence[BuiltLoss | Program], target: str,
             specs.append(loss_spec(program, target, known.get(program.name), lines))
     programs = [loss if isinstance(loss, Program) else loss.program for loss in losses]
     spec = assembled(source, specs, spec_hash(source, programs))
-    emitter = importlib.import_module(f"lossdsl.backends.emit_{target}")
+    emitter = importlib.import_module(f"lossdsl.backends.emit_{'native' if native else target}")
     try:
         text: str = emitter.emit(spec)
     except NotImplementedError as problem:
@@ -180,14 +192,16 @@ def _placed(source: Source, program: Program) -> Iterator[None]:
         raise LossError(source, [Diagnostic("E0501", str(problem), place, help)]) from problem
 
 
-def compile(source: Source, *, target: str, only: str | None = None, effort: float = 1.0) -> CompileResult:
+def compile(
+    source: Source, *, target: str, only: str | None = None, effort: float = 1.0, native: bool = False
+) -> CompileResult:
     """Check and emit. A refuted claim is in the reports; whether that stops a build is the caller's decision."""
     checked = check(source, effort=effort, only=only)
     losses = checked.analysis.losses
     if checked.analysis.failed or not losses:
         return CompileResult(None, _none_found(checked.diagnostics, losses))
     try:
-        emitted = emit(source, losses, target, checked.reports)
+        emitted = emit(source, losses, target, checked.reports, native=native)
     except LossError as refused:
         return CompileResult(None, (*checked.diagnostics, *refused.diagnostics), checked.reports)
     return CompileResult(emitted.text, checked.diagnostics, checked.reports, emitted.notes)

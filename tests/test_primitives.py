@@ -16,7 +16,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from lossdsl.primitives import FUNCTIONS, HEADS, PRIMITIVES, TORCH_HELPERS, TRITON_HELPERS, helper_sources
+from lossdsl.primitives import CXX_HELPERS, FUNCTIONS, HEADS, PRIMITIVES, TORCH_HELPERS, TRITON_HELPERS, helper_sources
 from lossdsl.primitives.algebra import IntervalAlgebra, MpmathAlgebra, NumpyAlgebra, SympyAlgebra
 from lossdsl.primitives.interval import WHOLE, Interval
 from lossdsl.primitives.record import UNAVAILABLE, Curvature, Dtype, Head, Monotone, Primitive
@@ -109,14 +109,15 @@ def test_record_is_consistent(p: Primitive) -> None:
     assert all(len(s) == n for s in p.samples)
     assert p.flops >= (0 if n == 0 else 1)
     slots = {
-        f for text in (p.torch, p.torch_ad, p.triton, p.latex) for _, f, _, _ in string.Formatter().parse(text) if f
+        f for text in (p.torch, p.torch_ad, p.triton, p.cxx, p.latex) for _, f, _, _ in string.Formatter().parse(text) if f
     }
     assert slots <= {str(i) for i in range(n)}
-    for text in (p.torch, p.torch_ad, p.triton, p.latex):
+    for text in (p.torch, p.torch_ad, p.triton, p.cxx, p.latex):
         if text != UNAVAILABLE:
             assert {f for _, f, _, _ in string.Formatter().parse(text) if f} == {str(i) for i in range(n)}
     helper_sources((p.torch, p.torch_ad), TORCH_HELPERS)
     helper_sources((p.triton,), TRITON_HELPERS)
+    helper_sources((p.cxx,), CXX_HELPERS)
     for partial, kind in zip(p.partials, p.accepts, strict=True):
         if kind is not Dtype.REAL or p.result is not Dtype.REAL:
             assert partial is None
@@ -142,6 +143,8 @@ def test_every_used_helper_exists_and_every_helper_is_used() -> None:
     triton_texts = [p.triton for p in PRIMITIVES.values()] + [h.triton for h in HEADS.values()]
     assert helper_sources(torch_texts, TORCH_HELPERS) == list(TORCH_HELPERS.values())
     assert helper_sources(triton_texts, TRITON_HELPERS) == list(TRITON_HELPERS.values())
+    cxx_texts = [p.cxx for p in PRIMITIVES.values()] + [h.cxx for h in HEADS.values()] + ["_h_merge _h_nan"]
+    assert helper_sources(cxx_texts, CXX_HELPERS) == list(CXX_HELPERS.values())
     with pytest.raises(KeyError):
         helper_sources(["_h_unheard_of({0})"], TORCH_HELPERS)
 

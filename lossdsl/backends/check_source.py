@@ -63,18 +63,25 @@ def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[Any]]:
     return found
 
 
-def check_source(text: str, imports: frozenset[str]) -> None:
-    """Raise SourceError unless the text is made of allowed syntax and imports only the given modules."""
+def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
+    """Raise SourceError unless the text is made of allowed syntax and imports only the given modules.
+
+    trusted: a constant of the compiler; what stands in the text exactly as there is left out of the check.
+    """
     try:
         tree = ast.parse(text)
+        known = ast.parse(trusted).body
     except (SyntaxError, ValueError) as error:
         raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
+    exempt = {ast.dump(node) for node in known}
+    tree.body = [node for node in tree.body if not exempt or ast.dump(node) not in exempt]
     found = _by_kind(tree)
     for node in found.get(ast.Import, ()):
         if any(alias.name not in imports for alias in node.names):
             raise SourceError(f"imports {node.names[0].name}", node.lineno)
     own = {n.name for kind in (ast.FunctionDef, ast.ClassDef) for n in found.get(kind, ())}
     own |= {n.arg for n in found.get(ast.arg, ())}
+    own |= {n.name for n in known if isinstance(n, ast.FunctionDef)}
     read: dict[str, int] = {}
     for node in found.get(ast.Name, ()):
         if isinstance(node.ctx, ast.Store):

@@ -16,7 +16,7 @@ from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Step, 
 DEEP = 1  # tiles of the longest row that fit in the registers of a program
 
 
-_CALLED = {
+CALLED = {
     "contract": "a product",
     "argsort": "a sort",
     "inverse": "an inverse",
@@ -75,7 +75,7 @@ class _Launching(PlanFunction):
     # ------------------------------------------------------------------------------------------------ decisions
 
     def call(self, step: Call) -> None:
-        self.reasons.append((step.out, f"{_CALLED[step.operation]} is a library's"))
+        self.reasons.append((step.out, f"{CALLED[step.operation]} is a library's"))
         super().call(step)
 
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:

@@ -63,8 +63,11 @@ def subscript_axes(subscripts: Iterable[Subscript]) -> frozenset[str]:
     return frozenset(a for s in subscripts for a, _ in s.axes)
 
 
-def parts(kernel: Kernel) -> list[Part]:
-    """The parts of a kernel, or Unsupported with the reason why it stays with torch operations."""
+def parts(kernel: Kernel, *, once: bool = False) -> list[Part]:
+    """The parts of a kernel, or Unsupported with the reason why it stays with torch operations.
+
+    once: what a part stores is stored once, also where the store lacks an axis of others (else the same value again).
+    """
     spread = spreads(kernel.statements)
     sinks: list[_Sink] = []
     readers: dict[str, int] = {}
@@ -82,7 +85,10 @@ def parts(kernel: Kernel) -> list[Part]:
     for sink in sorted(sinks, key=lambda x: (-len(x.columns), -len(x.rows | x.columns))):
         for group in groups:
             head = group[0]
-            if sink.rows | sink.columns <= head.rows | head.columns and sink.columns in (frozenset(), head.columns):
+            covered = sink.rows | sink.columns <= head.rows | head.columns
+            if once:
+                covered = sink.rows | sink.columns == head.rows | head.columns or sink.rows == head.rows
+            if covered and sink.columns in (frozenset(), head.columns):
                 group.append(sink)
                 break
         else:

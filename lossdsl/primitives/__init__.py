@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lossdsl.primitives import arithmetic, exponential, piecewise, reductions, special, trigonometric
+from lossdsl.primitives.cxx_helpers import CXX_HELPERS
 from lossdsl.primitives.helpers import TORCH_HELPERS, TRITON_HELPERS, helper_sources
 from lossdsl.primitives.record import Head, Primitive
 
@@ -67,6 +68,7 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 __all__ = [
+    "CXX_HELPERS",
     "FUNCTIONS",
     "HEADS",
     "PRIMITIVES",

@@ -32,7 +32,7 @@ from lossdsl.primitives.facets import (
     unary,
 )
 from lossdsl.primitives.interval import ZERO, Interval
-from lossdsl.primitives.record import UNAVAILABLE, Curvature, Kink, Monotone, Primitive
+from lossdsl.primitives.record import Curvature, Kink, Monotone, Primitive
 
 Moving = tuple[bool, ...]
 
@@ -60,7 +60,7 @@ ABS = Primitive(
     torch="torch.abs({0})",
     torch_ad="torch.abs({0})",
     triton="tl.abs({0})",
-    cxx=UNAVAILABLE,
+    cxx="_h_abs({0})",
     latex=r"\left|{0}\right|",
     definition=None,
     sympy=lambda sp, x: sp.Abs(x),
@@ -93,7 +93,7 @@ SIGN = Primitive(
     torch="torch.sign({0})",
     torch_ad="torch.sign({0})",
     triton="tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0 * {0}))",
-    cxx=UNAVAILABLE,
+    cxx="({0} > 0 ? (real_t)1 : {0} < 0 ? (real_t)-1 : 0 * {0})",
     latex=r"\operatorname{{sign}}\left({0}\right)",
     definition=None,
     sympy=lambda sp, x: sp.sign(x),
@@ -119,7 +119,7 @@ RELU = Primitive(
     torch="torch.relu({0})",
     torch_ad="torch.relu({0})",
     triton="tl.where({0} < 0, 0.0, {0})",
-    cxx=UNAVAILABLE,
+    cxx="({0} < 0 ? (real_t)0 : {0})",
     latex=r"\left[{0}\right]_+",
     definition=lambda o, x: o.max2(x, o.number(0)),
     sympy=lambda sp, x: sp.Max(x, 0),
@@ -166,7 +166,7 @@ CLAMP = Primitive(
     torch="torch.where(torch.where({0} < {1}, {1}, {0}) > {2}, {2}, torch.where({0} < {1}, {1}, {0}))",
     torch_ad="torch.where(torch.where({0} < {1}, {1}, {0}) > {2}, {2}, torch.where({0} < {1}, {1}, {0}))",
     triton="tl.where(tl.where({0} < {1}, {1}, {0}) > {2}, {2}, tl.where({0} < {1}, {1}, {0}))",
-    cxx=UNAVAILABLE,
+    cxx="(({0} < {1} ? {1} : {0}) > {2} ? {2} : ({0} < {1} ? {1} : {0}))",
     latex=r"\operatorname{{clamp}}\left({0}, {1}, {2}\right)",
     definition=lambda o, x, lo, hi: o.min2(o.max2(x, lo), hi),
     sympy=lambda sp, x, lo, hi: sp.Min(sp.Max(x, lo), hi),
@@ -223,7 +223,7 @@ MAX2 = Primitive(
     torch="torch.where(({0} >= {1}) | ({0} != {0}), {0}, {1})",
     torch_ad="torch.where(({0} >= {1}) | ({0} != {0}), {0}, {1})",
     triton="tl.where(({0} >= {1}) | ({0} != {0}), {0}, {1})",
-    cxx=UNAVAILABLE,
+    cxx="(({0} >= {1}) | ({0} != {0}) ? {0} : {1})",
     latex=r"\max\left({0}, {1}\right)",
     definition=None,
     sympy=lambda sp, a, b: sp.Max(a, b),
@@ -257,7 +257,7 @@ MIN2 = Primitive(
     torch="torch.where(({0} <= {1}) | ({0} != {0}), {0}, {1})",
     torch_ad="torch.where(({0} <= {1}) | ({0} != {0}), {0}, {1})",
     triton="tl.where(({0} <= {1}) | ({0} != {0}), {0}, {1})",
-    cxx=UNAVAILABLE,
+    cxx="(({0} <= {1}) | ({0} != {0}) ? {0} : {1})",
     latex=r"\min\left({0}, {1}\right)",
     definition=None,
     sympy=lambda sp, a, b: sp.Min(a, b),
@@ -297,7 +297,7 @@ FLOOR = Primitive(
     torch="torch.floor({0}).to(torch.int64)",
     torch_ad="torch.floor({0}).to(torch.int64)",
     triton="tl.floor({0}).to(tl.int64)",
-    cxx=UNAVAILABLE,
+    cxx="_h_round(__builtin_floor((double){0}))",
     latex=r"\left\lfloor {0} \right\rfloor",
     definition=None,
     sympy=lambda sp, x: sp.floor(x),
@@ -323,7 +323,7 @@ CEIL = Primitive(
     torch="torch.ceil({0}).to(torch.int64)",
     torch_ad="torch.ceil({0}).to(torch.int64)",
     triton="tl.ceil({0}).to(tl.int64)",
-    cxx=UNAVAILABLE,
+    cxx="_h_round(__builtin_ceil((double){0}))",
     latex=r"\left\lceil {0} \right\rceil",
     definition=None,
     sympy=lambda sp, x: sp.ceiling(x),

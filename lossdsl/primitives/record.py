@@ -108,7 +108,7 @@ class Primitive:
     torch       text with {0}, {1} ... for fast kernels (no autograd asked of it); helpers as `_h_NAME(...)`
     torch_ad    text whose autograd derivative in torch is our derivative, twice, at kinks and limits too
     triton      text over fp32/fp64 blocks, or UNAVAILABLE
-    cxx         text for C++ (later targets), or UNAVAILABLE
+    cxx         text over C++ scalars of type real_t, or UNAVAILABLE; helpers as `_h_NAME(...)`
     latex       text with {0}, {1} ...
     definition  algebraic form in more elementary primitives or None if elementary: softplus = log(1 + exp(x)).
                 Used by the SymPy view and by stabilisation tests
@@ -161,6 +161,7 @@ class Head:
     numpy       (array, axes) -> array; over an empty set it gives `empty`
     torch       text with {0} value and {dims}: reduction with keepdim, or UNAVAILABLE
     triton      text with {0} value and {axis}, or UNAVAILABLE
+    cxx         C++ statement that takes one more element {x} (at the place {k} in order) into the state {0}, {1}
     latex       text with {index} and {0}
     associative the order of folding does not matter exactly (max) or only up to rounding (sum)
     """
@@ -181,5 +182,6 @@ class Head:
     numpy: Callable[..., Any]
     torch: str
     triton: str
+    cxx: str
     latex: str
     associative: bool

@@ -73,6 +73,7 @@ SUM = Head(
     numpy=quiet(_sum_numpy),
     torch="torch.sum({0}, dim={dims}, keepdim=True)",
     triton="tl.sum({0}, axis={axis})",
+    cxx="{0} += {x};",
     latex=r"\sum_{{{index}}} {0}",
     associative=False,
 )
@@ -109,6 +110,7 @@ PROD = Head(
     # torch.prod takes one axis at a time: the back end chains it
     torch="torch.prod({0}, dim={dims}, keepdim=True)",
     triton="tl.reduce({0}, {axis}, _h_multiply_tl)",
+    cxx="{0} *= {x};",
     latex=r"\prod_{{{index}}} {0}",
     associative=False,
 )
@@ -145,6 +147,7 @@ MAX = Head(
     numpy=_no_identity_numpy(np.max),
     torch="torch.amax({0}, dim={dims}, keepdim=True)",
     triton="tl.max({0}, axis={axis})",
+    cxx="{0} = ({x} > {0}) | ({x} != {x}) ? {x} : {0};",
     latex=r"\max_{{{index}}} {0}",
     associative=True,
 )
@@ -166,6 +169,7 @@ MIN = Head(
     numpy=_no_identity_numpy(np.min),
     torch="torch.amin({0}, dim={dims}, keepdim=True)",
     triton="tl.min({0}, axis={axis})",
+    cxx="{0} = ({x} < {0}) | ({x} != {x}) ? {x} : {0};",
     latex=r"\min_{{{index}}} {0}",
     associative=True,
 )
@@ -212,6 +216,7 @@ LOGSUMEXP = Head(
     torch="torch.logsumexp({0}, dim={dims}, keepdim=True)",
     # a fold with its own maximum: back ends expand it from the state
     triton=UNAVAILABLE,
+    cxx="_h_absorb({0}, {1}, {x});",
     latex=r"\operatorname{{logsumexp}}_{{{index}}} {0}",
     associative=False,
 )
@@ -239,6 +244,7 @@ ANY = Head(
     numpy=lambda values, axes: np.any(values, axis=axes),
     torch="torch.any({0}, dim={dims}, keepdim=True)",
     triton="(tl.max(({0}).to(tl.int32), axis={axis}) > 0)",
+    cxx="{0} |= {x};",
     latex=r"\exists\, {index}:\ {0}",
     associative=True,
 )
@@ -260,6 +266,7 @@ ALL = Head(
     numpy=lambda values, axes: np.all(values, axis=axes),
     torch="torch.all({0}, dim={dims}, keepdim=True)",
     triton="(tl.min(({0}).to(tl.int32), axis={axis}) > 0)",
+    cxx="{0} &= {x};",
     latex=r"\forall\, {index}:\ {0}",
     associative=True,
 )
@@ -283,6 +290,7 @@ COUNT = Head(
     numpy=lambda values, axes: np.sum(np.asarray(values).astype(np.int64), axis=axes),
     torch="torch.sum({0}, dim={dims}, keepdim=True, dtype=torch.int64)",
     triton="tl.sum(({0}).to(tl.int64), axis={axis})",
+    cxx="{0} += {x};",
     latex=r"\#\left\{{{index} : {0}\right\}}",
     associative=True,
 )
@@ -344,6 +352,7 @@ ARGMAX = Head(
     # torch.argmax does not promise the first of equal entries on every device: the back end takes the least index
     torch=UNAVAILABLE,
     triton="tl.argmax({0}, axis={axis}, tie_break_left=True)",
+    cxx="_h_better<1>({0}, {1}, {x}, {k});",
     latex=r"\operatorname{{argmax}}_{{{index}}} {0}",
     associative=True,
 )
@@ -365,6 +374,7 @@ ARGMIN = Head(
     numpy=_arg_numpy(np.argmin),
     torch=UNAVAILABLE,
     triton="tl.argmin({0}, axis={axis}, tie_break_left=True)",
+    cxx="_h_better<-1>({0}, {1}, {x}, {k});",
     latex=r"\operatorname{{argmin}}_{{{index}}} {0}",
     associative=True,
 )

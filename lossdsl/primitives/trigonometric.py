@@ -30,7 +30,7 @@ from lossdsl.primitives.facets import (
     unary,
 )
 from lossdsl.primitives.interval import WHOLE, Interval
-from lossdsl.primitives.record import UNAVAILABLE, Curvature, Kink, Monotone, Primitive
+from lossdsl.primitives.record import Curvature, Kink, Monotone, Primitive
 
 _ANGLES = unary(*PLAIN, 0.0, 1e-9, pi / 2, pi, -pi, 10.0, -30.0, 100.0)
 
@@ -61,7 +61,7 @@ SIN = Primitive(
     torch="torch.sin({0})",
     torch_ad="torch.sin({0})",
     triton="tl.sin({0})",
-    cxx=UNAVAILABLE,
+    cxx="_h_sin({0})",
     latex=r"\sin {0}",
     definition=None,
     sympy=lambda sp, x: sp.sin(x),
@@ -87,7 +87,7 @@ COS = Primitive(
     torch="torch.cos({0})",
     torch_ad="torch.cos({0})",
     triton="tl.cos({0})",
-    cxx=UNAVAILABLE,
+    cxx="_h_cos({0})",
     latex=r"\cos {0}",
     definition=None,
     sympy=lambda sp, x: sp.cos(x),
@@ -120,7 +120,7 @@ TAN = Primitive(
     torch="torch.tan({0})",
     torch_ad="torch.tan({0})",
     triton="(tl.sin({0}) / tl.cos({0}))",
-    cxx=UNAVAILABLE,
+    cxx="_h_tan({0})",
     latex=r"\tan {0}",
     definition=lambda o, x: o.sin(x) / o.cos(x),
     sympy=lambda sp, x: sp.tan(x),
@@ -158,7 +158,7 @@ ASIN = Primitive(
     torch="torch.asin({0})",
     torch_ad="_h_asin({0})",
     triton="_h_atan2_tl({0}, tl.sqrt((1.0 - {0}) * (1.0 + {0})))",
-    cxx=UNAVAILABLE,
+    cxx="_h_asin({0})",
     latex=r"\arcsin {0}",
     definition=None,
     sympy=lambda sp, x: sp.asin(x),
@@ -184,7 +184,7 @@ ACOS = Primitive(
     torch="torch.acos({0})",
     torch_ad="_h_acos({0})",
     triton="_h_atan2_tl(tl.sqrt((1.0 - {0}) * (1.0 + {0})), {0})",
-    cxx=UNAVAILABLE,
+    cxx="_h_acos({0})",
     latex=r"\arccos {0}",
     definition=None,
     sympy=lambda sp, x: sp.acos(x),
@@ -210,7 +210,7 @@ ATAN = Primitive(
     torch="torch.atan({0})",
     torch_ad="torch.atan({0})",
     triton="_h_atan_tl({0})",
-    cxx=UNAVAILABLE,
+    cxx="_h_atan({0})",
     latex=r"\arctan {0}",
     definition=None,
     sympy=lambda sp, x: sp.atan(x),
@@ -264,7 +264,7 @@ ATAN2 = Primitive(
     torch="torch.atan2({0}, {1})",
     torch_ad="_h_atan2({0}, {1})",
     triton="_h_atan2_tl({0}, {1})",
-    cxx=UNAVAILABLE,
+    cxx="_h_atan2({0}, {1})",
     latex=r"\operatorname{{atan2}}\left({0}, {1}\right)",
     definition=None,
     sympy=lambda sp, y, x: sp.atan2(y, x),

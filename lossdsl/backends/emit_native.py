@@ -1,0 +1,74 @@
+"""The torch target with compiled kernels for tensors on a CPU: C++ text inside the module, built when it is first used.
+
+`emit(spec)` gives the text, `notes(spec)` what stays torch operations. A module finds a compiler at run time, keeps what
+it built on disk, and runs as the plain torch module where there is none.
+"""
+
+from __future__ import annotations
+
+from lossdsl.backends.native_function import Kernels, calling_function, dispatching
+from lossdsl.backends.native_runtime import IMPORTS, LOADER, loader_names
+from lossdsl.backends.spec import LossSpec, ModuleSpec
+from lossdsl.backends.torch_function import Emitted
+from lossdsl.backends.torch_module import Loss, Module
+from lossdsl.lower.plan import Plan
+
+__all__ = ["emit", "notes"]
+
+
+def emit(spec: ModuleSpec) -> str:
+    """The text of the module; the same spec gives the same bytes."""
+    return _NativeModule(spec).emit()
+
+
+def notes(spec: ModuleSpec) -> list[str]:
+    """One line for each step of a plan that runs as torch operations, with the reason; also in the module's header."""
+    module = _NativeModule(spec)
+    module.emit()
+    return module.reasons
+
+
+class _NativeModule(Module):
+    imports = ("torch", *IMPORTS)
+
+    def __init__(self, spec: ModuleSpec) -> None:
+        super().__init__(spec)
+        self.kernels = Kernels(self.names.fresh)
+        self.reasons: list[str] = []
+
+    def loss(self, loss: LossSpec) -> Loss:
+        return _NativeLoss(self, loss)
+
+    def notes(self) -> list[str]:
+        return [*super().notes(), *self.reasons]
+
+    def sources(self) -> list[str]:
+        self.helpers -= loader_names()
+        if not self.kernels.texts:
+            return super().sources()
+        codes = [f'    "{name}": "{code}",' for name, code in self.kernels.codes.items()]
+        table = "\n".join(["_NATIVE_ARGUMENTS = {", *codes, "}"])
+        text = "\n".join(['_NATIVE_SOURCE = r"""', *self.kernels.source(), '"""'])
+        return [*super().sources(), text, table, LOADER]
+
+    def trusted(self) -> str:
+        return LOADER
+
+
+class _NativeLoss(Loss):
+    def __init__(self, module: _NativeModule, loss: LossSpec) -> None:
+        super().__init__(module, loss)
+        self.native = module
+
+    def fused(self, plan: Plan, name: str, comment: str) -> Emitted:
+        plain = super().fused(plan, name, comment)
+        inner = f"{name}_native"
+        called = calling_function(plan, inner, self.signature, self.native.kernels)
+        for kernel, why in called.reasons:
+            entry = plan.key.entry.replace("_", " ")
+            reason = f"{self.loss.name}: {kernel} ({entry}) runs as torch operations: {why}"
+            if reason not in self.native.reasons:
+                self.native.reasons.append(reason)
+        if called.emitted is None:
+            return plain
+        return dispatching(plain, called.emitted, inner, self.signature, plan)

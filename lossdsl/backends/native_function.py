@@ -1,0 +1,215 @@
+"""A Plan as a Python function that calls compiled C++; steps that have none stay torch operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lossdsl import primitives
+from lossdsl.backends.native_kernel import Argument, Around, NativeFunction, native_function
+from lossdsl.backends.text import Writer
+from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
+from lossdsl.backends.triton_function import CALLED
+from lossdsl.backends.triton_parts import Part, parts
+from lossdsl.backends.triton_text import Unsupported
+from lossdsl.dim import Dim
+from lossdsl.lower.plan import Axis, Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Step
+
+
+@dataclass
+class Kernels:
+    """The C++ functions of a module: equal ones are printed once. `name` gives a fresh name."""
+
+    name: Callable[[str], str]
+    texts: dict[str, str] = field(default_factory=dict)  # text with a placeholder for the name -> name
+    codes: dict[str, str] = field(
+        default_factory=dict
+    )  # name -> one letter for each argument: p(ointer) i(nt) d(ouble)
+
+    def add(self, made: NativeFunction, wanted: str, kinds: dict[str, str]) -> str:
+        text = "\n".join(made.lines)
+        if text not in self.texts:
+            name = self.texts[text] = self.name(wanted)
+            self.codes[name] = "".join(_code(a, kinds) for a in made.arguments) + "i"
+        return self.texts[text]
+
+    def source(self) -> list[str]:
+        """The lines of the whole C++ text."""
+        functions = [text.replace("{name}", name) for text, name in self.texts.items()]
+        helpers = primitives.helper_sources([*self.texts], primitives.CXX_HELPERS)
+        parts = ["#include <stdint.h>\n#include <stdlib.h>", "typedef REAL real_t;"]
+        parts += [text.rstrip("\n") for text in (*helpers, *functions)]
+        return "\n\n".join(parts).split("\n")
+
+
+def _code(a: Argument, kinds: dict[str, str]) -> str:
+    if a.kind == "buffer":
+        return "p"
+    return "d" if a.kind == "parameter" and kinds[a.of] == "acc" else "i"
+
+
+@dataclass(frozen=True)
+class Called:
+    """The calling function, or None with nothing to call; `reasons`: (kernel, why it is torch operations)."""
+
+    emitted: Emitted | None
+    reasons: tuple[tuple[str, str], ...]
+
+
+def calling_function(plan: Plan, name: str, signature: Signature, kernels: Kernels) -> Called:
+    made = _Calling(plan, name, signature, kernels)
+    emitted = made.emit()
+    return Called(emitted if made.calls else None, tuple(made.reasons))
+
+
+class _Calling(PlanFunction):
+    def __init__(self, plan: Plan, name: str, signature: Signature, kernels: Kernels) -> None:
+        super().__init__(plan, name, signature, True, "")
+        self.kernels = kernels
+        self.calls = 0
+        self.reasons: list[tuple[str, str]] = []
+        self.kinds = dict(plan.parameters)
+        self.around: dict[str, Axis] = {}
+        self.straight: set[str] = set()  # buffers that lie contiguous in memory
+        self.contiguous: dict[str, str] = {}
+
+    # ------------------------------------------------------------------------------------------------ decisions
+
+    def call(self, step: Call) -> None:
+        self.reasons.append((step.out, f"{CALLED[step.operation]} is a library's"))
+        super().call(step)
+        self.straight.discard(step.out)
+
+    def kernel(self, kernel: Kernel, later: Sequence[Step]) -> None:
+        super().kernel(kernel, later)
+        self.straight -= {s.buffer for s in kernel.statements if hasattr(s, "value") and hasattr(s, "buffer")}
+
+    def loop(self, step: ChunkLoop) -> None:
+        super().loop(step)
+        self.straight -= {b.name for b in self.plan.buffers if b.role == "chunk"}
+
+    def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
+        around = Around(frozenset(self.scope.rounds), frozenset(self.scope.loops))
+        try:
+            if self.scope.slices:
+                raise Unsupported("it reads slices that a loop has taken apart")
+            planned = [(part, native_function(part, self.plan, around)) for part in parts(kernel, once=True)]
+        except Unsupported as why:
+            self.reasons.append((kernel.name, str(why)))
+            return False
+        self.calls += 1
+        for part, function in planned:
+            self.print_call(kernel, part, function)
+        return True
+
+    def recurrence(self, step: Recurrence) -> None:
+        self.reasons.append((f"the loop over {step.axis}", "it is a loop over rounds"))
+        super().recurrence(step)
+
+    # -------------------------------------------------------------------------------------------------- calling
+
+    def print_call(self, kernel: Kernel, part: Part, function: NativeFunction) -> None:
+        name = self.kernels.add(function, f"{self.plan.key.loss}_{kernel.name}", self.kinds)
+        for buffer in sorted(function.written):
+            self.output(self.plan.buffer(buffer))
+        arguments = [self.passed(a) for a in function.arguments]
+        self.scope.used.add("native")
+        line = f"native.{name}({', '.join([*arguments, 'threads'])})"
+        if len(line) + 4 * self.out.level <= 100:
+            self.out.line(line)
+            return
+        self.out.line(f"native.{name}(")
+        for a in (*arguments, "threads"):
+            self.out.line(f"    {a},")
+        self.out.line(")")
+
+    def output(self, b: Buffer) -> None:
+        if b.role == "chunk" and b.name not in self.made:
+            sizes = [self.scope.dim(d).text for d in b.dims]
+            start, stop = next(reversed(self.scope.rounds.values()))
+            sizes[b.chunked or 0] = f"{stop} - {start}"
+            shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+            dtype, device = self.dtype(b), self.scope.need("device")
+            self.out.line(f"{self.variable(b)} = torch.empty({shape}, dtype={dtype}, device={device})")
+            self.made.add(b.name)
+        elif b.name not in self.made:
+            self.empty(b)
+        else:
+            return
+        self.straight.add(b.name)
+
+    def passed(self, a: Argument) -> str:
+        match a.kind:
+            case "buffer":
+                return f"{self.tensor(self.plan.buffer(a.of))}.data_ptr()"
+            case "parameter":
+                kind = "float" if self.kinds[a.of] == "acc" else "int"
+                return f"{kind}({self.scope.parameters[a.of]})"
+            case "first":
+                return self.scope.rounds[a.of][0]
+            case "last":
+                return self.scope.rounds[a.of][1]
+            case "point":
+                return self.scope.loops[a.of]
+            case "shift":
+                return self.shift(a.dim)
+        assert a.dim is not None
+        return self.scope.dim(a.dim).text
+
+    def shift(self, dim: Dim | None) -> str:
+        from lossdsl.backends.text import offset_text
+
+        assert dim is not None
+        return offset_text(dim, self.scope.extents).text
+
+    def tensor(self, b: Buffer) -> str:
+        """The variable of a buffer's values, contiguous."""
+        kind = "acc" if b.type.startswith("like ") else b.type
+        if b.role in ("input", "cotangent", "direction"):
+            variable = self.scope.source(b, kind)
+            self.contiguous[b.name] = variable
+            return variable
+        variable = self.variable(b)
+        if b.name not in self.straight:
+            self.out.line(f"{variable} = {variable}.contiguous()")
+            self.straight.add(b.name)
+        return variable
+
+    # -------------------------------------------------------------------------------------------------- prologue
+
+    def prologue(self, body: str) -> list[str]:
+        lines = super().prologue(body)
+        for b in self.plan.buffers:
+            if b.role in ("cotangent", "direction") and b.name in self.contiguous and b.dims:
+                variable = self.contiguous[b.name]
+                lines.append(f"{variable} = {variable}.contiguous()")
+        if "native" in self.scope.used:
+            lines.append("threads = _threads()")
+            self.scope.helpers.add("_threads")
+        return lines
+
+
+def _tuple(items: list[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def dispatching(plain: Emitted, calling: Emitted, name: str, signature: Signature, plan: Plan) -> Emitted:
+    """The torch function, which hands over to the calling one where compiled kernels may run."""
+    head, *rest = plain.lines
+    writer = Writer()
+    writer.line(head)
+    if rest and rest[0].strip().startswith('"""'):
+        writer.line(rest.pop(0))
+    arguments = head.split("(", 1)[1].rsplit("):", 1)[0]
+    others = [v for _, v in signature.parameters]
+    if any(b.role == "cotangent" for b in plan.buffers):
+        others.append("grad_output")
+    writer.indent()
+    writer.line(f"native = _native({_tuple([v for _, v in signature.inputs])}, {_tuple(others)})")
+    writer.line("if native is not None:")
+    writer.line(f"    return {name}(native, {arguments})")
+    writer.dedent()
+    first, *body = calling.lines
+    opened = first.index("(") + 1
+    inner = [f"{first[:opened]}native, {first[opened:]}", *body]
+    return Emitted([*inner, "", "", *writer.lines, *rest], plain.helpers | calling.helpers | {"_native"})

@@ -1,0 +1,152 @@
+"""The part of an emitted module that builds its C++ text, keeps the result on disk and loads it.
+
+The text is a constant: `check_source` passes it as it stands, since it is never made of a user's text.
+"""
+
+from __future__ import annotations
+
+import re
+
+IMPORTS = ("contextlib", "ctypes", "hashlib", "os", "platform", "shlex", "shutil", "subprocess", "tempfile", "warnings")
+
+LOADER = '''\
+_NATIVE_FLAGS = "-std=c++17 -O3 -march=native -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
+
+
+def _native(inputs, others):
+    """The compiled kernels for these tensors, or None where the torch operations run: tensors elsewhere than on a CPU,
+    strided, of mixed or half precision, or a mode that looks at every operation; no compiler; LOSSDSL_NATIVE=0."""
+    dtype = None
+    for t in (*inputs, *others):
+        if isinstance(t, torch.Tensor):
+            if t.device.type != "cpu" or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
+                return None
+    for t in inputs:
+        if t is not None:
+            if not t.is_contiguous():
+                return None
+            if t.is_floating_point():
+                if dtype is not None and t.dtype != dtype:
+                    return None
+                dtype = t.dtype
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+        return None
+    return _native_library(dtype)
+
+
+def _native_library(dtype):
+    """The library for a type, built and loaded when it is first asked for; None, with one warning, if it cannot be."""
+    if dtype in _NATIVE_LOADED:
+        return _NATIVE_LOADED[dtype]
+    real = {torch.float32: "float", torch.float64: "double"}.get(dtype)
+    if real is None or os.environ.get("LOSSDSL_NATIVE") == "0":
+        return None
+    library = None
+    try:
+        library = _native_bind(_native_build(real))
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as problem:
+        warnings.warn(f"compiled kernels are not used, torch operations run instead: {problem}", stacklevel=2)
+    _NATIVE_LOADED[dtype] = library
+    return library
+
+
+def _native_build(real):
+    """The path of the shared library, from the cache or built now."""
+    wanted = shlex.split(os.environ.get("CXX", ""))
+    compiler = wanted if wanted else [c for c in ("g++", "clang++", "c++") if shutil.which(c)][:1]
+    if not compiler or not shutil.which(compiler[0]):
+        raise OSError("no C++ compiler was found (set CXX to one)" if not wanted else f"no compiler {wanted[0]}")
+    flags = [*_NATIVE_FLAGS.split(), f"-DREAL={real}", *shlex.split(os.environ.get("LOSSDSL_CXXFLAGS", ""))]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60)
+    parts = [_NATIVE_SOURCE, *compiler, *flags, version.stdout, platform.machine(), _native_processor()]
+    digest = hashlib.sha256("\\0".join(parts).encode()).hexdigest()
+    failures = []
+    for folder in _native_folders():
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            path = os.path.join(folder, f"{digest[:32]}.so")
+            if _native_sound(path):
+                return path
+            return _native_compile(compiler, flags, folder, path)
+        except OSError as problem:  # read-only, full, or of somebody else
+            failures.append(str(problem))
+    raise OSError("; ".join(failures))
+
+
+def _native_folders():
+    """Where compiled kernels are kept; a folder for this process alone comes last."""
+    kept = os.environ.get("LOSSDSL_CACHE")
+    if not kept:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        kept = os.path.join(home, "lossdsl")
+    yield kept
+    yield tempfile.mkdtemp(prefix="lossdsl_")
+
+
+def _native_processor():
+    """The processor's features: what -march=native depends on."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.startswith(("flags", "Features")):
+                return line
+    return platform.processor()
+
+
+def _native_sound(path):
+    """Whether a library is there, whole (its digest lies beside it), and not writable by others."""
+    try:
+        with open(path, "rb") as file, open(f"{path}.sha256", encoding="ascii") as known:
+            mode = os.fstat(file.fileno())
+            own = not hasattr(os, "getuid") or (mode.st_uid in (0, os.getuid()) and not mode.st_mode & 0o022)
+            return own and hashlib.sha256(file.read()).hexdigest() == known.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _native_compile(compiler, flags, folder, path):
+    """Build under a name of its own, then move it in place: other processes see all of it or nothing."""
+    work = tempfile.mkdtemp(prefix="build_", dir=folder)
+    try:
+        source, made = os.path.join(work, "kernels.cpp"), os.path.join(work, "kernels.so")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(_NATIVE_SOURCE)
+        run = subprocess.run([*compiler, *flags, "-o", made, source], capture_output=True, text=True, timeout=600)
+        if run.returncode != 0:
+            told = run.stderr.strip().splitlines()
+            raise ValueError(f"{compiler[0]} failed: {told[0] if told else run.returncode}")
+        os.chmod(made, 0o700)
+        with open(made, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        with open(f"{made}.sha256", "w", encoding="ascii") as file:
+            file.write(digest)
+        os.replace(made, path)
+        os.replace(f"{made}.sha256", f"{path}.sha256")
+        return path
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _native_bind(path):
+    """The library with the types of its functions."""
+    library = ctypes.CDLL(path)
+    kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
+    for name, code in _NATIVE_ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes = [kinds[c] for c in code]
+        function.restype = None
+    return library
+
+
+def _threads():
+    """How many threads to use: one in a process that was forked, where those of the parent do not exist."""
+    return torch.get_num_threads() if os.getpid() == _NATIVE_PROCESS else 1
+
+
+_NATIVE_LOADED = {}
+_NATIVE_PROCESS = os.getpid()
+'''
+
+
+def loader_names() -> set[str]:
+    """The functions that the loader defines."""
+    return set(re.findall(r"^def (\w+)\(", LOADER, re.M))

@@ -1,0 +1,330 @@
+"""Helper functions that the C++ texts of the records call, as source; a kernel source holds exactly those it names.
+
+They are straight-line code without calls into a library of mathematics, so that a compiler turns a loop over them into
+vector instructions without assuming that values are finite: infinities, NaN and denormal numbers come out as they must.
+exp and log are within 2 ulp (Cody and Waite's reduction and a polynomial; the quotient form of Sun's fdlibm), in float
+and double. `real_t` is the type that a source is built for.
+"""
+
+from __future__ import annotations
+
+from math import factorial
+
+from lossdsl.primitives.numerics import ERFCX_SERIES
+
+_TAYLOR = [1.0 / factorial(k) for k in range(14)]
+
+
+def _horner(coefficients: list[float], variable: str, name: str = "p", kind: str = "double") -> str:
+    """Statements that evaluate a polynomial, its highest coefficient first."""
+    cast = f"({kind})" if kind == "real_t" else ""
+    lines = [f"  {kind} {name} = {cast}{coefficients[0]!r};"]
+    lines += [f"  {name} = _h_fma({name}, {variable}, {cast}{c!r});" for c in coefficients[1:]]
+    return "\n".join(lines)
+
+
+_CLENSHAW = "\n".join(f"  c = _h_fma(v, a, {x!r} - b); b = a; a = c;" for x in reversed(ERFCX_SERIES[1:-1]))
+
+CXX_HELPERS: dict[str, str] = {
+    "_h_fma": """\
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+static inline float _h_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline double _h_fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+static inline float _h_fma(float a, float b, float c) { return a * b + c; }
+static inline double _h_fma(double a, double b, double c) { return a * b + c; }
+#endif
+""",
+    "_h_bits": """\
+static inline uint32_t _h_bits(float x) { uint32_t b; __builtin_memcpy(&b, &x, 4); return b; }
+static inline uint64_t _h_bits(double x) { uint64_t b; __builtin_memcpy(&b, &x, 8); return b; }
+static inline float h_as_float(uint32_t b) { float x; __builtin_memcpy(&x, &b, 4); return x; }
+static inline double h_as_double(uint64_t b) { double x; __builtin_memcpy(&x, &b, 8); return x; }
+""",
+    "_h_inf": """\
+#define _h_inf ((real_t)__builtin_inf())
+""",
+    "_h_nan": """\
+#define _h_nan ((real_t)__builtin_nan(""))
+""",
+    "_h_exp": f"""\
+// 2^n e^r with |r| <= log(2) / 2; n is split in two so that results that are denormal round once. Needs _h_bits, _h_fma.
+static inline float _h_exp(float x) {{
+  float c = x < -104.0f ? -104.0f : x;
+  c = c > 89.0f ? 89.0f : c;
+  const float t = _h_fma(c, 1.44269504f, 12582912.0f), n = t - 12582912.0f;
+  const float r = _h_fma(n, -1.42860677e-6f, _h_fma(n, -0.693145752f, c));
+  float p = 1.9875691500e-4f;
+  p = _h_fma(p, r, 1.3981999507e-3f);
+  p = _h_fma(p, r, 8.3334519073e-3f);
+  p = _h_fma(p, r, 4.1665795894e-2f);
+  p = _h_fma(p, r, 1.6666665459e-1f);
+  p = _h_fma(p, r, 5.0000001201e-1f);
+  p = _h_fma(p * r, r, r) + 1.0f;
+  const uint32_t whole = _h_bits(t) - 0x4b400000u + 254u, low = whole >> 1;
+  return p * h_as_float(low << 23) * h_as_float((whole - low) << 23);
+}}
+static inline double _h_exp(double x) {{
+  double c = x < -746.0 ? -746.0 : x;
+  c = c > 710.0 ? 710.0 : c;
+  const double t = _h_fma(c, 1.4426950408889634, 6755399441055744.0), n = t - 6755399441055744.0;
+  const double r = _h_fma(n, -1.90821492927058770002e-10, _h_fma(n, -6.93147180369123816490e-01, c));
+{_horner(_TAYLOR[:1:-1], "r")}
+  p = _h_fma(p * r, r, r) + 1.0;
+  const uint64_t whole = _h_bits(t) - 0x4338000000000000u + 2046u, low = whole >> 1;
+  return p * h_as_double(low << 52) * h_as_double((whole - low) << 52);
+}}
+""",
+    "_h_log": """\
+// m in [sqrt(1/2), sqrt(2)) and 2^k; log m = 2 atanh(f / (2 + f)), f = m - 1. Needs _h_bits, _h_fma.
+static inline float _h_log(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  const uint32_t b = _h_bits(tiny ? x * 8388608.0f : x) + (0x3f800000u - 0x3f3504f3u);
+  const float k = (float)((int32_t)(b >> 23) - (tiny ? 150 : 127));
+  const float f = h_as_float((b & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+  const float s = f / (2.0f + f), z = s * s, h = 0.5f * f * f;
+  float p = 0.24279078841f;
+  p = _h_fma(p, z, 0.28498786688f);
+  p = _h_fma(p, z, 0.40000972152f);
+  p = _h_fma(p, z, 0.66666662693f) * z;
+  const float y = _h_fma(k, 6.9313812256e-01f, f - (h - _h_fma(s, h + p, k * 9.0580006145e-06f)));
+  const float ends = x == 0.0f ? -__builtin_inff() : x > 0.0f ? x : __builtin_nanf("");
+  return (x > 0.0f) & (x < __builtin_inff()) ? y : ends;
+}
+static inline double _h_log(double x) {
+  const bool tiny = x < 2.2250738585072014e-308;
+  const uint64_t b = _h_bits(tiny ? x * 18014398509481984.0 : x) + (0x3ff0000000000000u - 0x3fe6a09e00000000u);
+  const double k = (double)((int32_t)(b >> 52) - (tiny ? 1077 : 1023));
+  const double f = h_as_double((b & 0x000fffffffffffffu) + 0x3fe6a09e00000000u) - 1.0;
+  const double s = f / (2.0 + f), z = s * s, h = 0.5 * f * f;
+  double p = 1.479819860511658591e-01;
+  p = _h_fma(p, z, 1.531383769920937332e-01);
+  p = _h_fma(p, z, 1.818357216161805012e-01);
+  p = _h_fma(p, z, 2.222219843214978396e-01);
+  p = _h_fma(p, z, 2.857142874366239149e-01);
+  p = _h_fma(p, z, 3.999999999940941908e-01);
+  p = _h_fma(p, z, 6.666666666666735130e-01) * z;
+  const double y = _h_fma(k, 6.93147180369123816490e-01, f - (h - _h_fma(s, h + p, k * 1.90821492927058770002e-10)));
+  const double ends = x == 0.0 ? -__builtin_inf() : x > 0.0 ? x : __builtin_nan("");
+  return (x > 0.0) & (x < __builtin_inf()) ? y : ends;
+}
+""",
+    "_h_log1p": """\
+// log(u) + (what u = 1 + x lost) / u. Needs _h_log.
+template <class T> static inline T _h_log1p(T x) {
+  const T u = (T)1 + x, lost = x - (u - (T)1);
+  const T y = _h_log(u) + lost / u;
+  return (x > (T)-1) & (x < (T)__builtin_inf()) ? (x == (T)0 ? x : y) : _h_log(u);
+}
+""",
+    "_h_expm1": f"""\
+// Needs _h_exp.
+static inline real_t _h_expm1(real_t x) {{
+  const bool small = (x > (real_t)-0.35) & (x < (real_t)0.35);
+  const real_t r = small ? x : (real_t)0;
+{_horner(_TAYLOR[:0:-1], "r", kind="real_t")}
+  return small ? p * r : _h_exp(x) - (real_t)1;
+}}
+""",
+    "_h_abs": """\
+static inline float _h_abs(float x) { return __builtin_fabsf(x); }
+static inline double _h_abs(double x) { return __builtin_fabs(x); }
+static inline int64_t _h_abs(int64_t x) { return x < 0 ? -x : x; }
+""",
+    "_h_sqrt": """\
+static inline float _h_sqrt(float x) { return __builtin_sqrtf(x); }
+static inline double _h_sqrt(double x) { return __builtin_sqrt(x); }
+""",
+    "_h_powi": """\
+static inline __attribute__((always_inline)) real_t _h_powi(real_t x, int64_t k) {
+  const int64_t n = k < 0 ? -k : k;
+  real_t r = n == 0 ? (real_t)1 : x;
+  if (n == 2) r = x * x;
+  else if (n == 3) r = x * x * x;
+  else if (n == 4) r = x * x * x * x;
+  else if (n > 4) for (int64_t i = 1; i < n; ++i) r = r * x;
+  return k < 0 ? (real_t)1 / r : r;
+}
+""",
+    "_h_pow": """\
+// Of floats through the double logarithm. A negative base has a value for whole exponents. Needs _h_exp, _h_log.
+static inline float _h_pow(float a, float b) {
+  const double e = (double)b;
+  float m = (float)_h_exp(e * _h_log(__builtin_fabs((double)a)));
+  const bool whole = __builtin_floor(e) == e, odd = whole & (e - 2.0 * __builtin_floor(0.5 * e) == 1.0);
+  m = a < 0.0f ? (whole | (a == -__builtin_inff()) ? (odd ? -m : m) : __builtin_nanf("")) : m;
+  return (b == 0.0f) | (a == 1.0f) ? 1.0f : m;
+}
+static inline double _h_pow(double a, double b) { return __builtin_pow(a, b); }
+""",
+    "_h_floordiv": """\
+static inline int64_t _h_floordiv(int64_t a, int64_t b) {
+  const int64_t d = b == 0 ? 1 : b, q = a / d;
+  return q - ((a % d != 0) & ((a < 0) != (d < 0)));
+}
+""",
+    "_h_round": """\
+static inline int64_t _h_round(real_t x) {
+  const bool known = (x > (real_t)-4611686018427387904.0) & (x < (real_t)4611686018427387904.0);
+  return known ? (int64_t)(known ? x : (real_t)0) : INT64_MIN;
+}
+""",
+    "_h_sigmoid": """\
+// Needs _h_exp, _h_abs.
+static inline real_t _h_sigmoid(real_t x) {
+  const real_t e = _h_exp(-_h_abs(x));
+  return (x >= (real_t)0 ? (real_t)1 : e) / ((real_t)1 + e);
+}
+""",
+    "_h_softplus": """\
+// Needs _h_exp, _h_log1p, _h_abs.
+static inline real_t _h_softplus(real_t x) {
+  return (x < (real_t)0 ? (real_t)0 : x) + _h_log1p(_h_exp(-_h_abs(x)));
+}
+""",
+    "_h_log1mexp": """\
+// Needs _h_exp, _h_expm1, _h_log, _h_log1p.
+static inline real_t _h_log1mexp(real_t x) {
+  const bool near = x > (real_t)-0.6931471805599453;
+  const real_t a = _h_log(-_h_expm1(near ? x : (real_t)-1)), b = _h_log1p(-_h_exp(near ? (real_t)-1 : x));
+  return near ? a : b;
+}
+""",
+    "_h_logaddexp": """\
+// Needs _h_exp, _h_log1p.
+static inline real_t _h_logaddexp(real_t a, real_t b) {
+  const real_t m = (a >= b) | (a != a) ? a : b, n = (a >= b) | (a != a) ? b : a;
+  return m + _h_log1p(_h_exp(n == m ? (real_t)0 : n - m));
+}
+""",
+    "_h_tanh": """\
+// Needs _h_expm1, _h_abs.
+static inline real_t _h_tanh(real_t x) {
+  const real_t e = _h_expm1((real_t)-2 * _h_abs(x)), t = -e / (e + (real_t)2);
+  return x < (real_t)0 ? -t : t;
+}
+""",
+    "_h_sinh": """\
+// Needs _h_expm1, _h_exp, _h_abs.
+static inline real_t _h_sinh(real_t x) {
+  const real_t a = _h_abs(x), e = _h_expm1(a < (real_t)20 ? a : (real_t)0), h = _h_exp((real_t)0.5 * a);
+  const real_t s = a < (real_t)20 ? (real_t)0.5 * (e + e / (e + (real_t)1)) : ((real_t)0.5 * h) * h;
+  return x < (real_t)0 ? -s : s;
+}
+""",
+    "_h_cosh": """\
+// Needs _h_exp, _h_abs.
+static inline real_t _h_cosh(real_t x) {
+  const real_t h = _h_exp((real_t)0.5 * _h_abs(x));
+  return ((real_t)0.5 * h) * h + ((real_t)0.5 / h) / h;
+}
+""",
+    "_h_logcosh": """\
+// Needs _h_sinh, _h_log1p, _h_exp, _h_abs.
+static inline real_t _h_logcosh(real_t x) {
+  const real_t a = _h_abs(x), s = _h_sinh((real_t)0.5 * (a < (real_t)1 ? a : (real_t)0));
+  const real_t near = _h_log1p((real_t)2 * s * s), far = a + _h_log1p(_h_exp((real_t)-2 * a));
+  return a < (real_t)1 ? near : far - (real_t)0.6931471805599453;
+}
+""",
+    "_h_xlogy": """\
+// Needs _h_log.
+static inline real_t _h_xlogy(real_t x, real_t y) {
+  const real_t r = x * _h_log(x == (real_t)0 ? (real_t)1 : y);
+  return (x == (real_t)0) & (y == y) ? (real_t)0 : r;
+}
+""",
+    "_h_log_erfcx": f"""\
+// log(exp(z^2) erfc(z) / t) at t = 2 / (2 + z), z >= 0, by Clenshaw's recurrence. Needs _h_fma.
+static inline double _h_log_erfcx(double t) {{
+  const double u = 2.0 * t - 1.0, v = 2.0 * u;
+  double a = {ERFCX_SERIES[-1]!r}, b = 0.0, c;
+{_CLENSHAW}
+  return _h_fma(u, a, {ERFCX_SERIES[0]!r} - b);
+}}
+""",
+    "_h_erfc": """\
+// Needs _h_log_erfcx, _h_exp.
+static inline double _h_erfc(double x) {
+  const double z = __builtin_fabs(x), t = 2.0 / (2.0 + z), r = t * _h_exp(_h_log_erfcx(t) - z * z);
+  return x < 0.0 ? 2.0 - r : r;
+}
+""",
+    "_h_log_normal_cdf": """\
+// Needs _h_log_erfcx, _h_log, _h_log1p, _h_exp.
+static inline double _h_log_normal_cdf(double x) {
+  const double z = 0.7071067811865476 * __builtin_fabs(x), t = 2.0 / (2.0 + z), p = _h_log_erfcx(t);
+  const double below = _h_log(0.5 * t) + p - z * z, above = _h_log1p(-0.5 * t * _h_exp(p - z * z));
+  return x < 0.0 ? below : above;
+}
+""",
+    "_h_inverse_mills": """\
+// Needs _h_log_erfcx, _h_exp.
+static inline double _h_inverse_mills(double x) {
+  const double z = 0.7071067811865476 * __builtin_fabs(x), t = 2.0 / (2.0 + z), p = _h_exp(_h_log_erfcx(t));
+  const double e = _h_exp(-z * z);
+  const double below = 0.7978845608028654 / (t * p), above = 0.3989422804014327 * e / (1.0 - 0.5 * t * e * p);
+  return x < 0.0 ? below : above;
+}
+""",
+    "_h_absorb": """\
+// One more term of a log-sum-exp with the state (m, s) = m + log(s). Needs _h_exp, _h_abs.
+static inline __attribute__((always_inline)) void _h_absorb(real_t &m, real_t &s, real_t x) {
+  const bool more = (x > m) | (x != x);
+  const real_t e = _h_exp(x == m ? (real_t)0 : -_h_abs(x - m));
+  const real_t one = x == (real_t)-__builtin_inf() ? (real_t)0 : (real_t)1;
+  s = more ? s * e + one : x == m ? s + one : s + e;
+  m = more ? x : m;
+}
+""",
+    "_h_merge": """\
+// The state of two parts of a log-sum-exp. Needs _h_exp.
+static inline __attribute__((always_inline)) void _h_merge(real_t &m, real_t &s, real_t n, real_t t) {
+  const real_t top = (m >= n) | (m != m) ? m : n;
+  s = (m == top ? s : s * _h_exp(m - top)) + (n == top ? t : t * _h_exp(n - top));
+  m = top;
+}
+""",
+    "_h_better": """\
+// The first of the largest (Sign = 1) or smallest (-1) entries; nan wins, the index -1 never does.
+template <int Sign, class T> static inline void _h_better(T &m, int64_t &i, T x, int64_t k) {
+  const bool ahead = Sign > 0 ? x > m : x < m, nan = x != x, held = m != m;
+  const bool equal = (x == m) | (nan & held);
+  const bool take = (k >= 0) & ((i < 0) | (nan & !held) | (ahead & !held) | (equal & (k < i)));
+  m = take ? x : m;
+  i = take ? k : i;
+}
+""",
+    "_h_sin": """\
+static inline float _h_sin(float x) { return __builtin_sinf(x); }
+static inline double _h_sin(double x) { return __builtin_sin(x); }
+""",
+    "_h_cos": """\
+static inline float _h_cos(float x) { return __builtin_cosf(x); }
+static inline double _h_cos(double x) { return __builtin_cos(x); }
+""",
+    "_h_tan": """\
+static inline float _h_tan(float x) { return __builtin_tanf(x); }
+static inline double _h_tan(double x) { return __builtin_tan(x); }
+""",
+    "_h_asin": """\
+static inline float _h_asin(float x) { return __builtin_asinf(x); }
+static inline double _h_asin(double x) { return __builtin_asin(x); }
+""",
+    "_h_acos": """\
+static inline float _h_acos(float x) { return __builtin_acosf(x); }
+static inline double _h_acos(double x) { return __builtin_acos(x); }
+""",
+    "_h_atan": """\
+static inline float _h_atan(float x) { return __builtin_atanf(x); }
+static inline double _h_atan(double x) { return __builtin_atan(x); }
+""",
+    "_h_erf": """\
+static inline float _h_erf(float x) { return __builtin_erff(x); }
+static inline double _h_erf(double x) { return __builtin_erf(x); }
+""",
+    "_h_atan2": """\
+static inline float _h_atan2(float y, float x) { return __builtin_atan2f(y, x); }
+static inline double _h_atan2(double y, double x) { return __builtin_atan2(y, x); }
+""",
+}
