@@ -46,10 +46,10 @@ class _NativeModule(Module):
         self.helpers -= loader_names()
         if not self.kernels.texts:
             return super().sources()
-        codes = [f'    "{name}": "{code}",' for name, code in self.kernels.codes.items()]
-        table = "\n".join(["_NATIVE_ARGUMENTS = {", *codes, "}"])
-        text = "\n".join(['_NATIVE_SOURCE = r"""', *self.kernels.source(), '"""'])
-        return [*super().sources(), text, table, LOADER]
+        lines = ['_NATIVE_HELPERS = r"""', *self.kernels.helpers(), '"""', "", "_NATIVE_KERNELS = {}"]
+        for name, code, source in self.kernels.sources():
+            lines += ["", f'_NATIVE_KERNELS["{name}"] = "{code}", r"""', *source, '"""']
+        return [*super().sources(), "\n".join(lines), LOADER]
 
     def trusted(self) -> str:
         return LOADER
@@ -71,4 +71,4 @@ class _NativeLoss(Loss):
                 self.native.reasons.append(reason)
         if called.emitted is None:
             return plain
-        return dispatching(plain, called.emitted, inner, self.signature, plan)
+        return dispatching(plain, called, inner, self.signature, plan)

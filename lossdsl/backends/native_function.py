@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lossdsl import primitives
-from lossdsl.backends.native_kernel import Argument, Around, NativeFunction, native_function
+from lossdsl.backends.native_kernel import Argument, Around, NativeFunction, any_element, element_word, native_function
 from lossdsl.backends.text import Writer
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
 from lossdsl.backends.triton_function import CALLED
@@ -14,6 +14,8 @@ from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import Axis, Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Step
+
+DISCRETE = ("bool", "binary", "sign", "class", "int")  # kinds of inputs that the computation has no type of
 
 
 @dataclass
@@ -33,13 +35,15 @@ class Kernels:
             self.codes[name] = "".join(_code(a, kinds) for a in made.arguments) + "i"
         return self.texts[text]
 
-    def source(self) -> list[str]:
-        """The lines of the whole C++ text."""
-        functions = [text.replace("{name}", name) for text, name in self.texts.items()]
-        helpers = primitives.helper_sources([*self.texts], primitives.CXX_HELPERS)
+    def helpers(self) -> list[str]:
+        """The lines that come before every kernel."""
+        needed = primitives.helper_sources([*self.texts], primitives.CXX_HELPERS)
         parts = ["#include <stdint.h>\n#include <stdlib.h>", "typedef REAL real_t;"]
-        parts += [text.rstrip("\n") for text in (*helpers, *functions)]
-        return "\n\n".join(parts).split("\n")
+        return "\n\n".join([*parts, *(text.rstrip("\n") for text in needed)]).split("\n")
+
+    def sources(self) -> list[tuple[str, str, list[str]]]:
+        """(name, letters of the arguments, lines) of each kernel."""
+        return [(n, self.codes[n], text.replace("{name}", n).split("\n")) for text, n in self.texts.items()]
 
 
 def _code(a: Argument, kinds: dict[str, str]) -> str:
@@ -50,23 +54,27 @@ def _code(a: Argument, kinds: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Called:
-    """The calling function, or None with nothing to call; `reasons`: (kernel, why it is torch operations)."""
+    """The calling function, or None with nothing to call. `names`: the kernels that it calls; `kinds`: (input, variable)
+    of those that a kernel reads with whatever elements they have; `reasons`: (kernel, why it is torch operations)."""
 
     emitted: Emitted | None
+    names: tuple[str, ...]
+    kinds: tuple[tuple[str, str], ...]
     reasons: tuple[tuple[str, str], ...]
 
 
 def calling_function(plan: Plan, name: str, signature: Signature, kernels: Kernels) -> Called:
     made = _Calling(plan, name, signature, kernels)
     emitted = made.emit()
-    return Called(emitted if made.calls else None, tuple(made.reasons))
+    return Called(emitted if made.called else None, tuple(made.called), tuple(made.raw.items()), tuple(made.reasons))
 
 
 class _Calling(PlanFunction):
     def __init__(self, plan: Plan, name: str, signature: Signature, kernels: Kernels) -> None:
         super().__init__(plan, name, signature, True, "")
         self.kernels = kernels
-        self.calls = 0
+        self.called: dict[str, None] = {}
+        self.raw: dict[str, str] = {}  # input -> variable of the tensor as it is given
         self.reasons: list[tuple[str, str]] = []
         self.kinds = dict(plan.parameters)
         self.around: dict[str, Axis] = {}
@@ -97,7 +105,6 @@ class _Calling(PlanFunction):
         except Unsupported as why:
             self.reasons.append((kernel.name, str(why)))
             return False
-        self.calls += 1
         for part, function in planned:
             self.print_call(kernel, part, function)
         return True
@@ -110,6 +117,7 @@ class _Calling(PlanFunction):
 
     def print_call(self, kernel: Kernel, part: Part, function: NativeFunction) -> None:
         name = self.kernels.add(function, f"{self.plan.key.loss}_{kernel.name}", self.kinds)
+        self.called[name] = None
         for buffer in sorted(function.written):
             self.output(self.plan.buffer(buffer))
         arguments = [self.passed(a) for a in function.arguments]
@@ -165,6 +173,10 @@ class _Calling(PlanFunction):
     def tensor(self, b: Buffer) -> str:
         """The variable of a buffer's values, contiguous."""
         kind = "acc" if b.type.startswith("like ") else b.type
+        if any_element(b):
+            if b.name not in self.raw:
+                self.raw[b.name] = self.names.fresh(f"{self.scope.variables[b.name]}_given")
+            return self.raw[b.name]
         if b.role in ("input", "cotangent", "direction"):
             variable = self.scope.source(b, kind)
             self.contiguous[b.name] = variable
@@ -178,9 +190,11 @@ class _Calling(PlanFunction):
     # -------------------------------------------------------------------------------------------------- prologue
 
     def prologue(self, body: str) -> list[str]:
-        lines = super().prologue(body)
+        given = [f"{variable} = {self.scope.variables[name]}" for name, variable in self.raw.items()]
+        lines = [*given, *super().prologue(body)]
         for b in self.plan.buffers:
-            if b.role in ("cotangent", "direction") and b.name in self.contiguous and b.dims:
+            loose = b.role in ("cotangent", "direction") or self.scope.kinds.get(b.name) in DISCRETE
+            if loose and b.name in self.contiguous and b.dims:
                 variable = self.contiguous[b.name]
                 lines.append(f"{variable} = {variable}.contiguous()")
         if "native" in self.scope.used:
@@ -193,23 +207,36 @@ def _tuple(items: list[str]) -> str:
     return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
 
 
-def dispatching(plain: Emitted, calling: Emitted, name: str, signature: Signature, plan: Plan) -> Emitted:
+def dispatching(plain: Emitted, called: Called, name: str, signature: Signature, plan: Plan) -> Emitted:
     """The torch function, which hands over to the calling one where compiled kernels may run."""
+    assert called.emitted is not None
     head, *rest = plain.lines
     writer = Writer()
     writer.line(head)
     if rest and rest[0].strip().startswith('"""'):
         writer.line(rest.pop(0))
     arguments = head.split("(", 1)[1].rsplit("):", 1)[0]
+    variables = dict(signature.inputs)
+    raw = dict(called.kinds)
+    reals = [v for n, v in signature.inputs if signature.kinds.get(n) not in DISCRETE]
     others = [v for _, v in signature.parameters]
     if any(b.role == "cotangent" for b in plan.buffers):
         others.append("grad_output")
+    kinds = ", ".join(f'"{element_word(n)}": {variables[n]}' for n in raw)
+    names = _tuple([f'"{n}"' for n in called.names])
     writer.indent()
-    writer.line(f"native = _native({_tuple([v for _, v in signature.inputs])}, {_tuple(others)})")
+    line = f"native = _native({names}, {_tuple(reals)}, {_tuple(others)}, {{{kinds}}})"
+    if len(line) <= 96:
+        writer.line(line)
+    else:
+        writer.line("native = _native(")
+        for text in (names, _tuple(reals), _tuple(others), f"{{{kinds}}}"):
+            writer.line(f"    {text},")
+        writer.line(")")
     writer.line("if native is not None:")
     writer.line(f"    return {name}(native, {arguments})")
     writer.dedent()
-    first, *body = calling.lines
+    first, *body = called.emitted.lines
     opened = first.index("(") + 1
     inner = [f"{first[:opened]}native, {first[opened:]}", *body]
-    return Emitted([*inner, "", "", *writer.lines, *rest], plain.helpers | calling.helpers | {"_native"})
+    return Emitted([*inner, "", "", *writer.lines, *rest], plain.helpers | called.emitted.helpers | {"_native"})

@@ -9,6 +9,7 @@ there is one pass more for each fold that needs an earlier one's result.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -19,6 +20,7 @@ from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     AxisRef,
+    Buffer,
     Fold,
     Literal,
     Load,
@@ -31,6 +33,8 @@ from lossdsl.lower.plan import (
     Subscript,
     Value,
 )
+
+_DECLARED = re.compile(r"(?:const )?\w+ \*?(\w+) = ")
 
 ROW, LANE, COLUMN = range(3)  # how deep in the loops a value is made; below ROW: once for the function
 
@@ -105,6 +109,16 @@ class _Scope:
 def native_function(part: Part, plan: Plan, around: Around) -> NativeFunction:
     """The text of a part. Raises Unsupported."""
     return _Function(part, plan, around).emit()
+
+
+def any_element(b: Buffer) -> bool:
+    """Whether the elements may have any type: an input of integers or truth values, converted where it is read."""
+    return b.role == "input" and b.type in ("int", "bool")
+
+
+def element_word(name: str) -> str:
+    """An input's name as part of a macro's: the type of its elements."""
+    return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name)
 
 
 class _Function:
@@ -368,6 +382,8 @@ class _Function:
         guard = None if s.guard is None else self.term(s.guard).text
         conditions = [*([guard] if guard is not None else []), *inside]
         text = f"{self.pointer(s.buffer)}[{offset}]"
+        if any_element(self.plan.buffer(s.buffer)):
+            text = f"(({TYPES[self.plan.buffer(s.buffer).type]}){text})"
         if s.type == "bool":
             text = f"({text} != 0)"
         if not conditions:
@@ -462,8 +478,17 @@ class _Function:
         if not part.scalar:
             self.loops()
         lines = self.header()
+        if not part.scalar:
+            self.directive()
         written = frozenset(s.buffer for s in part.stores) | frozenset(t.store.buffer for t in part.totals)
         return NativeFunction([*lines, *("    " + x for x in out.lines), "}"], tuple(self.ordered()), written)
+
+    def directive(self) -> None:
+        """Every value of the function as a copy of each thread: read through a pointer it would stop vectorisation."""
+        names = [a.name for a in self.ordered()]
+        names += [m.group(1) for line in self.out.lines[: self.parallel_at] if (m := _DECLARED.match(line))]
+        text = "#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && programs > 1)"
+        self.out.lines[self.parallel_at] = f"{text} firstprivate({', '.join(names)})"
 
     def ordered(self) -> list[Argument]:
         return sorted(self.scope.arguments.values(), key=lambda a: a.kind != "buffer")
@@ -477,6 +502,8 @@ class _Function:
                 case "buffer":
                     type_ = self.plan.buffer(a.of).type
                     kind = STORED["acc" if type_.startswith("like ") else type_]
+                    if any_element(self.plan.buffer(a.of)):
+                        kind = f"ELEMENT_{element_word(a.of)}"
                     const = "" if a.of in stored else "const "
                     restrict = "" if a.of in stored & loaded else "__restrict__ "
                     texts.append(f"{const}{kind} *{restrict}{a.name}")
@@ -514,7 +541,8 @@ class _Function:
         out.line(f"const int64_t group = each < {GRAIN} ? {GRAIN} / each : 1;")
         out.line("const int64_t programs = (rows + group - 1) / group;")
         self.declare_shares()
-        out.line("#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && programs > 1)")
+        self.parallel_at = len(out.lines)
+        out.line("")  # the directive: its names are known when everything is printed
         self.open_loop("for (int64_t program = 0; program < programs; ++program) {")
         self.declare_totals()
         out.line("const int64_t stop = (program + 1) * group < rows ? (program + 1) * group : rows;")

@@ -13,52 +13,63 @@ LOADER = '''\
 _NATIVE_FLAGS = "-std=c++17 -O3 -march=native -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
 
 
-def _native(inputs, others):
-    """The compiled kernels for these tensors, or None where the torch operations run: tensors elsewhere than on a CPU,
-    strided, of mixed or half precision, or a mode that looks at every operation; no compiler; LOSSDSL_NATIVE=0."""
+def _native(names, reals, others, kinds):
+    """The library of the kernels `names` for these tensors, or None where torch operations run: tensors elsewhere than
+    on a CPU, strided, of mixed or half precision, or a mode that looks at every operation; no compiler;
+    LOSSDSL_NATIVE=0. reals: the inputs to compute with; kinds: the integer ones, which may have any type of element."""
     dtype = None
-    for t in (*inputs, *others):
+    for t in (*reals, *others, *kinds.values()):
         if isinstance(t, torch.Tensor):
             if t.device.type != "cpu" or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
                 return None
-    for t in inputs:
+    for t in reals:
         if t is not None:
-            if not t.is_contiguous():
+            if not t.is_contiguous() or (dtype is not None and t.dtype != dtype):
                 return None
-            if t.is_floating_point():
-                if dtype is not None and t.dtype != dtype:
-                    return None
-                dtype = t.dtype
+            dtype = t.dtype
+    key = [names, dtype]
+    for t in kinds.values():
+        if t is not None and not t.is_contiguous():
+            return None
+        key.append(None if t is None else t.dtype)
     if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return None
-    return _native_library(dtype)
+    key = tuple(key)
+    if key not in _NATIVE_LOADED:
+        _NATIVE_LOADED[key] = _native_library(names, dtype, {k: t.dtype for k, t in kinds.items() if t is not None})
+    return _NATIVE_LOADED[key]
 
 
-def _native_library(dtype):
-    """The library for a type, built and loaded when it is first asked for; None, with one warning, if it cannot be."""
-    if dtype in _NATIVE_LOADED:
-        return _NATIVE_LOADED[dtype]
+def _native_library(names, dtype, kinds):
+    """The library for these types, built and loaded; None, with one warning, if it cannot be."""
     real = {torch.float32: "float", torch.float64: "double"}.get(dtype)
-    if real is None or os.environ.get("LOSSDSL_NATIVE") == "0":
+    elements = {
+        **{torch.int64: "int64_t", torch.int32: "int32_t", torch.int16: "int16_t", torch.int8: "int8_t"},
+        **{torch.uint8: "uint8_t", torch.bool: "uint8_t", torch.float32: "float", torch.float64: "double"},
+    }
+    if real is None or not set(kinds.values()) <= set(elements) or os.environ.get("LOSSDSL_NATIVE") == "0":
         return None
-    library = None
+    defined = [f"-DREAL={real}", *(f"-DELEMENT_{name}={elements[t]}" for name, t in sorted(kinds.items()))]
+    source = "\\n\\n".join([_NATIVE_HELPERS, *(_NATIVE_KERNELS[name][1] for name in names)])
     try:
-        library = _native_bind(_native_build(real))
+        return _native_bind(_native_build(source, defined), names)
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as problem:
-        warnings.warn(f"compiled kernels are not used, torch operations run instead: {problem}", stacklevel=2)
-    _NATIVE_LOADED[dtype] = library
-    return library
+        if not _NATIVE_TOLD:
+            _NATIVE_TOLD.append(problem)
+            text = f"compiled kernels are not used, torch operations run instead: {problem}"
+            warnings.warn(text, stacklevel=2)
+    return None
 
 
-def _native_build(real):
+def _native_build(source, defined):
     """The path of the shared library, from the cache or built now."""
     wanted = shlex.split(os.environ.get("CXX", ""))
     compiler = wanted if wanted else [c for c in ("g++", "clang++", "c++") if shutil.which(c)][:1]
     if not compiler or not shutil.which(compiler[0]):
         raise OSError("no C++ compiler was found (set CXX to one)" if not wanted else f"no compiler {wanted[0]}")
-    flags = [*_NATIVE_FLAGS.split(), f"-DREAL={real}", *shlex.split(os.environ.get("LOSSDSL_CXXFLAGS", ""))]
+    flags = [*_NATIVE_FLAGS.split(), *defined, *shlex.split(os.environ.get("LOSSDSL_CXXFLAGS", ""))]
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60)
-    parts = [_NATIVE_SOURCE, *compiler, *flags, version.stdout, platform.machine(), _native_processor()]
+    parts = [source, *compiler, *flags, version.stdout, platform.machine(), _native_processor()]
     digest = hashlib.sha256("\\0".join(parts).encode()).hexdigest()
     failures = []
     for folder in _native_folders():
@@ -67,7 +78,7 @@ def _native_build(real):
             path = os.path.join(folder, f"{digest[:32]}.so")
             if _native_sound(path):
                 return path
-            return _native_compile(compiler, flags, folder, path)
+            return _native_compile(compiler, flags, source, folder, path)
         except OSError as problem:  # read-only, full, or of somebody else
             failures.append(str(problem))
     raise OSError("; ".join(failures))
@@ -103,13 +114,13 @@ def _native_sound(path):
         return False
 
 
-def _native_compile(compiler, flags, folder, path):
+def _native_compile(compiler, flags, text, folder, path):
     """Build under a name of its own, then move it in place: other processes see all of it or nothing."""
     work = tempfile.mkdtemp(prefix="build_", dir=folder)
     try:
         source, made = os.path.join(work, "kernels.cpp"), os.path.join(work, "kernels.so")
         with open(source, "w", encoding="utf-8") as file:
-            file.write(_NATIVE_SOURCE)
+            file.write(text)
         run = subprocess.run([*compiler, *flags, "-o", made, source], capture_output=True, text=True, timeout=600)
         if run.returncode != 0:
             told = run.stderr.strip().splitlines()
@@ -126,13 +137,13 @@ def _native_compile(compiler, flags, folder, path):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _native_bind(path):
+def _native_bind(path, names):
     """The library with the types of its functions."""
     library = ctypes.CDLL(path)
     kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
-    for name, code in _NATIVE_ARGUMENTS.items():
+    for name in names:
         function = getattr(library, name)
-        function.argtypes = [kinds[c] for c in code]
+        function.argtypes = [kinds[c] for c in _NATIVE_KERNELS[name][0]]
         function.restype = None
     return library
 
@@ -143,6 +154,7 @@ def _threads():
 
 
 _NATIVE_LOADED = {}
+_NATIVE_TOLD = []
 _NATIVE_PROCESS = os.getpid()
 '''
 

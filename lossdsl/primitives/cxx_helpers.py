@@ -12,12 +12,13 @@ from math import factorial
 
 from lossdsl.primitives.numerics import ERFCX_SERIES
 
+_ATANH = [2.0 / (2 * k + 1) for k in range(17)]
 _TAYLOR = [1.0 / factorial(k) for k in range(14)]
 
 
 def _horner(coefficients: list[float], variable: str, name: str = "p", kind: str = "double") -> str:
     """Statements that evaluate a polynomial, its highest coefficient first."""
-    cast = f"({kind})" if kind == "real_t" else ""
+    cast = f"({kind})" if kind != "double" else ""
     lines = [f"  {kind} {name} = {cast}{coefficients[0]!r};"]
     lines += [f"  {name} = _h_fma({name}, {variable}, {cast}{c!r});" for c in coefficients[1:]]
     return "\n".join(lines)
@@ -117,6 +118,19 @@ template <class T> static inline T _h_log1p(T x) {
   return (x > (T)-1) & (x < (T)__builtin_inf()) ? (x == (T)0 ? x : y) : _h_log(u);
 }
 """,
+    "_h_log1p_unit": f"""\
+// log(1 + e) for 0 <= e <= 1 as 2 atanh(e / (2 + e)). Needs _h_fma.
+static inline float _h_log1p_unit(float e) {{
+  const float s = e / (2.0f + e), z = s * s;
+{_horner(_ATANH[:7][::-1], "z", kind="float")}
+  return p * s;
+}}
+static inline double _h_log1p_unit(double e) {{
+  const double s = e / (2.0 + e), z = s * s;
+{_horner(_ATANH[::-1], "z")}
+  return p * s;
+}}
+""",
     "_h_expm1": f"""\
 // Needs _h_exp.
 static inline real_t _h_expm1(real_t x) {{
@@ -177,9 +191,9 @@ static inline real_t _h_sigmoid(real_t x) {
 }
 """,
     "_h_softplus": """\
-// Needs _h_exp, _h_log1p, _h_abs.
+// Needs _h_exp, _h_log1p_unit, _h_abs.
 static inline real_t _h_softplus(real_t x) {
-  return (x < (real_t)0 ? (real_t)0 : x) + _h_log1p(_h_exp(-_h_abs(x)));
+  return (x < (real_t)0 ? (real_t)0 : x) + _h_log1p_unit(_h_exp(-_h_abs(x)));
 }
 """,
     "_h_log1mexp": """\
@@ -191,10 +205,10 @@ static inline real_t _h_log1mexp(real_t x) {
 }
 """,
     "_h_logaddexp": """\
-// Needs _h_exp, _h_log1p.
+// Needs _h_exp, _h_log1p_unit.
 static inline real_t _h_logaddexp(real_t a, real_t b) {
   const real_t m = (a >= b) | (a != a) ? a : b, n = (a >= b) | (a != a) ? b : a;
-  return m + _h_log1p(_h_exp(n == m ? (real_t)0 : n - m));
+  return m + _h_log1p_unit(_h_exp(n == m ? (real_t)0 : n - m));
 }
 """,
     "_h_tanh": """\
