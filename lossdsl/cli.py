@@ -1,4 +1,4 @@
-"""The command line: `lossdsl check | compile | show | fmt | plot | new | catalogue | explain`.
+"""The command line: `lossdsl check | verify-certificate | compile | show | fmt | plot | new | catalogue | explain`.
 
 Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
 --check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse. torch and triton are
@@ -108,7 +108,8 @@ def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the report card.")
 @click.option("--strict", is_flag=True, help="A claim that stays unknown fails too.")
 @click.option("--effort", type=click.FloatRange(0.1, 1000), default=1.0, show_default=True, help="Multiplies budgets.")
-def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float) -> None:
+@click.option("--certificate", metavar="OUT.json", help="Write the proofs of one FILE, for `verify-certificate`.")
+def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float, certificate: str | None) -> None:
     """Say what is true of each loss, and decide its claims.
 
     Example: lossdsl check examples/regression/huber.loss
@@ -117,6 +118,8 @@ def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float) ->
     """
     from lossdsl import card, pipeline
 
+    if certificate is not None and len(files) != 1:
+        raise Misuse("--certificate belongs to one file")
     worst, entries = OK, []
     console = Console(highlight=False)
     for argument in files:
@@ -142,9 +145,44 @@ def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float) ->
         complain(source, found)
         for report in reports:
             card.print_card(console, report, path)
+    if certificate is not None and checked is not None and reports:
+        from lossdsl.certificate.document import certify
+
+        with shield(source):
+            document = certify(source, checked.analysis.losses, reports)
+        write(Path(certificate), json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        click.echo(f"wrote {certificate}", err=True)
     if as_json:
         click.echo(json.dumps({"version": 1, "files": entries}, indent=2, ensure_ascii=False))
     sys.exit(worst)
+
+
+@cli.command("verify-certificate")
+@click.argument("file")
+def verify_certificate(file: str) -> None:
+    """Replay the proofs and counterexamples of a certificate by a second, small program.
+
+    Example: lossdsl verify-certificate huber.json
+
+    Exit code 1 and the failing step where one does not hold.
+    """
+    from lossdsl.certificate.document import TRUSTED, Rejected, verify
+
+    try:
+        document = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise Misuse(f"{file} cannot be read as JSON: {problem}") from None
+    try:
+        checked = verify(document)
+    except Rejected as reason:
+        click.echo(f"rejected: {printable(str(reason))}", err=True)
+        sys.exit(REFUTED)
+    click.echo(
+        f"{checked.entries} proofs and counterexamples hold; {len(checked.without)} verdicts have no certificate:"
+    )
+    for line in checked.without:
+        click.echo(f"  {printable(line)}")
+    click.echo(f"trusted: {'; '.join(TRUSTED)}")
 
 
 @cli.command()

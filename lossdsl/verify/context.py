@@ -18,6 +18,7 @@ from lossdsl.ir.nodes import (
     Definition,
     Group,
     Index,
+    Input,
     Not,
     Param,
     Program,
@@ -91,7 +92,10 @@ class Context:
         for p in self.program.parameters:
             if not _obeys([point.parameters[p.name]], p.range, evaluator):
                 return False
-        return all(_obeys(point.inputs[i.name].values(), i.range, evaluator) for i in self.program.inputs)
+        return all(
+            _of_its_kind(i, point) and _obeys(point.inputs[i.name].values(), i.range, evaluator)
+            for i in self.program.inputs
+        )
 
     def symbolic(self, entry: str) -> bool:
         """Whether the domain of an input depends on other names: its interval is then that of all their values."""
@@ -132,6 +136,32 @@ def _conjuncts(condition: Scalar) -> list[Scalar]:
     if isinstance(bare, Param) and bare.kind is BOOL:
         return [Compare("==", Apply("real", (bare,)), Const(Fraction(bare is condition)))]
     return [] if condition is TRUE else [condition]
+
+
+def _of_its_kind(i: Input, point: Point) -> bool:
+    """Whether the entries are probabilities, whole numbers, places of a class ... as the declaration says."""
+    entries = point.inputs[i.name]
+    values = entries.values()
+    match i.kind:
+        case "prob":
+            return all(0 <= v <= 1 for v in values)
+        case "simplex" | "unit":
+            rows: dict[tuple[int, ...], Fraction] = {}
+            for place, v in entries.items():
+                row = tuple(p for k, p in enumerate(place) if k not in i.over)
+                rows[row] = rows.get(row, Fraction(0)) + (v if i.kind == "simplex" else v * v)
+            return all(total == 1 for total in rows.values()) and (i.kind == "unit" or all(v >= 0 for v in values))
+        case "bool" | "binary":
+            return all(v in (0, 1) for v in values)
+        case "sign":
+            return all(v in (-1, 1) for v in values)
+        case "class":
+            count = 0 if i.classes is None else i.classes.evaluate(point.extents)
+            ignored = None if i.also is None else point.parameters[i.also]
+            return all(v == ignored or (v.denominator == 1 and 0 <= v < count) for v in values)
+        case "int":
+            return all(v.denominator == 1 for v in values)
+    return True
 
 
 def _obeys(values: Iterable[Fraction], declared: Range, evaluator: Evaluator) -> bool:

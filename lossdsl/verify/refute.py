@@ -140,7 +140,7 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
 
 def _mirrored(program: Program, low: Point, inputs: tuple[str, ...]) -> dict[str, dict[Place, Fraction]]:
     """One of the inputs reflected in another of its shape: what depends on their distance is often extreme there."""
-    for name in inputs:
+    for name in (i.name for i in program.inputs if i.name in inputs and i.kind == "real"):
         for other in program.inputs:
             centre = low.inputs[other.name]
             if other.name not in inputs and centre.keys() == low.inputs[name].keys() and other.kind == "real":

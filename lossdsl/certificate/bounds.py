@@ -1,0 +1,396 @@
+"""Enclosures of all elements of a tensor, definition by definition: the checker's own propagation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    TRUE,
+    AdjointMap,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Input,
+    Not,
+    Or,
+    Param,
+    Program,
+    Proxy,
+    Range,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    Table,
+    postorder,
+)
+from lossdsl.primitives import HEADS
+from lossdsl.verify import enclosure as e
+from lossdsl.verify import operations as o
+from lossdsl.verify.enclosure import ANYTHING, INF, REALS, UNIT, Enclosure
+
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+_FAILED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "!=": "==", "==": "!="}
+_WHOLE = Enclosure(0.0, INF, False, True)
+
+
+class Case:
+    """Scalars where some axes have an element and some scalars are known to be in narrower intervals."""
+
+    def __init__(self, bounds: Bounds, some: frozenset[Dim], known: Mapping[Scalar, Enclosure]) -> None:
+        self.bounds, self.some, self.known = bounds, some, dict(known)
+        self.found = dict(known)
+
+    def __getitem__(self, node: Scalar) -> Enclosure:
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            if top in self.found:
+                stack.pop()
+                continue
+            first = (top.condition,) if isinstance(top, Select) else top.children  # branches are cases of their own
+            waiting = [c for c in first if c not in self.found]
+            if waiting:
+                stack += waiting
+                continue
+            self.found[top] = self._value(top)
+            stack.pop()
+        return self.found[node]
+
+    def given(self, condition: Scalar, holds: bool) -> Case | None:
+        """The case in which a condition holds (or fails); None if it cannot."""
+        known = dict(self.known)
+        return Case(self.bounds, self.some, known) if self._learn(condition, holds, known) else None
+
+    def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
+        decided = o.truth(self[condition])
+        if decided is not None:
+            return decided == holds
+        if isinstance(condition, Not):
+            return self._learn(condition.a, not holds, known)
+        if (isinstance(condition, And) and holds) or (isinstance(condition, Or) and not holds):
+            return all(self._learn(part, holds, known) for part in condition.children)
+        known[condition] = o.YES if holds else o.NO
+        if not isinstance(condition, Compare):
+            return True
+        op = condition.op if holds else _FAILED[condition.op]
+        for node, other, sense in ((condition.a, condition.b, op), (condition.b, condition.a, _FLIPPED[op])):
+            here, there = known.get(node, self[node]), self[other]
+            if here.nan or there.nan or isinstance(node, Const):
+                continue
+            both = _without(node, here, there) if sense == "!=" else e.meet(here, _side(sense, there))
+            if both is None:
+                return False
+            known[node] = both
+        return True
+
+    def _value(self, node: Scalar) -> Enclosure:
+        match node:
+            case Const():
+                if node.value == "nan":
+                    return ANYTHING
+                if isinstance(node.value, str):
+                    end = INF if node.value == "inf" else -INF
+                    return Enclosure(end, end)
+                return e.exact(node.value)
+            case Param():
+                return self.bounds.parameter(node.name)
+            case Size():
+                return self.bounds.extent(node.dim, self.some)
+            case Index():
+                last = node.dim.constant
+                return _WHOLE if last is None else Enclosure(0.0, max(0.0, last - 1.0))
+            case Read():
+                return self.bounds.tensor(node.tensor, self.some)
+            case Table():
+                whole = self[node.values[0]]
+                for value in node.values[1:]:
+                    whole = e.hull(whole, self[value])
+                return whole
+            case Select():
+                cases = [(self.given(node.condition, True), node.a), (self.given(node.condition, False), node.b)]
+                values = [case.inside(branch)[branch] for case, branch in cases if case is not None]
+                return ANYTHING if not values else values[0] if len(values) == 1 else e.hull(*values)
+            case Compare():
+                return o.compare(node.op, self[node.a], self[node.b])
+            case Not():
+                decided = o.truth(self[node.a])
+                return UNIT if decided is None else o.NO if decided else o.YES
+            case And() | Or():
+                return _junction([o.truth(self[a]) for a in node.children], isinstance(node, And))
+            case Stop() | AdjointMap():
+                return self[node.a]
+            case Proxy():
+                return self[node.value]
+            case Apply():
+                found = o.transfer(node, [self[a] for a in node.args])
+                fact = None if found.nan else self._fact(node)
+                return found if fact is None else e.meet(found, fact) or found
+        return ANYTHING
+
+    def inside(self, node: Scalar) -> Case:
+        """The case in which a scalar is evaluated: what it reads in any event has an element."""
+        more = self.some | self.bounds.read_axes(node)
+        return self if more == self.some else Case(self.bounds, more, self.known)
+
+    # ------------------------------------------------------------------------------ facts about folds
+
+    def _fact(self, node: Apply) -> Enclosure | None:
+        """An element minus the largest of its fold (or log-sum-exp) is at most 0; a mean lies among its elements."""
+        if node.name == "div":
+            return self._mean(*node.args)
+        if len(node.args) != 2:
+            return None
+        second = node.args[1]
+        if node.name == "add" and isinstance(second, Apply) and second.name == "neg":
+            second = second.args[0]
+        elif node.name not in ("sub", "expdiff"):
+            return None
+        for x, y, above in ((node.args[0], second, True), (second, node.args[0], False)):
+            d = self.bounds.fold(y, ("max", "min", "logsumexp"))
+            if d is None or not self._element(x, y, d):
+                continue
+            low = above != (d.head == "min")  # x - y is at most 0
+            if node.name == "expdiff":
+                within = self[node.args[0]].finite and self[node.args[1]].finite
+                return Enclosure(0.0, 1.0, within, False) if low else None
+            return Enclosure(-INF, 0.0, True, False) if low else Enclosure(0.0, INF, False, True)
+        return None
+
+    def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
+        d = self.bounds.fold(top, ("sum",))
+        if d is None or _sizes(size) != sorted(i.dim for i in d.bound):
+            return None
+        body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {})[d.body]
+        return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+    def _element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
+        """Whether a scalar is one of the elements of the fold that `read` reads."""
+        assert isinstance(read, Read)
+        at: dict[Scalar, Scalar] = dict(zip(d.formals, read.indices, strict=True))
+        stack = [(d.body, node)]
+        while stack:
+            pattern, here = stack.pop()
+            if isinstance(pattern, Index):
+                bound = pattern in d.bound and pattern not in at
+                if bound and not self.bounds.names(here, pattern.dim):
+                    return False
+                if at.setdefault(pattern, here) is not here:
+                    return False
+            elif type(pattern) is not type(here) or len(pattern.children) != len(here.children):
+                return False
+            elif not pattern.children:
+                if pattern is not here:
+                    return False
+            elif pattern.rebuild(here.children) is not here:
+                return False
+            else:
+                stack += zip(pattern.children, here.children)
+        return True
+
+
+class Bounds:
+    """Enclosures of the tensors of a program.
+
+    assume    narrower intervals of inputs and parameters, by name
+    interior  inputs of which the ends of their interval do not count (questions about derivatives and convexity)
+    """
+
+    def __init__(
+        self, program: Program, assume: Mapping[str, Enclosure] | None = None, interior: frozenset[str] = frozenset()
+    ) -> None:
+        self.program, self.assume, self.interior = program, dict(assume or {}), interior
+        self.inputs = {i.name: i for i in program.inputs}
+        self.parameters = {p.name: p for p in program.parameters}
+        self.definitions = {d.tensor: d for d in program.definitions()}
+        self.recurrent = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
+        common = [frozenset(self.inputs[n].dims) for n in interior if n in self.inputs]
+        self.always = frozenset.intersection(*common) if common else frozenset()
+        self._found: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
+
+    def tensor(self, name: str, some: frozenset[Dim] = frozenset()) -> Enclosure:
+        """Every element; `some` are axes that are known to have one."""
+        if name in self.inputs:
+            return self._input(self.inputs[name])
+        d = self.definitions.get(name)
+        if d is None or name in self.recurrent:
+            return ANYTHING
+        key = (name, some | frozenset(d.dims))
+        if key not in self._found:
+            self._found[key] = self._definition(d, key[1])
+        return self._found[key]
+
+    def needed(self, target: str) -> list[Definition]:
+        """The definitions that a tensor is made of, in the program's order, itself the last."""
+        wanted = {target}
+        for d in reversed(self.definitions.values()):
+            if d.tensor in wanted or (d.tensor in self.recurrent and wanted & self.recurrent):
+                wanted.add(d.tensor)
+                wanted |= {n.tensor for n in postorder(*d.scalars()) if isinstance(n, Read)}
+        return [d for d in self.definitions.values() if d.tensor in wanted]
+
+    def body(self, d: Definition) -> Case:
+        """The case of a definition's body."""
+        return Case(self, frozenset(i.dim for i in (*d.formals, *d.bound)) | self.read_axes(d.body), {})
+
+    def fold(self, node: Scalar, heads: tuple[str, ...]) -> Definition | None:
+        """The definition that a scalar reads, if it folds all elements of its axes by one of the heads."""
+        d = self.definitions.get(node.tensor) if isinstance(node, Read) else None
+        whole = d is not None and d.where is TRUE and d.support is TRUE and d.tensor not in self.recurrent
+        return d if d is not None and whole and d.head in heads else None
+
+    def names(self, node: Scalar, dim: Dim) -> bool:
+        """Whether an index scalar is a place of the axis wherever it is used to read."""
+        if isinstance(node, Index):
+            return node.dim == dim
+        if not isinstance(node, Read):
+            return False
+        if node.tensor in self.inputs:
+            return self.inputs[node.tensor].classes == dim
+        d = self.fold(node, ("argmax", "argmin", "argsort"))
+        return d is not None and [i.dim for i in d.bound] == [dim]
+
+    def read_axes(self, node: Scalar) -> frozenset[Dim]:
+        """The axes of what is read whenever a scalar is evaluated: not in a branch, nor behind an `and`."""
+        axes: set[Dim] = set()
+        stack, seen = [node], set()
+        while stack:
+            top = stack.pop()
+            if top in seen:
+                continue
+            seen.add(top)
+            if isinstance(top, Read):
+                d = self.definitions.get(top.tensor)
+                axes.update(self.inputs[top.tensor].dims if top.tensor in self.inputs else d.dims if d else ())
+            if isinstance(top, Select):
+                stack.append(top.condition)
+            elif not isinstance(top, (And, Or)):
+                stack += top.children
+        return frozenset(axes)
+
+    def extent(self, dim: Dim, some: frozenset[Dim]) -> Enclosure:
+        if dim.constant is not None:
+            return Enclosure(float(dim.constant), float(dim.constant))
+        return Enclosure(1.0 if dim in some or dim in self.always else 0.0, INF, False, True)
+
+    def parameter(self, name: str) -> Enclosure:
+        p = self.parameters.get(name)
+        base = REALS if p is None else UNIT if p.kind == "bool" else self._declared(REALS, p.range)
+        return self._assumed(name, base)
+
+    def _input(self, i: Input) -> Enclosure:
+        inner = i.name in self.interior
+        if i.dtype is BOOL or i.kind == "binary":
+            return self._assumed(i.name, UNIT)
+        if i.kind == "class":
+            return self._assumed(i.name, REALS if i.also is not None else self._declared(_WHOLE, i.range))
+        base = {"prob": UNIT, "simplex": UNIT}.get(i.kind)
+        if i.kind in ("unit", "sign"):
+            base = Enclosure(-1.0, 1.0)
+        box = self._declared(base or REALS, i.range)
+        if inner and i.dtype is not INT and box.lo < box.hi:
+            box = Enclosure(box.lo, box.hi, True, True, box.nan)
+        return self._assumed(i.name, box)
+
+    def _assumed(self, name: str, box: Enclosure) -> Enclosure:
+        more = self.assume.get(name)
+        return box if more is None else e.meet(box, more) or box
+
+    def _declared(self, base: Enclosure, declared: Range) -> Enclosure:
+        case = Case(self, frozenset(), {})
+        if declared.lower is not None and not (low := case[declared.lower]).nan:
+            base = e.meet(base, Enclosure(low.lo, INF, declared.lower_open or low.lo_open, True)) or base
+        if declared.upper is not None and not (high := case[declared.upper]).nan:
+            base = e.meet(base, Enclosure(-INF, high.hi, True, declared.upper_open or high.hi_open)) or base
+        return base
+
+    def _definition(self, d: Definition, some: frozenset[Dim]) -> Enclosure:
+        if d.support is TRUE:
+            return self._fold(d, Case(self, some, {}))
+        case = Case(self, some, {}).given(d.support, True)
+        zero = Enclosure(0.0, 0.0)
+        return zero if case is None else e.hull(self._fold(d, case), zero)
+
+    def _fold(self, d: Definition, outside: Case) -> Enclosure:
+        if d.head == "map":
+            return outside.inside(d.body)[d.body]
+        if d.head in ("any", "all"):
+            return UNIT
+        if d.head in ("count", "argmax", "argmin", "argsort"):
+            return _WHOLE
+        axes = frozenset(i.dim for i in d.bound)
+        case: Case | None = Case(self, outside.some | axes | self.read_axes(d.body), outside.known)
+        if d.where is not TRUE and case is not None:
+            case = case.given(d.where, True)
+        if case is None:
+            return o.empty_fold(d.head)
+        body = case[d.body]
+        some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
+        most = 1.0
+        for i in d.bound:
+            most *= INF if i.dim.constant is None else float(i.dim.constant)
+        if d.head == "sum":
+            return o.total(body, some, most)
+        if d.head == "logsumexp":
+            return o.logsumexp(body, some, most)
+        if d.head in ("max", "min"):
+            return body if some or HEADS[d.head].empty is None else e.hull(body, o.empty_fold(d.head))
+        if d.head == "prod" and body.finite:
+            if not body.nonnegative:
+                return REALS
+            return Enclosure(0.0, 1.0) if body.hi <= 1 else _WHOLE
+        return ANYTHING
+
+
+def _side(op: str, other: Enclosure) -> Enclosure:
+    """Every value that may stand in the relation to one of the other's."""
+    match op:
+        case "<":
+            return Enclosure(-INF, other.hi, False, True) if other.hi > -INF else Enclosure(-INF, -INF)
+        case "<=":
+            return Enclosure(-INF, other.hi, False, other.hi_open)
+        case ">":
+            return Enclosure(other.lo, INF, True, False) if other.lo < INF else Enclosure(INF, INF)
+        case ">=":
+            return Enclosure(other.lo, INF, other.lo_open, False)
+    return Enclosure(other.lo, other.hi, other.lo_open, other.hi_open)
+
+
+def _without(node: Scalar, here: Enclosure, other: Enclosure) -> Enclosure:
+    """An interval without the one value that is excluded, where that is an end of it."""
+    if other.lo != other.hi or here.lo == here.hi:
+        return here
+    step = 1.0 if node.dtype is INT and abs(other.lo) < 2**52 else 0.0
+    if other.lo == here.lo:
+        return Enclosure(here.lo + step, here.hi, here.lo_open or not step, here.hi_open)
+    if other.lo == here.hi:
+        return Enclosure(here.lo, here.hi - step, here.lo_open, here.hi_open or not step)
+    return here
+
+
+def _junction(parts: list[bool | None], conjunctive: bool) -> Enclosure:
+    if (not conjunctive) in parts:
+        return o.NO if conjunctive else o.YES
+    if all(p is conjunctive for p in parts):
+        return o.YES if conjunctive else o.NO
+    return UNIT
+
+
+def _sizes(node: Scalar) -> list[Dim] | None:
+    """The extents of which a scalar is the product, sorted."""
+    if isinstance(node, Size):
+        return [node.dim]
+    if isinstance(node, Apply) and node.name in ("real", "int"):
+        return _sizes(node.args[0])
+    if isinstance(node, Apply) and node.name == "mul":
+        parts = [_sizes(a) for a in node.args]
+        return sorted(d for p in parts for d in p or ()) if all(parts) else None
+    return None

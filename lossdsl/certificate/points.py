@@ -1,0 +1,333 @@
+"""Values at rational points: exact where the arithmetic is rational, else Arb balls of 128 to 4096 bits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from flint import arb, ctx, fmpq
+
+from lossdsl.certificate.rules import Stuck
+from lossdsl.ir.nodes import (
+    TRUE,
+    AdjointMap,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Not,
+    Or,
+    Param,
+    Program,
+    Proxy,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    Table,
+)
+
+PRECISIONS = (128, 256, 512, 1024, 2048, 4096)
+STEPS = 200_000
+Place = tuple[int, ...]
+
+
+class Undecided(Exception):
+    """The balls are too wide at this precision."""
+
+
+def ball(value: Any) -> Any:
+    return arb(fmpq(value.numerator, value.denominator)) if isinstance(value, Fraction) else value
+
+
+def certain(question: Callable[[Values], bool | None], make: Callable[[], Values]) -> bool:
+    """The answer of a question about values, at the first precision at which it has one. Raises Stuck."""
+    before = ctx.prec
+    try:
+        for bits in PRECISIONS:
+            ctx.prec = bits
+            try:
+                answer = question(make())
+            except Undecided:
+                continue
+            if answer is not None:
+                return answer
+    except (RecursionError, ZeroDivisionError, OverflowError) as problem:
+        raise Stuck(f"{type(problem).__name__} at a point") from problem
+    finally:
+        ctx.prec = before
+    raise Stuck("not decided with 4096 bits")
+
+
+def sign(value: Any) -> int:
+    """-1, 0 or 1. Raises Undecided."""
+    if isinstance(value, Fraction):
+        return (value > 0) - (value < 0)
+    if value > 0:
+        return 1
+    if value < 0:
+        return -1
+    raise Undecided
+
+
+class Values:
+    """Elements of a program's tensors at a point: extents, parameters, and the entries of each input."""
+
+    def __init__(
+        self,
+        program: Program,
+        extents: Mapping[str, int],
+        parameters: Mapping[str, Fraction],
+        inputs: Mapping[str, Mapping[Place, Fraction]],
+    ) -> None:
+        self.extents, self.parameters, self.inputs = extents, parameters, inputs
+        self.definitions = {d.tensor: d for d in program.definitions()}
+        self._known: dict[tuple[str, Place], Any] = {}
+        self._left = STEPS
+
+    def element(self, tensor: str, place: Place) -> Any:
+        if tensor in self.inputs:
+            if place not in self.inputs[tensor]:
+                raise Stuck(f"{tensor} has no entry {place}")
+            return self.inputs[tensor][place]
+        key = (tensor, place)
+        if key not in self._known:
+            self._known[key] = self._definition(self.definitions[tensor], place)
+        return self._known[key]
+
+    def _definition(self, d: Definition, place: Place) -> Any:
+        at: dict[Scalar, int] = {}
+        at.update(zip(d.formals, place, strict=True))
+        if d.support is not TRUE and not self.scalar(d.support, at, {}):
+            return Fraction(0)
+        if d.head == "map":
+            return self.scalar(d.body, at, {})
+        elements = []
+        for position in itertools.product(*(range(i.dim.evaluate(self.extents)) for i in d.bound)):
+            inner = dict(at)
+            inner.update(zip(d.bound, position, strict=True))
+            if d.where is TRUE or self.scalar(d.where, inner, {}):
+                elements.append((position, self.scalar(d.body, inner, {})))
+        return self._fold(d, elements)
+
+    def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
+        values = [v for _, v in elements]
+        match d.head:
+            case "sum":
+                return _added(values)
+            case "prod":
+                total: Any = Fraction(1)
+                for v in values:
+                    total = _both(total, v, lambda a, b: a * b)
+                return total
+            case "count":
+                return Fraction(sum(v is True for v in values))
+            case "any":
+                return any(values)
+            case "all":
+                return all(values)
+            case "logsumexp" if values:
+                largest = max(values, key=lambda v: float(ball(v).mid()))
+                return ball(largest) + _added([(ball(v) - ball(largest)).exp() for v in values]).log()
+            case "argmax" | "argmin" if elements:
+                return self._winner(d, elements)
+            case "max" | "min" if values:
+                best = values[0]
+                for v in values[1:]:
+                    best = _extreme(best, v, d.head == "max")
+                return best
+        raise Stuck(f"{d.tensor}: no value of {d.head} here")
+
+    def _winner(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Fraction:
+        """The row-major place of the first extreme element."""
+        best = elements[0]
+        for other in elements[1:]:
+            s = sign(_both(other[1], best[1], lambda a, b: a - b))
+            if s > 0 if d.head == "argmax" else s < 0:
+                best = other
+        flat = 0
+        for i, position in zip(d.bound, best[0], strict=True):
+            flat = flat * i.dim.evaluate(self.extents) + position
+        return Fraction(flat)
+
+    def scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Any:
+        if node not in known:
+            self._left -= 1
+            if self._left < 0:
+                raise Stuck("too many elements")
+            value = self._scalar(node, at, known)
+            if isinstance(value, arb) and value.is_nan():
+                raise Undecided
+            known[node] = value
+        return known[node]
+
+    def _scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Any:
+        def of(n: Scalar) -> Any:
+            return self.scalar(n, at, known)
+
+        match node:
+            case Const():
+                if isinstance(node.value, str):
+                    return arb(node.value)
+                return bool(node.value) if node.dtype.value == "bool" else Fraction(node.value)
+            case Param():
+                value = self.parameters[node.name]
+                return bool(value) if node.dtype.value == "bool" else value
+            case Size():
+                return Fraction(node.dim.evaluate(self.extents))
+            case Index():
+                return Fraction(at[node])
+            case Read():
+                found = self.element(node.tensor, tuple(_whole(of(i)) for i in node.indices))
+                return bool(found) if node.dtype.value == "bool" else found
+            case Table():
+                return of(node.values[_whole(of(node.index))])
+            case Select():
+                return of(node.a) if of(node.condition) else of(node.b)
+            case Compare():
+                return _compared(node.op, of(node.a), of(node.b))
+            case Not():
+                return not of(node.a)
+            case And():
+                return all(of(a) for a in node.children)
+            case Or():
+                return any(of(a) for a in node.children)
+            case Stop() | AdjointMap():
+                return of(node.a)
+            case Proxy():
+                return of(node.value)
+            case Apply():
+                return _apply(node.name, [of(a) for a in node.args])
+        raise Stuck(f"{type(node).__name__} has no value here")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, Fraction) and value.denominator == 1:
+        return value.numerator
+    raise Stuck("a place that is no whole number")
+
+
+def _compared(op: str, a: Any, b: Any) -> bool:
+    if isinstance(a, bool) and isinstance(b, bool):
+        return (a == b) == (op == "==")
+    difference = sign(_both(a, b, lambda x, y: x - y))
+    return bool(
+        {"<": difference < 0, "<=": difference <= 0, ">": difference > 0, ">=": difference >= 0}.get(
+            op, (difference == 0) == (op == "==")
+        )
+    )
+
+
+def _both(a: Any, b: Any, operation: Callable[[Any, Any], Any]) -> Any:
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return operation(a, b)
+    return operation(ball(a), ball(b))
+
+
+def _added(values: Iterable[Any]) -> Any:
+    total: Any = Fraction(0)
+    for v in values:
+        total = _both(total, v, lambda a, b: a + b)
+    return total
+
+
+def _extreme(a: Any, b: Any, largest: bool) -> Any:
+    try:
+        first = (sign(_both(a, b, lambda x, y: x - y)) >= 0) == largest
+    except Undecided:  # equal up to the radius: the ball that holds both holds the extreme one
+        return ball(a).union(ball(b))
+    return a if first else b
+
+
+def _apply(name: str, args: list[Any]) -> Any:
+    match name:
+        case "real" | "int":
+            return Fraction(args[0]) if isinstance(args[0], bool) else args[0]
+        case "add" | "sub" | "mul":
+            return _both(args[0], args[1], _EXACT[name])
+        case "neg":
+            return -args[0]
+        case "div":
+            if sign(args[1]) == 0:
+                raise Stuck("a division by zero")
+            return _both(args[0], args[1], lambda a, b: a / b)
+        case "abs":
+            return -args[0] if sign(args[0]) < 0 else args[0]
+        case "relu":
+            return _extreme(args[0], Fraction(0), True)
+        case "clamp":
+            return _extreme(_extreme(args[0], args[1], True), args[2], False)
+        case "max2" | "min2":
+            return _extreme(args[0], args[1], name == "max2")
+        case "pow" | "powi":
+            return _power(args[0], args[1])
+        case "xlogy":
+            if args[0] == 0 and isinstance(args[0], Fraction):
+                return Fraction(0)
+            return ball(args[0]) * _positive(args[1]).log()
+        case "floordiv" | "mod" if all(isinstance(a, Fraction) for a in args) and args[1] != 0:
+            return Fraction(args[0] // args[1]) if name == "floordiv" else args[0] % args[1]
+    if name in _BALLS:
+        return _BALLS[name](*(ball(a) for a in args))
+    raise Stuck(f"the checker has no value of {name}")
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(exponent, Fraction) and exponent.denominator == 1 and abs(exponent.numerator) <= 64:
+        k = exponent.numerator
+        if k < 0 and sign(base) == 0:
+            raise Stuck("a power of zero")
+        result: Any = Fraction(1)
+        for _ in range(abs(k)):
+            result = _both(result, base, lambda a, b: a * b)
+        return result if k >= 0 else _both(Fraction(1), result, lambda a, b: a / b)
+    if isinstance(base, Fraction) and base == 0 and sign(exponent) > 0:
+        return Fraction(0)
+    return (_positive(base).log() * ball(exponent)).exp()
+
+
+def _positive(value: Any) -> Any:
+    if sign(value) <= 0:
+        raise Stuck("a logarithm of what is not positive")
+    return ball(value)
+
+
+_EXACT: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+}
+_BALLS: dict[str, Callable[..., Any]] = {
+    "exp": lambda x: x.exp(),
+    "expm1": lambda x: x.expm1(),
+    "log": lambda x: _positive(x).log(),
+    "log2": lambda x: _positive(x).log() / arb(2).log(),
+    "log10": lambda x: _positive(x).log() / arb(10).log(),
+    "log1p": lambda x: _positive(1 + x).log(),
+    "sqrt": lambda x: arb(0) if x == 0 else _positive(x).sqrt(),
+    "sin": lambda x: x.sin(),
+    "cos": lambda x: x.cos(),
+    "tanh": lambda x: x.tanh(),
+    "sinh": lambda x: x.sinh(),
+    "cosh": lambda x: x.cosh(),
+    "atan": lambda x: x.atan(),
+    "erf": lambda x: x.erf(),
+    "erfc": lambda x: x.erfc(),
+    "lgamma": lambda x: _positive(x).lgamma(),
+    "digamma": lambda x: _positive(x).digamma(),
+    "pi": lambda: arb.pi(),
+    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
+    "softplus": lambda x: (1 + x.exp()).log(),
+    "logsigmoid": lambda x: -(1 + (-x).exp()).log(),
+    "logcosh": lambda x: x.cosh().log(),
+    "normal_cdf": lambda x: (-x / arb(2).sqrt()).erfc() / 2,
+    "log_normal_cdf": lambda x: ((-x / arb(2).sqrt()).erfc() / 2).log(),
+    "log1mexp": lambda x: _positive(1 - x.exp()).log(),
+    "logaddexp": lambda a, b: (a.exp() + b.exp()).log(),
+    "expdiff": lambda a, b: (a - b).exp(),
+}

@@ -1,0 +1,219 @@
+"""What is asked, stated from the source: the program under its assumptions, the target, the property.
+
+Assumptions are taken from `when`, `on` and `at defaults` where a part of them compares a parameter or a whole input with a
+number; other parts only bind counterexamples. A proof under fewer assumptions is a proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from lossdsl.certificate.bounds import Bounds
+from lossdsl.certificate.rules import Stuck
+from lossdsl.ir.build import BuiltLoss, elaborate_expression
+from lossdsl.ir.nodes import (
+    BOOL,
+    REAL,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Not,
+    Param,
+    Program,
+    Read,
+    Scalar,
+    postorder,
+)
+from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, members, transform
+from lossdsl.syntax import tree
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import INF, Enclosure
+
+GAP = "$gap"
+_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
+
+
+@dataclass(frozen=True)
+class Question:
+    """property   convex concave affine smooth bounded non-negative positive range
+    of, inputs    the tensor, and the inputs that a property of its dependence is about
+    assume        intervals of inputs and parameters; `fixed` parameters are numbers in the program already
+    conditions    everything that a counterexample must meet
+    """
+
+    program: Program
+    property: str
+    of: str
+    inputs: tuple[str, ...] = ()
+    assume: Mapping[str, Enclosure] = field(default_factory=dict)
+    fixed: Mapping[str, Fraction] = field(default_factory=dict)
+    conditions: tuple[Scalar, ...] = ()
+
+
+_FINDINGS = ("convex", "smooth", "C2", "C1", "C0", "non-negative", "range")
+
+
+def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...]) -> Question:
+    """The question of a standard finding of the report. Raises Stuck for one without certificates."""
+    program = built.program
+    if name not in _FINDINGS:
+        raise Stuck(f"no certificate for `{name}` yet")
+    _check_inputs(program, inputs)
+    target = program.target or program.outputs[0].tensor
+    return Question(program, "smooth" if name[0] == "C" else name, target, inputs)
+
+
+def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
+    """The questions that together are the claim, its `not` aside. Raises Stuck for a claim without certificates."""
+    base = _assuming(built, claim)
+    program = base.program
+    named = claim.of
+    usual = program.target or built.tensors.get("per") or built.tensors["return"]
+    target = usual if named is None else built.tensors.get(named, named)
+    if claim.kind == "bound" and claim.expression is not None:
+        return list(_bounds(built, base, claim.expression))
+    words = {"differentiable": "smooth", "C0": "smooth", "C1": "smooth", "C2": "smooth"}
+    word = words.get(claim.word or "", claim.word or "")
+    if claim.kind != "word" or word not in ("convex", "concave", "affine", "smooth", "bounded"):
+        raise Stuck(f"no certificate for `{claim.text}` yet")
+    inputs: tuple[str, ...] = tuple(built.tensors.get(i.name, i.name) for i in claim.inputs)
+    if not inputs:
+        inputs = tuple(i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name))
+    _check_inputs(program, inputs)
+    return [Question(program, word, target, inputs, base.assume, base.fixed, base.conditions)]
+
+
+def _depends(program: Program, target: str, name: str) -> bool:
+    way = Bounds(program).needed(target)
+    return any(isinstance(n, Read) and n.tensor == name for d in way for n in postorder(*d.scalars()))
+
+
+def _check_inputs(program: Program, inputs: Iterable[str]) -> None:
+    for name in inputs:
+        declared = program.input(name)
+        if declared is None or not declared.differentiable:
+            raise Stuck(f"{name} is no real input")
+        if declared.kind == "unit":
+            raise Stuck(f"{name} lies on a sphere, which is not convex")
+
+
+def _assuming(built: BuiltLoss, claim: tree.Claim) -> Question:
+    program = built.program
+    fixed: dict[str, Fraction] = {}
+    assume: dict[str, Enclosure] = {}
+    conditions: list[Scalar] = []
+    if claim.at_defaults:
+        for p in program.parameters:
+            if p.default is not None and isinstance(p.default.value, Fraction):
+                fixed[p.name] = p.default.value
+    for clause in (claim.when, claim.on):
+        if clause is None:
+            continue
+        found, _ = elaborate_expression(built, clause)
+        if found is None or found.definitions:
+            raise Stuck("a condition with a reduction in it")
+        conditions.append(found.scalar)
+        for part in _parts(found.scalar):
+            _learn(program, part, assume, fixed)
+    return Question(_with(program, fixed), "", "", (), assume, fixed, tuple(conditions))
+
+
+def _parts(condition: Scalar) -> list[Scalar]:
+    if isinstance(condition, And):
+        return [part for a in condition.args for part in _parts(a)]
+    return [condition]
+
+
+def _learn(program: Program, part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction]) -> None:
+    switch = part.a if isinstance(part, Not) else part
+    if isinstance(switch, Param) and switch.kind is BOOL:
+        fixed[switch.name] = Fraction(switch is part)
+        return
+    if not isinstance(part, Compare) or part.op == "!=":
+        return
+    for a, b, op in ((part.a, part.b, part.op), (part.b, part.a, _MIRROR[part.op])):
+        name, value = _name(program, a), _number(b)
+        if name is None or value is None:
+            continue
+        if op == "==":
+            fixed[name] = value
+        at = e.exact(value)
+        box = Enclosure(-INF, at.hi, True, op == "<" and at.lo == at.hi)
+        if op in (">", ">="):
+            box = Enclosure(at.lo, INF, op == ">" and at.lo == at.hi, True)
+        elif op == "==":
+            box = at
+        both = e.meet(assume[name], box) if name in assume else box
+        if both is not None:
+            assume[name] = both
+        return
+
+
+def _name(program: Program, node: Scalar) -> str | None:
+    """The parameter or the input, all of whose elements are meant, that a scalar is."""
+    while isinstance(node, Apply) and node.name in ("real", "int"):
+        node = node.args[0]
+    if isinstance(node, Param):
+        return node.name
+    declared = program.input(node.tensor) if isinstance(node, Read) else None
+    if declared is None or not isinstance(node, Read):
+        return None
+    axes = [i.dim for i in node.indices if isinstance(i, Index)]
+    return node.tensor if axes == list(declared.dims) and len(set(node.indices)) == len(axes) else None
+
+
+def _number(node: Scalar) -> Fraction | None:
+    if isinstance(node, Const):
+        return node.value if isinstance(node.value, Fraction) else None
+    if isinstance(node, Apply) and node.name in ("neg", "real"):
+        inner = _number(node.args[0])
+        return inner if inner is None or node.name == "real" else -inner
+    return None
+
+
+def _with(program: Program, fixed: Mapping[str, Fraction]) -> Program:
+    """The program with numbers for what is fixed."""
+    inputs = {i.name for i in program.inputs}
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(n: Scalar) -> Scalar:
+        name = n.name if isinstance(n, Param) else n.tensor if isinstance(n, Read) and n.tensor in inputs else None
+        return Const(fixed[name], n.dtype) if name is not None and name in fixed else n
+
+    def define(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return program.with_body(tuple(map_item(item, define) for item in program.body)) if fixed else program
+
+
+def _bounds(built: BuiltLoss, base: Question, expression: tree.Expr) -> Iterable[Question]:
+    """`high - low` of each comparison of the chain: non-negative, or positive."""
+    found, _ = elaborate_expression(built, expression)
+    if found is None:
+        raise Stuck("the bound has no meaning")
+    present = {d.tensor for d in base.program.definitions()}
+    further = tuple(i for i in found.definitions if all(d.tensor not in present for d in members(i)))
+    for part in _parts(found.scalar):
+        if not isinstance(part, Compare) or part.op in ("!=", "=="):
+            raise Stuck("a bound that is no inequality")
+        low, high = (part.a, part.b) if part.op in ("<", "<=") else (part.b, part.a)
+        yield _gap(base, low, high, further, "positive" if part.op in ("<", ">") else "non-negative")
+
+
+def _gap(base: Question, low: Scalar, high: Scalar, further: tuple[Definition | Group, ...], word: str) -> Question:
+    zero = isinstance(low, Const) and low.value == 0
+    body = _real(high) if zero else Apply("sub", (_real(high), _real(low)))
+    gap = Definition(GAP, free_indices(body), "map", (), TRUE, body)
+    program = base.program.with_body((*base.program.body, *further, gap))
+    return Question(_with(program, base.fixed), word, GAP, (), base.assume, base.fixed, base.conditions)
+
+
+def _real(n: Scalar) -> Scalar:
+    return n if n.dtype is REAL else Apply("real", (n,))

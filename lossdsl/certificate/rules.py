@@ -1,0 +1,377 @@
+"""Curvature and smoothness by composition, with the checker's own table of functions.
+
+Curvature is that of Boyd and Vandenberghe, *Convex Optimization* (2004), section 3.2: a convex function, increasing in each
+argument that is convex and decreasing in each that is concave, is convex. Each function's own curvature and monotonicity
+below is elementary calculus (the sign of its first and second derivative); "log-concave" ones are from their table 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.ir.nodes import (
+    INT,
+    REAL,
+    TRUE,
+    AdjointMap,
+    Apply,
+    Const,
+    Definition,
+    Proxy,
+    Read,
+    Scalar,
+    Select,
+    Stop,
+    postorder,
+)
+from lossdsl.verify.enclosure import Enclosure
+
+CONSTANT, AFFINE, CONVEX, CONCAVE, NEITHER = "constant", "affine", "convex", "concave", "neither"
+_MINUS = {CONVEX: CONCAVE, CONCAVE: CONVEX}
+UP, DOWN = 1, -1
+
+# function: (smallest argument, largest argument, curvature there, monotonicity there), tried in this order
+_INF = float("inf")
+_FUNCTIONS: dict[str, tuple[tuple[float, float, str, int], ...]] = {
+    "exp": ((-_INF, _INF, CONVEX, UP),),
+    "expm1": ((-_INF, _INF, CONVEX, UP),),
+    "log": ((0, _INF, CONCAVE, UP),),
+    "log2": ((0, _INF, CONCAVE, UP),),
+    "log10": ((0, _INF, CONCAVE, UP),),
+    "log1p": ((-1, _INF, CONCAVE, UP),),
+    "sqrt": ((0, _INF, CONCAVE, UP),),
+    "softplus": ((-_INF, _INF, CONVEX, UP),),
+    "logsigmoid": ((-_INF, _INF, CONCAVE, UP),),
+    "log_normal_cdf": ((-_INF, _INF, CONCAVE, UP),),
+    "log1mexp": ((-_INF, 0, CONCAVE, DOWN),),
+    "relu": ((-_INF, _INF, CONVEX, UP),),
+    "abs": ((0, _INF, AFFINE, UP), (-_INF, 0, AFFINE, DOWN), (-_INF, _INF, CONVEX, 0)),
+    "logcosh": ((0, _INF, CONVEX, UP), (-_INF, 0, CONVEX, DOWN), (-_INF, _INF, CONVEX, 0)),
+    "cosh": ((0, _INF, CONVEX, UP), (-_INF, 0, CONVEX, DOWN), (-_INF, _INF, CONVEX, 0)),
+    "sinh": ((0, _INF, CONVEX, UP), (-_INF, 0, CONCAVE, UP), (-_INF, _INF, NEITHER, UP)),
+    "sigmoid": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
+    "tanh": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
+    "atan": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
+    "erf": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
+    "normal_cdf": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
+    "erfc": ((0, _INF, CONVEX, DOWN), (-_INF, 0, CONCAVE, DOWN), (-_INF, _INF, NEITHER, DOWN)),
+}
+_JOINT = {"max2": (CONVEX, UP), "min2": (CONCAVE, UP), "logaddexp": (CONVEX, UP)}
+_FOLDS = {"sum": (AFFINE, UP), "max": (CONVEX, UP), "min": (CONCAVE, UP), "logsumexp": (CONVEX, UP)}
+_OPEN_DOMAIN = frozenset({"log", "log2", "log10", "log1p", "log1mexp"})  # the finite end is outside
+
+_SMOOTH = frozenset({"exp", "expm1", "softplus", "logsigmoid", "log_normal_cdf", "logcosh", "cosh", "sinh", "sigmoid"})
+_SMOOTH |= {
+    "tanh",
+    "atan",
+    "erf",
+    "erfc",
+    "normal_cdf",
+    "sin",
+    "cos",
+    "logaddexp",
+    "expdiff",
+    "add",
+    "sub",
+    "mul",
+    "neg",
+    "real",
+}
+_SMOOTH_ABOVE_ZERO = frozenset({"log", "log2", "log10", "sqrt", "lgamma", "digamma"})
+
+
+@dataclass(frozen=True)
+class Stuck(Exception):
+    """No rule; `why` names the scalar or tensor."""
+
+    why: str
+
+
+class Rules:
+    """Curvature and smoothness of tensors in some inputs, jointly. Everything raises Stuck where no rule applies."""
+
+    def __init__(self, bounds: Bounds, inputs: tuple[str, ...]) -> None:
+        self.bounds, self.inputs = bounds, frozenset(inputs)
+        self.moving = set(inputs)
+        for _ in bounds.definitions:  # recurrences read ahead: until nothing more moves
+            before = len(self.moving)
+            for d in bounds.definitions.values():
+                if any(isinstance(n, Read) and n.tensor in self.moving for n in postorder(*d.scalars())):
+                    self.moving.add(d.tensor)
+            if len(self.moving) == before:
+                break
+        self._curvatures: dict[str, str] = {}
+        self._moves: dict[Scalar, bool] = {}
+
+    def moves(self, *nodes: Scalar) -> bool:
+        """Whether any of the scalars depends on the inputs."""
+        for root in nodes:
+            for n in postorder(root):
+                if n not in self._moves:
+                    read = isinstance(n, Read) and n.tensor in self.moving
+                    self._moves[n] = read or any(self._moves[c] for c in n.children)
+        return any(self._moves[root] for root in nodes)
+
+    # ------------------------------------------------------------------------------------------- curvature
+
+    def curvature(self, tensor: str) -> str:
+        """The curvature of each element; the program's definitions are taken in order, so nothing is deep."""
+        if tensor in self.inputs:
+            return AFFINE
+        if tensor not in self.moving:
+            return CONSTANT
+        for d in self.bounds.needed(tensor):
+            if d.tensor not in self._curvatures and d.tensor in self.moving:
+                self._curvatures[d.tensor] = self._definition(d)
+        return self._curvatures[tensor]
+
+    def _definition(self, d: Definition) -> str:
+        if d.tensor in self.bounds.recurrent:
+            raise Stuck(f"{d.tensor}: a recurrence")
+        if self.moves(d.where, d.support) or (d.support is not TRUE and d.head != "map"):
+            raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
+        case: Case | None = self.bounds.body(d)
+        for condition in (d.support, d.where):
+            if case is not None and condition is not TRUE:
+                case = case.given(condition, True)
+        if case is None:
+            return CONSTANT
+        body = self._scalar(d.body, case)
+        if d.head == "map" or body == CONSTANT:
+            return body
+        if d.head not in _FOLDS:
+            raise Stuck(f"{d.tensor}: no rule for {d.head}")
+        if not case[d.body].finite:
+            raise Stuck(f"{d.tensor}: elements may be infinite")
+        own, direction = _FOLDS[d.head]
+        return _composed(d.tensor, own, [(body, direction)])
+
+    def _scalar(self, root: Scalar, case: Case) -> str:
+        found: dict[Scalar, str] = {}
+        stack = [root]
+        while stack:
+            top = stack[-1]
+            waiting = []
+            if self.moves(top) and top.dtype is REAL and not isinstance(top, Select):
+                waiting = [c for c in top.children if c not in found]
+            if waiting:
+                stack += waiting
+                continue
+            found[top] = self._node(top, case, found)
+            stack.pop()
+        return found[root]
+
+    def _node(self, n: Scalar, case: Case, found: dict[Scalar, str]) -> str:
+        if not self.moves(n):
+            return CONSTANT
+        if isinstance(n, Read) and not self.moves(*n.indices):
+            return self.curvature(n.tensor) if n.tensor not in self._curvatures else self._curvatures[n.tensor]
+        if isinstance(n, Select) and not self.moves(n.condition):
+            sides = []
+            for branch, holds in ((n.a, True), (n.b, False)):
+                inner = case.given(n.condition, holds)
+                if inner is not None:
+                    sides.append(self._scalar(branch, inner.inside(branch)))
+            return _either(sides)
+        if isinstance(n, Apply) and n.dtype is not INT:
+            return self._apply(n, case, [found[a] for a in n.args])
+        raise Stuck(f"{type(n).__name__} has no rule")
+
+    def _apply(self, n: Apply, case: Case, shapes: list[str]) -> str:
+        boxes = [case[a] for a in n.args]
+        if any(not b.finite for b in boxes):
+            raise Stuck(f"an argument of {n.name} may be undefined or infinite")
+        match n.name:
+            case "real":
+                return shapes[0]
+            case "neg":
+                return _minus(shapes[0])
+            case "add":
+                return _composed("add", AFFINE, [(s, UP) for s in shapes])
+            case "sub":
+                return _composed("sub", AFFINE, [(shapes[0], UP), (shapes[1], DOWN)])
+            case "mul" if n.args[0] is n.args[1]:
+                return _square(shapes[0], boxes[0])
+            case "mul":
+                fixed = 0 if shapes[0] == CONSTANT else 1
+                if shapes[fixed] != CONSTANT:
+                    raise Stuck("a product of two that depend on the inputs")
+                return _scaled(shapes[1 - fixed], boxes[fixed])
+            case "div":
+                return _quotient(shapes, boxes)
+            case "pow" | "powi":
+                return _power(n.args[1], shapes, boxes)
+            case "sqrt" if self._is_square(n.args[0], case):
+                return CONVEX  # a Euclidean norm of affine terms
+            case "xlogy" if n.args[0] is n.args[1] and shapes[0] == AFFINE and boxes[0].nonnegative:
+                return CONVEX
+        if n.name in _JOINT:
+            own, direction = _JOINT[n.name]
+            return _composed(n.name, own, [(s, direction) for s in shapes])
+        for low, high, own, direction in _FUNCTIONS.get(n.name, ()):
+            box = boxes[0]
+            inside = (box.lo > low or (box.lo == low and (box.lo_open or not _excluded(n.name, low)))) and (
+                box.hi < high or (box.hi == high and (box.hi_open or not _excluded(n.name, high)))
+            )
+            if inside:
+                return _composed(n.name, own, [(shapes[0], direction)])
+        raise Stuck(f"no rule for {n.name} here")
+
+    def _is_square(self, n: Scalar, case: Case) -> bool:
+        """A sum of squares of affine terms, and of non-negative constants."""
+        if isinstance(n, Apply) and n.name == "add":
+            return all(self._is_square(a, case) or (not self.moves(a) and case[a].nonnegative) for a in n.args)
+        if isinstance(n, Read) and not self.moves(*n.indices):
+            d = self.bounds.definitions.get(n.tensor)
+            if d is None or d.head not in ("sum", "map") or d.tensor in self.bounds.recurrent:
+                return False
+            return not self.moves(d.where, d.support) and self._is_square(d.body, self.bounds.body(d))
+        if not isinstance(n, Apply) or n.name not in ("mul", "pow", "powi"):
+            return False
+        base, other = n.args
+        same = base is other if n.name == "mul" else isinstance(other, Const) and other.value == 2
+        return same and case[base].finite and self._scalar(base, case) == AFFINE
+
+    # ------------------------------------------------------------------------------------------ smoothness
+
+    def smooth(self, tensor: str) -> list[str]:
+        """The tensors on the way that move, all of them by operations that are smooth where they are used."""
+        if not self.bounds.tensor(tensor).finite:
+            raise Stuck(f"{tensor} may be undefined or infinite")
+        way = [d for d in self.bounds.needed(tensor) if d.tensor in self.moving]
+        for d in way:
+            if d.tensor in self.bounds.recurrent:
+                raise Stuck(f"{d.tensor}: a recurrence")
+            if self.moves(d.where, d.support):
+                raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
+            if d.head not in ("map", "sum", "logsumexp") and self.moves(d.body):
+                raise Stuck(f"{d.tensor}: {d.head} has corners")
+            case: Case | None = self.bounds.body(d)
+            for condition in (d.support, d.where):
+                if case is not None and condition is not TRUE:
+                    case = case.given(condition, True)
+            if case is not None:
+                if d.head == "logsumexp" and self.moves(d.body) and not case[d.body].finite:
+                    raise Stuck(f"{d.tensor}: elements may be infinite")
+                self._smooth(d.body, case)
+        return [d.tensor for d in way]
+
+    def _smooth(self, root: Scalar, case: Case) -> None:
+        stack, seen = [root], set()
+        while stack:
+            n = stack.pop()
+            if n in seen or not self.moves(n):
+                continue
+            seen.add(n)
+            if isinstance(n, Read) and not self.moves(*n.indices):
+                continue
+            if isinstance(n, Select) and not self.moves(n.condition):
+                for branch, holds in ((n.a, True), (n.b, False)):
+                    inner = case.given(n.condition, holds)
+                    if inner is not None:
+                        self._smooth(branch, inner.inside(branch))
+                continue
+            if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
+                raise Stuck(f"{type(n).__name__} has no rule")
+            if not _smooth_there(n, [case[a] for a in n.args]):
+                raise Stuck(f"{n.name} is not smooth everywhere here")
+            stack += n.args
+
+
+def _smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
+    if any(not b.finite for b in boxes):
+        return False
+    match n.name:
+        case "div":
+            return boxes[1].nonzero
+        case "log1p":
+            return boxes[0].lo > -1 or (boxes[0].lo == -1 and boxes[0].lo_open)
+        case "log1mexp":
+            return boxes[0].negative
+        case "xlogy":
+            return boxes[1].positive
+        case "pow" | "powi":
+            k = n.args[1].value if isinstance(n.args[1], Const) else None
+            if k is not None and not isinstance(k, str) and k.denominator == 1:
+                return k >= 0 or boxes[0].nonzero
+            return boxes[0].positive
+    return n.name in _SMOOTH or (n.name in _SMOOTH_ABOVE_ZERO and boxes[0].positive)
+
+
+def _excluded(name: str, end: float) -> bool:
+    return name in _OPEN_DOMAIN and abs(end) != _INF
+
+
+def _minus(shape: str) -> str:
+    return _MINUS.get(shape, shape)
+
+
+def _either(shapes: list[str]) -> str:
+    """The curvature that all of them have."""
+    for candidate in (CONSTANT, AFFINE, CONVEX, CONCAVE):
+        if all(s in (candidate, CONSTANT, AFFINE)[: 1 + 2 * (candidate != CONSTANT)] for s in shapes):
+            return candidate
+    raise Stuck("branches of different curvature")
+
+
+def _composed(name: str, own: str, arguments: list[tuple[str, int]]) -> str:
+    """A function of curvature `own`, with (curvature, direction) of each argument."""
+    shapes = [shape if direction != DOWN else _minus(shape) for shape, direction in arguments]
+    if all(s == CONSTANT for s in shapes):
+        return CONSTANT
+    flat = all(s in (CONSTANT, AFFINE) for s in shapes)
+    if own == AFFINE and flat:
+        return AFFINE
+    for goal in (CONVEX, CONCAVE):
+        fits = all(s in (CONSTANT, AFFINE) or (s == goal and d != 0) for s, (_, d) in zip(shapes, arguments))
+        if own in (goal, AFFINE) and fits:
+            return goal
+    raise Stuck(f"{name} does not keep the curvature of its arguments")
+
+
+def _scaled(shape: str, by: Enclosure) -> str:
+    if shape in (CONSTANT, AFFINE) or by.nonnegative:
+        return shape
+    if by.nonpositive:
+        return _minus(shape)
+    raise Stuck("the sign of a factor is not known")
+
+
+def _square(shape: str, box: Enclosure) -> str:
+    if shape == CONSTANT:
+        return CONSTANT
+    if shape == AFFINE or (shape == CONVEX and box.nonnegative) or (shape == CONCAVE and box.nonpositive):
+        return CONVEX
+    raise Stuck("the square of what is not affine")
+
+
+def _quotient(shapes: list[str], boxes: list[Enclosure]) -> str:
+    if shapes[1] == CONSTANT:
+        if not boxes[1].nonzero:
+            raise Stuck("a divisor may be 0")
+        return _scaled(shapes[0], boxes[1])
+    if shapes[0] == CONSTANT and boxes[1].positive and shapes[1] in (AFFINE, CONCAVE):
+        if boxes[0].nonnegative:
+            return CONVEX
+        if boxes[0].nonpositive:
+            return CONCAVE
+    raise Stuck("a quotient of two that depend on the inputs")
+
+
+def _power(exponent: Scalar, shapes: list[str], boxes: list[Enclosure]) -> str:
+    if shapes[1] != CONSTANT:
+        raise Stuck("an exponent that depends on the inputs")
+    base, k = boxes
+    fixed = exponent.value if isinstance(exponent, Const) and not isinstance(exponent.value, str) else None
+    if fixed == 1:
+        return shapes[0]
+    if fixed is not None and fixed.denominator == 1 and fixed > 0 and fixed % 2 == 0:
+        return _square(shapes[0], base)
+    if base.nonnegative and k.lo >= 1 and shapes[0] in (AFFINE, CONVEX):
+        return CONVEX
+    if base.nonnegative and k.lo >= 0 and k.hi <= 1 and shapes[0] in (AFFINE, CONCAVE):
+        return CONCAVE
+    if base.positive and k.hi <= 0 and shapes[0] in (AFFINE, CONCAVE):
+        return CONVEX
+    raise Stuck("no rule for this power")
