@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lossdsl import primitives
-from lossdsl.backends.native_kernel import Argument, Around, NativeFunction, any_element, element_word, native_function
-from lossdsl.backends.text import Writer
+from lossdsl.backends.native_kernel import (
+    Argument,
+    Around,
+    NativeFunction,
+    any_element,
+    element_type,
+    element_word,
+    native_function,
+)
+from lossdsl.backends.native_windows import without_adding_loops
+from lossdsl.backends.text import Names, Writer, offset_text
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
 from lossdsl.backends.triton_function import CALLED
-from lossdsl.backends.triton_parts import Part, parts
+from lossdsl.backends.triton_parts import parts
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Axis, Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Step
+from lossdsl.lower.plan import Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Step, Within
 
 DISCRETE = ("bool", "binary", "sign", "class", "int")  # kinds of inputs that the computation has no type of
+
+# A truth value of each lane, as wide as a number, so that vectors of both have as many.
+_MASK = "template <int> struct Mask { typedef int32_t type; };\ntemplate <> struct Mask<8> { typedef int64_t type; };\ntypedef Mask<sizeof(real_t)>::type mask_t;"
 
 
 @dataclass
@@ -38,7 +50,7 @@ class Kernels:
     def helpers(self) -> list[str]:
         """The lines that come before every kernel."""
         needed = primitives.helper_sources([*self.texts], primitives.CXX_HELPERS)
-        parts = ["#include <stdint.h>\n#include <stdlib.h>", "typedef REAL real_t;"]
+        parts = ["#include <stdint.h>\n#include <stdlib.h>", "typedef REAL real_t;", _MASK]
         return "\n\n".join([*parts, *(text.rstrip("\n") for text in needed)]).split("\n")
 
     def sources(self) -> list[tuple[str, str, list[str]]]:
@@ -64,7 +76,7 @@ class Called:
 
 
 def calling_function(plan: Plan, name: str, signature: Signature, kernels: Kernels) -> Called:
-    made = _Calling(plan, name, signature, kernels)
+    made = _Calling(without_adding_loops(plan), name, signature, kernels)
     emitted = made.emit()
     return Called(emitted if made.called else None, tuple(made.called), tuple(made.raw.items()), tuple(made.reasons))
 
@@ -77,7 +89,7 @@ class _Calling(PlanFunction):
         self.raw: dict[str, str] = {}  # input -> variable of the tensor as it is given
         self.reasons: list[tuple[str, str]] = []
         self.kinds = dict(plan.parameters)
-        self.around: dict[str, Axis] = {}
+        self.torch_loop = False
         self.straight: set[str] = set()  # buffers that lie contiguous in memory
         self.contiguous: dict[str, str] = {}
 
@@ -99,25 +111,39 @@ class _Calling(PlanFunction):
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
         around = Around(frozenset(self.scope.rounds), frozenset(self.scope.loops))
         try:
-            if self.scope.slices:
-                raise Unsupported("it reads slices that a loop has taken apart")
+            if self.torch_loop:
+                return False
             planned = [(part, native_function(part, self.plan, around)) for part in parts(kernel, once=True)]
         except Unsupported as why:
             self.reasons.append((kernel.name, str(why)))
             return False
-        for part, function in planned:
-            self.print_call(kernel, part, function)
+        for _, function in planned:
+            self.print_call(f"{self.plan.key.loss}_{kernel.name}", function)
         return True
 
     def recurrence(self, step: Recurrence) -> None:
-        self.reasons.append((f"the loop over {step.axis}", "it is a loop over rounds"))
-        super().recurrence(step)
+        """All rounds in one call, if every step of a round is a kernel that has a C++ text."""
+        try:
+            if self.scope.slices or self.inside():
+                raise Unsupported("it works on a round of a loop")
+            driver = _Driver(self, Around(frozenset(self.scope.rounds), frozenset(self.scope.loops)))
+            driver.loop(step)
+        except Unsupported as why:
+            self.reasons.append((f"the loop over {step.axis}", str(why)))
+            self.torch_loop = True
+            super().recurrence(step)
+            self.torch_loop = False
+            return
+        function = driver.function()
+        for name in driver.names:
+            self.called.setdefault(name)
+        self.print_call(f"{self.plan.key.loss}_{step.axis}_rounds", function)
 
     # -------------------------------------------------------------------------------------------------- calling
 
-    def print_call(self, kernel: Kernel, part: Part, function: NativeFunction) -> None:
-        name = self.kernels.add(function, f"{self.plan.key.loss}_{kernel.name}", self.kinds)
-        self.called[name] = None
+    def print_call(self, wanted: str, function: NativeFunction) -> None:
+        name = self.kernels.add(function, wanted, self.kinds)
+        self.called.setdefault(name)  # after what it calls
         for buffer in sorted(function.written):
             self.output(self.plan.buffer(buffer))
         arguments = [self.passed(a) for a in function.arguments]
@@ -165,8 +191,6 @@ class _Calling(PlanFunction):
         return self.scope.dim(a.dim).text
 
     def shift(self, dim: Dim | None) -> str:
-        from lossdsl.backends.text import offset_text
-
         assert dim is not None
         return offset_text(dim, self.scope.extents).text
 
@@ -201,6 +225,84 @@ class _Calling(PlanFunction):
             lines.append("threads = _threads()")
             self.scope.helpers.add("_threads")
         return lines
+
+
+class _Driver:
+    """The text of a function that runs the rounds of a recurrence, one after the other."""
+
+    def __init__(self, calling: _Calling, around: Around) -> None:
+        self.calling, self.around = calling, around
+        self.arguments: dict[tuple[str, str], Argument] = {}
+        self.scope = Names(["threads"])
+        self.points: dict[str, str] = {}
+        self.out = Writer()
+        self.names: list[str] = []  # kernels that it calls
+        self.written: set[str] = set()
+
+    def loop(self, step: Recurrence) -> None:
+        extent = self.argument(Argument("rounds", "extent", str(step.extent), step.extent))
+        point = self.scope.fresh(f"{step.axis}_point")
+        forward = f"int64_t {point} = 0; {point} < {extent}; ++{point}"
+        backward = f"int64_t {point} = {extent} - 1; {point} >= 0; --{point}"
+        self.points[step.axis] = point
+        self.out.line(f"for ({forward if step.direction > 0 else backward}) {{")
+        self.inner(step.steps)
+        self.out.line("}")
+        del self.points[step.axis]
+
+    def inner(self, steps: Sequence[Step]) -> None:
+        self.out.indent()
+        for s in steps:
+            match s:
+                case Kernel():
+                    self.kernel(s)
+                case Recurrence():
+                    self.loop(s)
+                case Within(axis, extent, steps):
+                    limit = self.argument(Argument("extent", "extent", str(extent), extent))
+                    self.out.line(f"if ({self.points[axis]} < {limit}) {{")
+                    self.inner(steps)
+                    self.out.line("}")
+                case _:
+                    raise Unsupported("a step of a round is a library's")
+        self.out.dedent()
+
+    def kernel(self, kernel: Kernel) -> None:
+        calling = self.calling
+        around = Around(self.around.rounds, self.around.points | frozenset(self.points))
+        for part in parts(kernel, once=True):
+            made = native_function(part, calling.plan, around)
+            name = calling.kernels.add(made, f"{calling.plan.key.loss}_{kernel.name}", calling.kinds)
+            if name not in self.names:
+                self.names.append(name)
+            self.written |= made.written
+            passed = [
+                self.points[a.of] if a.of in self.points and a.kind == "point" else self.argument(a)
+                for a in made.arguments
+            ]
+            self.out.line(f"{name}({', '.join([*passed, 'threads'])});")
+
+    def argument(self, a: Argument) -> str:
+        key = (a.kind, a.of)
+        if key not in self.arguments:
+            self.arguments[key] = replace(a, name=self.scope.fresh(a.name))
+        return self.arguments[key].name
+
+    def function(self) -> NativeFunction:
+        ordered = sorted(self.arguments.values(), key=lambda a: a.kind != "buffer")
+        plan, kinds = self.calling.plan, self.calling.kinds
+        texts = []
+        for a in ordered:
+            if a.kind == "buffer":
+                b = plan.buffer(a.of)
+                const = "" if a.of in self.written else "const "
+                texts.append(f"{const}{element_type(b)} *{a.name}")
+            else:
+                double = a.kind == "parameter" and kinds[a.of] == "acc"
+                texts.append(f"{'double' if double else 'int64_t'} {a.name}")
+        head = ['extern "C" void {name}(', *(f"    {t}," for t in texts), "    int64_t threads) {"]
+        lines = [*head, *("    " + line for line in self.out.lines), "}"]
+        return NativeFunction(lines, tuple(ordered), frozenset(self.written))
 
 
 def _tuple(items: list[str]) -> str:

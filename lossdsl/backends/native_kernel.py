@@ -41,6 +41,7 @@ ROW, LANE, COLUMN = range(3)  # how deep in the loops a value is made; below ROW
 WIDTH = 64  # lanes of a block of columns, and of rows that nothing is folded in
 TALL = 256  # rows of a block, where columns are folded in each
 GRAIN = 16384  # entries of a program
+FEW = 16  # lanes that are too few
 
 _WORDS = (
     *("at", "j", "len", "row", "rows", "block", "blocks", "program", "programs", "threads", "stop", "half"),
@@ -107,13 +108,29 @@ class _Scope:
 
 
 def native_function(part: Part, plan: Plan, around: Around) -> NativeFunction:
-    """The text of a part. Raises Unsupported."""
-    return _Function(part, plan, around).emit()
+    """The text of a part. Raises Unsupported.
+
+    Where lanes run along an axis that nothing is folded over, its extent may be small (1, where `...` stands for no
+    axes): then the lanes of a second text run along the columns.
+    """
+    made = _Function(part, plan, around)
+    lane = made.lane
+    if not part.columns or made.lane_columns:
+        return made.function([made])
+    other = _Function(part, plan, around, made.scope, part.columns[-1])
+    return made.function([made, other], f"{made.size(lane)} >= {FEW} || {made.size(lane)} >= {made.size(other.lane)}")
 
 
 def any_element(b: Buffer) -> bool:
     """Whether the elements may have any type: an input of integers or truth values, converted where it is read."""
     return b.role == "input" and b.type in ("int", "bool")
+
+
+def element_type(b: Buffer) -> str:
+    """The C++ type of the elements in memory."""
+    return (
+        f"ELEMENT_{element_word(b.name)}" if any_element(b) else STORED["acc" if b.type.startswith("like ") else b.type]
+    )
 
 
 def element_word(name: str) -> str:
@@ -122,9 +139,11 @@ def element_word(name: str) -> str:
 
 
 class _Function:
-    def __init__(self, part: Part, plan: Plan, around: Around) -> None:
+    def __init__(
+        self, part: Part, plan: Plan, around: Around, scope: _Scope | None = None, lane: str | None = None
+    ) -> None:
         self.part, self.plan, self.around = part, plan, around
-        self.scope = _Scope(Names(_WORDS))
+        self.scope = scope or _Scope(Names(_WORDS))
         self.names = self.scope.names
         self.dims = {a.name: a.extent for a in part.kernel.axes}
         self.wanted = dict(part.kernel.names)
@@ -133,19 +152,19 @@ class _Function:
         self.made = {s.name: s for s in part.statements}
         self.row_groups = self.groups(part.rows)
         self.column_groups = self.groups(part.columns)
-        self.choose_lane()
+        self.choose_lane(lane or part.kernel.lane)
         self.index: dict[tuple[str, ...], str] = {}
         self.terms: dict[str, Term] = {}
         self.arrays: set[str] = set()  # lane values that a later loop reads too
+        self.array_names: dict[str, str] = {}
         self.stage: dict[str, int] = {}
         self.level: dict[str, int] = {}
         self.place()
 
     # ------------------------------------------------------------------------------------------------ structure
 
-    def choose_lane(self) -> None:
+    def choose_lane(self, lane: str | None) -> None:
         """The group of axes that lanes run along, and whether they are columns."""
-        lane = self.part.kernel.lane
         found = [g for g in (*self.column_groups, *self.row_groups) if lane in g]
         if not found:
             found = self.row_groups[-1:] or self.column_groups[-1:]
@@ -367,15 +386,32 @@ class _Function:
 
     def statement(self, s: Load | Op) -> None:
         """A line that makes a value; a lane value that is read in other loops goes to its array."""
-        text = self.load(s) if isinstance(s, Load) else operation(s.op, [self.term(a) for a in s.args], s.type)
+        text = self.load(s) if isinstance(s, Load) else self.operation(s)
         comment = self.comments.get(s.name)
         tail = f"  // {printable(comment)}".replace('"', "'") if comment else ""  # it stands in a string
         if s.name in self.terms and s.name in self.arrays:  # declared before the loop
-            self.out.line(f"{self.terms[s.name].text} = {text};{tail}")
+            self.out.line(f"{self.array_names[s.name]}[j] = {text};{tail}")
             return
         name = self.terms[s.name].text if s.name in self.terms else self.variable(s.name)
         self.terms[s.name] = Term(name, s.type)
         self.out.line(f"const {TYPES[s.type]} {name} = {text};{tail}")
+
+    def operation(self, s: Op) -> str:
+        args = [self.term(a) for a in s.args]
+        if s.op == "select" and s.type == "acc" and self.in_lanes(s.name) and not self.varies(s.args[0]):
+            return f"_h_pick({', '.join(a.text for a in args)})"
+        return operation(s.op, args, s.type)
+
+    def in_lanes(self, name: str) -> bool:
+        """Whether a value is made in a loop over lanes."""
+        if self.lane_columns:
+            return self.level[name] == COLUMN
+        return bool(self.part.spread[name] & frozenset(self.lane))
+
+    def varies(self, o: Operand) -> bool:
+        """Whether a value is not the same in all lanes."""
+        axes = self.spread_of((o,))
+        return bool(axes & frozenset(self.part.columns if self.lane_columns else self.lane))
 
     def load(self, s: Load) -> str:
         offset, inside = self.offset(s.buffer, s.subscripts)
@@ -469,19 +505,31 @@ class _Function:
         sign = "+=" if store.accumulate else "="
         self.out.line(f"{self.pointer(store.buffer)}[{offset}] {sign} {value.text};")
 
-    def emit(self) -> NativeFunction:
-        part, out = self.part, self.out
+    def body(self) -> list[str]:
+        """The lines between the braces."""
         for s in self.at_level(-1, 0):
             self.statement(s)
         for sink in self.sinks_at(-1, 0):
             self.put(sink)
-        if not part.scalar:
+        if not self.part.scalar:
             self.loops()
+        return self.out.lines
+
+    def function(self, texts: list[_Function], condition: str = "") -> NativeFunction:
+        """The function with one text, or with two of which the condition takes one."""
+        part = self.part
+        bodies = [t.body() for t in texts]
         lines = self.header()
-        if not part.scalar:
-            self.directive()
+        for t in texts:
+            if not part.scalar:
+                t.directive()
+        if len(texts) == 1:
+            lines += ["    " + x for x in bodies[0]]
+        else:
+            lines += [f"    if ({condition}) {{", *("        " + x for x in bodies[0])]
+            lines += ["    } else {", *("        " + x for x in bodies[1]), "    }"]
         written = frozenset(s.buffer for s in part.stores) | frozenset(t.store.buffer for t in part.totals)
-        return NativeFunction([*lines, *("    " + x for x in out.lines), "}"], tuple(self.ordered()), written)
+        return NativeFunction([*lines, "}"], tuple(self.ordered()), written)
 
     def directive(self) -> None:
         """Every value of the function as a copy of each thread: read through a pointer it would stop vectorisation."""
@@ -500,10 +548,7 @@ class _Function:
         for a in self.ordered():
             match a.kind:
                 case "buffer":
-                    type_ = self.plan.buffer(a.of).type
-                    kind = STORED["acc" if type_.startswith("like ") else type_]
-                    if any_element(self.plan.buffer(a.of)):
-                        kind = f"ELEMENT_{element_word(a.of)}"
+                    kind = element_type(self.plan.buffer(a.of))
                     const = "" if a.of in stored else "const "
                     restrict = "" if a.of in stored & loaded else "__restrict__ "
                     texts.append(f"{const}{kind} *{restrict}{a.name}")
@@ -598,6 +643,13 @@ class _Function:
         self.close("};")
         self.out.line(f"if (rest_len == {self.width}) body({self.width}); else body(rest_len);")
 
+    def array(self, name: str, type_: str) -> str:
+        """A variable with a value for each lane; the value's text reads it."""
+        variable = self.variable(name)
+        self.out.line(f"{'mask_t' if type_ == 'bool' else TYPES[type_]} {variable}[{self.width}];")
+        self.terms[name] = Term(f"({variable}[j] != 0)" if type_ == "bool" else f"{variable}[j]", type_)
+        return variable
+
     def lane_index(self, start: str) -> None:
         first = f"{self.bounds(self.lane[0])[0]} + " if self.lane[0] in self.around.rounds else ""
         self.out.line(f"const int64_t {self.index[self.lane]} = {first}{start} + j;")
@@ -605,9 +657,7 @@ class _Function:
     def stages(self, length: str) -> None:
         for name in sorted(self.arrays, key=list(self.made).index):
             s = self.made[name]
-            variable = self.variable(name)
-            self.out.line(f"{TYPES[s.type]} {variable}[{self.width}];")
-            self.terms[name] = Term(f"{variable}[j]", s.type)
+            self.array_names[name] = self.array(name, s.type)
         for stage in range(self.last + 1):
             for s in self.at_level(ROW, stage):
                 self.statement(s)
@@ -712,7 +762,7 @@ class _Function:
         ]
         for name, type_, first in zip(names, made.types, made.first):
             if lanes:
-                self.out.line(f"{type_} {name}[{self.width}];")
+                self.out.line(f"{'mask_t' if type_ == 'bool' else type_} {name}[{self.width}];")
                 self.out.line(f"for (int64_t j = 0; j < {self.width}; ++j) {name}[j] = {first};")
             else:
                 self.out.line(f"{type_} {name} = {first};")
@@ -722,13 +772,10 @@ class _Function:
         """The value of a fold from its state."""
         if held.lanes and not self.lane_columns:  # one for each lane
             if self.level[f.name] == LANE:
-                variable = self.variable(f.name)
-                type_ = TYPES[f.type]
-                self.out.line(f"{type_} {variable}[{self.width}];")
+                variable = self.array(f.name, f.type)
                 self.lanes(length)
                 self.out.line(f"{variable}[j] = {held.state.finish(held.at('j'))};")
                 self.close()
-                self.terms[f.name] = Term(f"{variable}[j]", f.type)
                 return
             raise Unsupported("it folds over what lies side by side in memory and over other axes")
         if held.lanes:

@@ -48,6 +48,17 @@ static inline double h_as_double(uint64_t b) { double x; __builtin_memcpy(&x, &b
     "_h_nan": """\
 #define _h_nan ((real_t)__builtin_nan(""))
 """,
+    "_h_pick": """\
+// c ? a : b by bits, for a condition that is the same in all lanes: compilers vectorise no branch on one. Needs _h_bits.
+static inline float _h_pick(bool c, float a, float b) {
+  const uint32_t m = -(uint32_t)c;
+  return h_as_float((_h_bits(a) & m) | (_h_bits(b) & ~m));
+}
+static inline double _h_pick(bool c, double a, double b) {
+  const uint64_t m = -(uint64_t)c;
+  return h_as_double((_h_bits(a) & m) | (_h_bits(b) & ~m));
+}
+""",
     "_h_exp": f"""\
 // 2^n e^r with |r| <= log(2) / 2; n is split in two so that results that are denormal round once. Needs _h_bits, _h_fma.
 static inline float _h_exp(float x) {{
