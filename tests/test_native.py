@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import stat
@@ -24,7 +25,12 @@ from torch_losses import CROSS_ENTROPY, HUBER, INFO_NCE, MASKED, WORST, spec  # 
 
 import lossdsl  # noqa: E402
 from lossdsl.backends import emit_native  # noqa: E402
-from lossdsl.lower.plan import Kernel, Literal, Op  # noqa: E402
+from lossdsl.backends.native_runtime import FLAGS  # noqa: E402
+from lossdsl.backends.native_windows import without_adding_loops  # noqa: E402
+from lossdsl.lower.interpret import run_plan  # noqa: E402
+from lossdsl.lower.plan import Kernel, Literal, Op, Recurrence  # noqa: E402
+from lossdsl.primitives import CXX_HELPERS, PRIMITIVES, helper_sources  # noqa: E402
+from lossdsl.primitives.record import UNAVAILABLE, Dtype  # noqa: E402
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
 pytestmark = needs_compiler
@@ -371,3 +377,161 @@ def test_a_fork_after_use(huber: Pair) -> None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     pytest.fail("the child hangs")
+
+
+# ------------------------------------------------------------------------------------------- out of range, sanitised
+
+SANITISED = """
+import importlib.util, sys, torch
+found = importlib.util.spec_from_file_location("made", sys.argv[1])
+made = importlib.util.module_from_spec(found); found.loader.exec_module(made)
+torch.set_num_threads(1)
+for shape in ((3, 5), (2, 70), (2, 5, 3, 7), (2, 3, 90)):
+    x = torch.randn(shape, requires_grad=True)
+    y = torch.randint(0, shape[1], (shape[0], *shape[2:]))
+    wrong = torch.tensor([-1, shape[1], 2**62, -(2**62), -100])[: y.numel()]
+    y.view(-1)[: len(wrong)] = wrong
+    weight = torch.rand(shape[1])
+    made.cross_entropy(x, y, weight, smoothing=0.1).backward()
+assert sum(v is not None for v in made._NATIVE_LOADED.values()) == 1, made._NATIVE_LOADED
+if len(sys.argv) > 2:  # what the sanitiser is there for
+    (library,) = made._NATIVE_LOADED.values()
+    name = next(n for n in made._NATIVE_KERNELS if "loss_kernel" in n and hasattr(library, n))
+    code = made._NATIVE_KERNELS[name][0]
+    small = torch.zeros(1)
+    getattr(library, name)(*[small.data_ptr() + 4096 if c == "p" else 1 for c in code])
+print("fine")
+"""
+
+
+def sanitiser() -> str:
+    """The run-time library of g++'s address sanitiser, and what it needs before others; "" if there is none."""
+    if not shutil.which("g++"):
+        return ""
+    names = ("libasan.so", "libstdc++.so")
+    found = [
+        subprocess.run(["g++", f"-print-file-name={n}"], capture_output=True, text=True, check=True) for n in names
+    ]
+    paths = [run.stdout.strip() for run in found]
+    return ":".join(paths) if all(map(os.path.isabs, paths)) else ""
+
+
+@pytest.mark.skipif(not sanitiser(), reason="needs g++ with its address sanitiser")
+def test_labels_out_of_range_read_nothing_out_of_bounds(cross_entropy: Pair, tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(cross_entropy.text)
+    (tmp_path / "run.py").write_text(SANITISED)
+    env = {
+        **os.environ,
+        "CXX": "g++",
+        "LOSSDSL_CXXFLAGS": "-O1 -fsanitize=address",
+        "LD_PRELOAD": sanitiser(),
+        "ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0",
+    }
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "made.py")]
+    runs = [subprocess.run([*command, *more], env=env, capture_output=True, text=True) for more in ([], ["wrong"])]
+    assert runs[0].returncode == 0, runs[0].stderr[-2000:]
+    assert "fine" in runs[0].stdout
+    assert runs[1].returncode != 0
+    assert "AddressSanitizer" in runs[1].stderr
+
+
+# ------------------------------------------------------------------------------------------------ texts of records
+
+
+def built(folder: Path, real: str) -> Any:
+    """Every real primitive with a C++ text as a function over arrays, at the flags that modules use."""
+    lines = ["#include <stdint.h>", f"typedef {real} real_t;", *helper_sources([p.cxx for p in TEXTS], CXX_HELPERS)]
+    for p in TEXTS:
+        count = range(len(p.arguments))
+        given = ", ".join(f"const real_t *x{k}" for k in count)
+        body = " ".join(f"const real_t a{k} = x{k}[i];" for k in count)
+        lines.append(f'extern "C" void f_{p.name}({given}, real_t *out, int64_t n) {{')
+        lines.append("#pragma omp simd")
+        lines.append(
+            f"for (int64_t i = 0; i < n; ++i) {{ {body} out[i] = {p.cxx.format(*(f'a{k}' for k in count))}; }} }}"
+        )
+    source, made = folder / f"{real}.cpp", folder / f"{real}.so"
+    source.write_text("\n".join(lines))
+    subprocess.run(["g++", *FLAGS.split(), "-o", str(made), str(source)], check=True)
+    return ctypes.CDLL(str(made))
+
+
+TEXTS = [
+    p
+    for p in PRIMITIVES.values()
+    if p.cxx != UNAVAILABLE and p.arguments and p.result is Dtype.REAL and set(p.accepts) == {Dtype.REAL}
+]
+# Units in the last place that are allowed; 4 for the others.
+ULPS = {"erfc": 4096, "normal_cdf": 4096, "log_normal_cdf": 4096, "inverse_mills": 4096, "logcosh": 16, "expdiff": 256}
+NAN_BOUND = {"clamp"}  # a bound that is nan is none
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize("real", ["float", "double"])
+def test_cxx_texts(tmp_path: Path, real: str) -> None:
+    """Within a few ulp of numpy in float64, at ordinary points, extremes, infinities, NaN and denormal numbers."""
+    library = built(tmp_path, real)
+    dtype = np.float32 if real == "float" else np.float64
+    rng = np.random.default_rng(0)
+    ends = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        1e-40,
+        -1e-40,
+        1e-310,
+        3e38,
+        -88.0,
+        88.7,
+        -103.5,
+        709.7,
+        1.0,
+        -1.0,
+        2.0,
+        0.5,
+    ]
+    for p in TEXTS:
+        random = rng.normal(size=20000) * 10.0 ** rng.uniform(-6, 2, size=20000)
+        base = np.concatenate([random, ends, *[np.ravel(s) for s in p.samples]])
+        arrays = [base.astype(dtype), *(rng.permutation(base).astype(dtype) for _ in p.arguments[1:])]
+        out = np.empty_like(arrays[0])
+        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*arrays, out)]
+        getattr(library, f"f_{p.name}")(*pointers, ctypes.c_int64(len(out)))
+        with np.errstate(all="ignore"):
+            wanted = np.asarray(p.numpy(*(a.astype(np.float64) for a in arrays))).astype(dtype)
+            if p.name in NAN_BOUND:
+                known = ~np.isnan(np.stack(arrays)).any(axis=0)
+                out, wanted = out[known], wanted[known]
+            finite = np.isfinite(out) & np.isfinite(wanted)
+            assert (np.isnan(out) == np.isnan(wanted)).all(), p.name
+            assert (finite | (out == wanted) | np.isnan(wanted)).all(), p.name
+            least = np.finfo(dtype).tiny if p.name != "logaddexp" else 1.0  # which has a zero between large arguments
+            spacing = np.spacing(np.maximum(np.abs(wanted[finite]), least).astype(dtype))
+            error = np.abs(out[finite].astype(np.float64) - wanted[finite].astype(np.float64)) / spacing
+            assert error.max(initial=0) <= ULPS.get(p.name, 4), (p.name, error.max())
+
+
+# -------------------------------------------------------------------------------------------------------- windows
+
+
+@pytest.mark.parametrize("name", ["ssim", "gradient_difference"])
+def test_loops_that_add_are_folds_of_the_same_value(name: str) -> None:
+    """The interpreter gives the same for the plan with folds, and no loop over offsets is left."""
+    reference = REFERENCES[name]
+    given = spec((EXAMPLES / f"{reference.file}.loss").read_text())
+    arrays, parameters = reference.cases[0](np.random.default_rng(0))
+    defaults = {p.name: float(p.default) for p in given.losses[0].parameters if p.default is not None}
+    changed = 0
+    for key, plan in given.losses[0].plans:
+        if key.entry not in ("value", "value_and_gradient") or key.reduction not in ("", "mean"):
+            continue
+        other = without_adding_loops(plan)
+        changed += other != plan
+        assert not any(isinstance(s, Recurrence) for s in other.steps)
+        before = run_plan(plan, arrays, {**defaults, **parameters})
+        after = run_plan(other, arrays, {**defaults, **parameters})
+        for role, value in before.items():
+            np.testing.assert_allclose(after[role], value, rtol=1e-12, atol=1e-14)
+    assert changed or name != "ssim"

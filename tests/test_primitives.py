@@ -109,7 +109,10 @@ def test_record_is_consistent(p: Primitive) -> None:
     assert all(len(s) == n for s in p.samples)
     assert p.flops >= (0 if n == 0 else 1)
     slots = {
-        f for text in (p.torch, p.torch_ad, p.triton, p.cxx, p.latex) for _, f, _, _ in string.Formatter().parse(text) if f
+        f
+        for text in (p.torch, p.torch_ad, p.triton, p.cxx, p.latex)
+        for _, f, _, _ in string.Formatter().parse(text)
+        if f
     }
     assert slots <= {str(i) for i in range(n)}
     for text in (p.torch, p.torch_ad, p.triton, p.cxx, p.latex):

@@ -6,15 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from lossdsl import primitives
-from lossdsl.backends.native_kernel import (
-    Argument,
-    Around,
-    NativeFunction,
-    any_element,
-    element_type,
-    element_word,
-    native_function,
-)
+from lossdsl.backends.native_kernel import native_function
+from lossdsl.backends.native_layout import Argument, Around, NativeFunction, any_element, element_type, element_word
 from lossdsl.backends.native_windows import without_adding_loops
 from lossdsl.backends.text import Names, Writer, offset_text
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature

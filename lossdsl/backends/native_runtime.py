@@ -9,8 +9,10 @@ import re
 
 IMPORTS = ("contextlib", "ctypes", "hashlib", "os", "platform", "shlex", "shutil", "subprocess", "tempfile", "warnings")
 
+FLAGS = "-std=c++17 -O3 -march=native -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
+
 LOADER = '''\
-_NATIVE_FLAGS = "-std=c++17 -O3 -march=native -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
+_NATIVE_FLAGS = "FLAGS"
 
 
 def _native(names, reals, others, kinds):
@@ -156,7 +158,7 @@ def _threads():
 _NATIVE_LOADED = {}
 _NATIVE_TOLD = []
 _NATIVE_PROCESS = os.getpid()
-'''
+'''.replace('"FLAGS"', f'"{FLAGS}"')
 
 
 def loader_names() -> set[str]:
