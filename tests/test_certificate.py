@@ -13,7 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from lossdsl import catalogue, pipeline
+from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.document import Checked, Rejected, certify, sealed, verify
+from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.shifts import Shifts
 from lossdsl.cli import cli
 from lossdsl.diagnostics import Source
 
@@ -159,6 +163,7 @@ TANH = """loss wave:
     ("claim", "rule", "trace"),
     [
         ("convex in x", "composition of curvature", [["per", "convex"], ["per", "convex"]]),
+        ("invariant under shift of x", "answers to a shift", [["per", "does not move"]]),
         ("per >= 0", "enclosures", [["per", "[0x0.0p+0, 0x1.0p+0)"], ["$gap", "[0x0.0p+0, 0x1.0p+0)"]]),
     ],
 )
@@ -241,6 +246,37 @@ def test_what_is_no_certificate_is_rejected(document: Any) -> None:
         verify(sealed(document) if isinstance(document, dict) and "source" in document else document)
 
 
+@pytest.mark.parametrize(
+    ("per", "holds"),
+    [
+        ("logsumexp(x over c) - mean(x over c)", True),
+        ("max(x over c) - min(x over c)", True),
+        ("sum(x over c) - mean(x over c)", False),  # but for one class
+        ("sum((x - mean(x over c))^2 over c)", True),
+        ("sum(x * x over c)", False),
+        ("sum(x over c where x > 0) - max(x over c)", False),
+        ("x[n, 0] - x[0, 0]", False),  # other rows are moved by other numbers
+        ("(x[n, 0] - x[n, 1]) * w", True),
+        ("x[n, 0] * w - x[n, 1] * w", True),
+        ("x[n, 0] * w - x[n, 1]", False),
+        ("abs(x[n, 0] - x[n, 1]) if x[n, 0] > x[n, 1] else 0", True),
+        ("abs(x[n, 0] - x[n, 1]) if x[n, 0] > 0 else 0", False),
+    ],
+)
+def test_answers_to_a_shift(per: str, holds: bool) -> None:
+    text = "loss s:\n    input x: real[n, c]\n    param w: real = 2\n"
+    text += f"    per[n] = {per}\n    return mean(per)\n\n    claim invariant under shift of x over c\n"
+    analysis = pipeline.analyse(Source("s.loss", text))
+    assert not analysis.failed, analysis.diagnostics
+    built = analysis.losses[0]
+    (question,) = of_claim(built, built.claims[0])
+    shifts = Shifts(Bounds(question.program), "x", question.along)
+    try:
+        assert (shifts.tensor(question.of) == {}) == holds
+    except Stuck:
+        assert not holds
+
+
 def test_another_source_is_rejected(documents: list[dict[str, Any]]) -> None:
     document = copy.deepcopy(documents[0])
     document["source"] = document["source"].replace("logcosh(pred - target)", "tanh(pred - target)")
@@ -285,4 +321,4 @@ def test_certificates_of_the_catalogue_hold() -> None:
         without += [w for w in checked.without if ": cost of" not in w and ": growth" not in w]
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
-    assert certified / (certified + len(without)) >= 0.68
+    assert certified / (certified + len(without)) >= 0.7

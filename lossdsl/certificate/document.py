@@ -22,6 +22,7 @@ from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.question import Question, of_claim, of_finding
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, Rules, Stuck
+from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.extents import symbols_of
@@ -38,6 +39,7 @@ TRUSTED = (
     "this checker (lossdsl.certificate)",
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"
+SHIFT = "answers to a shift"
 CHORD, VALUE = "chord", "value at a point"
 _ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
 
@@ -130,7 +132,7 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
 def _rule(question: Question) -> str:
     if question.property in _ALLOWED:
         return CURVATURE
-    return SMOOTHNESS if question.property == "smooth" else ENCLOSURES
+    return {"smooth": SMOOTHNESS, "invariant under shift": SHIFT}.get(question.property, ENCLOSURES)
 
 
 def _enclosures(q: Question) -> list[list[str]]:
@@ -172,10 +174,18 @@ def _smoothness(q: Question) -> list[list[str]]:
     return [[tensor, _text(bounds.tensor(tensor))] for tensor in way]
 
 
+def _shift(q: Question) -> list[list[str]]:
+    shifts = Shifts(Bounds(q.program, q.assume), q.inputs[0], q.along)
+    if shifts.tensor(q.of):
+        raise Stuck(f"{q.of} moves: {written(shifts.tensor(q.of))}")
+    return [[d.tensor, written(shifts.tensor(d.tensor))] for d in Bounds(q.program).needed(q.of)]
+
+
 _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     ENCLOSURES: _enclosures,
     CURVATURE: _curvature,
     SMOOTHNESS: _smoothness,
+    SHIFT: _shift,
 }
 
 

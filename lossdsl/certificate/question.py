@@ -42,10 +42,11 @@ _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 @dataclass(frozen=True)
 class Question:
-    """property   convex concave affine smooth bounded non-negative positive range
+    """property   convex concave affine smooth bounded non-negative positive range, invariant under shift
     of, inputs    the tensor, and the inputs that a property of its dependence is about
     assume        intervals of inputs and parameters; `fixed` parameters are numbers in the program already
     conditions    everything that a counterexample must meet
+    along         of an invariance: the positions of the input along which what is done to it is the same
     """
 
     program: Program
@@ -55,6 +56,7 @@ class Question:
     assume: Mapping[str, Enclosure] = field(default_factory=dict)
     fixed: Mapping[str, Fraction] = field(default_factory=dict)
     conditions: tuple[Scalar, ...] = ()
+    along: frozenset[int] = frozenset()
 
 
 _FINDINGS = ("convex", "smooth", "C2", "C1", "C0", "non-negative", "range")
@@ -79,6 +81,8 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     target = usual if named is None else built.tensors.get(named, named)
     if claim.kind == "bound" and claim.expression is not None:
         return list(_bounds(built, base, claim.expression))
+    if claim.kind == "invariant" and claim.transform == "shift" and len(claim.inputs) == 1:
+        return [_shift(built, base, target, claim)]
     words = {"differentiable": "smooth", "C0": "smooth", "C1": "smooth", "C2": "smooth"}
     word = words.get(claim.word or "", claim.word or "")
     if claim.kind != "word" or word not in ("convex", "concave", "affine", "smooth", "bounded"):
@@ -88,6 +92,20 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
         inputs = tuple(i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name))
     _check_inputs(program, inputs)
     return [Question(program, word, target, inputs, base.assume, base.fixed, base.conditions)]
+
+
+def _shift(built: BuiltLoss, base: Question, target: str, claim: tree.Claim) -> Question:
+    name = built.tensors.get(claim.inputs[0].name, claim.inputs[0].name)
+    declared = base.program.input(name)
+    if declared is None or declared.dtype is not REAL or name in base.fixed:
+        raise Stuck(f"{name} is no real input")
+    axes = None if claim.over is None else [a.name if isinstance(a, tree.Axis) else "..." for a in claim.over]
+    along = frozenset(k for k, a in enumerate(declared.axes) if axes is None or a in axes)
+    if axes is not None and len(along) != len(axes):
+        raise Stuck(f"{name} does not have each of the axes once")
+    return Question(
+        base.program, "invariant under shift", target, (name,), base.assume, base.fixed, base.conditions, along
+    )
 
 
 def _depends(program: Program, target: str, name: str) -> bool:
