@@ -19,8 +19,28 @@ from lossdsl.lower.plan import Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence
 
 DISCRETE = ("bool", "binary", "sign", "class", "int")  # kinds of inputs that the computation has no type of
 
-# A truth value of each lane, as wide as a number, so that vectors of both have as many.
-_MASK = "template <int> struct Mask { typedef int32_t type; };\ntemplate <> struct Mask<8> { typedef int64_t type; };\ntypedef Mask<sizeof(real_t)>::type mask_t;"
+_COMMON = """\
+#include <stdint.h>
+#include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+typedef REAL real_t;
+
+// A truth value of each lane, as wide as a number, so that vectors of both have as many.
+template <int> struct Mask { typedef int32_t type; };
+template <> struct Mask<8> { typedef int64_t type; };
+typedef Mask<sizeof(real_t)>::type mask_t;
+
+extern "C" void lossdsl_pages(void *data, int64_t bytes) {
+    const uintptr_t size = 2097152, first = ((uintptr_t)data + size - 1) & ~(size - 1);
+    const uintptr_t last = ((uintptr_t)data + (uintptr_t)bytes) & ~(size - 1);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (last > first) madvise((void *)first, last - first, MADV_HUGEPAGE);
+#endif
+    (void)first; (void)last;
+}"""
 
 
 @dataclass
@@ -43,8 +63,7 @@ class Kernels:
     def helpers(self) -> list[str]:
         """The lines that come before every kernel."""
         needed = primitives.helper_sources([*self.texts], primitives.CXX_HELPERS)
-        parts = ["#include <stdint.h>\n#include <stdlib.h>", "typedef REAL real_t;", _MASK]
-        return "\n\n".join([*parts, *(text.rstrip("\n") for text in needed)]).split("\n")
+        return "\n\n".join([_COMMON, *(text.rstrip("\n") for text in needed)]).split("\n")
 
     def sources(self) -> list[tuple[str, str, list[str]]]:
         """(name, letters of the arguments, lines) of each kernel."""
@@ -163,6 +182,9 @@ class _Calling(PlanFunction):
             self.empty(b)
         else:
             return
+        if b.dims:
+            self.scope.helpers.add("_native_pages")
+            self.out.line(f"_native_pages(native, {self.variable(b)})")
         self.straight.add(b.name)
 
     def passed(self, a: Argument) -> str:

@@ -82,7 +82,8 @@ class _Function(Values):
             case "argmax" | "argmin":
                 self.out.line(held.state.step(names, x, f"({where} ? {place} : -1)"))
             case _:
-                identity = {"prod": "1", "all": "true", "any": "false"}.get(s.head, held.state.first[0])
+                known = {"prod": "1", "all": "true", "any": "false", "logsumexp": "-_h_inf"}
+                identity = known.get(s.head, held.state.first[0])
                 if s.head in ("sum", "count"):
                     identity = "0"
                 cast = TYPES[self.term(s.value).type]

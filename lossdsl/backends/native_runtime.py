@@ -143,11 +143,19 @@ def _native_bind(path, names):
     """The library with the types of its functions."""
     library = ctypes.CDLL(path)
     kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
+    library.lossdsl_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    library.lossdsl_pages.restype = None
     for name in names:
         function = getattr(library, name)
         function.argtypes = [kinds[c] for c in _NATIVE_KERNELS[name][0]]
         function.restype = None
     return library
+
+
+def _native_pages(library, tensor):
+    """Ask for large pages under a fresh tensor: at 4 KiB each, touching it first costs more than computing it."""
+    if tensor.nbytes >= 4194304:
+        library.lossdsl_pages(tensor.data_ptr(), tensor.nbytes)
 
 
 def _threads():

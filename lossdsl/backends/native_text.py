@@ -112,7 +112,7 @@ def state(name: str, value_type: str) -> State:
     kind = TYPES[state_type(name, value_type)]
     match name:
         case "logsumexp":
-            return State(name, ("real_t", "real_t"), ("-_h_inf", "0"))
+            return State(name, ("real_t", "real_t"), ("_h_lowest", "0"))
         case "argmax" | "argmin":
             return State(name, (TYPES["acc" if value_type == "bool" else value_type], "int64_t"), ("0", "-1"))
         case "max" | "min" if value_type == "int":

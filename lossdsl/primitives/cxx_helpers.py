@@ -293,19 +293,22 @@ static inline double _h_inverse_mills(double x) {
 }
 """,
     "_h_absorb": """\
-// One more term of a log-sum-exp with the state (m, s) = m + log(s). Needs _h_exp, _h_abs.
+// One more term of a log-sum-exp with the state (m, s) = m + log(s). Nothing is (lowest, 0), so that no difference of
+// infinities comes up but that of equal ones. Needs _h_exp, _h_abs.
 static inline __attribute__((always_inline)) void _h_absorb(real_t &m, real_t &s, real_t x) {
-  const bool more = (x > m) | (x != x);
-  const real_t e = _h_exp(x == m ? (real_t)0 : -_h_abs(x - m));
-  const real_t one = x == (real_t)-__builtin_inf() ? (real_t)0 : (real_t)1;
-  s = more ? s * e + one : x == m ? s + one : s + e;
+  const real_t e = _h_exp(-_h_abs(x == m ? (real_t)0 : x - m));
+  const bool more = x > m;
+  s = s * (more ? e : (real_t)1) + (more ? (real_t)1 : e);
   m = more ? x : m;
 }
+""",
+    "_h_lowest": """\
+#define _h_lowest ((real_t)(sizeof(real_t) == 4 ? -3.40282346638528859812e38 : -1.79769313486231570815e308))
 """,
     "_h_merge": """\
 // The state of two parts of a log-sum-exp. Needs _h_exp.
 static inline __attribute__((always_inline)) void _h_merge(real_t &m, real_t &s, real_t n, real_t t) {
-  const real_t top = (m >= n) | (m != m) ? m : n;
+  const real_t top = m >= n ? m : n;
   s = (m == top ? s : s * _h_exp(m - top)) + (n == top ? t : t * _h_exp(n - top));
   m = top;
 }
