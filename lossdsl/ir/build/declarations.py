@@ -383,7 +383,7 @@ def _parameters(e: Elaborator, statement: tree.Declaration) -> None:
 def _inputs(e: Elaborator, statement: tree.Declaration) -> None:
     for k, name in enumerate(statement.names):
         try:
-            declared = _input(e, statement, name, k)
+            declared = declared_input(e, statement, name, k)
         except Failed:
             _enter(e, name, Unavailable("a faulty declaration", name.span))
             continue
@@ -393,7 +393,8 @@ def _inputs(e: Elaborator, statement: tree.Declaration) -> None:
         e.values.declare_input(declared)
 
 
-def _input(e: Elaborator, statement: tree.Declaration, name: tree.Ident, k: int) -> Input:
+def declared_input(e: Elaborator, statement: tree.Declaration, name: tree.Ident, k: int) -> Input:
+    """One name of an `input`, `learnable` or `state` line; raises Failed after recording a diagnostic."""
     declared = statement.type
     axes: list[str] = []
     dims: list[Dim] = []

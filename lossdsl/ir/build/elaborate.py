@@ -392,7 +392,7 @@ class Elaborator(Accesses):
     def _apply_function(self, ctx: Context, entity: FunctionEntity, node: tree.Call) -> Scalar:
         definition = entity.definition
         name = definition.name.name
-        if name in ctx.calls:
+        if any(name == called for called, _ in ctx.calls):
             raise self.sink.fail("E0205", f"`{name}` calls itself", node.span, "a recurrence is a definition with axes")
         if definition.value is None:
             return self._calls.block(self, ctx, entity, node)
@@ -411,7 +411,7 @@ class Elaborator(Accesses):
         if len(given) != len(wanted):
             raise self.arity(node, f"`{name}({', '.join(wanted)})`")
         arguments = {n: Argument(e, ctx.locals, ctx.loss_names, ctx.calls) for n, e in given.items()}
-        inner = replace(ctx, locals=arguments, loss_names=entity.in_loss, calls=(*ctx.calls, name), last=None)
+        inner = replace(ctx, locals=arguments, loss_names=entity.in_loss, calls=(*ctx.calls, (name, node)), last=None)
         return self.expression(inner, definition.value)
 
     def arity(self, node: tree.Call, usage: str) -> Failed:

@@ -17,6 +17,7 @@ from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.declarations import Extents
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
+from lossdsl.ir.build.lasting import Lasting, has_lasting
 from lossdsl.ir.build.recurrence import find as find_recurrences
 from lossdsl.ir.build.renaming import Renaming
 from lossdsl.ir.build.scope import (
@@ -157,16 +158,17 @@ class Calls:
     # -------------------------------------------------------------------------------------------------- instances
 
     def instance(self, e: Elaborator, ctx: Context, callee: Callee, node: tree.Call) -> Instance:
-        """The hidden definitions of one call; the same call is elaborated once."""
-        local = tuple((n, id(a)) for n, a in ctx.locals.items())
-        key = (id(callee.source), id(node), local, ctx.loss_names)
+        """The hidden definitions of one call; the same call is elaborated once. Inside of a function it is the same only
+        where that is the same call, too."""
+        path = tuple(id(call) for _, call in ctx.calls)
+        key = (id(callee.source), id(node), path, ctx.loss_names)
         known = e.instances.get(key)
         if isinstance(known, Instance):
             return known
         e.call_count += 1
         prefix = f"{callee.name}.{e.call_count}."
         binder = _Binder(e, self.place, ctx, callee, node, prefix)
-        made = replace(binder.run(), kept=(callee.source, node, *ctx.locals.values()))
+        made = replace(binder.run(), kept=(callee.source, node, *ctx.calls))
         e.instances[key] = made
         return made
 
@@ -198,12 +200,19 @@ class _Binder:
                 self._expression(formal, argument)
         for formal, found in tensors:
             self._tensor(formal, found, given[formal.name])
+        lasting = Lasting(e, callee.name, prefix, callee.body)
+        self.values.update(lasting.names())
+        lines: dict[str, tuple[str, ...]] = {
+            i.name: () for s in callee.body if isinstance(s, tree.AxisDeclaration) for i in s.names
+        }
+        self.axes.update(lasting.new_axes({**self.axes, **lines}, self.node.span))
         names = self._declared()
         renaming = Renaming(self.axes, self.values, self.functions)
         for statement in callee.body:
             if isinstance(statement, tree.AxisDeclaration):
                 self._axis_line(statement, renaming)
         renaming = Renaming(self.axes, self.values, self.functions)
+        lasting.declare(renaming, self.slots)
         for statement in callee.body:
             if isinstance(statement, tree.Definition):
                 self._definition(statement, renaming)
@@ -371,20 +380,23 @@ class _Binder:
         return names
 
     def _closed(self, own_axes: set[str]) -> None:
-        """A function at the top of a file sees its own names only."""
+        """A loss, or a function at the top of a file, sees its own names only."""
         known = {*self.values, *own_axes, *_RESERVED, *self.functions}
-        parts: list[tree.Node] = [s for s in self.callee.body if isinstance(s, (tree.Definition, tree.AxisDeclaration))]
+        body = self.callee.body
+        parts: list[tree.Node] = [
+            s for s in body if isinstance(s, (tree.Definition, tree.AxisDeclaration, tree.Update, tree.Def))
+        ]
         for node in [*parts, *self.callee.returns]:
+            names, axes = (known, own_axes) if not isinstance(node, tree.Def) else _inside(node, known, own_axes)
             for inner in walk(node):
                 name = inner.id if isinstance(inner, tree.Name) else ""
                 axis = (
                     inner.name if isinstance(inner, tree.Axis) else inner.axis if isinstance(inner, tree.ByName) else ""
                 )
-                if (name and name not in known) or (axis and axis not in own_axes):
+                if (name and name not in names) or (axis and axis not in axes):
                     missing = name or axis
-                    help = (
-                        suggestion(missing, sorted(known)) or "a function at the top of a file sees its own names only"
-                    )
+                    what = "a loss" if self.callee.is_loss else "a function at the top of a file"
+                    help = suggestion(missing, sorted(known)) or f"{what} sees its own names only"
                     code, what = ("E0201", "name") if name else ("E0206", "axis")
                     raise self.e.sink.fail(code, f"unknown {what} `{missing}`", inner.span, help)
 
@@ -396,13 +408,28 @@ class _Binder:
             self.e.names[hidden.name] = PendingDefinition(renamed, part=(k, len(statement.names)) if several else None)
 
 
+def _inside(function: tree.Def, names: set[str], axes: set[str]) -> tuple[set[str], set[str]]:
+    """The names and axes that the body of a function in a loss sees, with those of the loss."""
+    own = {a.name for a in function.arguments}
+    own_axes = {x.name for a in function.arguments if a.type for x in a.type.axes or () if isinstance(x, tree.Axis)}
+    for statement in function.body:
+        if isinstance(statement, tree.AxisDeclaration):
+            own_axes |= {i.name for i in statement.names}
+        elif isinstance(statement, tree.Definition):
+            own |= {i.name for i in statement.names}
+    return names | own | own_axes, axes | own_axes
+
+
 def _loss(e: Elaborator, loss: tree.Loss, node: tree.Call) -> Callee:
     name = loss.name.name
+    if e.sealed and has_lasting(loss.body):
+        help = "define it in the loss, `value = ...`, and speak of `value`"
+        raise e.sink.fail(
+            "E0414", f"a claim cannot call `{name}`, which has state or learnable values", node.span, help
+        )
     formals: list[Formal] = []
     for statement in loss.body:
         keyword = statement.keyword if isinstance(statement, tree.Declaration) else ""
-        if keyword in ("state", "learnable") or isinstance(statement, tree.Update):
-            raise e.unavailable(f"calling `{name}`, which has state or learnable values,", node.span)
         if isinstance(statement, tree.Declaration) and keyword == "input":
             for k, ident in enumerate(statement.names):
                 default = None
@@ -412,7 +439,7 @@ def _loss(e: Elaborator, loss: tree.Loss, node: tree.Call) -> Callee:
     returns = [s for s in loss.body if isinstance(s, tree.Return)]
     if len(returns) != 1 or len(returns[0].values) != 1:
         raise e.sink.fail("E0413", f"`{name}` does not return one value", node.span)
-    return Callee(name, tuple(formals), loss.body, returns[0].values, True, True, loss)
+    return Callee(name, tuple(formals), loss.body, returns[0].values, True, False, loss)
 
 
 def _block(e: Elaborator, entity: FunctionEntity, node: tree.Call) -> Callee:

@@ -163,6 +163,7 @@ class LossBuilder:
         """The built loss, or None if it has errors; and all diagnostics."""
         e, body = self.e, self.loss.body
         declare(e, body)
+        e.reserved.update(s.name.name for s in body if isinstance(s, tree.Report))
         find_recurrences(e, list(e.names))
         for entity in list(e.names.values()):
             if isinstance(entity, PendingDefinition):
@@ -182,6 +183,7 @@ class LossBuilder:
                 returned = None
         reports = self._reports([s for s in body if isinstance(s, tree.Report)])
         updates = training.updates(e, self.place, body)
+        e.sealed = True
         claims = [s for s in body if isinstance(s, tree.Claim)]
         self._claims(claims, reports)
         if returned is None or any(d.severity is Severity.ERROR for d in self.sink.found):

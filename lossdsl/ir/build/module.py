@@ -43,7 +43,10 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
                 built.append(one)
             found += diagnostics
     found.sort(key=lambda d: (d.span, d.code))
-    return built, list(dict.fromkeys(found))
+    once: dict[tuple[str, Span, str], Diagnostic] = {}  # a loss that is called is read again, with another help
+    for d in found:
+        once.setdefault((d.code, d.span, d.message), d)
+    return built, list(once.values())
 
 
 def _file_names(

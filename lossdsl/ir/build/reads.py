@@ -85,6 +85,9 @@ class Reader(ABC):
         self._fresh = 0
         self._short: set[tuple[str, str]] = set()
         self.unfinished_reads: list[tuple[Read, Span]] = []
+        self.called_updates: list[tree.Update] = []  # of the states of losses that are called
+        self.reserved: set[str] = set()  # names that something made later has, and prefixes of such names
+        self.sealed = False  # the values that live through training are known: a call may not add to them
 
     @abstractmethod
     def expression(self, ctx: Context, node: tree.Expr) -> Scalar:

@@ -89,6 +89,7 @@ class _Snapshot:
             "values": e.values.copied(),
             "short": set(e._short),
             "calls": (e.call_count, dict(e.instances)),
+            "lasting": (dict(e.inputs), list(e.called_updates), set(e.reserved)),
         }
         entries = [p for p in e.names.values() if isinstance(p, PendingDefinition)]
         return _Snapshot(state, tuple((p, p.state, p.entity) for p in entries))
@@ -109,6 +110,11 @@ class _Snapshot:
         e._short = set(s["short"])
         e.call_count, instances = s["calls"]
         e.instances = dict(instances)
+        inputs, updates, reserved = s["lasting"]
+        e.inputs.clear()
+        e.inputs.update(inputs)
+        e.called_updates[:] = updates
+        e.reserved = set(reserved)
         e.forget_arguments()
         for p, state, entity in self.pending:
             p.state, p.entity, p.assumed = state, entity, None

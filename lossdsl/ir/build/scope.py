@@ -174,7 +174,7 @@ class Argument:
     value: tree.Expr
     locals: Mapping[str, Argument]
     loss_names: bool
-    calls: tuple[str, ...]
+    calls: tuple[tuple[str, tree.Call], ...]
 
 
 class Axes:
@@ -250,6 +250,7 @@ class Context:
     path      conditions that hold here (from `if`, `and`, `or`, `where`), inside the definition at hand
     outer     conditions that hold where the definition at hand is read (it is a reduction inside an expression)
     reducing  axes that the written `over` of the enclosing reductions name
+    calls     the functions whose bodies this stands in, outermost first, and where each is called
     last      what `last` stands for, inside an access
     """
 
@@ -259,7 +260,7 @@ class Context:
     outer: tuple[Scalar, ...] = ()
     locals: Mapping[str, Argument] = field(default_factory=dict)
     loss_names: bool = True
-    calls: tuple[str, ...] = ()
+    calls: tuple[tuple[str, tree.Call], ...] = ()
     reducing: frozenset[str] = frozenset()
     unwritten: bool = True
     last: Scalar | None = None

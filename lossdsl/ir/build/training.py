@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.diagnostics import Span
 from lossdsl.ir.build.define import Place, close
 from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.scalars import arithmetic, negate, strip
-from lossdsl.ir.build.scope import REST, Context, Failed, Frame, Unavailable, base_name
+from lossdsl.ir.build.scope import REST, Context, Failed, Frame, TensorEntity, Unavailable, base_name
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
@@ -21,6 +22,7 @@ from lossdsl.ir.nodes import (
     Compare,
     Const,
     Index,
+    Input,
     Output,
     Proxy,
     Scalar,
@@ -121,39 +123,48 @@ def _exponential(start: Scalar, end: Scalar, share: Scalar) -> Scalar:
 
 
 def updates(e: Elaborator, place: Place, statements: Sequence[tree.Statement]) -> list[Output]:
-    """The new values of all states, by name; every state has one `update`."""
+    """The new values of all states, by name: those of the file, then those of losses that it calls. Every state has one
+    `update`."""
     found: list[Output] = []
     seen: dict[str, Span] = {}
-    states = {n: i for n, i in e.inputs.items() if i.role == "state" and n != "step"}
-    for statement in statements:
-        if not isinstance(statement, tree.Update):
-            continue
+    for statement in _statements(e, statements):
         name = statement.name
-        if name.name not in states:
+        entity = e.names.get(name.name)
+        state = e.inputs.get(entity.tensor) if isinstance(entity, TensorEntity) else None
+        if state is None or state.role != "state":
             help = f"declare it: `state {name.name}: real = 0`"
-            if not isinstance(e.names.get(name.name), Unavailable):
+            if not isinstance(entity, Unavailable):
                 e.sink.add("E0414", f"`{name.name}` is no state", name.span, help)
             continue
-        if name.name in seen:
-            e.sink.add("E0414", f"`{name.name}` has an update already (line {seen[name.name].line})", name.span)
+        if state.name in seen:
+            e.sink.add("E0414", f"`{state.name}` has an update already (line {seen[state.name].line})", name.span)
             continue
-        seen[name.name] = name.span
+        seen[state.name] = name.span
         try:
-            found.append(Output(name.name, _update(e, place, statement)))
+            assert isinstance(entity, TensorEntity)
+            found.append(Output(state.name, _update(e, place, statement, entity, state)))
         except Failed:
             continue
-    for name_, state in states.items():
-        if name_ not in seen:
+    for name_, state in e.inputs.items():
+        if state.role == "state" and name_ != "step" and name_ not in seen:
             help = f"`update {name_} = ...`; a value that stays is an `input` or a `param`"
             e.sink.add("E0414", f"the state `{name_}` is never updated", state.origin, help)
     return found
 
 
-def _update(e: Elaborator, place: Place, statement: tree.Update) -> str:
+def _statements(e: Elaborator, statements: Sequence[tree.Statement]) -> Iterator[tree.Update]:
+    """All updates; one may itself call a loss, which adds further ones while this runs."""
+    yield from (s for s in statements if isinstance(s, tree.Update))
+    taken = 0
+    while taken < len(e.called_updates):
+        yield e.called_updates[taken]
+        taken += 1
+
+
+def _update(e: Elaborator, place: Place, statement: tree.Update, entity: TensorEntity, declared: Input) -> str:
     """The definition of the new value, over the axes of the state; without derivative."""
-    name = statement.name
-    declared = e.inputs[name.name]
-    axes = list(declared.axes)
+    name = replace(statement.name, name=declared.name)
+    axes = [slot.axis for slot in entity.slots]
     if any(not a for a in axes):
         raise e.unavailable("the update of a state with an unnamed axis", name.span, "name the axis: `axis k = 4`")
     if statement.axes is not None:
