@@ -316,7 +316,12 @@ def _range(e: Elaborator, declared: tree.Type, dtype: Dtype, constant: bool) -> 
     return Range(lower, upper, lower_open, upper_open)
 
 
-def _inside(value: Fraction, r: Range) -> bool:
+def _inside(value: Fraction | str, r: Range) -> bool:
+    """Whether a default ("inf" and "-inf" among them) lies in a range; a bound that is no number excludes none."""
+    if not isinstance(value, Fraction):
+        bound, is_open = (r.upper, r.upper_open) if value == "inf" else (r.lower, r.lower_open)
+        return bound is None and not is_open
+
     def fraction(bound: Scalar | None) -> Fraction | None:
         return bound.value if isinstance(bound, Const) and isinstance(bound.value, Fraction) else None
 
@@ -354,7 +359,10 @@ def _default(e: Elaborator, statement: tree.Declaration, k: int, dtype: Dtype, r
     value = _first_value(e, node) if dtype is REAL else _constant(e, node, "a default")
     if (value.dtype is BOOL) != (dtype is BOOL) or (dtype is INT and value.dtype is REAL):
         raise e.sink.fail("E0407", f"this default does not fit the type `{statement.type.kind}`", node.span)
-    if isinstance(value.value, Fraction) and not _inside(value.value, r):
+    if value.value == "nan":
+        help = "leave the default out: then it must be given"
+        raise e.sink.fail("E0407", "`nan` is no number, so it is no default", node.span, help)
+    if not _inside(value.value, r):
         raise e.sink.fail("E0407", "this default is outside the declared domain", node.span)
     return Const(value.value, dtype)
 
