@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from native_module import Pair, assert_same, pair, value_and_gradients
+from native_module import Pair, assert_as_exact, assert_same, pair, value_and_gradients
 from references import EXAMPLES, REFERENCES
 
 torch = pytest.importorskip("torch")
@@ -25,7 +25,8 @@ from torch_losses import CROSS_ENTROPY, HUBER, INFO_NCE, MASKED, WORST, spec  # 
 
 import lossdsl  # noqa: E402
 from lossdsl.backends import emit_native  # noqa: E402
-from lossdsl.backends.native_runtime import FLAGS  # noqa: E402
+from lossdsl.backends.check_source import SourceError, check_source  # noqa: E402
+from lossdsl.backends.native_runtime import FLAGS, IMPORTS, LOADER  # noqa: E402
 from lossdsl.backends.native_windows import without_adding_loops  # noqa: E402
 from lossdsl.lower.interpret import run_plan  # noqa: E402
 from lossdsl.lower.plan import Kernel, Literal, Op, Recurrence  # noqa: E402
@@ -68,7 +69,11 @@ def catalogue(name: str, dtypes: tuple[Any, ...]) -> None:
             inputs = {k: t.to(dtype) if t.is_floating_point() else t for k, t in inputs.items()}
             ours = value_and_gradients(made.native, inputs, wrt, **parameters)
             theirs = value_and_gradients(made.plain, inputs, wrt, **parameters)
-            assert_same(ours, theirs, 1e-9 if dtype == torch.float64 else 2e-4)
+            if dtype == torch.float64:
+                assert_same(ours, theirs, 1e-9)
+            else:
+                wide = {k: t.double() if t.is_floating_point() else t for k, t in inputs.items()}
+                assert_as_exact(ours, theirs, value_and_gradients(made.plain, wide, wrt, **parameters))
             if dtype == torch.float64:
                 wanted = value_and_gradients(reference.value, inputs, wrt, **parameters)
                 for a, b in zip(ours, wanted, strict=True):
@@ -266,6 +271,15 @@ def test_what_stays_torch_is_said(tmp_path: Path) -> None:
     assert "_NATIVE_KERNELS" not in plain.source
     with pytest.raises(ValueError, match="belong to the target torch"):
         lossdsl.compile(str(EXAMPLES / "self_supervised" / "info_nce.loss"), native=True, target="triton")
+
+
+def test_only_the_loader_is_exempt_from_the_check_of_emitted_text(huber: Pair) -> None:
+    imports = frozenset(("torch", *IMPORTS))
+    check_source(huber.text, imports, LOADER)
+    with pytest.raises(SourceError):
+        check_source(huber.text.replace("timeout=600", "timeout=601"), imports, LOADER)
+    with pytest.raises(SourceError):
+        check_source(huber.text, imports)
 
 
 # ----------------------------------------------------------------------------------------------- building fails

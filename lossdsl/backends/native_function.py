@@ -222,7 +222,8 @@ class _Calling(PlanFunction):
             return variable
         variable = self.variable(b)
         if b.name not in self.straight:
-            self.out.line(f"{variable} = {variable}.contiguous()")
+            whole = f".expand({self.shape(b)})" if b.dims and b.role != "chunk" else ""
+            self.out.line(f"{variable} = {variable}{whole}.contiguous()")
             self.straight.add(b.name)
         return variable
 

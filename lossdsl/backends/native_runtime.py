@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import re
 
-IMPORTS = ("contextlib", "ctypes", "hashlib", "os", "platform", "shlex", "shutil", "subprocess", "tempfile", "warnings")
+IMPORTS = (
+    "atexit",
+    "contextlib",
+    "ctypes",
+    "hashlib",
+    "os",
+    "platform",
+    "shlex",
+    "shutil",
+    "subprocess",
+    "tempfile",
+    "warnings",
+)
 
 FLAGS = "-std=c++17 -O3 -march=native -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
 
@@ -81,9 +93,9 @@ def _native_build(source, defined):
             if _native_sound(path):
                 return path
             return _native_compile(compiler, flags, source, folder, path)
-        except OSError as problem:  # read-only, full, or of somebody else
+        except (OSError, ValueError) as problem:  # read-only, full (the compiler fails), or of somebody else
             failures.append(str(problem))
-    raise OSError("; ".join(failures))
+    raise OSError("; ".join(dict.fromkeys(failures)))
 
 
 def _native_folders():
@@ -93,7 +105,9 @@ def _native_folders():
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         kept = os.path.join(home, "lossdsl")
     yield kept
-    yield tempfile.mkdtemp(prefix="lossdsl_")
+    alone = tempfile.mkdtemp(prefix="lossdsl_")
+    atexit.register(shutil.rmtree, alone, ignore_errors=True)
+    yield alone
 
 
 def _native_processor():
