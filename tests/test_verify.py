@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
-import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from lossdsl.verify.finite import only_entry
 from lossdsl.verify.operations import _SMOOTH
 from lossdsl.verify.points import Evaluator, TooManySteps
 from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown, Witness
+from tests.fuzz_attacks import jump_is_there
 from tests.verify_fuzz import Expression, Values, expression, number, points, source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -479,7 +478,9 @@ def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
     if name == "non-negative":
         return bool(f(low) < 0)
     if name in ("C0", "C1", "smooth"):
-        return _jump_is_there(f, low, witness.violation, {"C0": 0, "C1": 1, "smooth": 3}[name])
+        return jump_is_there(
+            lambda x: f({**low, "x": x}), low["x"], witness.violation, {"C0": 0, "C1": 1, "smooth": 3}[name]
+        )
     if len(witness.points) < 2:
         return False
     high = _at(witness.points[1], witness.points[0])
@@ -488,25 +489,6 @@ def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
     if bound is not None:
         return bool(abs(f(low) - f(high)) > bound * abs(low["x"] - high["x"]))
     return bool(gap > 0 if name == "convex" else gap < 0)
-
-
-def _jump_is_there(f: Any, at: Values, violation: str, most: int) -> bool:
-    """Whether the one-sided difference quotients of the order that jumps differ by the size that is given."""
-    order = 0 if "the value" in violation else 1 if "the slope" in violation else int(violation.split("order ")[1][0])
-    found = re.search(r"jumps by [\[(]([^,]+), ([^\])]+)[\])]", violation)
-    assert found, violation
-    low, high = (mp.mpf(g) for g in found.groups())
-    h = mp.mpf(10) ** -9
-
-    def one_sided(sign: int) -> Any:
-        values = [f({**at, "x": at["x"] + sign * h * (k + 1)}) for k in range(order + 1)]
-        for _ in range(order):
-            values = [(b - a) / (sign * h) for a, b in itertools.pairwise(values)]
-        return values[0]
-
-    right, left = one_sided(1), one_sided(-1)
-    slack = mp.mpf(10) ** -4 * (1 + abs(right) + abs(left))
-    return order <= most and low - slack <= right - left <= high + slack and abs(right - left) > slack / 100
 
 
 NAMES = ("convex", "concave", "non-negative", "lipschitz 1", "lipschitz a", "increasing", "C1", "C0", "smooth")

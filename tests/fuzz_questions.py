@@ -1,0 +1,512 @@
+"""Questions about random losses: the text of a claim, an attack on its proof, and a second look at its counterexample."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import mpmath as mp
+
+from lossdsl.diagnostics import Source
+from lossdsl.ir.build import build
+from lossdsl.syntax.parser import parse
+from lossdsl.verify import verify_program
+from lossdsl.verify.verdict import Finding, Proved, Refuted, Verdict
+from tests import fuzz_attacks as attack
+from tests.fuzz_attacks import Line, Region, Violation, entry_lines, entry_points, number, row_lines, row_points
+from tests.fuzz_losses import Entry, Row, TooFar, entry, row
+
+Along = Callable[[Line, random.Random], Violation | None]
+Second = Callable[[Refuted], bool | None]  # None: the witness says too little, a search has to find a violation
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim, what contradicts its proof along a line, and what its counterexample has to show."""
+
+    claim: str
+    wrt: str
+    region: Region
+    along: Along
+    second: Second
+    rising: bool = False
+
+
+def _says_too_little(refuted: Refuted) -> bool | None:
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ one entry
+
+REGIONS = (
+    ("on abs(x) <= 3", (Fraction(-3), Fraction(3)), None),
+    ("on x >= 1/2 and x <= 2", (Fraction(1, 2), Fraction(2)), None),
+    ("when a == 1", None, (Fraction(1), Fraction(1))),
+    ("when a == 1/2", None, (Fraction(1, 2), Fraction(1, 2))),
+    ("when a >= 1/2 and a <= 1", None, (Fraction(1, 2), Fraction(1))),
+)
+
+
+def _region(rng: random.Random, loss: Entry) -> Region:
+    if rng.random() < 0.55:
+        return Region()
+    if rng.random() < 0.2:
+        return Region(" at defaults", None, (loss.default, loss.default))
+    words, x, a = rng.choice(REGIONS)
+    for domain, bounds in ((loss.x, x), (loss.a, a)):
+        inside = [q for q in (bounds or ()) if domain.holds(q)]
+        if bounds is not None and (len(inside) < 2 and (bounds[0] == bounds[1] or not domain.holds(sum(bounds) / 2))):
+            return Region()
+    return Region(f" {words}", x, a)
+
+
+def _shapes(rng: random.Random) -> Iterator[tuple[str, Along, Callable[[list[Any], Any], bool]]]:
+    """Claims about chords: their text, the attack, and what the values at both ends and between them have to show."""
+    yield "convex", attack.chord, lambda v, _: v[2] > (v[0] + v[1]) / 2
+    yield "concave", partial(attack.chord, sign=-1), lambda v, _: v[2] < (v[0] + v[1]) / 2
+    yield (
+        "strictly convex",
+        lambda line, r: attack.chord(line, r) or attack.flat(line, r),
+        lambda v, _: v[2] >= (v[0] + v[1]) / 2 - mp.mpf(10) ** -350 * (1 + abs(v[2])),
+    )
+    yield "quasiconvex", attack.hump, lambda v, _: v[2] > max(v[0], v[1])
+    yield (
+        "affine",
+        lambda line, r: attack.chord(line, r) or attack.chord(line, r, -1),
+        lambda v, _: v[2] != (v[0] + v[1]) / 2,
+    )
+
+
+CLASSES = {"C0": 0, "C1": 1, "C2": 2, "smooth": 3}
+MONOTONE = ("increasing", "decreasing", "strictly increasing", "strictly decreasing")
+
+
+def entry_questions(rng: random.Random, loss: Entry, count: int) -> list[Question]:
+    made = list(_entry_questions(rng, loss))
+    return rng.sample(made, min(count, len(made)))
+
+
+def _entry_questions(rng: random.Random, loss: Entry) -> Iterator[Question]:
+    wrt = "x" if rng.random() < 0.75 or loss.y.values else rng.choice(("y", "xy"))
+    named = {"x": "x", "y": "y", "xy": "x, y"}[wrt]
+
+    def question(text: str, along: Along, second: Second, region: Region, of: str = wrt) -> Question:
+        return Question(text + region.text, of, region, along, second)
+
+    for word, along, shown in _shapes(rng):
+        region = _region(rng, loss)
+        yield question(f"{word} in {named}", along, partial(_entry_chord, loss, region, shown), region)
+    for word, order in CLASSES.items():
+        region = _region(rng, loss)
+        if wrt == "x":
+            yield question(
+                f"{word} in x", partial(attack.rough, order=order), partial(_entry_kink, loss, region, order), region
+            )
+    for word in MONOTONE:
+        region = _region(rng, loss)
+        sign, strict = -1 if "decreasing" in word else 1, "strictly" in word
+        yield question(f"{word} in x", partial(attack.falls, sign=sign, strict=strict), _says_too_little, region, "x")
+    for bound in (Fraction(1), Fraction(1, 4), Fraction(2)):
+        region = _region(rng, loss)
+        along = partial(attack.steep, bound=number(bound))
+        yield question(f"lipschitz in x <= {bound}", along, partial(_entry_steep, loss, region, bound), region, "x")
+    region = _region(rng, loss)
+    yield question("lipschitz in x", attack.unbounded, _says_too_little, region, "x")
+    m = rng.choice((Fraction(1), Fraction(1, 2), Fraction(2)))
+    yield question(
+        f"strongly convex in x >= {m}", partial(attack.chord, modulus=number(m)), _says_too_little, region, "x"
+    )
+    yield question(f"gradient lipschitz in x <= {m}", partial(_curved, bound=number(m)), _says_too_little, region, "x")
+    region = _region(rng, loss)
+    for text, fails in _bounds():
+        along = partial(attack.below, test=fails, what=f"not {text}")
+        yield question(text, along, partial(_entry_bound, loss, region, fails), region, "x")
+    yield question("bounded", _endless, _says_too_little, region, "x")
+    if loss.x.text == "real[...]":
+        yield question("even in x", partial(_mirror, sign=1), partial(_entry_mirror, loss, 1), Region(), "x")
+        yield question("odd in x", partial(_mirror, sign=-1), partial(_entry_mirror, loss, -1), Region(), "x")
+        yield question("redescending in x", _keeps_pulling, _says_too_little, Region(), "x")
+
+
+def _bounds() -> Iterator[tuple[str, Callable[[Any], bool]]]:
+    yield "per >= 0", lambda v: bool(v < 0)
+    yield "per <= 1", lambda v: bool(v > 1)
+    yield "per > 0", lambda v: bool(v <= 0)
+    yield "per >= -1/2", lambda v: bool(v < -mp.mpf(1) / 2)
+    yield "infimum of per == 0", lambda v: bool(v < 0)
+
+
+def _curved(line: Line, rng: random.Random, bound: Any) -> Violation | None:
+    return attack.chord(line, rng, modulus=-bound) or attack.chord(line, rng, sign=-1, modulus=-bound)
+
+
+def _endless(line: Line, rng: random.Random) -> Violation | None:
+    return attack.below(line, rng, lambda v: bool(abs(v) > mp.mpf(10) ** 8), "not bounded")
+
+
+def _mirror(line: Line, rng: random.Random, sign: int) -> Violation | None:
+    for p, _ in attack._pairs(line, rng, 20):
+        found = attack._seek(
+            line, (p, -p), lambda u, v: bool(abs(u - sign * v) > attack._slack(u, v)), "another value at the negative"
+        )
+        if found is not None and "undefined" not in found.what:
+            return found
+    return None
+
+
+def _keeps_pulling(line: Line, rng: random.Random) -> Violation | None:
+    for far, least in ((mp.mpf(10) ** 8, mp.mpf(10) ** -3), (mp.mpf(10) ** 3, mp.mpf(1) / 20)):
+        for s in (far, -far):
+            values = attack._safe(line, s, s + 1)
+            if values and not any(map(attack._bad, values)) and abs(values[1] - values[0]) > least:
+                return Violation(line, (s,), "a slope that does not go to 0")
+    return None
+
+
+def _admitted(loss: Entry, region: Region, point: dict[str, Fraction]) -> bool:
+    inside = loss.x.holds(point["x"]) and ("y" not in point or loss.y.holds(point["y"])) and loss.a.holds(point["a"])
+    return inside and region.holds(point["x"], point["a"])
+
+
+def _entry_value(loss: Entry, point: dict[str, Fraction]) -> Any:
+    return loss.value(number(point["x"]), number(point.get("y", Fraction(0))), number(point["a"]))
+
+
+def _entry_chord(loss: Entry, region: Region, shown: Callable[[list[Any], Any], bool], refuted: Refuted) -> bool | None:
+    points = entry_points(loss, refuted)
+    if len(points) != 2:
+        return None
+    t = refuted.witness.t if refuted.witness.t is not None else Fraction(1, 2)
+    middle = {k: (1 - t) * points[0][k] + t * points[1][k] for k in points[0]}
+    if t != Fraction(1, 2) or not all(_admitted(loss, region, p) for p in (*points, middle)):
+        return False
+    return shown([_entry_value(loss, p) for p in (*points, middle)], t)
+
+
+def _entry_kink(loss: Entry, region: Region, order: int, refuted: Refuted) -> bool | None:
+    (point,) = entry_points(loss, refuted)
+    if "x" not in point or "y" not in point:
+        return None
+    if not _admitted(loss, region, point):
+        return False
+    y, a = number(point["y"]), number(point["a"])
+    return attack.jump_is_there(lambda x: loss.value(x, y, a), number(point["x"]), refuted.witness.violation, order)
+
+
+def _entry_steep(loss: Entry, region: Region, bound: Fraction, refuted: Refuted) -> bool | None:
+    points = entry_points(loss, refuted)
+    if len(points) != 2:
+        return None
+    u, v = (_entry_value(loss, p) for p in points)
+    inside = all(_admitted(loss, region, p) for p in points)
+    return inside and bool(abs(u - v) > number(bound) * abs(number(points[0]["x"] - points[1]["x"])))
+
+
+def _entry_bound(loss: Entry, region: Region, fails: Callable[[Any], bool], refuted: Refuted) -> bool | None:
+    (point,) = entry_points(loss, refuted)
+    return _admitted(loss, region, point) and fails(_entry_value(loss, point))
+
+
+def _entry_mirror(loss: Entry, sign: int, refuted: Refuted) -> bool | None:
+    points = entry_points(loss, refuted)
+    if len(points) != 2 or points[1]["x"] != -points[0]["x"]:
+        return False
+    u, v = (_entry_value(loss, p) for p in points)
+    return bool(u != sign * v)
+
+
+# ----------------------------------------------------------------------------------------------------- rows
+
+
+def row_questions(rng: random.Random, loss: Row, count: int) -> list[Question]:
+    made = list(_row_questions(rng, loss))
+    return rng.sample(made, min(count, len(made)))
+
+
+def _row_questions(rng: random.Random, loss: Row) -> Iterator[Question]:
+    def question(text: str, along: Along, second: Second, rising: bool = False) -> Question:
+        region = Region()
+        if rng.random() < 0.2:
+            region = Region(" when a == 1", None, (Fraction(1), Fraction(1)))
+        return Question(text + region.text, "z", region, along, second, rising)
+
+    for word, along, shown in _shapes(rng):
+        yield question(f"{word} in z", along, partial(_row_chord, loss, shown))
+    for word, order in CLASSES.items():
+        yield question(f"{word} in z", partial(attack.rough, order=order), _says_too_little)
+    for word in ("increasing", "decreasing"):
+        if loss.z != "simplex":
+            sign = -1 if word == "decreasing" else 1
+            yield question(f"{word} in z", partial(attack.falls, sign=sign), _says_too_little, True)
+    for norm in ("l1", "l2", "linf"):
+        bound = rng.choice((Fraction(1), Fraction(1, 2), Fraction(2)))
+        along = partial(attack.steep, bound=number(bound), norm=norm)
+        yield question(f"lipschitz in z <= {bound} in {norm}", along, partial(_row_steep, loss, bound, norm))
+    for text, fails in _bounds():
+        if not text.startswith("infimum"):
+            along = partial(attack.below, test=fails, what=f"not {text}")
+            yield question(text, along, partial(_row_bound, loss, fails))
+    yield question("bounded", _endless, _says_too_little)
+    if loss.z == "real":
+        for word, relation in (("shift", _shifted), ("scale", _scaled)):
+            along = partial(_transformed, word=word)
+            yield question(f"invariant under {word} of z over c", along, partial(_row_pair, loss, relation))
+        yield question("even in z", partial(_mirror, sign=1), _says_too_little)
+
+
+def _transformed(line: Line, rng: random.Random, word: str) -> Violation | None:
+    """Lines that move all entries alike are drawn for these questions."""
+    for p, q in attack._pairs(line, rng, 20, 1):
+        found = attack._seek(line, (p, q), lambda u, v: bool(abs(u - v) > attack._slack(u, v)), f"changes under {word}")
+        if found is not None and "undefined" not in found.what:
+            return found
+    return None
+
+
+def _moved_alike(loss: Row, rng: random.Random, region: Region, count: int, word: str) -> Iterator[Line]:
+    for _ in range(count):
+        n = rng.choice((2, 3, 4))
+        label: Any = rng.randrange(n) if loss.label == "class" else attack._weights(rng, n)
+        a, z = attack._draw(rng, loss.a, region.a), attack._row(rng, "real", n)
+        lo = None if word == "shift" else mp.mpf(0)
+
+        def value(s: Any, z: Any = z, label: Any = label, a: Any = a) -> Any:
+            return loss.value([t + s if word == "shift" else t * s for t in z], label, a)
+
+        yield Line(value, lo, None, (mp.mpf(1),), f"{word} of {[mp.nstr(t, 8) for t in z]}, label {label}, a = {a}")
+
+
+def _shifted(z: list[Fraction], w: list[Fraction]) -> bool:
+    return len({q - p for p, q in zip(z, w, strict=True)}) == 1
+
+
+def _scaled(z: list[Fraction], w: list[Fraction]) -> bool:
+    ratios = {q / p for p, q in zip(z, w, strict=True) if p}
+    return len(ratios) == 1 and min(ratios) > 0 and all(q == 0 for p, q in zip(z, w, strict=True) if not p)
+
+
+def _row_value(loss: Row, assignment: tuple[list[Fraction], Any, Fraction]) -> Any:
+    z, label, a = assignment
+    shown = label if isinstance(label, int) else [number(q) for q in label]
+    return loss.value([number(q) for q in z], shown, number(a))
+
+
+def _row_admitted(loss: Row, assignment: tuple[list[Fraction], Any, Fraction]) -> bool:
+    z, label, a = assignment
+    ok = {
+        "real": True,
+        "prob": all(0 <= q <= 1 for q in z),
+        "simplex": all(q >= 0 for q in z) and sum(z) == 1,
+    }[loss.z]
+    labelled = 0 <= label < len(z) if isinstance(label, int) else all(q >= 0 for q in label) and sum(label) == 1
+    return ok and labelled and loss.a.holds(a)
+
+
+def _any_row(loss: Row, refuted: Refuted, test: Callable[[list[Any]], bool]) -> bool:
+    """Whether the test holds of one row of the witness, all of whose values are admitted."""
+    return any(all(_row_admitted(loss, p) for p in points) and test(points) for points in row_points(loss, refuted))
+
+
+def _row_chord(loss: Row, shown: Callable[[list[Any], Any], bool], refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) != 2:
+        return None
+
+    def test(points: list[Any]) -> bool:
+        (z, label, a), (w, _, _) = points
+        middle = ([(p + q) / 2 for p, q in zip(z, w, strict=True)], label, a)
+        return shown([_row_value(loss, p) for p in (*points, middle)], None)
+
+    return _any_row(loss, refuted, test)
+
+
+def _row_steep(loss: Row, bound: Fraction, norm: str, refuted: Refuted) -> bool | None:
+    """The distance counts the entries of all rows of the witness."""
+    if len(refuted.witness.points) != 2:
+        return None
+    steps = [number(q - p) for (z, *_), (w, *_) in row_points(loss, refuted) for p, q in zip(z, w, strict=True)]
+    size = {
+        "l1": mp.fsum(map(abs, steps)),
+        "l2": mp.sqrt(mp.fsum(t**2 for t in steps)),
+        "linf": max(map(abs, steps)),
+    }[norm]
+    return _any_row(
+        loss,
+        refuted,
+        lambda points: bool(abs(_row_value(loss, points[0]) - _row_value(loss, points[1])) > number(bound) * size),
+    )
+
+
+def _row_bound(loss: Row, fails: Callable[[Any], bool], refuted: Refuted) -> bool | None:
+    return _any_row(loss, refuted, lambda points: fails(_row_value(loss, points[0])))
+
+
+def _row_pair(loss: Row, relation: Callable[[Any, Any], bool], refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) != 2:
+        return False
+
+    def test(points: list[Any]) -> bool:
+        return relation(points[0][0], points[1][0]) and bool(_row_value(loss, points[0]) != _row_value(loss, points[1]))
+
+    return _any_row(loss, refuted, test)
+
+
+# -------------------------------------------------------------------------------------------------- the run
+
+
+@dataclass
+class Tally:
+    """Counts of verdicts, and the wrong ones in words."""
+
+    asked: int = 0
+    proved: int = 0
+    refuted: int = 0
+    unconfirmed: int = 0  # counterexamples that say too little, and that the search did not find again
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def decided(self) -> float:
+        return (self.proved + self.refuted) / max(1, self.asked)
+
+    def add(self, other: Tally) -> None:
+        self.asked += other.asked
+        self.proved += other.proved
+        self.refuted += other.refuted
+        self.unconfirmed += other.unconfirmed
+        self.wrong += other.wrong
+
+
+def answers(
+    rng: random.Random, *, effort: float = 0.3, count: int = 10
+) -> tuple[Entry | Row, list[tuple[Question, Verdict]]]:
+    """A random loss, questions about it, and what the verifier says to them and in its report."""
+    loss: Entry | Row
+    for _ in range(20):  # some texts are refused, as they should be (a power whose base may be negative)
+        if rng.random() < 0.7:
+            loss = entry(rng)
+            questions = entry_questions(rng, loss, count)
+        else:
+            loss = row(rng)
+            questions = row_questions(rng, loss, count)
+        file = Source("fuzz.loss", loss.source([q.claim for q in questions]))
+        losses, _ = build(parse(file)[0], file)
+        if losses:
+            break
+    else:
+        raise AssertionError("no loss was built")
+    report = verify_program(losses[0], effort=effort)
+    found = [(q, claim.verdict) for q, claim in zip(questions, report.claims, strict=True)]
+    for finding in report.findings:
+        question = _finding_question(loss, finding)
+        if question is not None:
+            found.append((question, finding.verdict))
+    return loss, found
+
+
+def ask(seed: int, *, lines: int = 10) -> Tally:
+    """One random loss, its questions, and the attacks on the answers. The same seed asks the same."""
+    rng = random.Random(seed)
+    loss, found = answers(rng)
+    tally = Tally()
+    with mp.workdps(attack.FIND):
+        for q, verdict in found:
+            judge(tally, loss, q, verdict, rng, lines if q.claim[0] != "[" else lines // 2)
+    tally.wrong = [f"seed {seed}: {w}" for w in tally.wrong]
+    return tally
+
+
+def judge(tally: Tally, loss: Entry | Row, q: Question, verdict: Verdict, rng: random.Random, lines: int) -> None:
+    tally.asked += 1
+    named = f"{q.claim} of {loss.source([])}"
+    if isinstance(verdict, Proved):
+        tally.proved += 1
+        found = search(loss, q, rng, lines)
+        if found is not None:
+            tally.wrong.append(f"proved ({verdict.method}) {named}\n{found}\n{verdict.steps}")
+    elif isinstance(verdict, Refuted):
+        tally.refuted += 1
+        with mp.workdps(attack.CONFIRM):
+            try:
+                stands = q.second(verdict)
+            except TooFar:
+                stands = None
+        if stands is None and search(loss, q, rng, 4 * lines) is None:
+            tally.unconfirmed += 1
+        if stands is False:
+            tally.wrong.append(f"refuted ({verdict.method}) {named}\n{verdict.witness}")
+
+
+def search(loss: Entry | Row, q: Question, rng: random.Random, count: int) -> Violation | None:
+    if isinstance(loss, Entry):
+        lines = entry_lines(loss, rng, q.region, count, q.wrt)
+    elif "invariant" in q.claim:
+        lines = _moved_alike(loss, rng, q.region, count, "shift" if "shift" in q.claim else "scale")
+    elif q.claim.startswith("even"):
+        lines = _through_zero(loss, rng, q.region, count)
+    else:
+        lines = row_lines(loss, rng, q.region, count, q.rising)
+    for line in lines:
+        found = q.along(line, rng)
+        if found is not None:
+            return found
+    return None
+
+
+def _through_zero(loss: Row, rng: random.Random, region: Region, count: int) -> Iterator[Line]:
+    for _ in range(count):
+        n = rng.choice((2, 3))
+        label: Any = rng.randrange(n) if loss.label == "class" else attack._weights(rng, n)
+        a, z = attack._draw(rng, loss.a, region.a), attack._row(rng, "real", n)
+
+        def value(s: Any, z: Any = z, label: Any = label, a: Any = a) -> Any:
+            return loss.value([t * s for t in z], label, a)
+
+        yield Line(value, None, None, (mp.mpf(1),), f"multiples of {[mp.nstr(t, 8) for t in z]}")
+
+
+def _finding_question(loss: Entry | Row, finding: Finding) -> Question | None:
+    """A finding of the report as a question, where there is an attack on it."""
+    wrt = "".join(finding.wrt) or ("x" if isinstance(loss, Entry) else "z")
+    if wrt not in ("x", "y", "z") or finding.of not in ("per", "return"):
+        return None
+    along: Along
+    second: Second = _says_too_little
+    single, region = isinstance(loss, Entry), Region()
+
+    def rises(v: list[Any], _: Any) -> bool:
+        return bool(v[2] > (v[0] + v[1]) / 2)
+
+    match finding.property:
+        case "non-negative":
+            along = partial(attack.below, test=_negative, what="negative")
+            second = partial(_entry_bound, loss, region, _negative) if single else partial(_row_bound, loss, _negative)
+        case "range" if finding.verdict.value is not None:
+            bracket = finding.verdict.value
+            low = -mp.inf if bracket.lower is None else mp.mpf(bracket.lower)
+            high = mp.inf if bracket.upper is None else mp.mpf(bracket.upper)
+            along = partial(attack.below, test=lambda v: bool(v < low or v > high), what=f"not in [{low}, {high}]")
+        case "convex":
+            along = attack.chord
+            second = partial(_entry_chord, loss, region, rises) if single else partial(_row_chord, loss, rises)
+        case "lipschitz" if isinstance(finding.verdict, Proved) and finding.verdict.value is not None:
+            upper = finding.verdict.value.upper
+            if upper is None or (finding.verdict.value.exact or "1").strip("-./0123456789"):
+                along = attack.unbounded
+            else:
+                along = partial(attack.steep, bound=mp.mpf(upper))
+        case "lipschitz":
+            along = attack.unbounded
+        case "C0" | "C1" | "C2" | "smooth":
+            along = partial(attack.rough, order=CLASSES[finding.property])
+            if wrt == "x":
+                second = partial(_entry_kink, loss, region, CLASSES[finding.property])
+        case _:
+            return None
+    return Question(f"[{finding.property} in {wrt}]", wrt, region, along, second)
+
+
+def _negative(v: Any) -> bool:
+    return bool(v < 0)
