@@ -263,11 +263,16 @@ class Domain:
     open: tuple[bool, bool] = (False, False)
     values: tuple[int, ...] = ()
 
+    @property
+    def ends(self) -> tuple[Fraction | None, Fraction | None]:
+        return self.lo, self.hi
+
     def holds(self, t: Any) -> bool:
         if self.values:
             return any(t == v for v in self.values)
-        above = self.lo is None or t > self.lo or (t == self.lo and not self.open[0])
-        below = self.hi is None or t < self.hi or (t == self.hi and not self.open[1])
+        lo, hi = (e if e is None or isinstance(t, Fraction) else mp.mpf(e.numerator) / e.denominator for e in self.ends)
+        above = lo is None or t > lo or (t == lo and not self.open[0])
+        below = hi is None or t < hi or (t == hi and not self.open[1])
         return above and below
 
 
