@@ -13,6 +13,7 @@ from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Step, Store
 
+LOADED = 28 * 1024  # entries that one program of a flat kernel loads: more does not fit 128 threads' registers
 DEEP = 1  # tiles of the longest row that fit in the registers of a program
 
 
@@ -129,7 +130,10 @@ class _Launching(PlanFunction):
         if part.columns:
             name, sizes, step = self.tile(part, functions[0], names, dims)
         else:
-            name, sizes, step = names[0], [f"BLOCK={self.choices.block}"], str(self.choices.block)
+            block = self.choices.block
+            while block > 256 and max(f.loads for f in functions) * block > LOADED:
+                block //= 2
+            name, sizes, step = names[0], [f"BLOCK={block}"], str(block)
         programs = self.names.fresh("programs")
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
         self.out.line(f"{programs} = triton.cdiv({entries}, {step})")

@@ -64,12 +64,14 @@ class Argument:
 
 @dataclass(frozen=True)
 class DeviceFunction:
-    """`lines` begin with the decorator; `{name}` stands for the function's name. `live`: tiles alive at one time."""
+    """`lines` begin with the decorator; `{name}` stands for the function's name. `live`: tiles alive at one time; `loads`: how
+    many blocks or tiles are loaded."""
 
     lines: list[str]
     arguments: list[Argument]
     totals: tuple[Total, ...]
     live: int
+    loads: int
 
 
 @dataclass(eq=False)
@@ -595,7 +597,8 @@ class _Function:
                 # a block of one entry: the interpreter cannot join conditions on scalars with others
                 out.line(f"{a.name} = " + (f"tl.full({shape}, {text}, ACC)" if shape and a.of in compared else text))
         out.block(self.body.lines)
-        return DeviceFunction(out.lines, arguments, part.totals, self.live())
+        loads = sum(isinstance(s, Load) and bool(part.spread[s.name]) for s in part.statements)
+        return DeviceFunction(out.lines, arguments, part.totals, self.live(), loads)
 
     def compared(self) -> set[str]:
         """Parameters that a condition on nothing else reads."""
