@@ -70,3 +70,9 @@ def test_random_losses(seed: int) -> None:
 def test_random_losses_at_length(block: int) -> None:
     for seed in range(1000 + 50 * block, 1050 + 50 * block):
         assert wrong_verdicts(seed)[1] == []
+
+
+def test_a_derivative_without_a_normal_form_is_no_crash() -> None:
+    """Found by fuzzing: `xlogy` has a branch of its own in its derivative."""
+    body = "input x: real[...]\ninput y: binary[...]\nparam a: real = 1\nper = xlogy(relu(a), 1 + abs(max(x - y, x)))"
+    assert status(body, "redescending in x") in ("unknown", "proved")

@@ -120,7 +120,10 @@ def _level(ctx: Context, pieces: list[Smooth], direction: int) -> Fraction | Non
             outer.append(smooth)
     lowest: Fraction | None = None
     for smooth in outer:
-        field, slope = smooth.field, smooth.order(1)
+        try:
+            field, slope = smooth.field, smooth.order(1)
+        except (Stuck, TooLarge):
+            return None
         variable = field.monomial(smooth.slot, 1)
         ends = [At(field, {smooth.slot: Enclosure(u, u)}).value(slope) for u in (direction * 1e6, direction * _FAR)]
         if not all(at.nonzero and at.bounded and at.positive == ends[0].positive for at in ends):
