@@ -170,11 +170,11 @@ def _emitted(
     spec = assembled(source, specs, spec_hash(source, programs))
     emitter = importlib.import_module(f"lossdsl.backends.emit_{'native' if native else target}")
     try:
-        text: str = emitter.emit(spec)
+        text, notes = emitter.emitted(spec)
     except NotImplementedError as problem:
         message = f"`{problem}` cannot be written for {target} yet"
         raise LossError(source, [Diagnostic("E0501", message, NOWHERE)]) from problem
-    return Emitted(text, tuple(getattr(emitter, "notes", lambda _: ())(spec)))
+    return Emitted(text, tuple(notes))
 
 
 @contextmanager

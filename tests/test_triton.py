@@ -19,7 +19,7 @@ pytest.importorskip("triton")
 
 from triton_emit import EXAMPLES, spec_of
 
-from lossdsl.backends.emit_triton import emit, notes
+from lossdsl.backends.emit_triton import emit, emitted
 from lossdsl.backends.torch_runtime import _SOURCES
 from lossdsl.backends.triton_runtime import RUNTIME
 from lossdsl.primitives.helpers import TORCH_HELPERS, TRITON_HELPERS
@@ -42,7 +42,7 @@ def run(program: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
 
 def stays_torch(example: str) -> bool:
     """Whether the compiler says that kernels of an example run as torch operations."""
-    return bool(notes(spec_of((EXAMPLES / f"{REFERENCES[example].file}.loss").read_text())))
+    return bool(emitted(spec_of((EXAMPLES / f"{REFERENCES[example].file}.loss").read_text()))[1])
 
 
 def check_values(results: list[dict[str, Any]], count: int) -> None:
@@ -140,13 +140,13 @@ def test_a_loss_of_one_pass_is_one_kernel_and_its_end() -> None:
 
 def test_what_stays_torch_is_said() -> None:
     spec = spec_of((EXAMPLES / "self_supervised/info_nce.loss").read_text())
-    found = notes(spec)
+    found = emitted(spec)[1]
     assert any("it works on a round of a loop" in n for n in found)
     assert any("a product is a library's" in n for n in found)
     header = emit(spec).split('"""', 1)[0]
     assert all(f"# {n}\n" in header for n in found)
     assert all(n.startswith("info_nce: ") and " runs as torch operations: " in n for n in found)
-    assert not notes(spec_of((EXAMPLES / "regression/huber.loss").read_text()))
+    assert not emitted(spec_of((EXAMPLES / "regression/huber.loss").read_text()))[1]
 
 
 def test_helpers_of_both_targets_have_names_of_their_own() -> None:
@@ -163,7 +163,7 @@ def test_a_tensor_may_be_named_like_a_helper(name: str) -> None:
 @pytest.mark.parametrize("fold", ["cumsum", "cumprod", "cumlogsumexp"])
 def test_cumulative_folds_stay_torch_and_the_report_says_so(fold: str) -> None:
     text = f"loss t:\n    input x: real[n, c]\n    return mean({fold}(x over c)^2)\n"
-    assert any("a cumulative fold" in note for note in notes(spec_of(text)))
+    assert any("a cumulative fold" in note for note in emitted(spec_of(text))[1])
 
 
 @pytest.mark.slow

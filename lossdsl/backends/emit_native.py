@@ -1,6 +1,6 @@
 """The torch target with compiled kernels for tensors on a CPU: C++ text inside the module, built when it is first used.
 
-`emit(spec)` gives the text, `notes(spec)` what stays torch operations. A module finds a compiler at run time, keeps what
+`emit(spec)` gives the text, `emitted(spec)` also what stays torch operations. A module finds a compiler at run time, keeps what
 it built on disk, and runs as the plain torch module where there is none.
 """
 
@@ -13,7 +13,7 @@ from lossdsl.backends.torch_function import Emitted
 from lossdsl.backends.torch_module import Loss, Module
 from lossdsl.lower.plan import Plan
 
-__all__ = ["emit", "notes"]
+__all__ = ["emit", "emitted"]
 
 
 def emit(spec: ModuleSpec) -> str:
@@ -21,11 +21,11 @@ def emit(spec: ModuleSpec) -> str:
     return _NativeModule(spec).emit()
 
 
-def notes(spec: ModuleSpec) -> list[str]:
-    """One line for each step of a plan that runs as torch operations, with the reason; also in the module's header."""
+def emitted(spec: ModuleSpec) -> tuple[str, list[str]]:
+    """The text, and one line for each step of a plan that runs as torch operations, with the reason; these are in the
+    module's header, too."""
     module = _NativeModule(spec)
-    module.emit()
-    return module.reasons
+    return module.emit(), module.reasons
 
 
 class _NativeModule(Module):

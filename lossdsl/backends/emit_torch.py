@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossdsl.backends.spec import ModuleSpec
 from lossdsl.backends.torch_module import emit_torch
 
-__all__ = ["emit", "emit_torch", "notes"]
+__all__ = ["emit", "emit_torch", "emitted"]
 
 
 def emit(spec: ModuleSpec) -> str:
@@ -13,6 +13,6 @@ def emit(spec: ModuleSpec) -> str:
     return emit_torch(spec)
 
 
-def notes(spec: ModuleSpec) -> tuple[str, ...]:
-    """What falls back to something slower than the plan says: nothing, for this target."""
-    return ()
+def emitted(spec: ModuleSpec) -> tuple[str, list[str]]:
+    """The text, and what falls back to something slower than the plan says: nothing, for this target."""
+    return emit(spec), []

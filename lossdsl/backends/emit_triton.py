@@ -1,6 +1,6 @@
 """The Triton target: the torch module, with kernels of plans as `@triton.jit` functions for tensors on a device.
 
-`emit(spec)` gives the text, `notes(spec)` what stays torch operations. Kernels take contiguous tensors (others are
+`emit(spec)` gives the text, `emitted(spec)` also what stays torch operations. Kernels take contiguous tensors (others are
 made contiguous before the launch), compute in float32, or float64 for float64 inputs, and add up totals in two stages
 of fixed order. In Triton's interpreter (TRITON_INTERPRET=1 before the module is imported) they run on CPU tensors.
 """
@@ -15,7 +15,7 @@ from lossdsl.backends.triton_runtime import runtime_sources
 from lossdsl.lower.plan import Choices, Plan
 from lossdsl.primitives.helpers import TRITON_HELPERS, helper_sources
 
-__all__ = ["emit", "notes"]
+__all__ = ["emit", "emitted"]
 
 
 def emit(spec: ModuleSpec, choices: Choices | None = None) -> str:
@@ -23,12 +23,11 @@ def emit(spec: ModuleSpec, choices: Choices | None = None) -> str:
     return _TritonModule(spec, choices or Choices()).emit()
 
 
-def notes(spec: ModuleSpec) -> list[str]:
-    """One line for each kernel of a plan that runs as torch operations, with the reason. They are in the module's
-    header, too."""
+def emitted(spec: ModuleSpec) -> tuple[str, list[str]]:
+    """The text, and one line for each kernel of a plan that runs as torch operations, with the reason. They are in the
+    module's header, too."""
     module = _TritonModule(spec, Choices())
-    module.emit()
-    return module.reasons
+    return module.emit(), module.reasons
 
 
 class _TritonModule(Module):
