@@ -71,6 +71,12 @@ def medians(x: Any) -> Any:
     return (torch.quantile(x, 0.3, dim=1) + 2 * torch.quantile(x, 0.9, dim=1) * middle).mean() + torch.quantile(x, 0.25)
 
 
+def median_of_two_axes(x: Any) -> Any:
+    s = x.movedim(1, 0).flatten(1).sort(1).values
+    n = s.shape[1]
+    return ((s[:, (n - 1) // 2] + s[:, n // 2]).div(2).pow(2)[:, None] * x).sum()
+
+
 def top_k(x: Any, k: int) -> Any:
     return x.topk(k, 1).values.pow(2).sum(1).mean()
 
@@ -152,6 +158,12 @@ return mean(quantile(x, q = 0.3 over n) + 2 * quantile(x, q = 0.9 over n) * midd
 """,
         lambda g: {"x": g.normal(size=(3, int(g.integers(1, 6))))},
         medians,
+    ),
+    one(
+        "median_of_two_axes",
+        "input x: real[b, h, w]\nm = median(x over b, w)\nreturn sum(m^2 * x)",
+        lambda g: {"x": g.normal(size=(2, 3, int(g.integers(1, 4))))},
+        median_of_two_axes,
     ),
     one(
         "top_k",

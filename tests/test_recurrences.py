@@ -193,3 +193,10 @@ def test_values_in_rounds_are_those_of_the_round() -> None:
         for loop in recurrences(plan):
             inside = kernels(replace(plan, steps=loop.steps))
             assert all(a.name != loop.axis for k in inside for a in k.axes)
+
+
+def test_an_inverse_costs_the_cube_of_its_rows() -> None:
+    _, plan = planned(program("mahalanobis"), "value")
+    (step,) = [s for s in plan.steps if isinstance(s, Call) and s.operation == "inverse"]
+    alone = cost(replace(plan, steps=(step,)))
+    assert str(alone.operations) == "b*n*n*n"

@@ -399,4 +399,15 @@ def _with_products(constraints: list[_Poly], natural: set[int]) -> list[_Poly]:
             product = _times(poly, {factor: 1})
             if len(result) < _LIMIT and any(m in nonlinear for m in product):
                 result.append(product)
+    positive = {m[0] for poly in constraints for m in _positives(poly, natural)}
+    result += [{m: 1, (): -1} for m in sorted(nonlinear) if all(a in positive for a in m)]
     return result
+
+
+def _positives(poly: _Poly, natural: set[int]) -> list[_Monomial]:
+    """The one atom that `poly >= 0` makes positive, as `size - 1 - index >= 0` does."""
+    if poly.get((), 0) >= 0:
+        return []
+    above = [m for m, c in poly.items() if c > 0]
+    others = [m for m, c in poly.items() if c < 0]
+    return above if len(above) == 1 and len(above[0]) == 1 and all(a in natural for m in others for a in m) else []

@@ -120,7 +120,8 @@ class _Meter:
         """Multiply and add at each point of a product; about n^3 for an n x n matrix; n log n for a sort, with 20 for
         the logarithm (a million entries)."""
         if call.operation in ("inverse", "logdet"):
-            return points * self.table[call.operands[0][0]].dims[-1]
+            dims = self.table[call.operands[0][0]].dims  # the result of an inverse has names of its own for its axes
+            return product(dims) * dims[-1]
         return points * {"argsort": 20, "contract": 2}.get(call.operation, 1)
 
     def kernel(self, kernel: Kernel, loop: ChunkLoop | None) -> None:
