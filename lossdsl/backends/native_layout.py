@@ -144,7 +144,15 @@ class Layout:
         self.lane_columns = self.lane in self.column_groups
         self.outer = [g for g in self.row_groups if g != self.lane]
         self.inner = [g for g in self.column_groups if g != self.lane]
-        self.width = TALL if self.column_groups and not self.lane_columns else WIDTH
+        tall = bool(self.column_groups) and not self.lane_columns and not self.short()
+        self.width = TALL if tall else WIDTH
+
+    def short(self) -> bool:
+        """Whether the columns are so few, and known, that the states of a block stay in registers."""
+        count = 1
+        for a in self.part.columns:
+            count *= self.dims[a].constant or TALL
+        return count < FEW
 
     def groups(self, axes: tuple[str, ...]) -> list[tuple[str, ...]]:
         """Neighbouring axes that every access has side by side, in order and whole, are walked as one."""

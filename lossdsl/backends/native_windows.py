@@ -91,6 +91,8 @@ def _adding(kernel: Kernel, loop: Recurrence, where: Operand | None) -> Kernel |
     stores: list[Statement] = []
     for k, s in enumerate(x for x in kernel.statements if isinstance(x, Store)):
         inner = made.get(s.value.name) if isinstance(s.value, Value) else None
+        if inner is not None and inner.type != "acc":
+            return None
         if isinstance(inner, Fold):
             if inner.head != "sum" or inner.type != "acc" or readers[inner.name] != 1 or where is not None:
                 return None
