@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOOK := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-.PHONY: demo test test-all bench references catalogue lint format clean
+.PHONY: demo test test-all bench references catalogue verification lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("lossdsl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -36,9 +36,14 @@ references:  ## what other libraries give: tests/libraries/data
 	.venv-references/bin/pip install --quiet --no-deps lightning-utilities kornia_rs -r tests/libraries/requirements.txt
 	.venv-references/bin/python tests/libraries/run.py
 	.venv-references/bin/python tests/libraries/statements.py
+	.venv-references/bin/pip install --quiet cvxpy==1.9.3
+	.venv-references/bin/python tests/libraries/convexity.py
 
 catalogue: $(STAMP)  ## the generated pages of docs/catalogue
 	$(BIN)/python docs/make_catalogue.py
+
+verification: $(STAMP)  ## what is decided of the catalogue: docs/verification.md
+	$(BIN)/python docs/make_verification.py
 
 lint: $(STAMP)
 	$(LOOK)

@@ -484,6 +484,8 @@ def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
     if len(witness.points) < 2:
         return False
     high = _at(witness.points[1], witness.points[0])
+    if name == "increasing":
+        return bool(low["x"] <= high["x"] and f(high) < f(low))
     gap = f({**low, "x": (low["x"] + high["x"]) / 2}) - (f(low) + f(high)) / 2
     bound = {"lipschitz 1": 1, "lipschitz a": low["a"]}.get(name)
     if bound is not None:

@@ -216,6 +216,8 @@ class Field:
                 return self.log(plus(f[0], self.number(1)))
             case "log":
                 return self.log(f[0])
+            case "xlogy" if self.value(f[1]).positive:
+                return times(f[0], self.log(f[1]))
             case "sqrt":
                 return self._primitive("sqrt", f[0])
             case "logaddexp":

@@ -11,6 +11,7 @@ from lossdsl.ir.nodes import Program
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.verify import properties
 from lossdsl.verify.claims import Claims
+from lossdsl.verify.consistency import consistent
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -39,12 +40,13 @@ def verify_program(built: BuiltLoss, *, effort: float = 1.0) -> Report:
     )
     claims = Claims(built, base)
     results = tuple(
-        ClaimResult(c.text, c.span.line, _guarded(partial(claims.decide, c))[0], c.negated) for c in built.claims
+        ClaimResult(c.text, c.span.line, guarded(partial(claims.decide, c))[0], c.negated) for c in built.claims
     )
-    return Report(built.program.name, tuple(findings(built.program, base)), results)
+    return consistent(built, Report(built.program.name, tuple(findings(built.program, base)), results))
 
 
-def _guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
+def guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
+    """The verdict, or Unknown where an engine breaks off, and the seconds that it took."""
     start = time.perf_counter()
     try:
         verdict = decide()
@@ -63,7 +65,7 @@ def findings(program: Program, base: Context) -> Iterator[Finding]:
     def ask(
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
     ) -> Finding:
-        verdict, seconds = _guarded(decide)
+        verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
     yield ask("range", (), INTERPRETABILITY, lambda: value_range(quick, target))

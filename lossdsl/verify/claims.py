@@ -11,7 +11,7 @@ from lossdsl.verify import decision, properties, shapes, symmetry, tails, vanish
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
-from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict
+from lossdsl.verify.verdict import Proved, Refuted, Unknown, Verdict
 
 
 class _Blocked(Exception):
@@ -131,10 +131,7 @@ class Claims:
             case "redescending":
                 return tails.redescending(ctx, target, inputs)
             case "bounded":
-                box = ctx.ranges().tensor(target)
-                if box.bounded:
-                    return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
-                return Unknown(f"enclosure {box}", ("interval",))
+                return properties.bounded(ctx, target)
         raise _Blocked(f"no engine for `{word}` yet")
 
     def _one(self, node: tree.Expr) -> Scalar:

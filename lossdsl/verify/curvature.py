@@ -213,6 +213,9 @@ class Curvatures:
                 if self._is_norm(n.args[0], scope):
                     self.steps.append(Step("Euclidean norm", text(n), "convex"))
                     return CONVEX
+            case "log" | "log1p" if self._log_convex(n.args[0], scope) and scope[n].finite:
+                self.steps.append(Step("log of what is log-convex", text(n), "convex"))
+                return CONVEX
         boxes = [scope[a] for a in n.args]
         if any(not b.finite for b in boxes):
             return unknown(n, "an argument may be undefined or infinite")
@@ -322,6 +325,30 @@ class Curvatures:
             a = inside.args[0]
             shape, box = self.node(a, scope), scope[a]
             return box.finite and (shape.affine or (shape.convex and box.nonnegative))
+        return False
+
+    def _log_convex(self, n: Scalar, scope: Scope) -> bool:
+        """Whether `n` is the exponential of a convex function: sums, products and positive multiples of such are, too
+        (Boyd and Vandenberghe 2004, 3.5)."""
+        if not scope[n].positive:
+            return False
+        if not self._varies(n):
+            return scope[n].finite
+        match n:
+            case Apply(name="exp"):
+                return scope[n.args[0]].finite and self.node(n.args[0], scope).convex
+            case Apply(name="add" | "mul"):
+                return all(self._log_convex(a, scope) for a in n.args)
+            case Apply(name="div"):
+                return not self._varies(n.args[1]) and scope[n.args[1]].finite and self._log_convex(n.args[0], scope)
+            case Read() if not any(self._varies(i) for i in n.indices):
+                d = self.program.definition(n.tensor)
+                if d is None or d.tensor in self._grouped or d.support is not TRUE or self._varies(d.where):
+                    return False
+                inner: Scope | None = self.ranges.body_scope(d)
+                if inner is not None and d.where is not TRUE:
+                    inner = inner.under(d.where, True)
+                return d.head in ("map", "sum") and inner is not None and self._log_convex(d.body, inner)
         return False
 
     # ------------------------------------------------------------------------------------- second derivative

@@ -23,6 +23,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.operations import transfer
+from lossdsl.verify.overflow import overflowing
 from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
@@ -190,7 +191,7 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
         gradients = (Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt)
         steps = (Step("float ranges", target, "value finite"), *gradients)
         return Proved(method, steps)
-    witness = _overflow(programs, ctx, cotangents, form)
+    witness = _overflow(programs, ctx, cotangents, form) or _far_out(programs, ctx, form, target)
     safe = _safe(programs, ctx, cotangents, form, wrt)
     value = Bracket(None, safe, f"finite where every real input is within {safe:.6g}" if safe else None)
     if witness is not None:
@@ -292,6 +293,16 @@ def _overflow(
                     whole = {**point, **{n: Fraction(v) for n, v in values.items()}}
                     return Witness((whole,), f"{name} is {box}, outside of the type")
     return None
+
+
+def _far_out(
+    programs: list[tuple[Program, tuple[str, ...], bool]], ctx: Context, form: Format, target: str
+) -> Witness | None:
+    """A point at which a value, or an element of a gradient, is certainly far outside of the type."""
+    base = FloatRanges(ctx.program, ctx.assume, form, ctx.fixed)
+    boxes = {i.name: base.input(i.name) for i in ctx.program.inputs if i.differentiable}
+    limits = [(program, names, form.overflow if narrow else LARGEST) for program, names, narrow in programs]
+    return overflowing(ctx, limits, boxes, f"{target}'")
 
 
 def _safe(

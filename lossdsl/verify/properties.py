@@ -25,7 +25,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, members, substitute
-from lossdsl.verify import gradients, inequalities, refute, scalar
+from lossdsl.verify import gradients, hessian, inequalities, refute, refute_order, scalar
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
@@ -84,6 +84,9 @@ def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool
             second = scalar.convex(cases, ctx.budget, concave=concave)
             if isinstance(second, Proved):
                 return second
+    minors = hessian.semidefinite(ctx, target, inputs, concave=concave)
+    if minors is not None:
+        return minors
     found = refute.chord(ctx, target, inputs, concave=concave)
     if found is not None:
         return found
@@ -401,7 +404,14 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
         return Unknown("monotonicity in several inputs at once", ())
     cases = scalar_views(ctx, target, inputs[0])
     if not isinstance(cases, str):
-        return _slope_sign(ctx, target, inputs[0], increasing=increasing, strict=strict)
+        quick = replace(ctx, seconds=ctx.seconds / 5)
+        found = refute_order.disordered(quick, target, inputs[0], increasing=increasing, strict=strict)
+        if found is not None:
+            return found
+        decided = _slope_sign(ctx, target, inputs[0], increasing=increasing, strict=strict)
+        if isinstance(decided, Unknown):
+            found = refute_order.disordered(ctx, target, inputs[0], increasing=increasing, strict=strict)
+        return found or decided
     declared = ctx.program.input(inputs[0])
     if strict or declared is None or declared.over:
         return Unknown(cases, ("pieces",))
@@ -411,7 +421,10 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
         rises, falls = (isinstance(v, Proved) for v in signs)
         return Trend(rises, falls)
 
-    return Trends(ctx.program, ctx.ranges(inputs), inputs[0], by_slope).verdict(target, increasing=increasing)
+    carried = Trends(ctx.program, ctx.ranges(inputs), inputs[0], by_slope).verdict(target, increasing=increasing)
+    if isinstance(carried, Proved):
+        return carried
+    return refute_order.disordered(ctx, target, inputs[0], increasing=increasing, strict=strict) or carried
 
 
 def _slope_sign(ctx: Context, target: str, entry: str, *, increasing: bool, strict: bool) -> Verdict:
@@ -433,4 +446,27 @@ def second_derivative(
     cases = scalar_views(ctx, target, inputs[0])
     if isinstance(cases, str):
         return Unknown(cases, ("pieces",))
-    return scalar.slope_between(cases, low, high, ctx.budget, order=2)
+    quick = refute_order.bent(replace(ctx, seconds=ctx.seconds / 5), target, inputs[0], low, high)
+    if quick is not None:
+        return quick
+    decided = scalar.slope_between(cases, low, high, ctx.budget, order=2)
+    if isinstance(decided, Proved):
+        return decided
+    return refute_order.bent(ctx, target, inputs[0], low, high) or decided
+
+
+def bounded(ctx: Context, target: str) -> Verdict:
+    """Whether one bound holds for all values of everything."""
+    box = ctx.ranges().tensor(target)
+    if box.bounded:
+        return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
+    found = refute_order.infinite(replace(ctx, seconds=ctx.seconds / 5), target)
+    for i in ctx.program.inputs:
+        if found is not None:
+            return found
+        if not i.differentiable or target not in dependents(ctx.program, i.name):
+            continue
+        for concave in (False, True):
+            if isinstance(convexity(ctx, target, (i.name,), concave=concave), Proved):
+                found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
+    return found or Unknown(f"enclosure {box}", ("interval", "rays of convex losses", "search"))

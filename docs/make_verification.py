@@ -1,0 +1,101 @@
+"""Write `docs/verification.md`: what the verifier decides of the catalogue, question by question.
+
+Every loss is asked the questions of `lossdsl.verify.questions`. Run: `make verification`, or
+`python docs/make_verification.py [NAME ...]` (of these losses only, printed).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from lossdsl import pipeline
+from lossdsl.card import status
+from lossdsl.catalogue import Entry, entries
+from lossdsl.diagnostics import Source
+from lossdsl.verify.questions import QUESTIONS, answers
+from lossdsl.verify.verdict import Unknown
+
+PAGE = Path(__file__).resolve().parent / "verification.md"
+KINDS = ("elementwise", "row")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of one loss: its status, why it is open, and how long it took."""
+
+    loss: str
+    kind: str
+    property: str
+    status: str
+    blocker: str
+    seconds: float
+
+
+def asked(entry: Entry) -> list[Answer]:
+    analysis = pipeline.analyse(Source(str(entry.path), entry.path.read_text(encoding="utf-8")))
+    found = []
+    for built in analysis.losses:
+        name = entry.name if built.program.name == entry.name else f"{entry.name}: {built.program.name}"
+        for of, question, verdict, seconds in answers(built):
+            kind = next(k for k in KINDS if k in of.kinds)
+            blocker = verdict.blocker if isinstance(verdict, Unknown) else ""
+            found.append(Answer(name, kind, question.property, status(verdict), blocker, seconds))
+    return found
+
+
+def page(found: list[Answer]) -> str:
+    counts = Counter(a.status for a in found)
+    losses = {a.loss: a.kind for a in found}
+    decided = 1 - counts["unknown"] / len(found)
+    lines = ["# What is decided of the catalogue", ""]
+    lines.append("Made by `make verification` from the questions of `lossdsl/verify/questions.py`, with the budget of")
+    lines.append("`lossdsl check`. *Proved* and *refuted* come with evidence; *unknown* is what no engine settled.")
+    lines += ["", f"{len(found)} questions of {len(losses)} losses: {counts['proved']} proved,"]
+    lines.append(f"{counts['refuted']} refuted, {counts['unknown']} unknown ({decided:.1%} decided).")
+    lines += ["", "| losses | | questions each (least) | decided |", "|---|---|---|---|"]
+    for kind in KINDS:
+        own = [a for a in found if a.kind == kind]
+        least = min(Counter(a.loss for a in own).values(), default=0)
+        share = sum(a.status != "unknown" for a in own) / max(1, len(own))
+        lines.append(f"| {kind} | {sum(k == kind for k in losses.values())} | {least} | {share:.1%} |")
+    lines += ["", "## By property", "", "| property | asked of | proved | refuted | unknown |", "|---|---|---|---|---|"]
+    for question in QUESTIONS:
+        of = Counter(a.status for a in found if a.property == question.property)
+        row = [question.property, question.kind, *(str(of[s]) for s in ("proved", "refuted", "unknown"))]
+        lines.append(f"| {' | '.join(row)} |")
+    lines += ["", "A loss is *elementwise* if an element of it reads one entry of the prediction, else a *row*; it is"]
+    lines.append("*labelled* if a label of few values is beside the prediction, *paired* if a real input of the same")
+    lines.append("domain is. Losses without a real input are not asked.")
+    lines += ["", "## Unknown", ""]
+    for question in QUESTIONS:
+        names = sorted({a.loss for a in found if a.property == question.property and a.status == "unknown"})
+        if names:
+            lines += [f"**{question.property}** ({len(names)}): {', '.join(names)}", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    chosen = [e for e in entries() if len(sys.argv) < 2 or e.name in sys.argv[1:]]
+    with ProcessPoolExecutor() as pool:
+        found = [a for answered in pool.map(asked, chosen) for a in answered]
+    if not found:
+        sys.exit("nothing is asked of these losses")
+    seconds = median(a.seconds for a in found)
+    slowest = max(found, key=lambda a: a.seconds)
+    print(
+        f"median {1000 * seconds:.1f} ms a question; slowest {slowest.seconds:.1f} s: {slowest.property} of {slowest.loss}"
+    )
+    text = page(found)
+    if len(sys.argv) > 1:
+        print(text)
+    else:
+        PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

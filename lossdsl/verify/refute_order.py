@@ -1,0 +1,143 @@
+"""Counterexamples to order and to bounds: pairs against monotonicity, second differences against bounds of the second
+derivative, rays along which a loss outgrows every bound."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+
+from lossdsl.ir.nodes import TRUE, Index, Read, Scalar, postorder
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.pieces import dependents
+from lossdsl.verify.points import Evaluator, Point, Undecided, elements, within
+from lossdsl.verify.refute import _points, _value, _values
+from lossdsl.verify.show import text
+from lossdsl.verify.verdict import Refuted, Witness
+
+_STEPS = (Fraction(1), Fraction(1, 64), Fraction(5), Fraction(1, 4096), Fraction(100))
+
+
+def disordered(ctx: Context, target: str, entry: str, *, increasing: bool, strict: bool) -> Refuted | None:
+    """Two points, the second nowhere below the first in the entries of the input, at which the target falls (for
+    `increasing`; `strict`: does not rise, all entries being raised)."""
+    if not _counted(ctx, target):
+        return None
+    for low, high in _raised(ctx, entry, every=strict):
+        for place in elements(ctx.program, target, low):
+            values = _values(ctx, (low, high), target, place)
+            if values is None:
+                continue
+            a, b = values
+            gap = e.sub(b, a) if increasing else e.sub(a, b)
+            if gap.negative or (strict and gap.nonpositive):
+                wanted = f"{'strictly ' if strict else ''}{'increasing' if increasing else 'decreasing'}"
+                found = f"the value goes from {a} to {b}, which is not {wanted}"
+                return Refuted("two points in order", Witness((low.flat(), high.flat(entry)), found))
+    return None
+
+
+def bent(ctx: Context, target: str, entry: str, low: Scalar | None, high: Scalar | None) -> Refuted | None:
+    """Three points in a row between which the second difference is below `low`, or above `high`, times the square of
+    their distance: the second derivative is so somewhere between. For a target that reads one entry of the input."""
+    above = dependents(ctx.program, entry)
+    bounds = [b for b in (low, high) if b is not None]
+    if not _counted(ctx, target) or any(_reads(b, above) for b in bounds):
+        return None
+    for first, last in _raised(ctx, entry, every=True, alike=True):
+        step = next((v - first.inputs[entry][p] for p, v in last.inputs[entry].items()), Fraction(0))
+        middle = first.with_inputs({entry: {p: v + step / 2 for p, v in first.inputs[entry].items()}})
+        if step == 0 or not ctx.admits(middle):
+            continue
+        definition, evaluator = ctx.program.definition(target), Evaluator(ctx.program, first)
+        for place in elements(ctx.program, target, first):
+            values = _values(ctx, (first, last, middle), target, place)
+            if values is None or definition is None:
+                continue
+            a, b, m = values
+            second = e.sub(e.add(a, b), e.mul(Enclosure(2.0, 2.0), m))
+            env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
+            for bound, sense in ((low, "below"), (high, "above")):
+                if bound is None:
+                    continue
+                try:
+                    limit = e.mul(evaluator.scalar(bound, env), e.exact(step * step / 4))
+                except (Undecided, KeyError):
+                    continue
+                gap = e.sub(second, limit)
+                if gap.negative if sense == "below" else gap.positive:
+                    found = f"the second difference {second} is {sense} {text(bound)} times the square of the distance"
+                    points = (first.flat(), last.flat(entry))
+                    return Refuted("second difference", Witness(points, found, Fraction(1, 2)))
+    return None
+
+
+def infinite(ctx: Context, target: str) -> Refuted | None:
+    """A point at which the value is certainly infinite."""
+    definition = ctx.program.definition(target)
+    if definition is None:
+        return None
+    for point in _points(ctx, 8):
+        for place in elements(ctx.program, target, point):
+            value = _value(ctx, point, target, place)
+            if value is not None and (value.lo == INF or value.hi == -INF):
+                return Refuted("search, interval evaluation", Witness((point.flat(),), f"the value is {value}"))
+    return None
+
+
+def outgrows(ctx: Context, target: str, entry: str, *, concave: bool) -> Refuted | None:
+    """Two points of a convex (concave) target, at the second of which it is higher (lower): on the ray from the first
+    through the second, all of it in the domain, no bound holds."""
+    declared = ctx.program.input(entry)
+    if declared is None or declared.kind != "real" or ctx.cuts_through(entry) or ctx.symbolic(entry):
+        return None
+    box = ctx.ranges((entry,)).input(entry)
+    if box.hi < INF or not _counted(ctx, target):
+        return None
+    mirrored = box.lo == -INF
+    for low, high in _raised(ctx, entry):
+        for a, b in ((low, high), (high, low)) if mirrored else ((low, high),):
+            for place in elements(ctx.program, target, a):
+                values = _values(ctx, (a, b), target, place)
+                if values is None:
+                    continue
+                gap = e.sub(values[1], values[0])
+                if gap.negative if concave else gap.positive:
+                    word = "concave" if concave else "convex"
+                    found = f"the loss is {word} in {entry} and goes from {values[0]} to {values[1]}: no bound holds further on"
+                    return Refuted(f"{word}, along a ray", Witness((a.flat(), b.flat(entry)), found))
+    return None
+
+
+def _raised(ctx: Context, entry: str, *, every: bool = False, alike: bool = False) -> Iterator[tuple[Point, Point]]:
+    """Admitted points, and those with entries of the input raised: some or `every` one, by numbers of their own or all
+    `alike`."""
+    generator = random.Random(17)
+    declared = ctx.program.input(entry)
+    if declared is None or declared.kind not in ("real", "prob"):
+        return
+    box = ctx.ranges((entry,)).input(entry)
+    for k, low in enumerate(_points(ctx, 9, (entry,))):
+        scale = _STEPS[k % 5]
+        common = scale * generator.randint(1, 16) / 4
+        steps = {
+            p: common if alike else scale * generator.randint(1 if every else 0, 16) / 4 for p in low.inputs[entry]
+        }
+        high = low.with_inputs({entry: {p: v + steps[p] for p, v in low.inputs[entry].items()}})
+        if any(steps.values()) and all(within(v, box) for v in high.inputs[entry].values()) and ctx.admits(high):
+            yield low, high
+
+
+def _counted(ctx: Context, target: str) -> bool:
+    """Whether all elements of the target count: the 0 at others would be no value of the loss."""
+    definition = ctx.program.definition(target)
+    return definition is not None and definition.support is TRUE
+
+
+def _reads(node: Scalar, tensors: frozenset[str]) -> bool:
+    return any(isinstance(n, Read) and n.tensor in tensors for n in postorder(node))
+
+
+__all__ = ["bent", "disordered", "infinite", "outgrows"]

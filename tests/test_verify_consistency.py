@@ -1,0 +1,81 @@
+"""Rules between verdicts: each is broken by a forged contradiction, and by nothing that the verifier says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from lossdsl.verify import verify_program
+from lossdsl.verify.consistency import RULES, Fact, Rule, broken, consistent
+from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
+from tests.test_verify import EXAMPLES, built, losses_of
+
+PROOF = Proved("forged", (Step("forged", "per", "so"),))
+COUNTEREXAMPLE = Refuted("forged", Witness(({"x[0]": Fraction(1)},), "so"))
+SAMPLE = sorted(Path(EXAMPLES).glob("*/*.loss"))[::24]
+
+
+def facts(rule: Rule, domain: str) -> list[Fact]:
+    return [Fact(p, "per", ("x",), PROOF, domain) for p in rule.premises] + [
+        Fact(d, "per", ("x",), COUNTEREXAMPLE, domain) for d in rule.denied
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=map(str, RULES))
+def test_a_rule_fires_on_its_contradiction_alone(rule: Rule) -> None:
+    forged = facts(rule, rule.domain)
+    assert str(rule) in [name for name, _ in broken(forged)]
+    for k in range(len(forged)):
+        rest = [f for j, f in enumerate(forged) if j != k]
+        undecided: Verdict = Unknown("forged")
+        assert str(rule) not in [name for name, _ in broken([*rest, replace(forged[k], verdict=undecided)])]
+        assert str(rule) not in [name for name, _ in broken([*rest, replace(forged[k], of="other")])]
+    if rule.domain:
+        assert str(rule) not in [name for name, _ in broken(facts(rule, ""))]
+
+
+def test_one_question_with_two_answers() -> None:
+    both = [Fact("convex", "per", ("x",), v) for v in (PROOF, COUNTEREXAMPLE)]
+    assert [name for name, _ in broken(both)] == ["convex proved and refuted"]
+    apart = [both[0], replace(both[1], wrt=("y",))]
+    assert broken(apart) == []
+
+
+@pytest.mark.parametrize(
+    ("bracket", "other"),
+    [
+        (Bracket(0.0, None), Fact("non-negative", "per", (), COUNTEREXAMPLE)),
+        (Bracket(None, -1.0), Fact("non-negative", "per", (), PROOF)),
+        (Bracket(-1.0, 2.0), Fact("bounded", "per", (), COUNTEREXAMPLE)),
+    ],
+)
+def test_a_range_has_room_for_what_is_said_of_the_value(bracket: Bracket, other: Fact) -> None:
+    found = Fact("range", "per", (), replace(PROOF, value=bracket))
+    assert len(broken([found, other])) == 1
+    assert broken([replace(found, verdict=replace(PROOF, value=Bracket(None, None))), other]) == []
+
+
+def test_what_contradicts_something_is_taken_back() -> None:
+    loss = built("loss t:\n    input x: real[...]\n    per = x^2\n    return mean(per)\n    claim convex in x\n")
+    report = verify_program(loss)
+    assert report.claims[0].status == "proved"
+    assert consistent(loss, report) == report
+    forged = tuple(replace(f, verdict=COUNTEREXAMPLE) if f.property == "convex" else f for f in report.findings)
+    doubted = consistent(loss, replace(report, findings=forged))
+    assert doubted.claims[0].status == "unknown"
+    (finding,) = [f for f in doubted.findings if f.property == "convex"]
+    assert isinstance(finding.verdict, Unknown)
+    assert "contradict" in finding.verdict.blocker
+    untouched = [f for f in doubted.findings if f.property not in ("convex", "smooth")]
+    assert untouched == [f for f in report.findings if f.property not in ("convex", "smooth")]
+
+
+@pytest.mark.parametrize("path", SAMPLE, ids=lambda p: p.stem)
+def test_nothing_said_of_an_example_is_a_contradiction(path: Path) -> None:
+    for loss in losses_of(path):
+        report = verify_program(loss, effort=0.3)
+        said = [f.verdict for f in report.findings] + [c.verdict for c in report.claims]
+        assert not any(isinstance(v, Unknown) and "contradict" in v.blocker for v in said)
