@@ -125,7 +125,7 @@ ONE: dict[str, Callable[[Any], Any]] = {
     "erf({})": _sat(mp.erf, -1, 1, 100),
     "erfc({})": _sat(mp.erfc, 2, 0, 100),
     "normal_cdf({})": _sat(_cdf, 0, 1, 100),
-    "log_normal_cdf({})": _sat(lambda t: mp.log(_cdf(t)), "-inf", 0, 100),
+    "log_normal_cdf({})": _sat(lambda t: mp.log1p(-_cdf(-t)) if t > 0 else mp.log(_cdf(t)), "-inf", 0, 100),
     "i0e({})": _bessel(0),
     "lgamma(1/2 + abs({}))": lambda t: mp.loggamma(_near(mp.mpf(1) / 2 + abs(t))),
     "digamma(1 + abs({}))": lambda t: mp.digamma(_near(1 + abs(t))),

@@ -109,7 +109,11 @@ def _entry_questions(rng: random.Random, loss: Entry) -> Iterator[Question]:
     for word in MONOTONE:
         region = _region(rng, loss)
         sign, strict = -1 if "decreasing" in word else 1, "strictly" in word
-        yield question(f"{word} in x", partial(attack.falls, sign=sign, strict=strict), _says_too_little, region, "x")
+        along, second = (
+            partial(attack.falls, sign=sign, strict=strict),
+            partial(_entry_order, loss, region, sign, strict),
+        )
+        yield question(f"{word} in x", along, second, region, "x")
     for bound in (Fraction(1), Fraction(1, 4), Fraction(2)):
         region = _region(rng, loss)
         along = partial(attack.steep, bound=number(bound))
@@ -125,7 +129,7 @@ def _entry_questions(rng: random.Random, loss: Entry) -> Iterator[Question]:
     for text, fails in _bounds():
         along = partial(attack.below, test=fails, what=f"not {text}")
         yield question(text, along, partial(_entry_bound, loss, region, fails), region, "x")
-    yield question("bounded", _endless, _says_too_little, region, "x")
+    yield question("bounded", _endless, partial(_entry_ray, loss, region), region, "x")
     if loss.x.text == "real[...]":
         yield question("even in x", partial(_mirror, sign=1), partial(_entry_mirror, loss, 1), Region(), "x")
         yield question("odd in x", partial(_mirror, sign=-1), partial(_entry_mirror, loss, -1), Region(), "x")
@@ -206,6 +210,16 @@ def _entry_steep(loss: Entry, region: Region, bound: Fraction, refuted: Refuted)
     return inside and bool(abs(u - v) > number(bound) * abs(number(points[0]["x"] - points[1]["x"])))
 
 
+def _entry_order(loss: Entry, region: Region, sign: int, strict: bool, refuted: Refuted) -> bool | None:
+    points = entry_points(loss, refuted)
+    if len(points) != 2:
+        return None
+    low, high = sorted(points, key=lambda p: p["x"])
+    rise = sign * (_entry_value(loss, high) - _entry_value(loss, low))
+    inside = all(_admitted(loss, region, p) for p in points) and low["x"] < high["x"]
+    return inside and bool(rise <= mp.mpf(10) ** -350 if strict else rise < 0)
+
+
 def _entry_bound(loss: Entry, region: Region, fails: Callable[[Any], bool], refuted: Refuted) -> bool | None:
     (point,) = entry_points(loss, refuted)
     return _admitted(loss, region, point) and fails(_entry_value(loss, point))
@@ -217,6 +231,23 @@ def _entry_mirror(loss: Entry, sign: int, refuted: Refuted) -> bool | None:
         return False
     u, v = (_entry_value(loss, p) for p in points)
     return bool(u != sign * v)
+
+
+def _entry_ray(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
+    """From the first point through the second, and on."""
+    points = entry_points(loss, refuted)
+    if len(points) != 2 or region.x is not None:
+        return None
+    ray = [{k: v + s * (points[1][k] - v) for k, v in points[0].items()} for s in _FURTHER]
+    return all(_admitted(loss, region, p) for p in ray) and _grows([_entry_value(loss, p) for p in ray])
+
+
+_FURTHER = (10, 100, 1000)
+
+
+def _grows(values: list[Any]) -> bool:
+    first, second, third = map(abs, values)
+    return bool(mp.isinf(third) or (third > 5 * second and second > 2 * first))
 
 
 # ----------------------------------------------------------------------------------------------------- rows
@@ -241,7 +272,8 @@ def _row_questions(rng: random.Random, loss: Row) -> Iterator[Question]:
     for word in ("increasing", "decreasing"):
         if loss.z != "simplex":
             sign = -1 if word == "decreasing" else 1
-            yield question(f"{word} in z", partial(attack.falls, sign=sign), _says_too_little, True)
+            along = partial(attack.falls, sign=sign)
+            yield question(f"{word} in z", along, partial(_row_order, loss, sign), True)
     for norm in ("l1", "l2", "linf"):
         bound = rng.choice((Fraction(1), Fraction(1, 2), Fraction(2)))
         along = partial(attack.steep, bound=number(bound), norm=norm)
@@ -250,7 +282,7 @@ def _row_questions(rng: random.Random, loss: Row) -> Iterator[Question]:
         if not text.startswith("infimum"):
             along = partial(attack.below, test=fails, what=f"not {text}")
             yield question(text, along, partial(_row_bound, loss, fails))
-    yield question("bounded", _endless, _says_too_little)
+    yield question("bounded", _endless, partial(_row_ray, loss))
     if loss.z == "real":
         for word, relation in (("shift", _shifted), ("scale", _scaled)):
             along = partial(_transformed, word=word)
@@ -338,6 +370,30 @@ def _row_steep(loss: Row, bound: Fraction, norm: str, refuted: Refuted) -> bool 
         refuted,
         lambda points: bool(abs(_row_value(loss, points[0]) - _row_value(loss, points[1])) > number(bound) * size),
     )
+
+
+def _row_order(loss: Row, sign: int, refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) != 2:
+        return None
+
+    def test(points: list[Any]) -> bool:
+        steps = [q - p for p, q in zip(points[0][0], points[1][0], strict=True)]
+        up = 1 if all(s >= 0 for s in steps) else -1 if all(s <= 0 for s in steps) else 0
+        return bool(up * sign * (_row_value(loss, points[1]) - _row_value(loss, points[0])) < 0)
+
+    return _any_row(loss, refuted, test)
+
+
+def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) != 2:
+        return None
+
+    def test(points: list[Any]) -> bool:
+        (z, label, a), (w, _, _) = points
+        ray = [([p + s * (q - p) for p, q in zip(z, w, strict=True)], label, a) for s in _FURTHER]
+        return all(_row_admitted(loss, p) for p in ray) and _grows([_row_value(loss, p) for p in ray])
+
+    return _any_row(loss, refuted, test)
 
 
 def _row_bound(loss: Row, fails: Callable[[Any], bool], refuted: Refuted) -> bool | None:

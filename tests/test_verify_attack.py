@@ -76,3 +76,16 @@ def test_a_derivative_without_a_normal_form_is_no_crash() -> None:
     """Found by fuzzing: `xlogy` has a branch of its own in its derivative."""
     body = "input x: real[...]\ninput y: binary[...]\nparam a: real = 1\nper = xlogy(relu(a), 1 + abs(max(x - y, x)))"
     assert status(body, "redescending in x") in ("unknown", "proved")
+
+
+def test_a_descent_finds_what_is_narrow_or_far() -> None:
+    for per, claim in [
+        ("(x - 1/3)^2 - 1e-14", "per >= 0"),
+        ("1 - x^2 / 1000000000000", "per >= 0"),
+        ("sqrt(1 + x^2) - x^2 / 1000000000", "convex in x"),
+        ("abs(x) - x^2 / 100000000", "lipschitz in x <= 1"),
+    ]:
+        assert status(f"input x: real[...]\nper = {per}", claim) == "refuted"
+    body = "input x: real[...]\nparam a: real in [0, 1.000001] = 1\nper = a * x"
+    assert status(body, "lipschitz in x <= 1") == "refuted"
+    assert status(body.replace("1.000001", "1"), "lipschitz in x <= 1") == "proved"

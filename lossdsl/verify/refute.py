@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Program, Read, Scalar, postorder
@@ -13,6 +14,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
+from lossdsl.verify.descent import descend
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.pieces import VARIABLE, View
@@ -72,12 +74,50 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
     definition = ctx.program.definition(target)
     if strict and definition is not None and definition.support is not TRUE:
         return None  # the 0 outside of the support is no value of the loss
-    for point in _points(ctx, 1):
+    low = _Lowest()
+    for point in _points(_share(ctx, _DRAWN), 1):
         for place in elements(ctx.program, target, point):
             value = _value(ctx, point, target, place)
             if value is not None and (value.negative or (strict and value.nonpositive)):
                 return Refuted("search, interval evaluation", Witness((point.flat(),), f"the value is in {value}"))
+            low.add(value, (point,), place)
+    for (point,), place in low.best:
+
+        def below(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
+            return _value(ctx, points[0], target, place)
+
+        found = descend(ctx, (point,), None, below, (1 - _DRAWN) * ctx.seconds / len(low.best))
+        if found is not None:
+            return Refuted(
+                "descent, interval evaluation", Witness((found[0].flat(),), f"the value is in {below(found)}")
+            )
     return None
+
+
+_DRAWN = 0.7  # of the time for a search goes to drawn points, the rest to descents from the best of them
+
+
+def _share(ctx: Context, share: float) -> Context:
+    return replace(ctx, seconds=share * ctx.seconds)
+
+
+class _Lowest:
+    """The candidates with the lowest values, from which it is worth going on."""
+
+    def __init__(self, most: int = 3) -> None:
+        self._most = most
+        self._kept: list[tuple[float, int, tuple[Point, ...], Place]] = []
+        self._count = itertools.count()
+
+    def add(self, value: Enclosure | None, points: tuple[Point, ...], place: Place) -> None:
+        if value is None or not value.bounded:
+            return
+        self._kept.append((value.lo / 2 + value.hi / 2, next(self._count), points, place))
+        self._kept = sorted(self._kept, key=lambda entry: entry[:2])[: self._most]
+
+    @property
+    def best(self) -> list[tuple[tuple[Point, ...], Place]]:
+        return [(points, place) for _, _, points, place in self._kept]
 
 
 def changed(
@@ -109,7 +149,8 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
     if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
         return None  # a midpoint of unit vectors is none
     resample = ctx.sampler(5, inputs)
-    for k, low in enumerate(_points(ctx, 2, inputs)):
+    best = _Lowest()
+    for k, low in enumerate(_points(_share(ctx, _DRAWN), 2, inputs)):
         moved = _mirrored(ctx.program, low, inputs) if k % 3 == 1 else {}
         spread = _SPREADS[(k // 2) % 5]
         for i in ctx.program.inputs:
@@ -131,11 +172,53 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
             a, b, m = values
             gap = e.sub(e.mul(Enclosure(2.0, 2.0), m), e.add(a, b))
             if gap.negative if concave else gap.positive:
-                word = "below" if concave else "above"
-                text_ = f"the value at the midpoint is {m}, {word} the chord between {a} and {b}"
-                points = (low.flat(), high.flat(*inputs))
-                return Refuted("chord", Witness(points, text_, Fraction(1, 2)))
+                return _above_chord((low, high), inputs, (a, b, m), concave)
+            best.add(_bend(ctx, (low, high), inputs, target, place, concave), (low, high), place)
+    for points, place in best.best:
+
+        def bend(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
+            return _bend(ctx, points, inputs, target, place, concave)
+
+        found = descend(ctx, points, inputs, bend, (1 - _DRAWN) * ctx.seconds / len(best.best), inputs)
+        if found is None:
+            continue
+        middle_ = _middle(found[0], found[1], inputs)
+        values = _values(ctx, (*found, middle_), target, place) if ctx.admits(middle_) else None
+        if values is not None:
+            return _above_chord((found[0], found[1]), inputs, (values[0], values[1], values[2]), concave)
     return None
+
+
+def _above_chord(
+    points: tuple[Point, Point], inputs: tuple[str, ...], values: tuple[Enclosure, Enclosure, Enclosure], concave: bool
+) -> Refuted:
+    a, b, m = values
+    word = "below" if concave else "above"
+    found = f"the value at the midpoint is {m}, {word} the chord between {a} and {b}"
+    return Refuted("chord", Witness((points[0].flat(), points[1].flat(*inputs)), found, Fraction(1, 2)))
+
+
+def _middle(low: Point, high: Point, inputs: tuple[str, ...]) -> Point:
+    return low.with_inputs({n: {p: (low.inputs[n][p] + v) / 2 for p, v in high.inputs[n].items()} for n in inputs})
+
+
+def _bend(
+    ctx: Context, points: tuple[Point, ...], inputs: tuple[str, ...], target: str, place: Place, concave: bool
+) -> Enclosure | None:
+    """How far the midpoint lies below the chord (above it, for concave), for the square of the distance."""
+    low, high = points
+    square = sum(((high.inputs[n][p] - v) ** 2 for n in inputs for p, v in low.inputs[n].items()), Fraction(0))
+    if square < _NEAR:
+        return None  # digits are lost
+    values = _values(ctx, (low, high, _middle(low, high, inputs)), target, place)
+    if values is None:
+        return None
+    a, b, m = values
+    gap = e.sub(e.add(a, b), e.mul(Enclosure(2.0, 2.0), m))
+    return e.div(e.neg(gap) if concave else gap, e.exact(square))
+
+
+_NEAR = Fraction(1, 2**40)
 
 
 def _mirrored(program: Program, low: Point, inputs: tuple[str, ...]) -> dict[str, dict[Place, Fraction]]:
@@ -153,7 +236,8 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
     if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
         return None
     resample = ctx.sampler(6, inputs)
-    for k, low in enumerate(_points(ctx, 3, inputs)):
+    best = _Lowest()
+    for k, low in enumerate(_points(_share(ctx, _DRAWN), 3, inputs)):
         moved: dict[str, dict[Place, Fraction]] = {}
         for i in ctx.program.inputs:
             if i.name in inputs:
@@ -172,22 +256,54 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
         distance = _distance(differences, norm)
         if distance is None or not ctx.admits(high):
             continue
-        evaluator = Evaluator(ctx.program, low)
         for place in elements(ctx.program, target, low):
-            a = _value(ctx, low, target, place)
-            b = None if a is None else _value(ctx, high, target, place)
-            definition = ctx.program.definition(target)
-            if a is None or b is None or definition is None:
-                continue
-            env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
-            try:
-                limit = e.mul(evaluator.scalar(bound, env), distance)
-            except (Undecided, KeyError):
-                continue
-            if e.sub(e.absolute(e.sub(a, b)), limit).positive:
-                found = f"the values are {a} and {b}, further apart than {text(bound)} times the distance"
-                return Refuted("difference quotient", Witness((low.flat(), high.flat(*inputs)), found))
+            room = _room(ctx, (low, high), inputs, target, place, bound, norm)
+            if room is not None and room.negative:
+                return _too_steep(ctx, (low, high), inputs, target, place, bound)
+            best.add(room, (low, high), place)
+    for points, place in best.best:
+
+        def left(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
+            return _room(ctx, points, inputs, target, place, bound, norm)
+
+        found = descend(ctx, points, inputs, left, (1 - _DRAWN) * ctx.seconds / len(best.best), inputs)
+        if found is not None:
+            return _too_steep(ctx, found, inputs, target, place, bound)
     return None
+
+
+def _too_steep(
+    ctx: Context, points: tuple[Point, ...], inputs: tuple[str, ...], target: str, place: Place, bound: Scalar
+) -> Refuted:
+    low, high = points
+    a, b = (_value(ctx, p, target, place) for p in points)
+    found = f"the values are {a} and {b}, further apart than {text(bound)} times the distance"
+    return Refuted("difference quotient", Witness((low.flat(), high.flat(*inputs)), found))
+
+
+def _room(
+    ctx: Context,
+    points: tuple[Point, ...],
+    inputs: tuple[str, ...],
+    target: str,
+    place: Place,
+    bound: Scalar,
+    norm: str,
+) -> Enclosure | None:
+    """The bound less the quotient of the differences of the values and of the inputs."""
+    low, high = points
+    distance = _distance([v - low.inputs[n][p] for n in inputs for p, v in high.inputs[n].items()], norm)
+    definition = ctx.program.definition(target)
+    a = _value(ctx, low, target, place)
+    b = None if a is None else _value(ctx, high, target, place)
+    if distance is None or a is None or b is None or definition is None or not (a.bounded and b.bounded):
+        return None
+    env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
+    try:
+        limit = Evaluator(ctx.program, low).scalar(bound, env)
+    except (Undecided, KeyError):
+        return None
+    return e.sub(limit, e.div(e.absolute(e.sub(a, b)), distance))
 
 
 def _distance(differences: list[Fraction], norm: str) -> Enclosure | None:
