@@ -1,8 +1,8 @@
 """Counterexamples to finiteness where entries are coupled: points whose exact value no number of the type comes near.
 
 Entries of real inputs are drawn from the ends of what the type represents, from 0 and from small numbers. A value or a
-gradient element counts if it is certainly more than twice the largest number: whatever the plan returns for it is then
-infinite, or wrong by more than half.
+gradient element counts if it is certainly more than 3/2 of the largest number: whatever the plan returns for it is then
+infinite, or wrong by more than a third.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Witness
 
 _MOST = 60  # points
+_FAR = 1.5
 
 
 def overflowing(
@@ -29,7 +30,7 @@ def overflowing(
     boxes: Mapping[str, Enclosure],
     cotangent: str,
 ) -> Witness | None:
-    """A witness that one of the tensors exceeds twice its limit. `programs`: each with tensors and their limit; `boxes`:
+    """A witness that one of the tensors is far beyond its limit. `programs`: each with tensors and their limit; `boxes`:
     what the type represents of each real input; `cotangent`: the name of the input that is 1 in gradient programs."""
     generator = random.Random(23)
     for low in itertools.islice(_points(ctx, 21), _MOST):
@@ -45,7 +46,7 @@ def overflowing(
                         value = evaluator.element(name, place)
                     except (TooManySteps, Undecided, ValueError, OverflowError, ZeroDivisionError):
                         break
-                    if not value.nan and (value.lo > 2 * limit or value.hi < -2 * limit):
+                    if not value.nan and (value.lo / _FAR > limit or value.hi / _FAR < -limit):
                         return Witness((point.flat(),), f"{name} is in {value}, outside of the type")
     return None
 
