@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from derivatives import LOSSES, arguments, cotangent, full_difference, gradient, gradients, program
+from derivatives import LOSSES, arguments, cotangent, full_difference, gradient, gradients, program, slope
 
 from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
@@ -15,6 +15,7 @@ from lossdsl.ir.text import parse_ir, print_ir
 from lossdsl.transform.differentiate import NotYetError, differentiate
 from lossdsl.transform.scalar import scalar_derivative
 from lossdsl.transform.simplify import simplify
+from lossdsl.transform.tangent import hessian_vector, jvp
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -273,6 +274,19 @@ def test_an_input_without_influence_has_zero_gradient() -> None:
 
 def test_what_is_missing_is_named() -> None:
     p = program("""
+program volumes
+  input x: real[t, n, m: n]
+  group t forward
+    p[t] = logdet n, k: n . x[t, n, k] + (p[t - 1] if t >= 1 else 0.0)
+  value = sum t . p[t]
+  output return = value
+""")
+    with pytest.raises(NotYetError, match="logdet"):
+        differentiate(p, "value", ("x",))
+
+
+def test_a_product_in_a_recurrence_has_its_derivatives() -> None:
+    p = program("""
 program products
   input x: real[t, n]
   group t forward
@@ -280,8 +294,20 @@ program products
   value = sum t . p[t]
   output return = value
 """)
-    with pytest.raises(NotYetError, match="prod"):
-        differentiate(p, "value", ("x",))
+    env = {"x": np.random.default_rng(0).normal(size=(4, 3))}
+    env["x"][1, 2] = 0.0  # one factor that is exactly zero at the first step that it is reached
+    env["x"][0] = [1.5, 0.0, -2.0]
+    along = {"x": np.random.default_rng(1).normal(size=(4, 3))}
+    found = gradients(p, env)["d x"]
+    assert abs(np.sum(found * along["x"]) - slope(p, env, along)) < 1e-7 * (1 + abs(np.sum(found)))
+    forward = jvp(p, ("x",))
+    assert np.allclose(interpret(forward, {**env, "x.t": along["x"]})["t return"], np.sum(found * along["x"]))
+    twice = hessian_vector(p, "value", ("x",))
+    step = 1e-6
+    moved = gradients(p, {"x": env["x"] + step * along["x"]})["d x"]
+    back = gradients(p, {"x": env["x"] - step * along["x"]})["d x"]
+    hessian = interpret(twice, {**env, "x.t": along["x"], cotangent(twice): np.array(1.0)})["h x"]
+    assert np.allclose(hessian, (moved - back) / (2 * step), rtol=1e-6, atol=1e-6)
 
 
 def test_a_permuted_batch_permutes_the_gradient() -> None:

@@ -262,6 +262,11 @@ class _Function:
         text = f"(tl.where({unwrapped(condition.text)}, 1, 0) + tl.zeros({self.one}, tl.int32) != 0)"
         return replace(condition, text=text)
 
+    def joint(self, condition: Term) -> str:
+        """A condition as it stands in a mask beside others that vary."""
+        alone = not condition.axes and not condition.static and not self.part.scalar
+        return (self.block_of_one(condition) if alone else condition).text
+
     def statement(self, s: Load | Op | Fold) -> None:
         match s:
             case Load():
@@ -271,8 +276,8 @@ class _Function:
                 axes = frozenset().union(*(a.axes for a in args))
                 logic = s.op in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
                 static = all(a.static for a in args) and (logic or s.type == "int") and s.op != "int"
-                if s.op in ("and", "or") and axes and not self.part.scalar:
-                    args = [a if a.axes or a.static else self.block_of_one(a) for a in args]
+                if s.op in ("and", "or") and axes:
+                    args = [replace(a, text=self.joint(a)) for a in args]
                 self.bind(s, operation(s.op, args, s.type), axes, static)
             case Fold():
                 self.fold(s)
@@ -287,7 +292,9 @@ class _Function:
         offset, axes, inside = self.offset(s.buffer, s.subscripts)
         guard = None if s.guard is None else self.term(s.guard)
         wanted = axes | (guard.axes if guard is not None else frozenset())
-        conditions = [c for c in (self.mask(wanted), guard.text if guard is not None else "", *inside) if c]
+        mask = self.mask(wanted)
+        held = "" if guard is None else self.joint(guard) if mask else guard.text
+        conditions = [c for c in (mask, held, *inside) if c]
         offset = self.spread_over(offset, axes, wanted)
         void = literal("nan", "acc") if s.type == "acc" else literal(Fraction(0), s.type)
         filler = void if inside else literal(s.pad.value, s.type) if s.pad is not None else void
@@ -317,7 +324,7 @@ class _Function:
 
     def masked(self, s: Fold, mask: list[str]) -> str:
         value = self.term(s.value)
-        where = [] if s.where is None else [self.term(s.where).text]
+        where = [] if s.where is None else [self.joint(self.term(s.where))]
         conditions = [c for c in (*mask, *where) if c]
         if not conditions:
             raise Unsupported("a fold over nothing that varies")
@@ -332,7 +339,7 @@ class _Function:
         """(combining function, index of each entry, index of nothing) of an argmax or argmin."""
         if len(self.part.columns) != 1:
             raise Unsupported(f"{s.head} over several axes")
-        where = "in_col" if s.where is None else f"in_col & {self.term(s.where).text}"
+        where = "in_col" if s.where is None else f"in_col & {self.joint(self.term(s.where))}"
         return f"_first_{s.head[3:]}", f"tl.where({where}, col, 2147483647)", "2147483647"
 
     def fold(self, s: Fold) -> None:

@@ -245,8 +245,8 @@ def _h_log1mexp_tl(x):
     "_h_logaddexp_tl": """\
 @triton.jit
 def _h_logaddexp_tl(a, b):
-    # either operand may be a number
-    a, b = tl.where(b == b, a, a), tl.where(a == a, b, b)
+    # either operand may be a number: it takes the type of the other
+    a, b = tl.where(b < b, b, a), tl.where(a < a, a, b)
     m = tl.where(a >= b, a, b)
     n = tl.where(a >= b, b, a)
     return m + _h_log1p_tl(tl.exp(tl.where(n == m, 0.0, n - m)))
@@ -283,8 +283,9 @@ def _h_logcosh_tl(x):
     "_h_pow_tl": """\
 @triton.jit
 def _h_pow_tl(a, b):
-    # either operand may be a number; a negative base has a value for whole exponents, as in torch
-    a, b = tl.where(b == b, a, a), tl.where(a == a, b, b)
+    # either operand may be a number: it takes the type of the other; a negative base has a value for whole
+    # exponents, as in torch
+    a, b = tl.where(b < b, b, a), tl.where(a < a, a, b)
     m = tl.exp(b * tl.log(tl.abs(a)))
     whole = tl.floor(b) == b
     odd = b - 2.0 * tl.floor(0.5 * b) == 1.0
@@ -307,8 +308,8 @@ def _h_atan_tl(x):
     "_h_atan2_tl": """\
 @triton.jit
 def _h_atan2_tl(y, x):
-    # either operand may be a number
-    y, x = tl.where(x == x, y, y), tl.where(y == y, x, x)
+    # either operand may be a number: it takes the type of the other
+    y, x = tl.where(x < x, x, y), tl.where(y < y, y, x)
     ay, ax = tl.abs(y), tl.abs(x)
     big = tl.where(ay > ax, ay, ax)
     small = tl.where(ay > ax, ax, ay)

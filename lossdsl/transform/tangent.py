@@ -11,7 +11,7 @@ from dataclasses import replace
 from lossdsl.ir.nodes import REAL, TRUE, ZERO, Apply, Definition, Group, Input, Output, Program, Read, Scalar
 from lossdsl.ir.rewrite import Fresh, prune
 from lossdsl.transform.arithmetic import NotYetError, mul
-from lossdsl.transform.differentiate import active_tensors, differentiate
+from lossdsl.transform.differentiate import RECURRENT, active_tensors, differentiate
 from lossdsl.transform.matrices import inverse_of, logdet_weight, tangent_of_inverse
 from lossdsl.transform.scalar import tangent
 from lossdsl.transform.winners import expose_winners, others, split_products
@@ -126,12 +126,18 @@ class _Forward:
         return None if name is None else Read(name, read.indices, REAL)
 
     def group(self, group: Group) -> None:
-        """The tangents of a recurrence run beside it: each definition is followed by its tangent."""
-        for d in group.definitions:
-            if d.tensor in self.active:
-                if d.head not in ("map", "sum", "logsumexp"):
-                    raise NotYetError(f"the reduction {d.head!r} in a recurrence", d.tensor)
-                self.tangents[d.tensor] = self.names(f"{d.tensor}.t")
+        """The tangents of a recurrence run beside it: each definition is followed by its tangent. That of a product
+        reads products of the other factors, which are made of all steps at once: then they run after it."""
+        active = [d for d in group.definitions if d.tensor in self.active]
+        for d in active:
+            if d.head not in RECURRENT:
+                raise NotYetError(f"the reduction {d.head!r} in a recurrence", d.tensor)
+            self.tangents[d.tensor] = self.names(f"{d.tensor}.t")
+        if any(d.head == "prod" for d in active):
+            self.made.append(group)
+            tangents = tuple(self.derive(d) for d in active)
+            self.made.append(replace(group, definitions=tangents))
+            return
         members: list[Definition] = []
         for d in group.definitions:
             members.append(d)

@@ -84,19 +84,23 @@ def split_products(program: Program, active: set[str]) -> Program:
     names = Fresh.of(program)
     body: list[Definition | Group] = []
     for item in program.body:
-        if isinstance(item, Definition) and item.head == "prod" and item.tensor in active and len(item.bound) > 1:
-            current = item
-            while len(current.bound) > 1:
-                name = names(f"{item.tensor}.inner")
-                formals = current.formals + current.bound[:-1]
-                body.append(replace(current, tensor=name, formals=formals, bound=current.bound[-1:]))
-                outer = current.bound[:-1]
-                read = Read(name, formals, REAL)
-                current = replace(current, bound=outer, where=TRUE, body=read)
-            body.append(current)
+        made = [s for d in members(item) for s in (_nested(d, names) if d.tensor in active else (d,))]
+        if isinstance(item, Group):
+            body.append(replace(item, definitions=tuple(made)))
         else:
-            body.append(item)
+            body.extend(made)
     return program.with_body(tuple(body))
+
+
+def _nested(d: Definition, names: Fresh) -> list[Definition]:
+    """A product of several indices as products of one index each, the innermost first."""
+    made: list[Definition] = []
+    while d.head == "prod" and len(d.bound) > 1:
+        name = names(f"{d.tensor}.inner")
+        formals, outer = d.formals + d.bound[:-1], d.bound[:-1]
+        made.append(replace(d, tensor=name, formals=formals, bound=d.bound[-1:]))
+        d = replace(d, bound=outer, where=TRUE, body=Read(name, formals, REAL))
+    return [*made, d]
 
 
 def others(d: Definition, names: Fresh) -> tuple[list[Definition | Group], Scalar]:

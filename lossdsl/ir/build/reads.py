@@ -132,7 +132,7 @@ class Reader(ABC):
         if isinstance(atom, Param):
             entity = self.names.get(atom.name)
             if isinstance(entity, ParameterEntity):
-                return _constant_bounds(entity.parameter.range.lower, entity.parameter.range.upper)
+                return _range_bounds(entity.parameter.range)
         if not isinstance(atom, Read):
             return UNBOUNDED
         declared = self.inputs.get(atom.tensor)
@@ -144,7 +144,7 @@ class Reader(ABC):
             return UNBOUNDED
         if declared.kind in ("binary", "sign"):
             return Dim.const(0 if declared.kind == "binary" else -1), Dim.const(1)
-        return _constant_bounds(declared.range.lower, declared.range.upper)
+        return _range_bounds(declared.range)
 
     def _not_ignored(self, read: Read, also: str) -> Scalar:
         return Compare("!=", read, Param(also, INT))
@@ -436,6 +436,14 @@ class Reader(ABC):
                     span,
                     "say what stands outside: `x[index else 0]`",
                 )
+        left = (new[1] - new[0]).constant
+        if left is not None and left <= 0 and not nonnegative(-variable.dim):
+            have = str(variable.dim)
+            message = (
+                f"no position of `{base_name(variable)}` is left: an axis of {have} entries has no room for this window"
+            )
+            help = "a smaller window, or say what stands outside: `x[index else 0]`, `x[edge(index)]`"
+            raise self.sink.fail("E0312", message, span, help)
         frame.ranges[variable] = (new[0], new[1])
 
     def _at_least(self, a: Dim, b: Dim) -> bool:
@@ -458,9 +466,10 @@ def _grid_text(grid: Grid) -> str:
     return names.get(grid.step, f"every {grid.step}th position")
 
 
-def _constant_bounds(lower: Scalar | None, upper: Scalar | None) -> Bound:
+def _range_bounds(r: Range) -> Bound:
+    """The least and the largest integer of a declared range, where they are extents: `[0, size(c))` ends at c - 1."""
     found: list[Dim | None] = []
-    for bound in (lower, upper):
+    for bound, inwards in ((r.lower, 1 if r.lower_open else 0), (r.upper, -1 if r.upper_open else 0)):
         form = affine(bound) if bound is not None and bound.dtype is INT else None
-        found.append(form.rest if form is not None and not form.terms else None)
+        found.append(form.rest + inwards if form is not None and not form.terms else None)
     return found[0], found[1]
