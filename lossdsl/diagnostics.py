@@ -228,6 +228,11 @@ CODES: dict[str, Code] = {
         "Shifted accesses narrow the range of an axis to where all of them are in bounds; two bounds met of which "
         "neither is always the smaller.",
     ),
+    "E0312": Code(
+        "no position is left",
+        "Shifted accesses narrow the range of an axis to where all of them are in bounds; here that is nowhere: the window "
+        "is larger than the axis.",
+    ),
     "E0401": Code("wrong number of arguments", "The function takes another number of arguments."),
     "E0402": Code("operand of the wrong type", "`//` and `%` are for integers; tables hold numbers and are indexed."),
     "E0403": Code(

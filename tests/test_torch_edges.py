@@ -236,3 +236,20 @@ def test_pooled_maxima() -> None:
     plan = schedule(gradient_program(program, "return", ("x",)), Key("pooled", "backward", "mean", ("x",), (), "torch"))
     large = dict.fromkeys(("b", "h"), 10) | {"w": 1000}
     assert cost(plan).operations.evaluate(large) < 400 * 10 * 10 * 1000
+
+
+def test_an_integer_division_by_zero_that_nobody_reads() -> None:
+    """torch stops at an integer division by 0, even where a condition excludes it."""
+    fn = function("""
+loss divided:
+    input x: real[n]
+    input k: int[n]
+    param m: int = 0
+    return sum(x * (7 // k) + x * (7 % k) where k != 0) + sum(x * (n // m if m != 0 else 2))
+""")
+    x, k = leaf(4), torch.tensor([0, 2, -3, 0])
+    wanted = (x[1] * (3 + 1) + x[2] * (-3 - 2)) + 2 * x.sum()
+    value = fn(x, k)
+    assert torch.allclose(value, wanted)
+    assert torch.allclose(torch.autograd.grad(value, x)[0], torch.autograd.grad(wanted, x)[0])
+    assert torch.allclose(fn(x.detach(), k, m=2), (wanted - 2 * x.sum() + x[2] + x[3]).detach())

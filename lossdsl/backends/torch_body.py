@@ -345,6 +345,7 @@ class Body(Values):
         fixed: list[str] = []
         positions: list[Term] = []
         moved: list[int] = []
+        entries: list[str] = []  # conditions that there is a position to clamp an index to
         for k, (s, dim) in enumerate(zip(subscripts, buffer.dims)):
             simple = s.data is None and len(s.axes) == 1 and s.axes[0][1] == 1 and s.axes[0][0] in self.dims
             inside = simple and (k == chunked or not guarded or _within(s.offset, self.dims[s.axes[0][0]], dim))
@@ -364,13 +365,17 @@ class Body(Values):
                 valid = ok if valid is None else self.emit("and", (valid, ok), "bool", wanted="valid")
             if s.data is not None or guarded:
                 place = self.clamped(place, size)
+            if s.data is not None and dim.constant is None:
+                entries.append(f"{size.at(SUM)} > 0")
             positions.append(place)
         when = [] if known is None else [str(known)]
         if guarded and any(subscripts[k].data is None for k in moved):
             # A dimension without entries has no position to move a guarded access to.
             when.append(f"{name}.numel() > 0")
+        conditions = " and ".join(when + entries)
+        own = name if not when else ""
         value: Term = self.take(
-            name, buffer, subscripts, chunked, positions, moved, type_, wanted, " and ".join(when), pad
+            name, buffer, subscripts, chunked, positions, moved, type_, wanted, conditions, own, pad
         )
         if valid is None and not fixed:
             return value
@@ -390,6 +395,7 @@ class Body(Values):
         type_: str,
         wanted: str,
         when: str,
+        own: str,
         pad: Literal,
     ) -> Reg:
         others = [s.axes[0][0] for k, s in enumerate(subscripts) if k not in moved]
@@ -410,7 +416,7 @@ class Body(Values):
                 at = self.order.index(free[0])
                 axes = frozenset(others) | along
                 template = f"torch.take_along_dim({text}, {{0}}, dim={at})"
-                return self.taken(template, (place,), axes, type_, wanted, when, pad)
+                return self.taken(template, (place,), axes, type_, wanted, when, own, pad)
         places: list[Term] = []
         for k, s in enumerate(subscripts):
             if k in moved:
@@ -422,7 +428,7 @@ class Body(Values):
                 places.append(self.position(s))
         axes = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
         inside = ", ".join(f"{{{k}}}" for k in range(len(places)))
-        return self.taken(f"{name}[{inside}]", places, axes, type_, wanted, when, pad)
+        return self.taken(f"{name}[{inside}]", places, axes, type_, wanted, when, own, pad)
 
     def taken(
         self,
@@ -432,14 +438,22 @@ class Body(Values):
         type_: str,
         wanted: str,
         when: str,
+        own: str,
         pad: Literal,
     ) -> Reg:
-        """What a gather takes, or `pad` where the condition `when` of Python fails."""
+        """What a gather takes, or `pad` where the condition `when` of Python fails.
+
+        own    the tensor that is read, if what takes its place may be written over (it is rare: without entries)
+        """
         if not when:
             return self.emit("text", places, type_, template=template, axes=axes, wanted=wanted)
-        void = self.tensor(self.term(pad)).text
+        void = self.term(pad)
+        if own and isinstance(void, Number):
+            shape = f"({self.shape(axes)}{',' if len(self.order) == 1 else ''})" if axes else "()"
+            template += f" if {when} else {own}.new_full({shape}, {void.text})"
+            return self.emit("text", places, type_, template=template, strength=0, axes=axes, wanted=wanted)
         shape = f".expand({self.shape(axes)})" if axes else ""
-        template += f" if {when} else {void}{shape}"
+        template += f" if {when} else {self.tensor(void).text}{shape}"
         return self.emit("text", places, type_, template=template, strength=0, axes=axes, owned=False, wanted=wanted)
 
     # -------------------------------------------------------------------------------------------------- writes

@@ -682,11 +682,16 @@ class PlanFunction:
         more = ", accumulate=True" if accumulate else ""
         self.indexed(target, index, f"{value}.to({target}.dtype)" if self.like(buffer) else value, more)
 
-    def indexed(self, target: str, index: str, value: str, more: str) -> None:
+    def indexed(self, target: str, index: str, value: str, more: str, when: Sequence[str] = ()) -> None:
+        """A store at positions, if the conditions `when` of Python hold."""
+        condition = " and ".join(when)
         if self.fused:
-            self.out.line(f"{target}.index_put_({index}, {value}{more})")
+            if condition:
+                self.out.line(f"if {condition}:")
+            self.out.line(f"{'    ' if condition else ''}{target}.index_put_({index}, {value}{more})")
         else:
-            self.out.line(f"{target} = torch.index_put({target}, {index}, {value}{more})")
+            other = f" if {condition} else {target}" if condition else ""
+            self.out.line(f"{target} = torch.index_put({target}, {index}, {value}{more}){other}")
 
     def empty_or_zero(self, buffer: Buffer) -> None:
         if buffer.name in self.made:
@@ -721,8 +726,11 @@ class PlanFunction:
             self.fill(buffer, identity)
         index = f"({', '.join(str(p) for p in places)},)"
         text = term_text(body.tensor(value)).text
+        # Where a dimension has no entries no index can be clamped into it, and there is nothing to add to.
+        data = [k for k, p in enumerate(w.statement.subscripts) if p.data is not None]
+        sizes = [self.scope.dim(d).at(SUM) for d in dict.fromkeys(buffer.dims[k] for k in data) if d.constant is None]
         if s.combine == "sum":
-            self.indexed(target, index, text, ", accumulate=True")
+            self.indexed(target, index, text, ", accumulate=True", [f"{size} > 0" for size in sizes])
             return
         self.scope.helpers.add("_fold_into")
         verb = {"max": "amax", "min": "amin"}[s.combine]

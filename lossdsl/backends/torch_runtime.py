@@ -433,6 +433,12 @@ def _order(x, valid, over):
 )
 
 _define('''
+def _divisor(x):
+    """x, and 1 where it is 0."""
+    return torch.where(x == 0, 1, x)
+''')
+
+_define('''
 def _winner(x, valid, dim, largest):
     """The first index of the maximum (minimum) among the valid entries, the first valid one if all are infinite."""
     shape = torch.broadcast_shapes(x.shape, valid.shape)
@@ -440,6 +446,8 @@ def _winner(x, valid, dim, largest):
     if not x.is_floating_point():
         worst = torch.iinfo(x.dtype).min if largest else torch.iinfo(x.dtype).max
     valid = valid.expand(shape)
+    if shape[dim] == 0:
+        return valid.sum(dim, keepdim=True)
     x = torch.where(valid, x, worst)
     place = x.argmax(dim, keepdim=True) if largest else x.argmin(dim, keepdim=True)
     return torch.where(valid.gather(dim, place), place, valid.int().argmax(dim, keepdim=True))
@@ -450,6 +458,8 @@ _define(
 def _flat_winner(x, valid, dims, largest):
     """The row-major position of the first maximum (minimum) over several dimensions, among the valid entries."""
     shape = [1 if k in dims else s for k, s in enumerate(x.shape)]
+    if x.numel() == 0:
+        return x.new_zeros(shape, dtype=torch.int64)
     if valid is None:
         flat = _joined(x, dims)
         place = flat.argmax(-1) if largest else flat.argmin(-1)
@@ -515,6 +525,8 @@ def _proxy(value, surrogate):
 _define('''
 def _fold_into(target, index, value, fold):
     """Combine values into `target` at the positions `index` (tensors that broadcast together)."""
+    if target.numel() == 0:
+        return target
     shape = torch.broadcast_shapes(value.shape, *(i.shape for i in index))
     flat = torch.zeros((), dtype=torch.int64, device=target.device)
     for place, size in zip(index, target.shape):

@@ -263,6 +263,8 @@ class Values:
     def integer(self, name: str, args: Sequence[Term]) -> Term:
         """Exact int64 operations; of Python ints, Python's own."""
         if all(isinstance(a, Number) and not a.param for a in args):
+            if name in ("floordiv", "mod"):
+                args = (args[0], self.divisor(args[1]))
             texts = [a.text if isinstance(a, Number) else Text("") for a in args]
             sign = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%"}.get(name)
             if sign is not None:
@@ -278,14 +280,22 @@ class Values:
             return self.emit(function, [self.tensor(a) for a in args], "int")
         if name == "abs":
             return self.emit("torch.abs", args, "int")
-        if name == "floordiv":
-            return self.emit("text", self.some_tensor(args), "int", template="{0} // {1}", strength=SUM + 1)
-        if name == "mod":
-            return self.emit("text", self.some_tensor(args), "int", template="{0} % {1}", strength=SUM + 1)
+        if name in ("floordiv", "mod"):
+            sign = "//" if name == "floordiv" else "%"
+            left, right = self.some_tensor((args[0], self.divisor(args[1])))
+            return self.emit("text", (left, right), "int", template=f"{{0}} {sign} {{1}}", strength=SUM + 1)
         if name in ("floor", "ceil"):
             value = self.tensor(args[0])
             return self.emit("text", (value,), "int", template=f"torch.{name}({{0}}).long()")
         raise NotImplementedError(name)
+
+    def divisor(self, value: Term) -> Term:
+        """What is divided by, without 0: torch stops at an integer division by 0, also at one that nobody reads."""
+        if isinstance(value, Reg):
+            self.scope.helpers.add("_divisor")
+            return self.emit("_divisor", (value,), "int")
+        text = value.text.text
+        return value if text.isdigit() and text != "0" else Number(Text(f"({text} or 1)"), "int", value.param)
 
     def tree(self, tree: Tree, args: Sequence[Term], type_: str) -> Term:
         match tree:
@@ -411,6 +421,10 @@ class Values:
             return self.emit("text", (full,) if mask is None else (full, mask), "int", template=text, axes=left)
         if mask is None:
             text = f"{{0}}.{s.head}({places[0]}, keepdim=True){end}"
+            if self.dims[s.axes[0]].constant is None:  # torch has no winner of nothing; nobody reads it
+                size = self.scope.dim(self.dims[s.axes[0]]).at(SUM)
+                text += f" if {size} > 0 else {{0}}.new_zeros({self.shape(left)}, dtype=torch.int64)"
+                return self.emit("text", (full,), "int", template=text, axes=left, strength=0)
             return self.emit("text", (full,), "int", template=text, axes=left)
         self.scope.helpers.add("_winner")
         text = f"_winner({{0}}, {{1}}, {places[0]}, {s.head == 'argmax'}){end}"

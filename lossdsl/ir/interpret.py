@@ -9,6 +9,7 @@ An undefined real is NaN, an undefined integer is `UNDEFINED`: it survives integ
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -397,26 +398,25 @@ def _winner(head: str, x: Array, w: Array) -> Array:
 
 def _argsort(x: Array, w: Array, outer: int) -> Array:
     """Stable ascending order of the included entries (NaN last of them), then the excluded ones in index order."""
-    shape = x.shape[:outer]
-    x = x.reshape(*shape, -1)
-    order = np.argsort(x, axis=-1, kind="stable")
-    held = np.take_along_axis(w.reshape(*shape, -1), order, axis=-1)
+    shape = (*x.shape[:outer], math.prod(x.shape[outer:]))
+    order = np.argsort(x.reshape(shape), axis=-1, kind="stable")
+    held = np.take_along_axis(w.reshape(shape), order, axis=-1)
     places = np.where(held, 0, 1 + order)  # stable: the included keep their order, the excluded follow by index
     return np.take_along_axis(order, np.argsort(places, axis=-1, kind="stable"), axis=-1)
 
 
 def _inverse(a: Array) -> Array:
-    flat = a.reshape(-1, *a.shape[-2:])
+    flat = a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:])
     out = np.full(flat.shape, np.nan)
     for k, matrix in enumerate(flat):
-        if np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix) == matrix.shape[0]:
+        if matrix.size and np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix) == matrix.shape[0]:
             out[k] = np.linalg.inv(matrix)
     return out.reshape(a.shape)
 
 
 def _logdet(a: Array) -> Array:
     """log |det|."""
-    flat = a.reshape(-1, *a.shape[-2:])
+    flat = a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:])
     values = [np.linalg.slogdet(m)[1] if np.isfinite(m).all() else np.nan for m in flat]
     return np.array(values, dtype=np.float64).reshape(a.shape[:-2])
 

@@ -6,6 +6,7 @@ Chunk buffers really hold one round only, poisoned with NaN before it, so that a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -242,7 +243,7 @@ def _order(values: Array, included: Array | None = None) -> Array:
 
 def _matrices(values: Array, function: Any, shape: tuple[int, ...]) -> Array:
     """A function of each matrix; NaN where it is not finite, or singular."""
-    flat = values.reshape(-1, *values.shape[-2:])
+    flat = values.reshape(math.prod(values.shape[:-2]), *values.shape[-2:])
     out = np.full((len(flat), *shape[values.ndim - 2 :]), np.nan)
     for k, matrix in enumerate(flat):
         try:
@@ -483,7 +484,7 @@ def fold(head: str, value: Array, where: Array, axes: tuple[int, ...]) -> Array:
             if len(axes) == 1:
                 return _first_winner(head, value, where, axes[0])
             joined = [np.moveaxis(x, axes, range(-len(axes), 0)) for x in (value, where)]
-            flat = [x.reshape(*x.shape[: x.ndim - len(axes)], -1) for x in joined]
+            flat = [x.reshape(*x.shape[: -len(axes)], math.prod(x.shape[-len(axes) :])) for x in joined]
             found = _first_winner(head, flat[0], flat[1], flat[0].ndim - 1)
             return np.moveaxis(found.reshape(*flat[0].shape[:-1], *[1] * len(axes)), range(-len(axes), 0), axes)
     raise ValueError(f"unknown head {head}")

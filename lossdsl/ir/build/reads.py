@@ -438,10 +438,7 @@ class Reader(ABC):
                 )
         left = (new[1] - new[0]).constant
         if left is not None and left <= 0 and not nonnegative(-variable.dim):
-            have = str(variable.dim)
-            message = (
-                f"no position of `{base_name(variable)}` is left: an axis of {have} entries has no room for this window"
-            )
+            message = f"no position of `{base_name(variable)}` is left: an axis of {variable.dim} entries has no room for this window"
             help = "a smaller window, or say what stands outside: `x[index else 0]`, `x[edge(index)]`"
             raise self.sink.fail("E0312", message, span, help)
         frame.ranges[variable] = (new[0], new[1])
