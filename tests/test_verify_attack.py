@@ -89,3 +89,18 @@ def test_a_descent_finds_what_is_narrow_or_far() -> None:
     body = "input x: real[...]\nparam a: real in [0, 1.000001] = 1\nper = a * x"
     assert status(body, "lipschitz in x <= 1") == "refuted"
     assert status(body.replace("1.000001", "1"), "lipschitz in x <= 1") == "proved"
+
+
+def test_a_kink_that_is_never_crossed_is_none() -> None:
+    rows = "input z: real[b, c]\nparam a: real in [0, 1] = 1\n"
+    for per, claim in [
+        ("abs(sum(z^2 over c))", "smooth in z"),
+        ("sqrt(1 + relu(sum(z^2 over c))^2)", "smooth in z"),
+        ("max(sum(z^2 over c), -a)", "smooth in z"),
+        ("min(-sum(z^2 over c), a)", "smooth in z"),
+        ("clamp(mean(tanh(z) over c), -1, 1 + a)", "smooth in z"),
+    ]:
+        assert status(f"{rows}per = {per}", claim) == "proved"
+    for per in ("abs(sum(z over c))", "relu(sum(z^2 over c) - 1)", "max(sum(z^2 over c), a)", "abs(max(z over c))"):
+        assert status(f"{rows}per = {per}", "smooth in z") != "proved"
+    assert status(f"{rows}per = clamp(mean(tanh(z) over c), -1, a)", "smooth in z") != "proved"

@@ -241,6 +241,21 @@ def smooth_at(node: Apply, boxes: list[Enclosure]) -> bool:
     return False
 
 
+def one_branch(name: str, boxes: list[Enclosure]) -> bool:
+    """Whether a primitive with a kink is one and the same affine function of its arguments all over the boxes, their ends
+    included: what it composes is then as smooth as they are."""
+    if any(b.nan for b in boxes):
+        return False
+    match name:
+        case "abs" | "relu":
+            return boxes[0].lo >= 0 or boxes[0].hi <= 0
+        case "max2" | "min2":
+            return boxes[0].lo >= boxes[1].hi or boxes[1].lo >= boxes[0].hi
+        case "clamp":
+            return boxes[1].hi <= boxes[0].lo and boxes[0].hi <= boxes[2].lo
+    return False
+
+
 def empty_fold(head: str) -> Enclosure:
     empty = HEADS[head].empty
     if empty is None:

@@ -30,7 +30,7 @@ from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.enclosure import INF
-from lossdsl.verify.operations import smooth_at
+from lossdsl.verify.operations import one_branch, smooth_at
 from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, views
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
@@ -326,8 +326,10 @@ def _rough_scalar(node: Scalar, scope: Scope, moves: Callable[[Scalar], bool]) -
             return found
     if not scope[node].finite:
         return f"{text(node)}: may be undefined or infinite"
-    if isinstance(node, Apply) and not smooth_at(node, [scope[a] for a in node.args]):
-        return f"{text(node)}: {node.name} has a corner or a singular point here"
+    if isinstance(node, Apply):
+        boxes = [scope[a] for a in node.args]
+        if not smooth_at(node, boxes) and not one_branch(node.name, boxes):
+            return f"{text(node)}: {node.name} has a corner or a singular point here"
     return None
 
 
