@@ -47,6 +47,10 @@ def document_of(source: Source) -> dict[str, Any]:
     return read
 
 
+# counted costs and the model of float arithmetic: neither is a statement about real functions
+OTHER_MEANS = (": cost of", ": growth", ": finite in")
+
+
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
     return [document_of(Source(f"{n}.loss", (EXAMPLES / f"{n}.loss").read_text())) for n in SAMPLE]
@@ -61,8 +65,8 @@ def test_certificates_of_the_sample_hold(documents: list[dict[str, Any]]) -> Non
 
 def test_most_of_what_is_decided_about_the_sample_has_a_certificate(documents: list[dict[str, Any]]) -> None:
     certified = sum(verify(d).entries for d in documents)
-    without = [w for d in documents for w in verify(d).without if ": cost of" not in w and ": growth" not in w]
-    assert certified / (certified + len(without)) > 0.6, without
+    without = [w for d in documents for w in verify(d).without if not any(x in w for x in OTHER_MEANS)]
+    assert certified / (certified + len(without)) > 0.65, without
 
 
 def test_the_checker_sees_every_violation_at_points(documents: list[dict[str, Any]]) -> None:
@@ -318,7 +322,7 @@ def test_certificates_of_the_catalogue_hold() -> None:
     for entry in catalogue.entries():
         checked = verify(document_of(Source(str(entry.path), entry.path.read_text())))
         certified += checked.entries
-        without += [w for w in checked.without if ": cost of" not in w and ": growth" not in w]
+        without += [w for w in checked.without if not any(x in w for x in OTHER_MEANS)]
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
     assert certified / (certified + len(without)) >= 0.7

@@ -28,6 +28,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
+from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import compare, truth
@@ -119,6 +120,17 @@ class Context:
         program = self.program.with_body((*self.program.body, *items))
         program = _fix(program, self.fixed) if self.fixed else program
         return Context(program, self.assume, self.fixed, self.conditions, self.budget, self.seconds)
+
+    def stable(self) -> Context | None:
+        """The context of the same mathematics with stable primitives in place of what is written out (`log(sum(exp(x)))`
+        is a logsumexp): engines know more of these. None if nothing is written differently."""
+        if "stable" not in self.memo:
+            program = stabilise(self.program)
+            same = program.body == self.program.body
+            args = (self.assume, self.fixed, self.conditions, self.budget, self.seconds)
+            self.memo["stable"] = None if same else Context(program, *args)
+        found: Context | None = self.memo["stable"]
+        return found
 
     def at_defaults(self) -> Context:
         fixed = dict(self.fixed)

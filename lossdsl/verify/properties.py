@@ -57,7 +57,7 @@ def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bo
     if key not in ctx.memo:
         verdict = _convexity(ctx, target, inputs, concave)
         if isinstance(verdict, Unknown):
-            return verdict
+            return _in_stable_forms(ctx, target, lambda c: _convexity(c, target, inputs, concave)) or verdict
         ctx.memo[key] = verdict
     known: Verdict = ctx.memo[key]
     return known
@@ -96,6 +96,17 @@ def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool
     )
 
 
+def _in_stable_forms(ctx: Context, target: str, decide: Callable[[Context], Verdict]) -> Proved | None:
+    """A proof about the target in stable primitives: it has the same value wherever it is defined as it is written."""
+    if ctx.ranges().tensor(target).nan:
+        return None
+    other = ctx.stable()
+    if other is None or other.program.definition(target) is None:
+        return None
+    verdict = decide(other)
+    return verdict if isinstance(verdict, Proved) else None
+
+
 def affine(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
     for concave in (False, True):
         verdict = convexity(ctx, target, inputs, concave=concave)
@@ -109,6 +120,13 @@ def affine(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
 
 def nonnegative(ctx: Context, target: str, *, strict: bool = False) -> Verdict:
     """Every element of the target is >= 0 (> 0)."""
+    verdict = _nonnegative(ctx, target, strict)
+    if isinstance(verdict, Unknown):
+        return _in_stable_forms(ctx, target, lambda c: _nonnegative(c, target, strict)) or verdict
+    return verdict
+
+
+def _nonnegative(ctx: Context, target: str, strict: bool) -> Verdict:
     box = ctx.ranges().tensor(target)
     if box.positive or (box.nonnegative and not strict):
         return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
