@@ -239,3 +239,23 @@ def test_building_is_deterministic() -> None:
         assert first == second
         for one in compiled(text)[0]:
             assert parse_ir(print_ir(one.program)) == one.program
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("axis i = 3\nreturn mean(sum(x[n = n + i] * [1, 2][i] over i))", "as many numbers as the axis"),
+        ("return mean(x * [[1, 2, 3], [1, 2]][0, 1])", "they have 3, 2"),
+        ("state s: real = 0\nreturn mean(x - s)\nupdate s = 1\nupdate s = 2", "one `update` for each state"),
+        ("return mean(x) * linear(step, 0, 1, -5)", "steps above 0"),
+        ("param h: real > 0 = -1\nreturn mean(x) * h", "inside of it"),
+        ("param i: int = 0.5\nreturn mean(x) * i", "a whole number"),
+        ("axis k = 4\naxis i = 11\ny[n, k] = x[n] + k\nreturn mean(sum(y[k = k + i] over i))", "a smaller window"),
+    ],
+)
+def test_bad_input_is_told_what_to_do(body: str, words: str) -> None:
+    lines = "\n".join("    " + line for line in body.splitlines())
+    found = analyse(Source("t.loss", f"loss a:\n    input x: real[n]\n{lines}\n")).diagnostics
+    (error,) = [d for d in found if d.severity is Severity.ERROR]
+    assert words in error.help
+    assert error.span.line > 2

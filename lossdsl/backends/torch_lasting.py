@@ -51,7 +51,7 @@ def _first_extents(loss, declared, tensors, sizes):
     """The extents of learnable values and states: as given, and those of first values."""
     for axis, size in sizes.items():
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
-            raise TypeError(f"{loss}: the extent {axis} must be an integer, not {size!r}")
+            raise TypeError(f"{loss}: the extent {axis} must be an integer of at least 0, not {size!r}")
     return _extents(loss, declared, tensors, {axis: size for axis, size in sizes.items() if size is not None})
 ''',
         ("_extents",),

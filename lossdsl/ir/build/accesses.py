@@ -203,9 +203,9 @@ class Accesses(Reader):
         if missing and node.otherwise is not None:
             return self._choose(ctx, missing, value, node.otherwise)
         if missing:
-            raise self.sink.fail(
-                "E0405", "this index into a table is not proved to stay in range", node.span, "write `[...][i else 0]`"
-            )
+            message = f"this index into a table of {' x '.join(map(str, shape))} is not proved to stay in range"
+            help = "give the table as many numbers as the axis has positions, or write `[...][i else 0]`"
+            raise self.sink.fail("E0405", message, node.span, help)
         return value
 
     def _table_items(self, table: tree.Table) -> tuple[tuple[int, ...], list[Scalar]]:
@@ -223,7 +223,9 @@ class Accesses(Reader):
             shapes.append(shape)
             items += below
         if any(s != shapes[0] for s in shapes):
-            raise self.sink.fail("E0402", "the rows of this table differ in length", table.span)
+            lengths = ", ".join(str(s[0]) if s else "a number" for s in shapes)
+            help = f"they have {lengths}: each row needs the same number of entries"
+            raise self.sink.fail("E0402", "the rows of this table differ in length", table.span, help)
         return (len(shapes), *shapes[0]), items
 
 

@@ -358,12 +358,14 @@ def _default(e: Elaborator, statement: tree.Declaration, k: int, dtype: Dtype, r
     node = statement.defaults[k if len(statement.defaults) > 1 else 0]
     value = _first_value(e, node) if dtype is REAL else _constant(e, node, "a default")
     if (value.dtype is BOOL) != (dtype is BOOL) or (dtype is INT and value.dtype is REAL):
-        raise e.sink.fail("E0407", f"this default does not fit the type `{statement.type.kind}`", node.span)
+        help = {"int": "a whole number, or `real`", "bool": "`true` or `false`"}.get(statement.type.kind, "a number")
+        raise e.sink.fail("E0407", f"this default does not fit the type `{statement.type.kind}`", node.span, help)
     if value.value == "nan":
         help = "leave the default out: then it must be given"
         raise e.sink.fail("E0407", "`nan` is no number, so it is no default", node.span, help)
     if not _inside(value.value, r):
-        raise e.sink.fail("E0407", "this default is outside the declared domain", node.span)
+        help = "a default inside of it, a wider domain, or no default: then it must be given"
+        raise e.sink.fail("E0407", "this default is outside the declared domain", node.span, help)
     return Const(value.value, dtype)
 
 

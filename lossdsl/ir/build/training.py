@@ -90,7 +90,8 @@ def _schedule(shape: Callable[[Scalar, Scalar, Scalar], Scalar]) -> Handler:
     def handle(e: Elaborator, ctx: Context, node: tree.Call) -> Scalar:
         step, start, end, steps = (real(v) for v in _arguments(e, ctx, node, ("step", "from", "to", "steps")))
         if isinstance(steps, Const) and isinstance(steps.value, Fraction) and steps.value <= 0:
-            raise e.sink.fail("E0409", "a schedule has a positive length", node.span)
+            help = "a number of steps above 0; a parameter may be 0 or less: then the schedule is at its end"
+            raise e.sink.fail("E0409", "a schedule has a positive length", node.span, help)
         if shape is _exponential:
             for value, name in ((start, "from"), (end, "to")):
                 if not e.values.of(value, ctx.path + ctx.outer).positive:
@@ -137,7 +138,9 @@ def updates(e: Elaborator, place: Place, statements: Sequence[tree.Statement]) -
                 e.sink.add("E0414", f"`{name.name}` is no state", name.span, help)
             continue
         if state.name in seen:
-            e.sink.add("E0414", f"`{state.name}` has an update already (line {seen[state.name].line})", name.span)
+            help = "one `update` for each state: join them, or declare a second state"
+            message = f"`{state.name}` has an update already (line {seen[state.name].line})"
+            e.sink.add("E0414", message, name.span, help)
             continue
         seen[state.name] = name.span
         try:

@@ -50,7 +50,8 @@ class Uses:
             return None
         if file in chain:
             names = " -> ".join([*(p.stem for p in chain[chain.index(file) :]), file.stem])
-            self.sink.add("E0205", f"files use each other in a circle: {names}", span)
+            help = "move what both need to a file of its own, which uses neither"
+            self.sink.add("E0205", f"files use each other in a circle: {names}", span, help)
             return None
         if len(chain) > DEPTH:
             self.sink.add("E0707", f"files use each other more than {DEPTH} deep", span)
