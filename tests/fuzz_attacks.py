@@ -221,9 +221,12 @@ def _bad(value: Any) -> bool:
 
 def _stands(line: Line, at: tuple[Any, ...], test: Callable[..., bool]) -> bool:
     """Whether the test, of the values at these numbers, holds at many digits too."""
-    with mp.workdps(CONFIRM):
-        values = _safe(line, *at)
-        return values is not None and test(*values)
+    for digits in (CONFIRM, 2 * FIND):  # some functions are too slow at many digits
+        with mp.workdps(digits):
+            values = _safe(line, *at)
+            if values is not None:
+                return test(*values)
+    return False
 
 
 def _seek(line: Line, at: tuple[Any, ...], test: Callable[..., bool], what: str) -> Violation | None:

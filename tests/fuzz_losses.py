@@ -72,8 +72,15 @@ def _softplus(t: Any) -> Any:
     return max(t, mp.mpf(0)) + mp.log1p(mp.exp(-abs(t)))
 
 
+def _gamma(f: Callable[[Any], Any], t: Any) -> Any:
+    """A function of the gamma family: at thousands of digits a single value takes seconds."""
+    if mp.mp.dps > 150:
+        raise TooFar
+    return f(_near(t))
+
+
 def _lgamma(t: Any) -> Any:
-    return mp.nan if mp.isnan(t) or t < 0 else mp.inf if t == 0 else mp.loggamma(_near(t))
+    return mp.nan if mp.isnan(t) or t < 0 else mp.inf if t == 0 else _gamma(mp.loggamma, t)
 
 
 def _cdf(t: Any) -> Any:
@@ -127,8 +134,8 @@ ONE: dict[str, Callable[[Any], Any]] = {
     "normal_cdf({})": _sat(_cdf, 0, 1, 100),
     "log_normal_cdf({})": _sat(lambda t: mp.log1p(-_cdf(-t)) if t > 0 else mp.log(_cdf(t)), "-inf", 0, 100),
     "i0e({})": _bessel(0),
-    "lgamma(1/2 + abs({}))": lambda t: mp.loggamma(_near(mp.mpf(1) / 2 + abs(t))),
-    "digamma(1 + abs({}))": lambda t: mp.digamma(_near(1 + abs(t))),
+    "lgamma(1/2 + abs({}))": lambda t: _gamma(mp.loggamma, mp.mpf(1) / 2 + abs(t)),
+    "digamma(1 + abs({}))": lambda t: _gamma(mp.digamma, 1 + abs(t)),
     "clamp({}, -1/2, 1)": lambda t: min(max(t, mp.mpf(-1) / 2), mp.mpf(1)),
     "floor({})": lambda t: t if not mp.isfinite(t) else mp.floor(t),
     "ceil({})": lambda t: t if not mp.isfinite(t) else mp.ceil(t),
@@ -146,7 +153,7 @@ PARTIAL: dict[str, Callable[[Any], Any]] = {
     "({})^(-2)": lambda t: _divide(mp.mpf(1), t**2),
     "log1mexp({})": lambda t: mp.nan if mp.isnan(t) or t > 0 else _log(-mp.expm1(_near(t))),
     "lgamma({})": _lgamma,
-    "digamma({})": _on(mp.digamma, lambda t: t > 0),
+    "digamma({})": _on(lambda t: _gamma(mp.digamma, t), lambda t: t > 0),
     "asin({})": _on(mp.asin, lambda t: abs(t) <= 1),
     "acos({})": _on(mp.acos, lambda t: abs(t) <= 1),
     "tan({})": _sat(mp.tan, "nan", "nan", 1e8),
