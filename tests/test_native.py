@@ -60,7 +60,9 @@ def used(made: Pair) -> bool:
 
 def catalogue(name: str, dtypes: tuple[Any, ...]) -> None:
     reference = REFERENCES[name]
-    made = pair((EXAMPLES / f"{reference.file}.loss").read_text())
+    text = (EXAMPLES / f"{reference.file}.loss").read_text()
+    made = pair(text)
+    limited = "clip_gradient" in text  # ours is limited at cotangent 1, the reference's at the one that comes in
     for seed, case in enumerate(reference.cases):
         arrays, parameters = case(np.random.default_rng(seed))
         wrt = reference.gradients(arrays)
@@ -74,7 +76,7 @@ def catalogue(name: str, dtypes: tuple[Any, ...]) -> None:
             else:
                 wide = {k: t.double() if t.is_floating_point() else t for k, t in inputs.items()}
                 assert_as_exact(ours, theirs, value_and_gradients(made.plain, wide, wrt, **parameters))
-            if dtype == torch.float64:
+            if dtype == torch.float64 and not limited:
                 wanted = value_and_gradients(reference.value, inputs, wrt, **parameters)
                 for a, b in zip(ours, wanted, strict=True):
                     scale = float(b.nan_to_num(0.0, 0.0, 0.0).abs().max()) if b.numel() else 0.0
