@@ -362,11 +362,11 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
     blocker = cases if isinstance(cases, str) else ""
     if not isinstance(cases, str):
         bounds = [bound] if bound is not None else list(candidates(ctx.program))
-        end = time.process_time() + ctx.seconds
+        end = time.process_time() + 4 * ctx.seconds
         for b in bounds:
             if time.process_time() > end:
                 break
-            if bound is None and refute.steep(replace(ctx, seconds=0.01), target, inputs, b) is not None:
+            if bound is None and refute.steep(replace(ctx, seconds=0.02), target, inputs, b) is not None:
                 continue
             verdict = scalar.slope_between(cases, fold(Apply("neg", (b,))), b, ctx.budget)
             if isinstance(verdict, Proved):

@@ -75,7 +75,7 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
     if strict and definition is not None and definition.support is not TRUE:
         return None  # the 0 outside of the support is no value of the loss
     low = _Lowest()
-    for point in _points(_share(ctx, _DRAWN), 1):
+    for point in _points(ctx, 1):
         for place in elements(ctx.program, target, point):
             value = _value(ctx, point, target, place)
             if value is not None and (value.negative or (strict and value.nonpositive)):
@@ -86,7 +86,7 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
         def below(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
             return _value(ctx, points[0], target, place)
 
-        found = descend(ctx, (point,), None, below, (1 - _DRAWN) * ctx.seconds / len(low.best))
+        found = descend(ctx, (point,), None, below, _DESCENTS * ctx.seconds / len(low.best))
         if found is not None:
             return Refuted(
                 "descent, interval evaluation", Witness((found[0].flat(),), f"the value is in {below(found)}")
@@ -94,11 +94,7 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
     return None
 
 
-_DRAWN = 0.7  # of the time for a search goes to drawn points, the rest to descents from the best of them
-
-
-def _share(ctx: Context, share: float) -> Context:
-    return replace(ctx, seconds=share * ctx.seconds)
+_DESCENTS = 0.4  # of the time for drawn points, once more, for descents from the best of them
 
 
 class _Lowest:
@@ -150,7 +146,7 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
         return None  # a midpoint of unit vectors is none
     resample = ctx.sampler(5, inputs)
     best = _Lowest()
-    for k, low in enumerate(_points(_share(ctx, _DRAWN), 2, inputs)):
+    for k, low in enumerate(_points(ctx, 2, inputs)):
         moved = _mirrored(ctx.program, low, inputs) if k % 3 == 1 else {}
         spread = _SPREADS[(k // 2) % 5]
         for i in ctx.program.inputs:
@@ -179,7 +175,7 @@ def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool =
         def bend(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
             return _bend(ctx, points, inputs, target, place, concave)
 
-        found = descend(ctx, points, inputs, bend, (1 - _DRAWN) * ctx.seconds / len(best.best), inputs)
+        found = descend(ctx, points, inputs, bend, _DESCENTS * ctx.seconds / len(best.best), inputs)
         if found is None:
             continue
         middle_ = _middle(found[0], found[1], inputs)
@@ -237,7 +233,7 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
         return None
     resample = ctx.sampler(6, inputs)
     best = _Lowest()
-    for k, low in enumerate(_points(_share(ctx, _DRAWN), 3, inputs)):
+    for k, low in enumerate(_points(ctx, 3, inputs)):
         moved: dict[str, dict[Place, Fraction]] = {}
         for i in ctx.program.inputs:
             if i.name in inputs:
@@ -266,7 +262,7 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
         def left(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
             return _room(ctx, points, inputs, target, place, bound, norm)
 
-        found = descend(ctx, points, inputs, left, (1 - _DRAWN) * ctx.seconds / len(best.best), inputs)
+        found = descend(ctx, points, inputs, left, _DESCENTS * ctx.seconds / len(best.best), inputs)
         if found is not None:
             return _too_steep(ctx, found, inputs, target, place, bound)
     return None
