@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Program, Read, Scalar, postorder
