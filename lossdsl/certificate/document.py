@@ -175,10 +175,11 @@ def _smoothness(q: Question) -> list[list[str]]:
 
 
 def _shift(q: Question) -> list[list[str]]:
-    shifts = Shifts(Bounds(q.program, q.assume), q.inputs[0], q.along)
+    bounds = Bounds(q.program, q.assume)
+    shifts = Shifts(bounds, q.inputs[0], q.along)
     if shifts.tensor(q.of):
         raise Stuck(f"{q.of} moves: {written(shifts.tensor(q.of))}")
-    return [[d.tensor, written(shifts.tensor(d.tensor))] for d in Bounds(q.program).needed(q.of)]
+    return [[d.tensor, written(shifts.tensor(d.tensor))] for d in bounds.needed(q.of)]
 
 
 _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {

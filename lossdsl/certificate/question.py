@@ -30,8 +30,9 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     postorder,
+    real,
 )
-from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, members, transform
+from lossdsl.ir.rewrite import free_indices, members, with_numbers
 from lossdsl.syntax import tree
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -140,7 +141,7 @@ def _assuming(built: BuiltLoss, claim: tree.Claim) -> Question:
         conditions.append(found.scalar)
         for part in _parts(found.scalar):
             _learn(program, part, assume, fixed)
-    return Question(_with(program, fixed), "", "", (), assume, fixed, tuple(conditions))
+    return Question(with_numbers(program, fixed), "", "", (), assume, fixed, tuple(conditions))
 
 
 def _parts(condition: Scalar) -> list[Scalar]:
@@ -196,21 +197,6 @@ def _number(node: Scalar) -> Fraction | None:
     return None
 
 
-def _with(program: Program, fixed: Mapping[str, Fraction]) -> Program:
-    """The program with numbers for what is fixed."""
-    inputs = {i.name for i in program.inputs}
-    memo: dict[Scalar, Scalar] = {}
-
-    def step(n: Scalar) -> Scalar:
-        name = n.name if isinstance(n, Param) else n.tensor if isinstance(n, Read) and n.tensor in inputs else None
-        return Const(fixed[name], n.dtype) if name is not None and name in fixed else n
-
-    def define(d: Definition) -> Definition:
-        return map_scalars(d, lambda s: transform(s, step, memo))
-
-    return program.with_body(tuple(map_item(item, define) for item in program.body)) if fixed else program
-
-
 def _bounds(built: BuiltLoss, base: Question, expression: tree.Expr) -> Iterable[Question]:
     """`high - low` of each comparison of the chain: non-negative, or positive."""
     found, _ = elaborate_expression(built, expression)
@@ -227,11 +213,7 @@ def _bounds(built: BuiltLoss, base: Question, expression: tree.Expr) -> Iterable
 
 def _gap(base: Question, low: Scalar, high: Scalar, further: tuple[Definition | Group, ...], word: str) -> Question:
     zero = isinstance(low, Const) and low.value == 0
-    body = _real(high) if zero else Apply("sub", (_real(high), _real(low)))
+    body = real(high) if zero else Apply("sub", (real(high), real(low)))
     gap = Definition(GAP, free_indices(body), "map", (), TRUE, body)
     program = base.program.with_body((*base.program.body, *further, gap))
-    return Question(_with(program, base.fixed), word, GAP, (), base.assume, base.fixed, base.conditions)
-
-
-def _real(n: Scalar) -> Scalar:
-    return n if n.dtype is REAL else Apply("real", (n,))
+    return Question(with_numbers(program, base.fixed), word, GAP, (), base.assume, base.fixed, base.conditions)

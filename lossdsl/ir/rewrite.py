@@ -7,9 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 
-from lossdsl.ir.nodes import Definition, Group, Index, Output, Program, Read, Reductions, Scalar, indices_of, postorder
+from lossdsl.ir.nodes import (
+    Const,
+    Definition,
+    Group,
+    Index,
+    Output,
+    Param,
+    Program,
+    Read,
+    Reductions,
+    Scalar,
+    indices_of,
+    postorder,
+)
 
 Item = Definition | Group
 _Key = tuple[object, ...]
@@ -220,6 +234,23 @@ def prune(program: Program, outputs: Iterable[str] | None = None, keep: Iterable
             kept.append(item)
             needed.update(tensors(item))
     return program.with_body(tuple(reversed(kept)))
+
+
+def with_numbers(program: Program, fixed: Mapping[str, Fraction]) -> Program:
+    """The program with reads of the fixed inputs and parameters replaced by their value."""
+    if not fixed:
+        return program
+    inputs = {i.name for i in program.inputs}
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(n: Scalar) -> Scalar:
+        name = n.name if isinstance(n, Param) else n.tensor if isinstance(n, Read) and n.tensor in inputs else None
+        return Const(fixed[name], n.dtype) if name is not None and name in fixed else n
+
+    def define(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return program.with_body(tuple(map_item(item, define) for item in program.body))
 
 
 def topological(body: Iterable[Item]) -> tuple[Item, ...]:

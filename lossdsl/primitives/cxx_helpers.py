@@ -26,6 +26,17 @@ def _horner(coefficients: list[float], variable: str, name: str = "p", kind: str
 
 _CLENSHAW = "\n".join(f"  c = _h_fma(v, a, {x!r} - b); b = a; a = c;" for x in reversed(ERFCX_SERIES[1:-1]))
 
+
+def _builtin(name: str, arguments: str = "x") -> str:
+    """A function of the compiler's in both widths."""
+    lines = []
+    for type_, suffix in (("float", "f"), ("double", "")):
+        typed = ", ".join(f"{type_} {a}" for a in arguments.split(", "))
+        body = f"return __builtin_{name}{suffix}({arguments});"
+        lines.append(f"static inline {type_} _h_{name}({typed}) {{ {body} }}\n")
+    return "".join(lines)
+
+
 CXX_HELPERS: dict[str, str] = {
     "_h_fma": """\
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -323,36 +334,6 @@ template <int Sign, class T> static inline void _h_better(T &m, int64_t &i, T x,
   i = take ? k : i;
 }
 """,
-    "_h_sin": """\
-static inline float _h_sin(float x) { return __builtin_sinf(x); }
-static inline double _h_sin(double x) { return __builtin_sin(x); }
-""",
-    "_h_cos": """\
-static inline float _h_cos(float x) { return __builtin_cosf(x); }
-static inline double _h_cos(double x) { return __builtin_cos(x); }
-""",
-    "_h_tan": """\
-static inline float _h_tan(float x) { return __builtin_tanf(x); }
-static inline double _h_tan(double x) { return __builtin_tan(x); }
-""",
-    "_h_asin": """\
-static inline float _h_asin(float x) { return __builtin_asinf(x); }
-static inline double _h_asin(double x) { return __builtin_asin(x); }
-""",
-    "_h_acos": """\
-static inline float _h_acos(float x) { return __builtin_acosf(x); }
-static inline double _h_acos(double x) { return __builtin_acos(x); }
-""",
-    "_h_atan": """\
-static inline float _h_atan(float x) { return __builtin_atanf(x); }
-static inline double _h_atan(double x) { return __builtin_atan(x); }
-""",
-    "_h_erf": """\
-static inline float _h_erf(float x) { return __builtin_erff(x); }
-static inline double _h_erf(double x) { return __builtin_erf(x); }
-""",
-    "_h_atan2": """\
-static inline float _h_atan2(float y, float x) { return __builtin_atan2f(y, x); }
-static inline double _h_atan2(double y, double x) { return __builtin_atan2(y, x); }
-""",
+    **{f"_h_{name}": _builtin(name) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "erf")},
+    "_h_atan2": _builtin("atan2", "y, x"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -27,7 +27,7 @@ from lossdsl.ir.nodes import (
     Scalar,
     postorder,
 )
-from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, transform
+from lossdsl.ir.rewrite import free_indices, with_numbers
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -112,13 +112,13 @@ class Context:
         assume, fixed = dict(self.assume), dict(self.fixed)
         for part in _conjuncts(condition):
             self._learn(part, assume, fixed)
-        program = _fix(self.program, fixed) if fixed != self.fixed else self.program
+        program = with_numbers(self.program, fixed) if fixed != self.fixed else self.program
         return Context(program, assume, fixed, (*self.conditions, condition), self.budget, self.seconds)
 
     def extended(self, items: Iterable[Definition | Group]) -> Context:
         """The context with further definitions at the end of its program, what is fixed in them, too."""
         program = self.program.with_body((*self.program.body, *items))
-        program = _fix(program, self.fixed) if self.fixed else program
+        program = with_numbers(program, self.fixed) if self.fixed else program
         return Context(program, self.assume, self.fixed, self.conditions, self.budget, self.seconds)
 
     def stable(self) -> Context | None:
@@ -137,7 +137,9 @@ class Context:
         for p in self.program.parameters:
             if p.default is not None and isinstance(p.default.value, Fraction):
                 fixed.setdefault(p.name, p.default.value)
-        return Context(_fix(self.program, fixed), self.assume, fixed, self.conditions, self.budget, self.seconds)
+        return Context(
+            with_numbers(self.program, fixed), self.assume, fixed, self.conditions, self.budget, self.seconds
+        )
 
 
 def _conjuncts(condition: Scalar) -> list[Scalar]:
@@ -260,21 +262,6 @@ def _box(op: str, value: Fraction) -> Enclosure | None:
         case ">" | ">=":
             return Enclosure(at.lo, INF, op == ">" and at.lo == at.hi, True)
     return None
-
-
-def _fix(program: Program, fixed: Mapping[str, Fraction]) -> Program:
-    """The program with reads of the fixed inputs and parameters replaced by their value."""
-    inputs = {i.name for i in program.inputs}
-    memo: dict[Scalar, Scalar] = {}
-
-    def step(n: Scalar) -> Scalar:
-        name = n.name if isinstance(n, Param) else n.tensor if isinstance(n, Read) and n.tensor in inputs else None
-        return Const(fixed[name], n.dtype) if name is not None and name in fixed else n
-
-    def define(d: Definition) -> Definition:
-        return map_scalars(d, lambda s: transform(s, step, memo))
-
-    return program.with_body(tuple(map_item(item, define) for item in program.body))
 
 
 def _everywhere(condition: Scalar, evaluator: Evaluator, point: Point) -> bool:
