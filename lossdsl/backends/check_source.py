@@ -63,6 +63,10 @@ def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[Any]]:
     return found
 
 
+def _heading(statement: ast.stmt) -> tuple[type[ast.stmt], str]:
+    return type(statement), getattr(statement, "name", "")
+
+
 def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
     """Raise SourceError unless the text is made of allowed syntax and imports only the given modules.
 
@@ -74,7 +78,8 @@ def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
     except (SyntaxError, ValueError) as error:
         raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
     exempt = {ast.dump(node) for node in known}
-    tree.body = [node for node in tree.body if not exempt or ast.dump(node) not in exempt]
+    headings = {_heading(node) for node in known}  # for a tree is long to dump
+    tree.body = [n for n in tree.body if _heading(n) not in headings or ast.dump(n) not in exempt]
     found = _by_kind(tree)
     for node in found.get(ast.Import, ()):
         if any(alias.name not in imports for alias in node.names):

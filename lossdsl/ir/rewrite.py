@@ -66,11 +66,37 @@ def substitute(node: Scalar, mapping: Mapping[Scalar, Scalar], memo: dict[Scalar
         if all(old is new for old, new in mapping.items()):
             return node
         done.update(mapping)
+    if all(isinstance(old, Index) for old in mapping):
+        return _reindexed(node, mapping, done)
     return transform(node, _same, done)
 
 
 def _same(node: Scalar) -> Scalar:
     return node
+
+
+def _reindexed(node: Scalar, mapping: Mapping[Scalar, Scalar], done: dict[Scalar, Scalar]) -> Scalar:
+    """As `transform`; what depends on none of the indices is not entered."""
+    stack = [node]
+    while stack:
+        top = stack[-1]
+        if top in done:
+            stack.pop()
+            continue
+        if not any(i in mapping for i in top.free):
+            done[top] = top
+            stack.pop()
+            continue
+        children = top.children
+        waiting = [c for c in children if c not in done]
+        if waiting:
+            waiting.reverse()
+            stack += waiting
+            continue
+        below = tuple([done[c] for c in children])
+        done[top] = top if below == children else top.rebuild(below)
+        stack.pop()
+    return done[node]
 
 
 def reads(*nodes: Scalar) -> Iterator[Read]:
