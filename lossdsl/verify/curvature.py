@@ -118,7 +118,7 @@ class Curvatures:
     def _definition(self, d: Definition) -> Shape:
         scope: Scope | None = self.ranges.body_scope(d)
         assert scope is not None
-        if self._varies(d.where) or self._varies(d.support):
+        if self.varies(d.where) or self.varies(d.support):
             return Shape(False, False, blocker=f"{d.tensor}: the selection depends on the input")
         for condition in (d.support, d.where):
             if condition is not TRUE:
@@ -139,7 +139,7 @@ class Curvatures:
         curvature, monotone = head.curvature(Interval(box.lo, box.hi)), head.monotone(Interval(box.lo, box.hi))
         return _compose(curvature, (monotone,), (body,), d.body, d.head)
 
-    def _varies(self, node: Scalar) -> bool:
+    def varies(self, node: Scalar) -> bool:
         return any(isinstance(n, Read) and n.tensor in self.varying for n in postorder(node))
 
     # ------------------------------------------------------------------------------------------------ nodes
@@ -147,24 +147,24 @@ class Curvatures:
     def node(self, node: Scalar, scope: Scope) -> Shape:
         key = (node, scope)
         if key not in self._shapes:
-            shape = self._node(node, scope)
+            shape = self.by_rule(node, scope)
             if not shape.convex and not shape.concave and time.process_time() < self._end:
                 shape = self._through_affine(node, scope) or shape
             self._shapes[key] = shape
         return self._shapes[key]
 
-    def _node(self, n: Scalar, scope: Scope) -> Shape:
-        if not self._varies(n):
+    def by_rule(self, n: Scalar, scope: Scope) -> Shape:
+        if not self.varies(n):
             return CONSTANT
         if n.dtype is not REAL:
             return unknown(n, "a whole number or condition that depends on the input")
         match n:
             case Read():
-                if any(self._varies(i) for i in n.indices):
+                if any(self.varies(i) for i in n.indices):
                     return unknown(n, "its place depends on the input")
                 return self.tensor(n.tensor)
             case Select():
-                if self._varies(n.condition):
+                if self.varies(n.condition):
                     return unknown(n, "a branch on the input")
                 sides = []
                 for branch, holds in ((n.a, True), (n.b, False)):
@@ -210,10 +210,10 @@ class Curvatures:
             case "xlogy" if n.args[0] is n.args[1] and shapes[0].affine and scope[n.args[0]].nonnegative:
                 return CONVEX if scope[n.args[0]].finite else unknown(n, "may be infinite")
             case "sqrt":
-                if self._is_norm(n.args[0], scope):
+                if self.is_norm(n.args[0], scope):
                     self.steps.append(Step("Euclidean norm", text(n), "convex"))
                     return CONVEX
-            case "log" | "log1p" if self._log_convex(n.args[0], scope) and scope[n].finite:
+            case "log" | "log1p" if self.log_convex(n.args[0], scope) and scope[n].finite:
                 self.steps.append(Step("log of what is log-convex", text(n), "convex"))
                 return CONVEX
         boxes = [scope[a] for a in n.args]
@@ -226,7 +226,7 @@ class Curvatures:
         if not record.defined(*intervals):
             return unknown(n, "may be undefined")
         return _compose(
-            _curvature(record.curvature, intervals, shapes), record.monotone(*intervals), tuple(shapes), n, n.name
+            curvature_of(record.curvature, intervals, shapes), record.monotone(*intervals), tuple(shapes), n, n.name
         )
 
     def _vanishes(self, n: Apply, scope: Scope) -> bool:
@@ -235,7 +235,7 @@ class Curvatures:
             return False
         pairs = [(n.args[0], n.args[1])] if n.name == "pow" else [(n.args[0], n.args[1]), (n.args[1], n.args[0])]
         for a, b in pairs:
-            if self._varies(a) and not self._varies(b):
+            if self.varies(a) and not self.varies(b):
                 box, by = scope[a], scope[b]
                 return box.finite and not by.nan and by.lo == by.hi == 0 and (n.name == "mul" or box.nonnegative)
         return False
@@ -302,18 +302,18 @@ class Curvatures:
             return CONVEX
         return CONCAVE if top.nonpositive else unknown(n, f"the sign of {text(n.args[0])} is not known")
 
-    def _is_norm(self, inside: Scalar, scope: Scope) -> bool:
+    def is_norm(self, inside: Scalar, scope: Scope) -> bool:
         """Whether the square root of `inside` is a Euclidean norm of affine (or convex non-negative) entries."""
         if isinstance(inside, Apply) and inside.name == "add":
-            return all(self._is_norm(a, scope) or (not self._varies(a) and scope[a].nonnegative) for a in inside.args)
+            return all(self.is_norm(a, scope) or (not self.varies(a) and scope[a].nonnegative) for a in inside.args)
         if isinstance(inside, Read):
             d = self.program.definition(inside.tensor)
-            if d is None or d.tensor in self._grouped or self._varies(d.support) or self._varies(d.where):
+            if d is None or d.tensor in self._grouped or self.varies(d.support) or self.varies(d.where):
                 return False
-            if d.head not in ("sum", "map") or any(self._varies(i) for i in inside.indices):
+            if d.head not in ("sum", "map") or any(self.varies(i) for i in inside.indices):
                 return False
             inner = self.ranges.body_scope(d)
-            return self._is_norm(d.body, inner)
+            return self.is_norm(d.body, inner)
         if isinstance(inside, Apply) and inside.name in ("mul", "pow", "powi"):
             is_square = {
                 "mul": inside.args[0] is inside.args[-1],
@@ -327,53 +327,37 @@ class Curvatures:
             return box.finite and (shape.affine or (shape.convex and box.nonnegative))
         return False
 
-    def _log_convex(self, n: Scalar, scope: Scope) -> bool:
+    def log_convex(self, n: Scalar, scope: Scope) -> bool:
         """Whether `n` is the exponential of a convex function: sums, products and positive multiples of such are, too
         (Boyd and Vandenberghe 2004, 3.5)."""
         if not scope[n].positive:
             return False
-        if not self._varies(n):
+        if not self.varies(n):
             return scope[n].finite
         match n:
             case Apply(name="exp"):
                 return scope[n.args[0]].finite and self.node(n.args[0], scope).convex
             case Apply(name="add" | "mul"):
-                return all(self._log_convex(a, scope) for a in n.args)
+                return all(self.log_convex(a, scope) for a in n.args)
             case Apply(name="div"):
-                return not self._varies(n.args[1]) and scope[n.args[1]].finite and self._log_convex(n.args[0], scope)
-            case Read() if not any(self._varies(i) for i in n.indices):
+                return not self.varies(n.args[1]) and scope[n.args[1]].finite and self.log_convex(n.args[0], scope)
+            case Read() if not any(self.varies(i) for i in n.indices):
                 d = self.program.definition(n.tensor)
-                if d is None or d.tensor in self._grouped or d.support is not TRUE or self._varies(d.where):
+                if d is None or d.tensor in self._grouped or d.support is not TRUE or self.varies(d.where):
                     return False
                 inner: Scope | None = self.ranges.body_scope(d)
                 if inner is not None and d.where is not TRUE:
                     inner = inner.under(d.where, True)
-                return d.head in ("map", "sum") and inner is not None and self._log_convex(d.body, inner)
+                return d.head in ("map", "sum") and inner is not None and self.log_convex(d.body, inner)
         return False
 
     # ------------------------------------------------------------------------------------- second derivative
 
     def _through_affine(self, node: Scalar, scope: Scope) -> Shape | None:
         """A scalar that varies only through one affine subexpression has the curvature of its scalar view."""
-        try:
-            whole = inline(self.program, node)
-        except NotScalar:
+        view = self.affine_view(node, scope)
+        if view is None:
             return None
-        if any(isinstance(n, (Stop, Proxy, AdjointMap)) and self._varies(n) for n in postorder(whole)):
-            return None
-        chosen: Scalar | None = None
-        for n in postorder(whole):
-            if n.dtype is not REAL or not self._varies(n) or n is whole or not self._node_affine(n, scope):
-                continue
-            if not self._varies(substitute(whole, {n: VARIABLE})) and scope[n].finite:
-                chosen = n
-        if chosen is None or not scope.known.keys().isdisjoint({VARIABLE}):
-            return None
-        entry = VARIABLE
-        known = dict(scope.known)
-        known[VARIABLE] = scope[chosen]
-        inner = Scope(scope.ranges, scope.nonempty, known)
-        view = View(fold(substitute(whole, {chosen: VARIABLE})), VARIABLE, Const(1), entry, chosen, (), inner)
         for concave in (False, True):
             verdict = one.convex([view], self.budget, concave=concave)
             if isinstance(verdict, Proved):
@@ -381,16 +365,37 @@ class Curvatures:
                 return CONCAVE if concave else CONVEX
         return None
 
+    def affine_view(self, node: Scalar, scope: Scope) -> View | None:
+        """The scalar in the largest affine subexpression through which alone it varies."""
+        try:
+            whole = inline(self.program, node)
+        except NotScalar:
+            return None
+        if any(isinstance(n, (Stop, Proxy, AdjointMap)) and self.varies(n) for n in postorder(whole)):
+            return None
+        chosen: Scalar | None = None
+        for n in postorder(whole):
+            if n.dtype is not REAL or not self.varies(n) or n is whole or not self._node_affine(n, scope):
+                continue
+            if not self.varies(substitute(whole, {n: VARIABLE})) and scope[n].finite:
+                chosen = n
+        if chosen is None or not scope.known.keys().isdisjoint({VARIABLE}):
+            return None
+        known = dict(scope.known)
+        known[VARIABLE] = scope[chosen]
+        inner = Scope(scope.ranges, scope.nonempty, known)
+        return View(fold(substitute(whole, {chosen: VARIABLE})), VARIABLE, Const(1), VARIABLE, chosen, (), inner)
+
     def _node_affine(self, n: Scalar, scope: Scope) -> bool:
         key = (n, scope)  # a scope is what is known in a branch: affine in one need not be affine in another
         if key not in self._memo:
             self._memo[key] = (
-                self._node(n, scope) if isinstance(n, (Read, Apply)) and not _heavy(n) else Shape(False, False)
+                self.by_rule(n, scope) if isinstance(n, (Read, Apply)) and not _heavy(n) else Shape(False, False)
             )
         return self._memo[key].affine
 
 
-def _curvature(facet: Callable[..., Curvature], intervals: tuple[Interval, ...], shapes: list[Shape]) -> Curvature:
+def curvature_of(facet: Callable[..., Curvature], intervals: tuple[Interval, ...], shapes: list[Shape]) -> Curvature:
     """The curvature in the arguments that vary."""
     if len(shapes) > 1 and any(s.constant for s in shapes):
         return facet(*intervals, varying=[not s.constant for s in shapes])

@@ -75,7 +75,7 @@ class Trends:
         return self._tensors[name]
 
     def _definition(self, d: Definition) -> Trend:
-        if self._varies(d.where) or self._varies(d.support):
+        if self.varies(d.where) or self.varies(d.support):
             return Trend(False, False, f"{d.tensor}: the selection depends on the input")
         scope: Scope | None = self.ranges.body_scope(d)
         for condition in (d.support, d.where):
@@ -93,17 +93,17 @@ class Trends:
             return _unknown(d.body, "may be undefined or infinite")
         return _composed((HEADS[d.head].monotone(Interval(box.lo, box.hi)),), (body,), d.body, d.head)
 
-    def _varies(self, node: Scalar) -> bool:
+    def varies(self, node: Scalar) -> bool:
         return any(isinstance(n, Read) and n.tensor in self.varying for n in postorder(node))
 
     def node(self, n: Scalar, scope: Scope) -> Trend:
-        if not self._varies(n):
+        if not self.varies(n):
             return CONSTANT
         if n.dtype is not REAL:
             return _unknown(n, "a whole number or condition that depends on the input")
         match n:
             case Read():
-                if any(self._varies(i) for i in n.indices):
+                if any(self.varies(i) for i in n.indices):
                     return _unknown(n, "its place depends on the input")
                 return self.tensor(n.tensor)
             case Select():
@@ -113,7 +113,7 @@ class Trends:
         return _unknown(n, "no rule")
 
     def _branches(self, n: Select, scope: Scope) -> Trend:
-        if self._varies(n.condition):
+        if self.varies(n.condition):
             return _unknown(n, "a branch on the input")
         sides: list[Trend] = []
         for branch, holds in ((n.a, True), (n.b, False)):
