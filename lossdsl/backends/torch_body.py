@@ -415,7 +415,11 @@ class Body(Values):
                 text = self.layout(name, items, left)
                 at = self.order.index(free[0])
                 axes = frozenset(others) | along
-                template = f"torch.take_along_dim({text}, {{0}}, dim={at})"
+                if own and when and not pad.value:
+                    self.scope.helpers.add("_take")
+                    template, when = f"_take({text}, {{0}}, {at})", ""
+                else:
+                    template = f"torch.take_along_dim({text}, {{0}}, dim={at})"
                 return self.taken(template, (place,), axes, type_, wanted, when, own, pad)
         places: list[Term] = []
         for k, s in enumerate(subscripts):
@@ -428,6 +432,9 @@ class Body(Values):
                 places.append(self.position(s))
         axes = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
         inside = ", ".join(f"{{{k}}}" for k in range(len(places)))
+        if own and when and not pad.value:
+            self.scope.helpers.add("_at")
+            return self.taken(f"_at({name}, {inside})", places, axes, type_, wanted, "", own, pad)
         return self.taken(f"{name}[{inside}]", places, axes, type_, wanted, when, own, pad)
 
     def taken(

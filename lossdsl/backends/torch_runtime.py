@@ -322,6 +322,22 @@ def _domain(loss, name, tensor, ok, text):
 ''')
 
 _define('''
+def _take(x, index, dim):
+    """torch.take_along_dim; 0 where there is nothing along the dimension, so that no index is in range."""
+    if x.shape[dim] == 0:
+        return x.new_zeros(torch.broadcast_shapes((*x.shape[:dim], 1, *x.shape[dim + 1 :]), index.shape))
+    return torch.take_along_dim(x, index, dim)
+''')
+
+_define('''
+def _at(x, *index):
+    """x[index]; 0 where x has no entries, so that no index is in range."""
+    if x.numel() == 0:
+        return x.new_zeros(torch.broadcast_shapes(*(i.shape for i in index if isinstance(i, torch.Tensor))))
+    return x[index]
+''')
+
+_define('''
 def _fold_amax(x, dims):
     """The maximum; -inf over nothing."""
     if x.numel() == 0:
