@@ -14,7 +14,7 @@ from lossdsl.verify.pieces import dependents
 from lossdsl.verify.verdict import Proved, Refuted, Unknown, Verdict
 
 
-class _Blocked(Exception):
+class Blocked(Exception):
     """The claim cannot be turned into a question; the message says why."""
 
 
@@ -27,9 +27,9 @@ class Claims:
     def decide(self, claim: tree.Claim) -> Verdict:
         """The verdict on the property itself; a `not` is the reader's business."""
         try:
-            ctx = self._context(claim)
+            ctx = self.context(claim)
             return self._property(claim, ctx, self.target(claim))
-        except _Blocked as reason:
+        except Blocked as reason:
             return Unknown(str(reason))
 
     def target(self, claim: tree.Claim) -> str:
@@ -40,7 +40,8 @@ class Claims:
 
     # --------------------------------------------------------------------------------------------- context
 
-    def _context(self, claim: tree.Claim) -> Context:
+    def context(self, claim: tree.Claim) -> Context:
+        """What the claim is asked under. Raises Blocked."""
         ctx = self.base
         if claim.at_defaults:
             ctx = ctx.at_defaults()
@@ -48,24 +49,25 @@ class Claims:
             if clause is not None:
                 condition, further = self._scalar(clause)
                 if further:
-                    raise _Blocked("a condition with a reduction in it")
+                    raise Blocked("a condition with a reduction in it")
                 ctx = ctx.narrowed(condition)
         return ctx
 
     def _scalar(self, node: tree.Expr) -> tuple[Scalar, tuple[Definition | Group, ...]]:
         found, _ = elaborate_expression(self.built, node)
         if found is None:
-            raise _Blocked("the expression of this claim has no meaning")
+            raise Blocked("the expression of this claim has no meaning")
         return found.scalar, found.definitions
 
-    def _inputs(self, claim: tree.Claim, target: str) -> tuple[str, ...]:
+    def inputs(self, claim: tree.Claim, target: str) -> tuple[str, ...]:
+        """The real inputs that the claim is about. Raises Blocked."""
         program = self.base.program
         if claim.inputs:
             names = tuple(self.built.tensors.get(i.name, i.name) for i in claim.inputs)
             for n in names:
                 declared = program.input(n)
                 if declared is None or not declared.differentiable:
-                    raise _Blocked(f"`{n}` is not a real input: no engine for derivatives in it yet")
+                    raise Blocked(f"`{n}` is not a real input: no engine for derivatives in it yet")
             return names
         return tuple(i.name for i in program.inputs if i.differentiable and target in dependents(program, i.name))
 
@@ -88,23 +90,23 @@ class Claims:
                 None if claim.over is None else tuple(a.name if isinstance(a, tree.Axis) else "..." for a in claim.over)
             )
             return symmetry.decide(ctx, target, claim.transform or kind, names, axes)
-        inputs = self._inputs(claim, target)
+        inputs = self.inputs(claim, target)
         if not inputs:
-            raise _Blocked(f"`{target}` depends on no real input")
+            raise Blocked(f"`{target}` depends on no real input")
         if kind == "word":
             return self._word(claim.word or "", ctx, target, inputs)
         if kind == "lipschitz":
-            bound = self._one(claim.bound) if claim.bound is not None else None
+            bound = self.constant(claim.bound) if claim.bound is not None else None
             return properties.lipschitz(ctx, target, inputs, bound, claim.norm or "l2")
         if kind == "gradient lipschitz" and claim.bound is not None:
-            bound = self._one(claim.bound)
+            bound = self.constant(claim.bound)
             return properties.second_derivative(ctx, target, inputs, Apply("neg", (bound,)), bound)
         if kind == "strongly convex" and claim.bound is not None:
-            return properties.second_derivative(ctx, target, inputs, self._one(claim.bound), None)
+            return properties.second_derivative(ctx, target, inputs, self.constant(claim.bound), None)
         if kind == "zero gradient" and claim.where is not None:
             condition, further = self._scalar(claim.where)
             if further:
-                raise _Blocked("a condition with a reduction in it")
+                raise Blocked("a condition with a reduction in it")
             return vanishing.zero_gradient(ctx, target, inputs, condition)
         if kind == "monotone":
             word = claim.word or ""
@@ -112,9 +114,8 @@ class Claims:
                 ctx, target, inputs, increasing=word.endswith("increasing"), strict=word.startswith("strictly")
             )
         if kind == "equal" and claim.expression is not None:
-            other, further = self._scalar(claim.expression)
-            return self._compare(ctx, Compare("==", self._element(target), _real(other)), further)
-        raise _Blocked(f"no engine for `{kind}` yet")
+            return self._bound(claim, ctx)
+        raise Blocked(f"no engine for `{kind}` yet")
 
     def _word(self, word: str, ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
         match word:
@@ -132,34 +133,46 @@ class Claims:
                 return tails.redescending(ctx, target, inputs)
             case "bounded":
                 return properties.bounded(ctx, target)
-        raise _Blocked(f"no engine for `{word}` yet")
+        raise Blocked(f"no engine for `{word}` yet")
 
-    def _one(self, node: tree.Expr) -> Scalar:
+    def constant(self, node: tree.Expr) -> Scalar:
+        """The bound of a claim. Raises Blocked."""
         scalar, further = self._scalar(node)
         if further:
-            raise _Blocked("a bound with a reduction in it")
+            raise Blocked("a bound with a reduction in it")
         return _real(scalar)
 
     def _element(self, target: str) -> Scalar:
         definition = self.base.program.definition(target)
         if definition is None:
-            raise _Blocked(f"`{target}` is an input")
+            raise Blocked(f"`{target}` is an input")
         return Read(target, definition.formals, definition.dtype)
 
     # ---------------------------------------------------------------------------------------------- bounds
 
     def _bound(self, claim: tree.Claim, ctx: Context) -> Verdict:
-        if claim.expression is None:
-            raise _Blocked("nothing is compared")
-        condition, further = self._scalar(claim.expression)
-        return self._compare(ctx, condition, further)
+        return _all(
+            [properties.nonnegative(wider, name, strict=strict) for wider, name, strict in self.gaps(claim, ctx)]
+        )
 
-    def _compare(self, ctx: Context, condition: Scalar, further: tuple[Definition | Group, ...]) -> Verdict:
+    def gaps(self, claim: tree.Claim, ctx: Context) -> list[tuple[Context, str, bool]]:
+        """The tensors that are >= 0 (> 0) where the comparisons of the claim hold. Raises Blocked."""
+        if claim.kind == "equal" and claim.expression is not None:
+            other, further = self._scalar(claim.expression)
+            return self._gaps(ctx, Compare("==", self._element(self.target(claim)), _real(other)), further)
+        if claim.expression is None:
+            raise Blocked("nothing is compared")
+        condition, further = self._scalar(claim.expression)
+        return self._gaps(ctx, condition, further)
+
+    def _gaps(
+        self, ctx: Context, condition: Scalar, further: tuple[Definition | Group, ...]
+    ) -> list[tuple[Context, str, bool]]:
         parts = condition.args if isinstance(condition, And) else (condition,)
-        verdicts: list[Verdict] = []
+        found: list[tuple[Context, str, bool]] = []
         for part in parts:
             if not isinstance(part, Compare) or part.op == "!=":
-                raise _Blocked("a bound that is not a comparison")
+                raise Blocked("a bound that is not a comparison")
             pairs = {
                 "<=": [(part.a, part.b)],
                 "<": [(part.a, part.b)],
@@ -168,32 +181,28 @@ class Claims:
                 "==": [(part.a, part.b), (part.b, part.a)],
             }[part.op]
             for low, high in pairs:
-                verdicts.append(self._gap(ctx, low, high, further, strict=part.op in ("<", ">")))
-        return _all(verdicts)
-
-    def _gap(
-        self, ctx: Context, low: Scalar, high: Scalar, further: tuple[Definition | Group, ...], *, strict: bool
-    ) -> Verdict:
-        """high - low >= 0 (> 0), for every element."""
-        zero = isinstance(low, Const) and low.value == 0
-        if zero and isinstance(high, Read) and not further and ctx.program.definition(high.tensor) is not None:
-            return properties.nonnegative(ctx, high.tensor, strict=strict)
-        wider = properties.with_difference(ctx, "$gap", low, high, further)
-        return properties.nonnegative(wider, "$gap", strict=strict)
+                zero = isinstance(low, Const) and low.value == 0
+                strict = part.op in ("<", ">")
+                if zero and isinstance(high, Read) and not further and ctx.program.definition(high.tensor) is not None:
+                    found.append((ctx, high.tensor, strict))
+                else:
+                    wider = properties.with_difference(ctx, "$gap", low, high, further)
+                    found.append((wider, "$gap", strict))
+        return found
 
     def _minimum(self, claim: tree.Claim, ctx: Context, target: str) -> Verdict:
         if claim.kind in ("minimum", "unique minimum") and claim.at is not None:
             condition, further = self._scalar(claim.at)
             if further:
-                raise _Blocked("a place with a reduction in it")
+                raise Blocked("a place with a reduction in it")
             engine = properties.minimum_at if claim.kind == "minimum" else shapes.unique_minimum
             return engine(ctx, target, condition)
         if claim.kind == "infimum" and claim.op == "==" and claim.bound is not None:
-            bound = self._one(claim.bound)
+            bound = self.constant(claim.bound)
             if any(isinstance(n, Read) for n in postorder(bound)):
-                raise _Blocked("an infimum that depends on inputs")
+                raise Blocked("an infimum that depends on inputs")
             return shapes.infimum(ctx, target, bound)
-        raise _Blocked(f"no engine for `{claim.kind}` yet")
+        raise Blocked(f"no engine for `{claim.kind}` yet")
 
 
 def differentiability(ctx: Context, target: str, inputs: tuple[str, ...], word: str) -> Verdict:
@@ -229,4 +238,4 @@ def _real(n: Scalar) -> Scalar:
     return n if n.dtype.value == "real" else Apply("real", (n,))
 
 
-__all__ = ["Claims", "differentiability"]
+__all__ = ["Blocked", "Claims", "differentiability"]

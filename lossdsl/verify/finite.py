@@ -163,7 +163,7 @@ class FloatRanges(Ranges):
         return rounded(box, 2.0**-16)
 
 
-def _programs(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
+def programs_of(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
     """Value and gradient programs as they are compiled; tensors that must be finite; whether they are rounded to F."""
     value = simplify(stabilise(program))
     result: list[tuple[Program, tuple[str, ...], bool]] = [(value, (target,), False)]
@@ -179,7 +179,7 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     form = FORMATS[word]
     wrt = tuple(i.name for i in ctx.program.inputs if i.differentiable and target in dependents(ctx.program, i.name))
     try:
-        programs = _programs(ctx.program, target, wrt)
+        programs = programs_of(ctx.program, target, wrt)
     except (ValueError, NotImplementedError, KeyError) as reason:
         return Unknown(f"no gradient program: {reason}", ("float ranges",))
     cotangents = {f"{target}'": Enclosure(1.0, 1.0)}
