@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -40,15 +40,12 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
+from lossdsl.verify.folds import Undecided, fold, inverse_entry, log_determinant, sorted_places, winner
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.ranges import Ranges
 
 Place = tuple[int, ...]
 Values = Mapping[str, Mapping[Place, Fraction]]
-
-
-class Undecided(Exception):
-    """A condition or an index is not decided by the enclosures, or the point is outside what can be run."""
 
 
 class TooManySteps(Undecided):
@@ -105,18 +102,48 @@ class Evaluator:
             return Enclosure(0.0, 0.0)
         if d.head == "map":
             return self.scalar(d.body, env)
+        if d.head in ("inverse", "logdet"):
+            return self._matrix(d, place, env)
+        inner = dict(zip(d.formals[:-1], place, strict=False)) if d.head == "argsort" else env
+        chosen, left_out = self._chosen(d, inner)
+        shape = self._shape(d.bound)
+        if d.head in ("argmax", "argmin"):
+            return winner(d.head, chosen, shape)
+        if d.head != "argsort":
+            return fold(d.head, [v for _, v in chosen])
+        order = sorted_places(chosen, left_out, shape)
+        for rank, k in enumerate(order):
+            self._memo[d.tensor, (*place[:-1], rank)] = Enclosure(float(k), float(k))
+        return self._memo[d.tensor, place]
+
+    def _shape(self, indices: Iterable[Index]) -> tuple[int, ...]:
+        return tuple(i.dim.evaluate(self.point.extents) for i in indices)
+
+    def _chosen(self, d: Definition, env: Mapping[Index, int]) -> tuple[list[tuple[Place, Enclosure]], list[Place]]:
+        """The places that the reduction goes over with their values, and those that are left out."""
         chosen: list[tuple[Place, Enclosure]] = []
-        for at in itertools.product(*(range(i.dim.evaluate(self.point.extents)) for i in d.bound)):
+        left_out: list[Place] = []
+        for at in itertools.product(*map(range, self._shape(d.bound))):
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is not TRUE and not self._holds(d.where, inner):
-                continue
-            if d.head != "count":
+                left_out.append(at)
+            elif d.head != "count":
                 chosen.append((at, self.scalar(d.body, inner)))
             elif self._holds(d.body, inner):
                 chosen.append((at, Enclosure(1.0, 1.0)))
-        if d.head in ("argmax", "argmin"):
-            return _winner(d.head, chosen)
-        return _fold(d.head, [v for _, v in chosen])
+        return chosen, left_out
+
+    def _matrix(self, d: Definition, place: Place, env: Mapping[Index, int]) -> Enclosure:
+        """The log-determinant, or an entry of the inverse, of the matrix over the two bound indices."""
+        if d.where is not TRUE or len(d.bound) != 2:
+            raise Undecided(f"no value for {d.head}")
+        kept = env if d.head == "logdet" else dict(zip(d.formals[:-2], place, strict=False))
+        high, wide = self._shape(d.bound)
+        if high != wide:
+            raise Undecided("a matrix that is not square")
+        row, column = d.bound
+        rows = [[self.scalar(d.body, {**kept, row: i, column: j}) for j in range(wide)] for i in range(high)]
+        return log_determinant(rows) if d.head == "logdet" else inverse_entry(rows, place[-2], place[-1])
 
     def _holds(self, condition: Scalar, env: Mapping[Index, int]) -> bool:
         decided = truth(self.scalar(condition, env))
@@ -206,58 +233,6 @@ class Evaluator:
         if v.lo != v.hi or not v.lo.is_integer():
             raise Undecided("an index that is not exact")
         return int(v.lo)
-
-
-def _fold(head: str, values: list[Enclosure]) -> Enclosure:
-    total = Enclosure(0.0, 0.0)
-    if head == "count":
-        return Enclosure(float(len(values)), float(len(values)))
-    if head == "sum":
-        for v in values:
-            total = e.add(total, v)
-        return total
-    if head == "prod":
-        total = Enclosure(1.0, 1.0)
-        for v in values:
-            total = e.mul(total, v)
-        return total
-    if head in ("any", "all"):
-        bits = [truth(v) for v in values]
-        if None in bits:
-            raise Undecided("a condition at the edge")
-        holds = float(any(bits) if head == "any" else all(bits))
-        return Enclosure(holds, holds)
-    if head in ("max", "min"):
-        if not values:
-            raise Undecided("an extremum of nothing")
-        pick = max if head == "max" else min
-        return Enclosure(pick(v.lo for v in values), pick(v.hi for v in values), nan=any(v.nan for v in values))
-    if head == "logsumexp" and values and all(v.finite for v in values):
-        top = max(v.hi for v in values)
-        shift = e.exact(Fraction(top))
-        total = Enclosure(0.0, 0.0)
-        for v in values:
-            total = e.add(total, transfer(_EXP, [e.sub(v, shift)]))
-        return e.add(shift, transfer(_LOG, [total]))
-    raise Undecided(f"no value for {head}")
-
-
-def _winner(head: str, chosen: list[tuple[Place, Enclosure]]) -> Enclosure:
-    """The place of the first extremum along the one reduced axis, if the enclosures leave no doubt."""
-    sign = 1.0 if head == "argmax" else -1.0
-    for k, (at, v) in enumerate(chosen):
-        low = v.lo if sign > 0 else -v.hi
-        before = all((u.hi if sign > 0 else -u.lo) < low for _, u in chosen[:k])
-        after = all((u.hi if sign > 0 else -u.lo) <= low for _, u in chosen[k + 1 :])
-        if before and after and len(at) == 1 and not any(u.nan for _, u in chosen):
-            return Enclosure(float(at[0]), float(at[0]))
-    raise Undecided(f"no certain {head}")
-
-
-_EXP = Apply("exp", (Param("#x"),))
-_LOG = Apply("log", (Param("#x"),))
-assert isinstance(_EXP, Apply)
-assert isinstance(_LOG, Apply)
 
 
 # ----------------------------------------------------------------------------------------------------- search

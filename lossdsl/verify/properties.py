@@ -25,7 +25,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, members, substitute
-from lossdsl.verify import gradients, hessian, inequalities, refute, refute_order, scalar
+from lossdsl.verify import chords, gradients, hessian, inequalities, refute, refute_order, scalar
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
@@ -54,25 +54,27 @@ def scalar_views(ctx: Context, target: str, entry: str, *, interior: bool = True
 def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
     """Joint convexity (concavity) of one element of the target in all entries of the inputs."""
     key = ("convexity", target, inputs, concave)
-    if key not in ctx.memo:
-        verdict = _convexity(ctx, target, inputs, concave)
-        if isinstance(verdict, Unknown):
-            return _in_stable_forms(ctx, target, lambda c: _convexity(c, target, inputs, concave)) or verdict
-        ctx.memo[key] = verdict
-    known: Verdict = ctx.memo[key]
+    known: Verdict | None = ctx.memo.get(key)
+    if known is None:
+        known = _convexity(ctx, target, inputs, concave)
+        if isinstance(known, Unknown):
+            known = _in_stable_forms(ctx, target, lambda c: _convexity(c, target, inputs, concave)) or known
+    elif isinstance(known, Unknown):  # the search goes on where it was left
+        known = chords.chord(ctx, target, inputs, concave=concave) or known
+    ctx.memo[key] = known
     return known
 
 
 def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool) -> Verdict:
     if ctx.ranges(inputs).tensor(target).nan:
-        found = refute.chord(ctx, target, inputs, concave=concave)
+        found = chords.chord(ctx, target, inputs, concave=concave)
         return found or Unknown(f"{target} may be undefined", ("interval", "chord search"))
     rules = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget, deep=False)
     first = rules.verdict(target, concave=concave)
     if isinstance(first, Proved):
         return first
     second: Proved | Unknown = first
-    quick = refute.chord(replace(ctx, seconds=ctx.seconds / 5), target, inputs, concave=concave)
+    quick = chords.chord(replace(ctx, seconds=ctx.seconds / 5), target, inputs, concave=concave)
     if quick is not None:
         return quick
     deeper = Curvatures(ctx.program, ctx.ranges(inputs), inputs, ctx.budget).verdict(target, concave=concave)
@@ -87,7 +89,7 @@ def _convexity(ctx: Context, target: str, inputs: tuple[str, ...], concave: bool
     minors = hessian.semidefinite(ctx, target, inputs, concave=concave)
     if minors is not None:
         return minors
-    found = refute.chord(ctx, target, inputs, concave=concave)
+    found = chords.chord(ctx, target, inputs, concave=concave)
     if found is not None:
         return found
     blocker = second.blocker if isinstance(second, Unknown) else first.blocker
@@ -108,8 +110,13 @@ def _in_stable_forms(ctx: Context, target: str, decide: Callable[[Context], Verd
 
 
 def affine(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
+    both = []
     for concave in (False, True):
         verdict = convexity(ctx, target, inputs, concave=concave)
+        if isinstance(verdict, Refuted):
+            return verdict
+        both.append(verdict)
+    for verdict in both:
         if not isinstance(verdict, Proved):
             return verdict
     return Proved("convex and concave", (Step("both curvatures", target, "affine"),))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
-from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Index, Param, Program, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, Compare, Const, Index, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
@@ -23,18 +23,18 @@ from lossdsl.verify.show import text
 from lossdsl.verify.signs import At, Budget
 from lossdsl.verify.verdict import Refuted, Witness
 
-_SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
+SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
 
 
-def _points(ctx: Context, seed: int, interior: tuple[str, ...] = ()) -> Iterator[Point]:
-    """Admissible points until the time is up."""
-    end = time.process_time() + ctx.seconds
+def _points(ctx: Context, seed: int, interior: tuple[str, ...] = (), *, endless: bool = False) -> Iterator[Point]:
+    """Admissible points until the time is up (`endless`: the caller looks at the time)."""
+    end = INF if endless else time.process_time() + ctx.seconds
     sampler = ctx.sampler(seed, interior)
     misses = 0
     for k in itertools.count():
         if time.process_time() > end or misses > 60:
             return
-        point = sampler.point(spread=_SPREADS[k % 5], extent=(2, 2, 3, 1)[k // 5 % 4], defaults=k % 3 != 2)
+        point = sampler.point(spread=SPREADS[k % 5], extent=(2, 2, 3, 1)[k // 5 % 4], defaults=k % 3 != 2)
         if point is None or not ctx.admits(point):
             misses += 1
             continue
@@ -73,7 +73,7 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
     definition = ctx.program.definition(target)
     if strict and definition is not None and definition.support is not TRUE:
         return None  # the 0 outside of the support is no value of the loss
-    low = _Lowest()
+    low = Lowest()
     for point in _points(ctx, 1):
         for place in elements(ctx.program, target, point):
             value = _value(ctx, point, target, place)
@@ -85,7 +85,7 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
         def below(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
             return _value(ctx, points[0], target, place)
 
-        found = descend(ctx, (point,), None, below, _DESCENTS * ctx.seconds / len(low.best))
+        found = descend(ctx, (point,), None, below, DESCENTS * ctx.seconds / len(low.best))
         if found is not None:
             return Refuted(
                 "descent, interval evaluation", Witness((found[0].flat(),), f"the value is in {below(found)}")
@@ -93,10 +93,10 @@ def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | No
     return None
 
 
-_DESCENTS = 0.4  # of the time for drawn points, once more, for descents from the best of them
+DESCENTS = 0.4  # of the time for drawn points, once more, for descents from the best of them
 
 
-class _Lowest:
+class Lowest:
     """The candidates with the lowest values, from which it is worth going on."""
 
     def __init__(self, most: int = 3) -> None:
@@ -139,106 +139,19 @@ def changed(
     return None
 
 
-def chord(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Refuted | None:
-    """Two points whose midpoint lies above the chord (below it, for concave)."""
-    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
-        return None  # a midpoint of unit vectors is none
-    resample = ctx.sampler(5, inputs)
-    best = _Lowest()
-    for k, low in enumerate(_points(ctx, 2, inputs)):
-        moved = _mirrored(ctx.program, low, inputs) if k % 3 == 1 else {}
-        spread = _SPREADS[(k // 2) % 5]
-        for i in ctx.program.inputs:
-            if i.name in inputs and i.name not in moved:
-                entries = resample.entries(i, low.extents, spread)
-                if entries is None:
-                    return None
-                moved[i.name] = entries
-        high = low.with_inputs(moved)
-        middle = low.with_inputs(
-            {n: {p: (low.inputs[n][p] + v) / 2 for p, v in entries.items()} for n, entries in moved.items()}
-        )
-        if not ctx.admits(high) or not ctx.admits(middle):
-            continue
-        for place in elements(ctx.program, target, low):
-            values = _values(ctx, (low, high, middle), target, place)
-            if values is None:
-                continue
-            a, b, m = values
-            gap = e.sub(e.mul(Enclosure(2.0, 2.0), m), e.add(a, b))
-            if gap.negative if concave else gap.positive:
-                return _above_chord((low, high), inputs, (a, b, m), concave)
-            best.add(_bend(ctx, (low, high), inputs, target, place, concave), (low, high), place)
-    for points, place in best.best:
-
-        def bend(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
-            return _bend(ctx, points, inputs, target, place, concave)
-
-        found = descend(ctx, points, inputs, bend, _DESCENTS * ctx.seconds / len(best.best), inputs)
-        if found is None:
-            continue
-        middle_ = _middle(found[0], found[1], inputs)
-        values = _values(ctx, (*found, middle_), target, place) if ctx.admits(middle_) else None
-        if values is not None:
-            return _above_chord((found[0], found[1]), inputs, (values[0], values[1], values[2]), concave)
-    return None
-
-
-def _above_chord(
-    points: tuple[Point, Point], inputs: tuple[str, ...], values: tuple[Enclosure, Enclosure, Enclosure], concave: bool
-) -> Refuted:
-    a, b, m = values
-    word = "below" if concave else "above"
-    found = f"the value at the midpoint is {m}, {word} the chord between {a} and {b}"
-    return Refuted("chord", Witness((points[0].flat(), points[1].flat(*inputs)), found, Fraction(1, 2)))
-
-
-def _middle(low: Point, high: Point, inputs: tuple[str, ...]) -> Point:
-    return low.with_inputs({n: {p: (low.inputs[n][p] + v) / 2 for p, v in high.inputs[n].items()} for n in inputs})
-
-
-def _bend(
-    ctx: Context, points: tuple[Point, ...], inputs: tuple[str, ...], target: str, place: Place, concave: bool
-) -> Enclosure | None:
-    """How far the midpoint lies below the chord (above it, for concave), for the square of the distance."""
-    low, high = points
-    square = sum(((high.inputs[n][p] - v) ** 2 for n in inputs for p, v in low.inputs[n].items()), Fraction(0))
-    if square < _NEAR:
-        return None  # digits are lost
-    values = _values(ctx, (low, high, _middle(low, high, inputs)), target, place)
-    if values is None:
-        return None
-    a, b, m = values
-    gap = e.sub(e.add(a, b), e.mul(Enclosure(2.0, 2.0), m))
-    return e.div(e.neg(gap) if concave else gap, e.exact(square))
-
-
-_NEAR = Fraction(1, 2**40)
-
-
-def _mirrored(program: Program, low: Point, inputs: tuple[str, ...]) -> dict[str, dict[Place, Fraction]]:
-    """One of the inputs reflected in another of its shape: what depends on their distance is often extreme there."""
-    for name in (i.name for i in program.inputs if i.name in inputs and i.kind == "real"):
-        for other in program.inputs:
-            centre = low.inputs[other.name]
-            if other.name not in inputs and centre.keys() == low.inputs[name].keys() and other.kind == "real":
-                return {name: {p: 2 * centre[p] - v for p, v in low.inputs[name].items()}}
-    return {}
-
-
 def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str = "l2") -> Refuted | None:
     """Two points between which the target changes by more than `bound` times their distance."""
     if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
         return None
     resample = ctx.sampler(6, inputs)
-    best = _Lowest()
+    best = Lowest()
     for k, low in enumerate(_points(ctx, 3, inputs)):
         moved: dict[str, dict[Place, Fraction]] = {}
         for i in ctx.program.inputs:
             if i.name in inputs:
                 box = ctx.ranges(inputs).input(i.name)
                 entries = dict(low.inputs[i.name])
-                near = resample.entries(i, low.extents, _SPREADS[k % 5])
+                near = resample.entries(i, low.extents, SPREADS[k % 5])
                 if near is None:
                     return None
                 for place, v in near.items():
@@ -261,7 +174,7 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
         def left(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
             return _room(ctx, points, inputs, target, place, bound, norm)
 
-        found = descend(ctx, points, inputs, left, _DESCENTS * ctx.seconds / len(best.best), inputs)
+        found = descend(ctx, points, inputs, left, DESCENTS * ctx.seconds / len(best.best), inputs)
         if found is not None:
             return _too_steep(ctx, found, inputs, target, place, bound)
     return None
@@ -500,5 +413,5 @@ def is_tail(smooth: Smooth, sign: int) -> bool:
     return True
 
 
-Search = Callable[[], Refuted | None]
-__all__ = ["Apply", "Const", "Search", "chord", "kink", "negative", "postorder", "steep", "unbounded_slope"]
+points, value, values = _points, _value, _values
+__all__ = ["DESCENTS", "SPREADS", "Lowest", "kink", "negative", "points", "steep", "unbounded_slope", "value", "values"]

@@ -13,14 +13,14 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, properties
+from lossdsl.verify import algebra, chords, properties
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.pieces import View
-from lossdsl.verify.points import Place, within
+from lossdsl.verify.points import within
 from lossdsl.verify.refute import _points, _value
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
@@ -118,7 +118,7 @@ def quasiconvex(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
         if isinstance(found, Proved):
             return found
         blocked = found.blocker
-    return _hump(ctx, target, inputs) or Unknown(blocked, (*_TRIED, "search"))
+    return chords.hump(ctx, target, inputs) or Unknown(blocked, (*_TRIED, "search"))
 
 
 def _valley(cases: list[View], budget: Budget) -> Proved | Unknown:
@@ -140,33 +140,6 @@ def _valley(cases: list[View], budget: Budget) -> Proved | Unknown:
         except TooLarge:
             return Unknown("the normal form of the slope is too large", _TRIED)
     return Proved("slope, piece by piece", tuple(steps)) if steps else Unknown("no piece", _TRIED)
-
-
-def _hump(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None:
-    """Two points whose midpoint lies above both."""
-    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
-        return None
-    sampler = ctx.sampler(52, inputs)
-    place: Place
-    for k, low in enumerate(_points(ctx, 53, inputs)):
-        moved = {}
-        for i in ctx.program.inputs:
-            if i.name in inputs:
-                entries = sampler.entries(i, low.extents, (2.0, 8.0, 0.5, 40.0)[k % 4])
-                if entries is None:
-                    return None
-                moved[i.name] = entries
-        high = low.with_inputs(moved)
-        middle = low.with_inputs({n: {p: (low.inputs[n][p] + v) / 2 for p, v in w.items()} for n, w in moved.items()})
-        if not ctx.admits(high) or not ctx.admits(middle):
-            continue
-        definition = ctx.program.definition(target)
-        place = (0,) * len(definition.formals) if definition is not None else ()
-        a, b, m = (_value(ctx, p, target, place) for p in (low, high, middle))
-        if a is not None and b is not None and m is not None and e.sub(m, a).positive and e.sub(m, b).positive:
-            violation = f"the value at the midpoint is {m}, above those at the ends, {a} and {b}"
-            return Refuted("midpoint", Witness((low.flat(), high.flat(*inputs)), violation, Fraction(1, 2)))
-    return None
 
 
 # ----------------------------------------------------------------------------------------------------- minima

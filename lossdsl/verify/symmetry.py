@@ -96,21 +96,38 @@ def _refuted(
 
 
 def _permutation(ctx: Context, target: str, entry: Input, places: frozenset[int]) -> Verdict:
-    if len(places) != 1:
-        return Unknown("a permutation along other than one axis")
-    along = next(iter(places))
+    """Along several axes: permutations along each of them, which generate what permutes them all."""
+    steps: list[Step] = []
+    blocked: list[Unknown] = []
+    for along in sorted(places):
+        verdict = _permutation_along(ctx, target, entry, along)
+        if isinstance(verdict, Refuted):
+            return verdict
+        if isinstance(verdict, Unknown):
+            blocked.append(verdict)
+        else:
+            steps += verdict.steps
+    return blocked[0] if blocked else Proved("permutation", tuple(steps)) if steps else Unknown("no axis to permute")
+
+
+def _permutation_along(ctx: Context, target: str, entry: Input, along: int) -> Verdict:
     engine = Permutation(ctx.program, entry, along)
     if engine.stays(target):
         return Proved("permutation", (Step(f"permutation of {entry.name} carried through", target, "stays"),))
+    generator = random.Random(13)
 
-    def move(low: Point) -> Point:
+    def move(low: Point) -> Point | None:
         entries = low.inputs[entry.name]
         size = 1 + max((p[along] for p in entries), default=0)
+        order = list(range(size))
+        generator.shuffle(order)
+        if size == 2:
+            order = [1, 0]
 
         def turned(p: Place) -> Place:
-            return tuple((v + 1) % size if k == along else v for k, v in enumerate(p))
+            return tuple(order[v] if k == along else v for k, v in enumerate(p))
 
-        return low.with_inputs({entry.name: {p: entries[turned(p)] for p in entries}})
+        return low.with_inputs({entry.name: {p: entries[turned(p)] for p in entries}}) if size > 1 else None
 
     return _refuted(ctx, target, (entry.name,), move) or Unknown(engine.blocker, ("permutation", "search"))
 
