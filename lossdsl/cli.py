@@ -109,15 +109,37 @@ def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
 @click.option("--strict", is_flag=True, help="A claim that stays unknown fails too.")
 @click.option("--effort", type=click.FloatRange(0.1, 1000), default=1.0, show_default=True, help="Multiplies budgets.")
 @click.option("--certificate", metavar="OUT.json", help="Write the proofs of one FILE, for `verify-certificate`.")
-def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float, certificate: str | None) -> None:
+@click.option(
+    "--explain", "question", metavar="PROPERTY", help="Instead: why it has the property, or not, step by step."
+)
+@click.option("--latex", is_flag=True, help="With --explain: as LaTeX.")
+def check(
+    files: tuple[str, ...],
+    as_json: bool,
+    strict: bool,
+    effort: float,
+    certificate: str | None,
+    question: str | None,
+    latex: bool,
+) -> None:
     """Say what is true of each loss, and decide its claims.
 
     Example: lossdsl check examples/regression/huber.loss
 
     A claim that is refuted fails with its counterexample; `-` reads standard input.
+
+    Example: lossdsl check huber --explain "convex in pred"
+
+    PROPERTY is a claim, or a line of the report card. The answer is no failure, whatever it is.
     """
     from lossdsl import card, pipeline
 
+    if question is not None:
+        if as_json or certificate is not None or strict:
+            raise Misuse("--explain goes with --effort and --latex alone")
+        sys.exit(max(explained(f, question, effort, latex) for f in files))
+    if latex:
+        raise Misuse("--latex belongs to --explain")
     if certificate is not None and len(files) != 1:
         raise Misuse("--certificate belongs to one file")
     worst, entries = OK, []
@@ -155,6 +177,24 @@ def check(files: tuple[str, ...], as_json: bool, strict: bool, effort: float, ce
     if as_json:
         click.echo(json.dumps({"version": 1, "files": entries}, indent=2, ensure_ascii=False))
     sys.exit(worst)
+
+
+def explained(argument: str, question: str, effort: float, latex: bool) -> int:
+    """Print why the losses of a file have a property; the exit code."""
+    from lossdsl.explain import explain as told
+
+    path, only = split_name(argument)
+    source = readable(path)
+    with shield(source):
+        found = told(source, question, only=only, effort=effort)
+    complain(found.source, found.diagnostics)
+    if has_errors(found.diagnostics):
+        return MISUSE if found.source is not source else WRONG_FILE
+    for explanation in found.explanations:
+        click.echo(explanation.latex() if latex else f"{explanation.text()}\n")
+    if not found.explanations:
+        raise Misuse(f"{path} has no loss to be asked about")
+    return MISUSE if all(e.meaningless for e in found.explanations) else OK
 
 
 @cli.command("verify-certificate")

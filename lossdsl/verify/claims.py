@@ -142,6 +142,13 @@ class Claims:
             raise Blocked("a bound with a reduction in it")
         return _real(scalar)
 
+    def condition(self, node: tree.Expr) -> Scalar:
+        """The place of a minimum. Raises Blocked."""
+        condition, further = self._scalar(node)
+        if further:
+            raise Blocked("a place with a reduction in it")
+        return condition
+
     def _element(self, target: str) -> Scalar:
         definition = self.base.program.definition(target)
         if definition is None:
@@ -192,9 +199,7 @@ class Claims:
 
     def _minimum(self, claim: tree.Claim, ctx: Context, target: str) -> Verdict:
         if claim.kind in ("minimum", "unique minimum") and claim.at is not None:
-            condition, further = self._scalar(claim.at)
-            if further:
-                raise Blocked("a place with a reduction in it")
+            condition = self.condition(claim.at)
             engine = properties.minimum_at if claim.kind == "minimum" else shapes.unique_minimum
             return engine(ctx, target, condition)
         if claim.kind == "infimum" and claim.op == "==" and claim.bound is not None:

@@ -81,7 +81,7 @@ def asked(of: Subject) -> Iterator[Question]:
     return (q for q in QUESTIONS if q.kind in of.kinds)
 
 
-def _at_other(of: Subject) -> Scalar:
+def at_other(of: Subject) -> Scalar:
     """Where the prediction equals the other input."""
     assert of.other is not None
     definition = of.ctx.program.definition(of.target)
@@ -166,8 +166,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("strictly decreasing", ELEMENTWISE, _monotone(increasing=False, strict=True)),
     Question("odd", ELEMENTWISE, _symmetric("odd")),
     Question("redescending", ELEMENTWISE, lambda of: tails.redescending(of.ctx, of.target, of.wrt)),
-    Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, _at_other(of))),
-    Question("unique minimum at equality", PAIRED, lambda of: shapes.unique_minimum(of.ctx, of.target, _at_other(of))),
+    Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, at_other(of))),
+    Question("unique minimum at equality", PAIRED, lambda of: shapes.unique_minimum(of.ctx, of.target, at_other(of))),
     Question("exchange symmetric", PAIRED, _exchange),
     Question("jointly convex", PAIRED, _jointly),
     Question("lipschitz <= 1 in l1", ROW, _lipschitz(1, "l1")),

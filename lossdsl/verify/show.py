@@ -21,7 +21,7 @@ from lossdsl.ir.nodes import (
     Table,
 )
 
-_INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "pow": ("^", 4)}
+_INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "pow": ("^", 4), "powi": ("^", 4)}
 
 
 def text(node: Scalar, limit: int = 160) -> str:

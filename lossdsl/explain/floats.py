@@ -1,0 +1,154 @@
+"""Finiteness in a float type, told tensor by tensor: the ranges that the compiled arithmetic reaches, and what overflows."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from lossdsl.explain.sentence import Line, Part, about, element, interval, line, listed
+from lossdsl.explain.walks import needed
+from lossdsl.explain.witness import rebuilt
+from lossdsl.ir.nodes import Definition, Program, Read
+from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.finite import FORMATS, FloatRanges, programs_of
+from lossdsl.verify.pieces import dependents
+from lossdsl.verify.points import Evaluator, Point, Undecided
+from lossdsl.verify.verdict import Witness
+
+LARGEST = FORMATS["float32"].largest
+
+
+def model(word: str) -> Line:
+    inside = "float32" if word in ("float16", "bfloat16") else word
+    return line(
+        f"Inputs are the finite {word} numbers of their domains; the arithmetic is {inside}, in which every operation may "
+        "be off by a relative error of 2^-20 (2^-16 for functions) and may flush what is below 2^-126 to 0; its largest "
+        f"number is {LARGEST:.6g}. Gradients are rounded to {word}, whose largest number is {FORMATS[word].largest:.6g}."
+    )
+
+
+def wrt(ctx: Context, target: str) -> tuple[str, ...]:
+    return tuple(i.name for i in ctx.program.inputs if i.differentiable and target in dependents(ctx.program, i.name))
+
+
+def ranges(ctx: Context, target: str, word: str) -> list[Line]:
+    """Why value and gradients are finite: the range of every tensor of the compiled programs."""
+    form = FORMATS[word]
+    inputs = wrt(ctx, target)
+    out = [model(word)]
+    for program, names, narrow in programs_of(ctx.program, target, inputs):
+        boxes = FloatRanges(program, {**ctx.assume, f"{target}'": Enclosure(1.0, 1.0)}, form, ctx.fixed)
+        what = "the gradient" if narrow else "the value"
+        out.append(line(f"In the program of {what}, as it is compiled:"))
+        told: set[str] = set()
+        whole = True
+        for name in names:
+            for d in needed(program, name):
+                if d.tensor in told:
+                    continue
+                told.add(d.tensor)
+                box = boxes.tensor(d.tensor)
+                out.append(line(d, " is in ", interval(box), ".", depth=1))
+            box = boxes.tensor(name)
+            limit = form.overflow if narrow else LARGEST
+            if box.nan or max(abs(box.lo), abs(box.hi)) > limit:
+                whole = False
+        if whole:
+            said: list[Part] = [element(d) for d in program.definitions() if d.tensor in names]
+            out.append(
+                line("So much for ", *listed(said), f": below {limit:.6g} in size, and never undefined.", depth=1)
+            )
+        else:
+            out.append(
+                line(
+                    "Over the whole domain at once these ranges are too wide. The domain of one input is cut at 0, "
+                    "0.25, 1, 2, 4, ... and their negatives, and labels of two values are taken one by one: on every "
+                    "part the ranges stay within the type.", depth=1,
+                )
+            )  # fmt: skip
+    return out
+
+
+def overflow(ctx: Context, target: str, word: str, witness: Witness) -> list[Line]:
+    """What each tensor is at the point, up to the first that no number of the type is."""
+    form = FORMATS[word]
+    out = [model(word)]
+    for program, names, narrow in programs_of(ctx.program, target, wrt(ctx, target)):
+        point = _point(program, witness.points[0], f"{target}'")
+        if point is None:
+            return out
+        evaluator = Evaluator(program, point)
+        limit = form.overflow if narrow else LARGEST
+        lines: list[Line] = []
+        for name in names:
+            for d in needed(program, name):
+                last = d.tensor == name
+                found = _largest(evaluator, d, point)
+                if found is None:
+                    continue
+                place, value = found
+                at = f" at {list(place)}" if place else ""
+                lines.append(line(d, f", exactly{at}: ", about(value), ".", depth=1))
+                if last and not value.nan and (value.lo > limit or value.hi < -limit):
+                    out.append(
+                        line(f"In the program of {'the gradient' if narrow else 'the value'}, as it is compiled:")
+                    )
+                    which = word if narrow else "float32"
+                    out += lines
+                    out.append(
+                        line(
+                            element(d),
+                            f" is outside of {which}, whose numbers end at {limit:.6g}: it becomes inf.",
+                            depth=1,
+                        )
+                    )
+                    return out
+    return out
+
+
+def _largest(evaluator: Evaluator, d: Definition, point: Point) -> tuple[tuple[int, ...], Enclosure] | None:
+    """The element of the tensor that is largest in size."""
+    best: tuple[tuple[int, ...], Enclosure] | None = None
+    from itertools import islice, product
+
+    for place in islice(product(*(range(f.dim.evaluate(point.extents)) for f in d.formals)), 64):
+        try:
+            value = evaluator.element(d.tensor, place)
+        except (Undecided, KeyError, ValueError, OverflowError, ZeroDivisionError):
+            continue
+        if best is None or (not value.nan and abs(value.lo) > abs(best[1].lo)):
+            best = place, value
+    return best
+
+
+def _point(program: Program, flat: dict[str, Fraction] | object, cotangent: str) -> Point | None:
+    """The point of the witness (a name without a place is one entry), with 1 for what the gradient starts from."""
+    assert isinstance(flat, dict)
+    named: dict[str, Fraction] = {}
+    for i in program.inputs:
+        if i.name == cotangent:
+            continue
+        if i.name in flat and i.dims:
+            named[f"{i.name}[{', '.join('0' for _ in i.dims)}]"] = flat[i.name]
+    rest = {k: v for k, v in flat.items() if f"{k}[{', '.join('0' for _ in dims_of(program, k))}]" not in named}
+    without = Program(
+        program.name, tuple(i for i in program.inputs if i.name != cotangent), program.parameters, program.body, ()
+    )
+    point = rebuilt(without, {**named, **rest})
+    if point is None:
+        return None
+    declared = program.input(cotangent)
+    if declared is None:
+        return point
+    from itertools import product
+
+    places = product(*(range(d.evaluate(point.extents)) for d in declared.dims))
+    return point.with_inputs({cotangent: dict.fromkeys(places, Fraction(1))})
+
+
+def dims_of(program: Program, name: str) -> tuple[object, ...]:
+    declared = program.input(name)
+    return declared.dims if declared is not None else ()
+
+
+__all__ = ["Read", "model", "overflow", "ranges"]
