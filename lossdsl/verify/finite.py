@@ -348,4 +348,17 @@ def _fits(
     return _not_finite(programs, assume, form, ctx) is None
 
 
-__all__ = ["FORMATS", "FloatRanges", "finite_in"]
+def reach_of(
+    programs: list[tuple[Program, tuple[str, ...], bool]], ctx: Context, word: str, target: str, wrt: tuple[str, ...]
+) -> float:
+    """The bound on the size of all real inputs under which tensors of programs are certified to be finite: inf if they
+    always are, 0 if no bound is found."""
+    form, cotangents = FORMATS[word], {f"{target}'": Enclosure(1.0, 1.0)}
+    if _not_finite(programs, {**ctx.assume, **cotangents}, form, ctx) is None:
+        return INF
+    if _in_parts(programs, ctx, cotangents, form, target, wrt) is None:
+        return INF
+    return _safe(programs, ctx, cotangents, form, wrt) or 0.0
+
+
+__all__ = ["FORMATS", "FloatRanges", "finite_in", "programs_of", "reach_of"]
