@@ -25,7 +25,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, members, substitute
-from lossdsl.verify import chords, gradients, hessian, inequalities, refute, refute_order, scalar
+from lossdsl.verify import chords, gradients, hessian, inequalities, rays, refute, refute_order, scalar
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
@@ -383,20 +383,18 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
                 return Proved(verdict.method, verdict.steps, Bracket(lower, upper, exact))
             blocker = verdict.blocker
         if bound is None:
-            found = refute.unbounded_slope(ctx, cases)
-            if found is not None:
-                return found
+            grown = refute.unbounded_slope(ctx, cases)
+            if grown is not None:
+                return grown
             some = scalar.slope_bounded(cases, ctx.budget)
             if isinstance(some, Proved):
                 return replace(some, value=Bracket(None, None, None))
     coupled = gradients.lipschitz(ctx, target, inputs[0], bound, norm)
     if isinstance(coupled, Proved):
         return coupled
-    if bound is not None:
-        steep = refute.steep(ctx, target, inputs, bound, norm)
-        if steep is not None:
-            return steep
-    return Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search"))
+    found = refute.steep(ctx, target, inputs, bound, norm) if bound is not None else None
+    found = found or rays.unbounded_slope(ctx, target, inputs)
+    return found or Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search", "germs along paths"))
 
 
 def candidates(program: Program) -> Iterable[Scalar]:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, chords, properties
+from lossdsl.verify import algebra, chords, properties, rays
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -38,7 +38,7 @@ def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, conca
         return shape
     cases = properties.scalar_views(ctx, target, inputs[0]) if len(inputs) == 1 else "several inputs at once"
     if isinstance(cases, str):
-        return Unknown(cases, _TRIED)
+        return rays.affine_segment(ctx, target, inputs) or Unknown(cases, (*_TRIED, "germs along paths"))
     blocked = shape.blocker if isinstance(shape, Unknown) else ""
     steps = list(shape.steps) if isinstance(shape, Proved) else []
     try:
@@ -53,7 +53,8 @@ def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, conca
         blocked = "the normal form of the second derivative is too large"
     if not blocked:
         return Proved("second derivative, piece by piece", tuple(steps))
-    return _straight(ctx, target, inputs[0], -1 if concave else 1) or Unknown(blocked, (*_TRIED, "search"))
+    found = _straight(ctx, target, inputs[0], -1 if concave else 1) or rays.affine_segment(ctx, target, inputs)
+    return found or Unknown(blocked, (*_TRIED, "search", "germs along paths"))
 
 
 def _single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:
