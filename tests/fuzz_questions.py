@@ -192,13 +192,15 @@ def _entry_chord(loss: Entry, region: Region, shown: Callable[[list[Any], Any], 
 
 
 def _entry_kink(loss: Entry, region: Region, order: int, refuted: Refuted) -> bool | None:
-    (point,) = entry_points(loss, refuted)
+    points = entry_points(loss, refuted)
+    point = points[0]
     if "x" not in point or "y" not in point:
         return None
-    if not _admitted(loss, region, point):
+    if not all(_admitted(loss, region, p) for p in points) or point["x"] in loss.x.ends:
         return False
-    y, a = number(point["y"]), number(point["a"])
-    return attack.jump_is_there(lambda x: loss.value(x, y, a), number(point["x"]), refuted.witness.violation, order)
+    y, a, x = number(point["y"]), number(point["a"]), number(point["x"])
+    step = number(points[1]["x"]) - x if len(points) > 1 else mp.mpf(1)
+    return attack.jump_is_there(lambda s: loss.value(x + s * step, y, a), refuted.witness.violation, order)
 
 
 def _entry_steep(loss: Entry, region: Region, bound: Fraction, refuted: Refuted) -> bool | None:
@@ -234,8 +236,10 @@ def _entry_mirror(loss: Entry, sign: int, refuted: Refuted) -> bool | None:
 
 
 def _entry_ray(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
-    """From the first point through the second, and on."""
+    """From the first point through the second, and on; or members of a sequence."""
     points = entry_points(loss, refuted)
+    if len(points) == 3:
+        return all(_admitted(loss, region, p) for p in points) and _rises([_entry_value(loss, p) for p in points])
     if len(points) != 2 or region.x is not None:
         return None
     ray = [{k: v + s * (points[1][k] - v) for k, v in points[0].items()} for s in _FURTHER]
@@ -243,6 +247,12 @@ def _entry_ray(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
 
 
 _FURTHER = (10, 100, 1000)
+
+
+def _rises(values: list[Any]) -> bool:
+    """Whether members of a sequence that goes to an infinity, however slowly, are further and further out."""
+    first, second, third = map(abs, values)
+    return bool(mp.isinf(third) or third > second > first or (third > second and third > 4))
 
 
 def _grows(values: list[Any]) -> bool:
@@ -268,7 +278,7 @@ def _row_questions(rng: random.Random, loss: Row) -> Iterator[Question]:
     for word, along, shown in _shapes(rng):
         yield question(f"{word} in z", along, partial(_row_chord, loss, shown))
     for word, order in CLASSES.items():
-        yield question(f"{word} in z", partial(attack.rough, order=order), _says_too_little)
+        yield question(f"{word} in z", partial(attack.rough, order=order), partial(_row_kink, loss, order))
     for word in ("increasing", "decreasing"):
         if loss.z != "simplex":
             sign = -1 if word == "decreasing" else 1
@@ -343,7 +353,32 @@ def _any_row(loss: Row, refuted: Refuted, test: Callable[[list[Any]], bool]) -> 
     return any(all(_row_admitted(loss, p) for p in points) and test(points) for points in row_points(loss, refuted))
 
 
+def _row_kink(loss: Row, order: int, refuted: Refuted) -> bool | None:
+    """Whether some row of the witness, inside of the domain, has the jump."""
+
+    def test(points: list[Any]) -> bool:
+        (z, label, a), (w, _, _) = points[0], points[-1]
+        if loss.z != "real" and (min(z) <= 0 or (max(z) >= 1 and (len(z) > 1 or loss.z == "prob"))):
+            return False
+
+        def value(s: Any) -> Any:
+            shown = label if isinstance(label, int) else [number(q) for q in label]
+            return loss.value([number(p) + s * number(q - p) for p, q in zip(z, w, strict=True)], shown, number(a))
+
+        return attack.jump_is_there(value, refuted.witness.violation, order)
+
+    return _any_row(loss, refuted, test)
+
+
 def _row_chord(loss: Row, shown: Callable[[list[Any], Any], bool], refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) == 3:
+        return _any_row(
+            loss,
+            refuted,
+            lambda points: (
+                all(_row_admitted(loss, p) for p in points) and _rises([_row_value(loss, p) for p in points])
+            ),
+        )
     if len(refuted.witness.points) != 2:
         return None
 
@@ -385,6 +420,14 @@ def _row_order(loss: Row, sign: int, refuted: Refuted) -> bool | None:
 
 
 def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) == 3:
+        return _any_row(
+            loss,
+            refuted,
+            lambda points: (
+                all(_row_admitted(loss, p) for p in points) and _rises([_row_value(loss, p) for p in points])
+            ),
+        )
     if len(refuted.witness.points) != 2:
         return None
 
@@ -557,8 +600,9 @@ def _finding_question(loss: Entry | Row, finding: Finding) -> Question | None:
             along = attack.unbounded
         case "C0" | "C1" | "C2" | "smooth":
             along = partial(attack.rough, order=CLASSES[finding.property])
-            if wrt == "x":
-                second = partial(_entry_kink, loss, region, CLASSES[finding.property])
+            order = CLASSES[finding.property]
+            if wrt in ("x", "z"):
+                second = partial(_entry_kink, loss, region, order) if single else partial(_row_kink, loss, order)
         case _:
             return None
     return Question(f"[{finding.property} in {wrt}]", wrt, region, along, second)

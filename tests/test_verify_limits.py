@@ -1,0 +1,165 @@
+"""Limits along sequences: against mpmath far out, and what they decide."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+import mpmath as mp
+import pytest
+
+from lossdsl.diagnostics import Source
+from lossdsl.ir.nodes import REAL, Apply, Const, Read, Scalar
+from lossdsl.pipeline import analyse
+from lossdsl.primitives import PRIMITIVES
+from lossdsl.verify import limits, properties
+from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import INF
+from lossdsl.verify.folds import Undecided
+from lossdsl.verify.limits import Limit, fixed, toward
+from lossdsl.verify.verdict import Refuted
+
+# The sequences by name: where they go, and their values at T.
+SEQUENCES = {
+    "up": (toward(INF), lambda t: t),
+    "down": (toward(-INF), lambda t: -t),
+    "small": (toward(0.0, 1), lambda t: 1 / t),
+    "minus_small": (toward(0.0, -1), lambda t: -1 / t),
+    "to_one": (toward(1.0, -1), lambda t: 1 - 1 / t),
+    "above_two": (toward(2.0, 1), lambda t: 2 + 1 / t),
+    "wave": (toward(0.0), lambda t: mp.sin(t) / t),
+    "three": (fixed(3), lambda t: mp.mpf(3)),
+    "half": (fixed(Fraction(1, 2)), lambda t: mp.mpf(1) / 2),
+    "zero": (fixed(0), lambda t: mp.mpf(0)),
+    "minus_one": (fixed(-1), lambda t: mp.mpf(-1)),
+}
+UNARY = ["neg", "exp", "log", "log1p", "expm1", "sqrt", "sigmoid", "logsigmoid", "softplus", "tanh", "abs", "relu"]
+UNARY += ["erf", "erfc", "normal_cdf", "cosh", "logcosh", "sign", "sinh", "cos", "log1mexp"]
+BINARY = ["add", "sub", "mul", "div", "max2", "min2", "logaddexp", "xlogy", "pow", "expdiff"]
+EASY = frozenset(
+    {"neg", "log", "log1p", "sqrt", "abs", "relu", "sign", "add", "sub", "mul", "div", "max2", "min2", "powi"}
+)
+FAR = (mp.mpf(10) ** 3, mp.mpf(10) ** 5, mp.mpf(10) ** 7)
+
+
+def expression(rng: random.Random, depth: int) -> Scalar:
+    if depth == 0 or rng.random() < 0.15:
+        return Read(rng.choice(list(SEQUENCES)), (), REAL)
+    if rng.random() < 0.15:
+        return Apply("powi", (expression(rng, depth - 1), Const(Fraction(rng.choice((2, 3, 1, -1, -2))))))
+    if rng.random() < 0.5:
+        return Apply(rng.choice(UNARY), (expression(rng, depth - 1),))
+    a = expression(rng, depth - 1)
+    b = a if rng.random() < 0.1 else expression(rng, depth - 1)
+    return Apply(rng.choice(BINARY), (a, b))
+
+
+def limit(node: Scalar) -> Limit:
+    if isinstance(node, Read):
+        return SEQUENCES[node.tensor][0]
+    if isinstance(node, Const):
+        return fixed(node.value)
+    return limits.apply(node, [limit(a) for a in node.args])
+
+
+def value(node: Scalar, t: mp.mpf) -> mp.mpf:
+    if isinstance(node, Read):
+        return SEQUENCES[node.tensor][1](t)
+    if isinstance(node, Const):
+        return mp.mpf(node.value.numerator) / node.value.denominator
+    args = [value(a, t) for a in node.args]
+    if any(abs(a) > mp.mpf(10) ** 15 for a in args) and node.name not in EASY:
+        raise OverflowError  # too many digits for mpmath
+    found = PRIMITIVES[node.name].reference(mp, *args)
+    if isinstance(found, mp.mpc):
+        raise ValueError("not real")
+    return mp.mpf(found)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_limits_are_where_values_go(seed):
+    rng = random.Random(seed)
+    known = 0
+    with mp.workdps(60):
+        for _ in range(700):
+            node = expression(rng, rng.choice((1, 2, 3)))
+            try:
+                found = limit(node)
+            except Undecided:
+                continue
+            known += 1
+            try:
+                values = [value(node, t) for t in FAR]
+            except (OverflowError, ValueError, ZeroDivisionError, mp.libmp.NoConvergence):
+                continue
+            text = f"{node} is {found}: {[mp.nstr(v, 8) for v in values]}"
+            if found.infinite:
+                rising = [v * (1 if found.box.lo > 0 else -1) for v in values]
+                assert rising[0] <= rising[1] <= rising[2] or rising[2] > 10, text
+                assert rising[2] > mp.mpf("0.3"), text
+                continue
+            lo, hi = (mp.mpf(v) for v in (found.box.lo, found.box.hi))
+            gaps = [max(lo - v, v - hi, mp.mpf(0)) for v in values]
+            if not found.moves:
+                assert max(gaps[1:]) <= mp.mpf(10) ** -40, text
+                continue
+            size = max(1, abs(lo))
+            falling = gaps[2] <= gaps[1] <= gaps[0]
+            assert falling or gaps[2] < size / 1000, text
+            assert gaps[2] <= size / 5 or gaps[2] < gaps[1], text
+            if found.side and abs(values[2] - lo) > mp.mpf(10) ** -50:
+                assert (values[2] > lo) == (found.side > 0), text
+    assert known > 150
+
+
+# ------------------------------------------------------------------------------------------------------ bounded
+
+
+def bounded(text: str):
+    analysis = analyse(Source("x.loss", text))
+    assert analysis.losses, analysis.diagnostics
+    program = analysis.losses[0].program
+    target = program.target or analysis.losses[0].tensors.get("per") or program.outputs[0].tensor
+    return properties.bounded(Context(program, seconds=0.4), target)
+
+
+def loss(body: str, *, x: str = "real[n]", more: str = "") -> str:
+    return f"loss l:\n    input x: {x}\n{more}    per[n] = {body}\n    return mean(per over n)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loss("x[n]^2"),
+        loss("-log(x[n])", x="prob[n]"),
+        loss("1 / (1 - x[n])", x="real[n] in [0, 1)"),
+        loss("log(1 + exp(-x[n])) * (1 + exp(x[n]))"),
+        loss("logsumexp(x[n, c] over c) - x[n, 0]", x="real[n, c]"),
+        loss("sum(x[n, c] * log(x[n, c]) over c) - log(x[n, 0])", x="simplex[n, c] over c"),
+        loss("max(abs(x[n, c]) over c where c != 0 else 0)", x="real[n, c]"),
+        loss("exp(-x[n]^2) + sqrt(relu(x[n]))"),
+    ],
+)
+def test_unbounded(text):
+    assert isinstance(bounded(text), Refuted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loss("x[n] / (1 + abs(x[n]))"),
+        loss("x[n] * exp(-x[n]^2)"),
+        loss("x[n] - (x[n] + sin(x[n]))"),
+        loss("x[n]^2 / (1 + x[n]^2)"),
+        loss("log(x[n] + 1) - log(x[n])", x="real[n] in [1, inf)"),
+        loss("logsumexp(x[n, c] over c) - max(x[n, c] over c)", x="real[n, c]"),
+        loss("tanh(x[n]) * 1000"),
+        loss("log(1 + exp(-x[n])) / (1 + exp(-x[n]))"),
+        loss("1 if x[n] > 0 else exp(x[n])"),
+        loss("x[n] if x[n] < 5 else 5", x="real[n] in [0, inf)"),
+        loss("(x[n] - x[n]) * exp(x[n])"),
+        loss("x[n] * log(x[n])", x="prob[n]"),
+    ],
+)
+def test_a_bounded_loss_is_never_called_unbounded(text):
+    assert not isinstance(bounded(text), Refuted)
