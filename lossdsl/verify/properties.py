@@ -25,7 +25,7 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, members, substitute
-from lossdsl.verify import chords, gradients, hessian, inequalities, rays, refute, refute_order, scalar
+from lossdsl.verify import chords, gradients, hessian, inequalities, rays, refute, refute_order, scalar, sequences
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
@@ -485,7 +485,7 @@ def bounded(ctx: Context, target: str) -> Verdict:
     box = ctx.ranges().tensor(target)
     if box.bounded:
         return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
-    found = refute_order.infinite(replace(ctx, seconds=ctx.seconds / 5), target)
+    found = refute_order.infinite(replace(ctx, seconds=ctx.seconds / 5), target) or sequences.unbounded(ctx, target)
     for i in ctx.program.inputs:
         if found is not None:
             return found
@@ -494,4 +494,4 @@ def bounded(ctx: Context, target: str) -> Verdict:
         for concave in (False, True):
             if isinstance(convexity(ctx, target, (i.name,), concave=concave), Proved):
                 found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
-    return found or Unknown(f"enclosure {box}", ("interval", "rays of convex losses", "search"))
+    return found or Unknown(f"enclosure {box}", ("interval", "limits along sequences", "rays of convex losses", "search"))
