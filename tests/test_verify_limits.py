@@ -12,12 +12,12 @@ from lossdsl.diagnostics import Source
 from lossdsl.ir.nodes import REAL, Apply, Const, Read, Scalar
 from lossdsl.pipeline import analyse
 from lossdsl.primitives import PRIMITIVES
-from lossdsl.verify import limits, properties
+from lossdsl.verify import limits, properties, shapes
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import Limit, fixed, toward
-from lossdsl.verify.verdict import Refuted
+from lossdsl.verify.verdict import Proved, Refuted
 
 # The sequences by name: where they go, and their values at T.
 SEQUENCES = {
@@ -115,12 +115,16 @@ def test_limits_are_where_values_go(seed):
 # ------------------------------------------------------------------------------------------------------ bounded
 
 
-def bounded(text: str):
+def asked(text: str, decide):
     analysis = analyse(Source("x.loss", text))
     assert analysis.losses, analysis.diagnostics
     program = analysis.losses[0].program
     target = program.target or analysis.losses[0].tensors.get("per") or program.outputs[0].tensor
-    return properties.bounded(Context(program, seconds=0.4), target)
+    return decide(Context(program, seconds=0.4), target)
+
+
+def bounded(text: str):
+    return asked(text, properties.bounded)
 
 
 def loss(body: str, *, x: str = "real[n]", more: str = "") -> str:
@@ -163,3 +167,53 @@ def test_unbounded(text):
 )
 def test_a_bounded_loss_is_never_called_unbounded(text):
     assert not isinstance(bounded(text), Refuted)
+
+
+# ------------------------------------------------------------------------------------------------------ infimum
+
+Z, LABEL = "real[n, c]", "    input t: class[n] of c\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loss("logsumexp(x[n, c] over c) - x[n, t[n]]", x=Z, more=LABEL),
+        loss("sum(relu(1 + x[n, c] - x[n, t[n]]) over c where c != t[n])", x=Z, more=LABEL),
+        loss("max(relu(1 + x[n, c] - x[n, t[n]]) over c where c != t[n] else 0)", x=Z, more=LABEL),
+        loss("sum((softmax(x)[n, c] - (1 if c == t[n] else 0))^2 over c)", x=Z, more=LABEL)
+        .replace("softmax(x)[n, c]", "softmax(x[n, c] over c)"),
+        loss("mean((x[n, c] - y[n, c])^2 over c)", x=Z, more="    input y: real[n, c]\n"),
+        loss("sum(p[n, c] * (log(p[n, c] + 1) - log(q[n, c] + 1)) over c)^2", x=Z, more="    input p: simplex[n, c] over c\n    input q: simplex[n, c] over c\n"),
+        loss("-log(x[n]) if t[n] else -log(1 - x[n])", x="prob[n]", more="    input t: bool[n]\n"),
+        loss("(sqrt(sum(x[n, c]^2 over c)) - 1)^2", x=Z),
+        loss("softplus(-x[n])"),
+        loss("w[n] * softplus(-x[n])", more="    input w: real[n] >= 0 = 1\n"),
+        loss("softplus(-a * x[n])", more="    param a: real > 0 = 1\n"),
+    ],
+)  # fmt: skip
+def test_the_infimum_is_approached_at_all_extents(text):
+    assert isinstance(asked(text, lambda c, t: shapes.infimum(c, t, Const(0))), Proved)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loss("x[n]^2 + 1"),
+        loss("abs(x[n] - 1) + abs(x[n] + 1)"),
+        loss("exp(-x[n]) + exp(x[n] - 10)"),
+        loss("softplus(x[n]) + relu(1 - x[n])"),
+        loss("logsumexp(x[n, c] over c) - mean(x[n, c] over c)", x=Z),
+        loss("logsumexp(x[n, c] over c) - 0.9 * x[n, t[n]] - 0.1 * mean(x[n, c] over c)", x=Z, more=LABEL),
+        loss("logsumexp(x[n, c] over c) - x[n, t[n]]", x="real[n, c] in [-1, 1]", more=LABEL),
+        loss("w[n] * (1 + x[n]^2)", more="    input w: real[n] >= 0 = 1\n"),
+        loss("softplus(-a * x[n])", more="    param a: real >= 0 = 1\n"),
+        loss("softplus(-x[n]) if x[n] < 10 else 1"),
+        loss("1 if x[n] > 0 else exp(x[n]) + 1 / 2"),
+        loss("sum(1 / (1 + x[n, c]^2) over c where c != 0) + 1 / (1 + x[n, 0]^2)^0 ", x=Z),
+        loss("sum(p[n, c]^2 over c)", x="simplex[n, c] over c").replace("p[n", "x[n"),
+        loss("count(x[n, c] > 0 over c) + exp(x[n, 0])", x=Z),
+        loss("max(x[n, c]^2 over c) + exp(-sum(x[n, c]^2 over c))", x=Z),
+    ],
+)
+def test_an_infimum_that_is_not_there_is_not_proved(text):
+    assert not isinstance(asked(text, lambda c, t: shapes.infimum(c, t, Const(0))), Proved)

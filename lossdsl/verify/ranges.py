@@ -411,7 +411,7 @@ class Ranges:
         d = self._definitions.get(read.tensor) if isinstance(read, Read) else None
         if d is None or d.head != "sum" or not _whole(d) or d.tensor in self._grouped:
             return None
-        if _product_of_sizes(size) != sorted(i.dim for i in d.bound):
+        if product_of_sizes(size) != sorted(i.dim for i in d.bound):
             return None
         body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
@@ -422,13 +422,13 @@ def _whole(d: Definition) -> bool:
     return d.where is TRUE and d.support is TRUE
 
 
-def _product_of_sizes(node: Scalar) -> list[Dim] | None:
+def product_of_sizes(node: Scalar) -> list[Dim] | None:
     if isinstance(node, Apply) and node.name in ("real", "int") and len(node.args) == 1:
-        return _product_of_sizes(node.args[0])
+        return product_of_sizes(node.args[0])
     if isinstance(node, Size):
         return [node.dim]
     if isinstance(node, Apply) and node.name == "mul":
-        parts = [_product_of_sizes(a) for a in node.args]
+        parts = [product_of_sizes(a) for a in node.args]
         if all(p is not None for p in parts):
             return sorted(dim for p in parts if p is not None for dim in p)
     return None

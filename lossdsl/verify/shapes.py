@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, chords, properties, rays
+from lossdsl.verify import algebra, approach, chords, properties, rays
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -167,7 +167,11 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
             step = _approached(view, bound, ctx.budget)
             if step is not None:
                 return Proved(least.method, (*least.steps, step))
-    return Unknown(f"whether {target} comes near its bound", (*_TRIED, "growth along the tails"))
+    step = approach.approached(ctx, target, bound)
+    if step is not None:
+        return Proved(least.method, (*least.steps, step))
+    tried = (*_TRIED, "growth along the tails", "limits along sequences")
+    return Unknown(f"whether {target} comes near its bound", tried)
 
 
 def _approached(view: View, bound: Scalar, budget: Budget) -> Step | None:
