@@ -200,11 +200,15 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
 
 
 def _not_finite(
-    programs: list[tuple[Program, tuple[str, ...], bool]], assume: Mapping[str, Enclosure], form: Format, ctx: Context
+    programs: list[tuple[Program, tuple[str, ...], bool]],
+    assume: Mapping[str, Enclosure],
+    form: Format,
+    ctx: Context,
+    kind: type[FloatRanges] = FloatRanges,
 ) -> str | None:
     """The first tensor that may not be finite."""
     for program, names, narrow in programs:
-        ranges = FloatRanges(program, assume, form, ctx.fixed)
+        ranges = kind(program, assume, form, ctx.fixed)
         limit = form.overflow if narrow else LARGEST
         for name in names:
             box = ranges.tensor(name)
@@ -223,6 +227,7 @@ def _in_parts(
     form: Format,
     target: str,
     wrt: tuple[str, ...],
+    kind: type[FloatRanges] = FloatRanges,
 ) -> str | None:
     """As `_not_finite`, part by part: the values of two-valued inputs, and intervals of one real input.
 
@@ -243,7 +248,7 @@ def _in_parts(
         assume = {**ctx.assume, **cotangents}
         for name, piece in part:
             assume[name] = e.meet(assume.get(name, piece), piece) or piece
-        bad = _not_finite(programs, assume, form, ctx)
+        bad = _not_finite(programs, assume, form, ctx, kind)
         if bad is not None:
             where = ", ".join(f"{n} in {b}" for n, b in part)
             return f"{bad} where {where}"
@@ -311,12 +316,13 @@ def _safe(
     cotangents: Mapping[str, Enclosure],
     form: Format,
     wrt: tuple[str, ...],
+    kind: type[FloatRanges] = FloatRanges,
 ) -> float | None:
     """The largest bound (to a factor 2^(1/8)) on the size of all real inputs under which everything is certified."""
     low, high = None, form.largest
     tries = [high * 2.0**-k for k in (1, 2, 4, 8, 16, 32, 64, 96, 120) if high * 2.0**-k > 2.0**-10]
     for b in tries:
-        if _fits(programs, ctx, cotangents, form, wrt, b):
+        if _fits(programs, ctx, cotangents, form, wrt, b, kind):
             low = b
             break
         high = b
@@ -324,7 +330,7 @@ def _safe(
         return None
     for _ in range(5):
         middle = (low * high) ** 0.5
-        if _fits(programs, ctx, cotangents, form, wrt, middle):
+        if _fits(programs, ctx, cotangents, form, wrt, middle, kind):
             low = middle
         else:
             high = middle
@@ -338,6 +344,7 @@ def _fits(
     form: Format,
     wrt: tuple[str, ...],
     bound: float,
+    kind: type[FloatRanges],
 ) -> bool:
     assume = {**ctx.assume, **cotangents}
     for name in wrt:
@@ -345,20 +352,28 @@ def _fits(
         if box is None:
             return False
         assume[name] = box
-    return _not_finite(programs, assume, form, ctx) is None
+    return _not_finite(programs, assume, form, ctx, kind) is None
+
+
+class PresentRanges(FloatRanges):
+    """Float ranges where every axis has an element."""
+
+    def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
+        box = super().extent(dim, nonempty)
+        return Enclosure(max(box.lo, 1.0), box.hi) if box.hi >= 1.0 else box
 
 
 def reach_of(
     programs: list[tuple[Program, tuple[str, ...], bool]], ctx: Context, word: str, target: str, wrt: tuple[str, ...]
 ) -> float:
-    """The bound on the size of all real inputs under which tensors of programs are certified to be finite: inf if they
-    always are, 0 if no bound is found."""
+    """The bound on the size of all real inputs under which tensors of programs are certified to be finite, if no axis is
+    empty: inf if they always are, 0 if no bound is found."""
     form, cotangents = FORMATS[word], {f"{target}'": Enclosure(1.0, 1.0)}
-    if _not_finite(programs, {**ctx.assume, **cotangents}, form, ctx) is None:
+    if _not_finite(programs, {**ctx.assume, **cotangents}, form, ctx, PresentRanges) is None:
         return INF
-    if _in_parts(programs, ctx, cotangents, form, target, wrt) is None:
+    if _in_parts(programs, ctx, cotangents, form, target, wrt, PresentRanges) is None:
         return INF
-    return _safe(programs, ctx, cotangents, form, wrt) or 0.0
+    return _safe(programs, ctx, cotangents, form, wrt, PresentRanges) or 0.0
 
 
 __all__ = ["FORMATS", "FloatRanges", "finite_in", "programs_of", "reach_of"]
