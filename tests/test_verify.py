@@ -478,9 +478,9 @@ def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
     if name == "non-negative":
         return bool(f(low) < 0)
     if name in ("C0", "C1", "smooth"):
-        return jump_is_there(
-            lambda x: f({**low, "x": x}), low["x"], witness.violation, {"C0": 0, "C1": 1, "smooth": 3}[name]
-        )
+        step = _at(witness.points[1], witness.points[0])["x"] - low["x"] if len(witness.points) > 1 else 1
+        order = {"C0": 0, "C1": 1, "smooth": 3}[name]
+        return jump_is_there(lambda s: f({**low, "x": low["x"] + s * step}), witness.violation, order)
     if len(witness.points) < 2:
         return False
     high = _at(witness.points[1], witness.points[0])

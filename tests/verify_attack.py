@@ -157,7 +157,9 @@ def _stands(name: str, f: Value, verdict: Refuted) -> bool:
     if name == "per >= 0":
         return bool(f(low["x"], y, a) < 0)
     if name == "C1 in x" and "x" in low:
-        h, x = mp.mpf(10) ** -15, low["x"]
+        if "no real number" in verdict.witness.violation:
+            return not mp.isfinite(f(low["x"], y, a))
+        h, x = mp.mpf(10) ** (-15 if len(points) == 1 else -10), low["x"]
         right, left = (f(x + 2 * h, y, a) - f(x + h, y, a)) / h, (f(x - h, y, a) - f(x - 2 * h, y, a)) / h
         return bool(abs(right - left) > mp.mpf(10) ** -9 or abs(f(x + h, y, a) - f(x - h, y, a)) > mp.mpf(10) ** -9)
     if len(points) < 2:

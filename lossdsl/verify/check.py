@@ -94,7 +94,16 @@ def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Itera
     if found.fails is not None:
         order, verdict, surface = found.fails
         name = ("C0", "C1", "C2", "smooth")[min(order, 3)]
-        yield Finding(name, target, wrt, "", verdict, DIFFERENTIABILITY, f"not {name} at {surface} = 0", seconds)
+        yield Finding(
+            name,
+            target,
+            wrt,
+            "",
+            verdict,
+            DIFFERENTIABILITY,
+            f"not {name}" + f" at {surface} = 0" * bool(surface),
+            seconds,
+        )
     elif found.evidence is None:
         yield Finding("differentiable", target, wrt, "", Unknown(found.blocker, tried), DIFFERENTIABILITY, "", seconds)
 

@@ -217,13 +217,13 @@ def differentiability(ctx: Context, target: str, inputs: tuple[str, ...], word: 
     known = {"": -1, "C0": 0, "C1": 1, "C2": 2, "smooth": 3}[found.proved]
     if found.evidence is not None and known >= order:
         return replace(found.evidence)
-    if found.fails is not None and found.fails[0] <= order:
+    if found.fails is not None and (found.fails[0] <= order or word == "smooth"):
         return found.fails[1]
     if len(inputs) > 1:
         # a kink in one of them is a kink in all of them together
         for one in inputs:
             alone = properties.smoothness(ctx, target, (one,))
-            if alone.fails is not None and alone.fails[0] <= order:
+            if alone.fails is not None and (alone.fails[0] <= order or word == "smooth"):
                 return alone.fails[1]
     return Unknown(found.blocker or "the class of this composition", ("composition", "pieces"))
 

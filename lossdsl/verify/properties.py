@@ -25,7 +25,18 @@ from lossdsl.ir.nodes import (
     postorder,
 )
 from lossdsl.ir.rewrite import free_indices, members, substitute
-from lossdsl.verify import chords, gradients, hessian, inequalities, rays, refute, refute_order, scalar, sequences
+from lossdsl.verify import (
+    chords,
+    gradients,
+    hessian,
+    inequalities,
+    rays,
+    refute,
+    refute_order,
+    regularity,
+    scalar,
+    sequences,
+)
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
@@ -242,9 +253,21 @@ _CLASSES = ("C0", "C1", "C2", "smooth")
 def smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothness:
     key = ("smoothness", target, inputs)
     if key not in ctx.memo:
-        ctx.memo[key] = _smoothness(ctx, target, inputs)
+        ctx.memo[key] = _further(ctx, target, inputs, _smoothness(ctx, target, inputs))
     known: Smoothness = ctx.memo[key]
     return known
+
+
+def _further(ctx: Context, target: str, inputs: tuple[str, ...], found: Smoothness) -> Smoothness:
+    """What composition and a search for kinks have to add."""
+    if found.proved == "smooth" or found.fails is not None:
+        return found
+    known = _CLASSES.index(found.proved) if found.proved else regularity.NONE
+    more = regularity.decide(ctx, target, inputs, known)
+    fails = None if more.fails is None else (*more.fails, "")
+    if more.evidence is None:
+        return replace(found, fails=fails, blocker=found.blocker or more.blocker)
+    return Smoothness(_CLASSES[more.order], more.evidence, fails, more.blocker or found.blocker)
 
 
 def _smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothness:
@@ -260,7 +283,7 @@ def _smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothnes
         for order, name in enumerate(_CLASSES):
             verdict = scalar.differentiable(cases, min(order, 3), ctx.budget)
             if isinstance(verdict, Proved):
-                if name == "smooth" and not _no_joins(cases, ctx):
+                if name == "smooth" and not scalar.without_joins(cases, ctx.budget):
                     break
                 proved, best = name, verdict
             else:
@@ -270,21 +293,6 @@ def _smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothnes
                     fails = (found[1], found[0], found[2])
                 break
     return Smoothness(proved, best, fails, blocker)
-
-
-def _no_joins(cases: list[View], ctx: Context) -> bool:
-    """Whether no two different formulas meet (three equal derivatives prove C3, not smoothness)."""
-    try:
-        return all(
-            _same(join) for view in cases for join in scalar.joins(view, scalar.smooth_pieces(view), ctx.budget, 1)
-        )
-    except Stuck:
-        return False
-
-
-def _same(join: scalar.Join) -> bool:
-    left, right = join.field.form(join.left.body), join.field.form(join.right.body)
-    return left.key == right.key
 
 
 def smooth_composition(program: Program, ranges: Ranges, target: str, inputs: tuple[str, ...]) -> Proved | str:
@@ -494,4 +502,6 @@ def bounded(ctx: Context, target: str) -> Verdict:
         for concave in (False, True):
             if isinstance(convexity(ctx, target, (i.name,), concave=concave), Proved):
                 found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
-    return found or Unknown(f"enclosure {box}", ("interval", "limits along sequences", "rays of convex losses", "search"))
+    return found or Unknown(
+        f"enclosure {box}", ("interval", "limits along sequences", "rays of convex losses", "search")
+    )

@@ -371,3 +371,16 @@ def differentiable(cases: list[View], order: int, budget: Budget) -> Proved | Un
         except TooLarge:
             return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
     return Proved("joins of smooth pieces", tuple(steps))
+
+
+def without_joins(cases: list[View], budget: Budget) -> bool:
+    """Whether no two different formulas meet (three equal derivatives prove C3, not smoothness)."""
+    try:
+        return all(_same(join) for view in cases for join in joins(view, smooth_pieces(view), budget, 1))
+    except Stuck:
+        return False
+
+
+def _same(join: Join) -> bool:
+    left, right = join.field.form(join.left.body), join.field.form(join.right.body)
+    return left.key == right.key
