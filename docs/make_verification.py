@@ -36,19 +36,22 @@ class Answer:
     seconds: float
 
 
-def asked(entry: Entry) -> list[Answer]:
+def asked(entry: Entry) -> tuple[list[Answer], dict[str, str]]:
+    """The answers about the losses of a file, and why decision theory is not asked of those that read labels."""
     analysis = pipeline.analyse(Source(str(entry.path), entry.path.read_text(encoding="utf-8")))
-    found = []
+    found, left_out = [], {}
     for built in analysis.losses:
         name = entry.name if built.program.name == entry.name else f"{entry.name}: {built.program.name}"
         for of, question, verdict, seconds in answers(built):
             kind = next(k for k in KINDS if k in of.kinds)
+            if of.undecidable:
+                left_out[name] = of.undecidable
             blocker = verdict.blocker if isinstance(verdict, Unknown) else ""
             found.append(Answer(name, kind, question.property, status(verdict), blocker, seconds))
-    return found
+    return found, left_out
 
 
-def page(found: list[Answer]) -> str:
+def page(found: list[Answer], left_out: dict[str, str]) -> str:
     counts = Counter(a.status for a in found)
     losses = {a.loss: a.kind for a in found}
     decided = 1 - counts["unknown"] / len(found)
@@ -71,6 +74,12 @@ def page(found: list[Answer]) -> str:
     lines += ["", "A loss is *elementwise* if an element of it reads one entry of the prediction, else a *row*; it is"]
     lines.append("*labelled* if a label of few values is beside the prediction, *paired* if a real input of the same")
     lines.append("domain is. Losses without a real input are not asked.")
+    lines += [
+        "",
+        "Calibration and properness are about one label and one prediction. These losses read labels and are not",
+    ]
+    lines += ["asked, because it cannot be told which these are:", ""]
+    lines += [f"- {name}: {reason}" for name, reason in sorted(left_out.items())]
     lines += ["", "## Unknown", ""]
     for question in QUESTIONS:
         names = sorted({a.loss for a in found if a.property == question.property and a.status == "unknown"})
@@ -82,7 +91,9 @@ def page(found: list[Answer]) -> str:
 def main() -> None:
     chosen = [e for e in entries() if len(sys.argv) < 2 or e.name in sys.argv[1:]]
     with ProcessPoolExecutor() as pool:
-        found = [a for answered in pool.map(asked, chosen) for a in answered]
+        answered = list(pool.map(asked, chosen))
+    found = [a for answers_, _ in answered for a in answers_]
+    left_out = {name: reason for _, reasons in answered for name, reason in reasons.items()}
     if not found:
         sys.exit("nothing is asked of these losses")
     seconds = median(a.seconds for a in found)
@@ -90,7 +101,7 @@ def main() -> None:
     print(
         f"median {1000 * seconds:.1f} ms a question; slowest {slowest.seconds:.1f} s: {slowest.property} of {slowest.loss}"
     )
-    text = page(found)
+    text = page(found, left_out)
     if len(sys.argv) > 1:
         print(text)
     else:

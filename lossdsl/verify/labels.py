@@ -3,7 +3,8 @@
 A loss is a decision problem where one element of the target reads one label and one prediction. The label is the only
 input of kind `sign`, `binary` or `class`; where there is none, a real input in [0, 1] in which the loss is affine, so
 that it is taken at its ends 0 and 1. The prediction is the real input that the link names; without a link the only
-other one without a default (an optional input is a weight). Everything else has any value.
+other one without a default (an optional input is a weight) that each label has its own of, for classes a score of each.
+The ignored value of a label is taken to be none of the classes. Everything else has any value.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import REAL, TRUE, Const, Group, Index, Input, Program, Read, Scalar, postorder
+from lossdsl.ir.nodes import REAL, TRUE, Compare, Const, Group, Index, Input, Param, Program, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import properties
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.operations import truth
+from lossdsl.verify.operations import NO, YES, truth
 from lossdsl.verify.pieces import NotScalar, dependents, fold, inline
 from lossdsl.verify.points import Evaluator, Point, Undecided
 from lossdsl.verify.ranges import Scope
@@ -95,6 +96,13 @@ def problem(ctx: Context, target: str, link: Scalar | None) -> Problem:
         raise NoProblem(f"{discrete[0].name} and {discrete[1].name} may both be the label")
     label = discrete[0] if discrete else _unit_label(ctx, real, named if link is not None else set())
     candidates = [i for i in real if i is not label and i.name in named]
+    if link is None and label.kind == "class":
+        scores = [i for i in candidates if label.classes in i.dims and set(label.dims) <= set(i.dims)]
+        if candidates and not scores:
+            raise NoProblem(f"no input has a score for each class of {label.name}")
+        candidates = scores
+    elif link is None:
+        candidates = [i for i in candidates if set(label.dims) <= set(i.dims)] or candidates
     if len(candidates) != 1:
         names = ", ".join(i.name for i in candidates)
         raise NoProblem(f"which of {names} is the prediction" if names else "no prediction beside the label")
@@ -152,6 +160,11 @@ def _counted(ctx: Context, target: str, label: Read, prediction: str) -> None:
     declared = ctx.program.input(label.tensor)
     box = Enclosure(0.0, INF, False, True) if declared is not None and declared.kind == "class" else None
     known: dict[Scalar, Enclosure] = {label: box} if box is not None else {}
+    for n in postorder(definition.support):
+        if isinstance(n, Compare) and declared is not None and declared.also is not None:
+            ignored = {type(a): a for a in (n.a, n.b)}.get(Param)
+            if label in (n.a, n.b) and isinstance(ignored, Param) and ignored.name == declared.also:
+                known[n] = YES if n.op == "!=" else NO
     if truth(Scope(ctx.ranges(), frozenset(definition.dims), known)[definition.support]) is not True:
         raise NoProblem(f"which elements of {target} are left out depends on {label.tensor} or {prediction}")
 

@@ -1,8 +1,8 @@
 """What is asked of every loss, as one table: the properties by which designers compare losses, by kind of loss.
 
 A loss of one entry at a time (`elementwise`) is asked for its shape, its tails and its minimiser; one whose entries meet
-along an axis (`row`) for norms and symmetries; one with a label for what decision theory says of it. Each question is
-decided as the claim of the same words is (`claims`, `docs/language/claims.md`). `docs/verification.md` has the answers
+along an axis (`row`) for norms and symmetries; one with a label for what decision theory says of it, if one label and one
+prediction can be told (`labels.problem`). Each question is decided as the claim of the same words is (`claims`, `docs/language/claims.md`). `docs/verification.md` has the answers
 for the whole catalogue.
 """
 
@@ -19,7 +19,7 @@ from lossdsl.verify.check import guarded
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
-from lossdsl.verify.labels import TWO_VALUED
+from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Verdict
@@ -31,7 +31,7 @@ ANY, ELEMENTWISE, ROW, LABELLED, PAIRED = "any", "elementwise", "row", "labelled
 class Subject:
     """A loss as it is asked about: one element of the target, and the real input that is learned (the first that the
     target depends on); `other` is a second real input of the same domain, `axes` are those that only the prediction
-    has."""
+        has; `undecidable` is why decision theory does not speak of a loss that reads labels."""
 
     ctx: Context
     target: str
@@ -39,6 +39,7 @@ class Subject:
     other: Input | None
     axes: tuple[str, ...]
     kinds: frozenset[str]
+    undecidable: str = ""
 
     @property
     def wrt(self) -> tuple[str, ...]:
@@ -65,15 +66,20 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
         return None
     prediction = real[0]
     kinds = {ANY, ROW if isinstance(properties.scalar_views(ctx, target, prediction.name), str) else ELEMENTWISE}
+    undecidable = ""
     if any(i.kind in TWO_VALUED or i.kind == "class" for i in used):
-        kinds.add(LABELLED)
+        try:
+            problem(ctx, target, None)
+            kinds.add(LABELLED)
+        except NoProblem as reason:
+            undecidable = str(reason)
     domain = (prediction.kind, prediction.dims, prediction.over, prediction.range)
     other = next((i for i in real[1:] if (i.kind, i.dims, i.over, i.range) == domain), None)
     if other is not None and ELEMENTWISE in kinds:
         kinds.add(PAIRED)
     own = {f.dim for f in definition.formals}
     axes = tuple(a for a, d in zip(prediction.axes, prediction.dims, strict=True) if a and d not in own)
-    return Subject(ctx, target, prediction, other, axes, frozenset(kinds))
+    return Subject(ctx, target, prediction, other, axes, frozenset(kinds), undecidable)
 
 
 def asked(of: Subject) -> Iterator[Question]:
