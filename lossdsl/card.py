@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
@@ -85,8 +85,42 @@ def reason(verdict: Verdict) -> str:
     return f"not decided: {verdict.blocker}{tried}"
 
 
-def print_card(console: Console, report: Report, path: str) -> None:
-    """Print the findings under the nine criteria, then the claims with their lines.
+class Rewritten(Protocol):
+    """What the card says of a rewrite (`lossdsl.advice.Rewrite`)."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def compiled(self) -> bool: ...
+    @property
+    def losses(self) -> tuple[str, ...]: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def before(self) -> str: ...
+    @property
+    def after(self) -> str: ...
+    @property
+    def why(self) -> str: ...
+
+
+_ADVICE = (("advice: `lossdsl fix` writes this", True), ("as written; `lossdsl fix` writes this, too", False))
+
+
+def print_advice(console: Console, loss: str, rewrites: Sequence[Rewritten], width: int) -> None:
+    """What to write instead; then what the compiler does by itself."""
+    for title, gains in _ADVICE:
+        chosen = [r for r in rewrites if loss in r.losses and (not r.compiled) == gains]
+        if chosen:
+            console.print(Text(f"  {title}", style="bold cyan"))
+        for r in chosen:
+            console.print(Text(f"    line {r.line}: {printable(r.before)}  ->  {printable(r.after)}"), soft_wrap=True)
+            for part in _wrapped(printable(r.why), 13, width):
+                console.print(part, soft_wrap=True)
+
+
+def print_card(console: Console, report: Report, path: str, rewrites: Sequence[Rewritten] = ()) -> None:
+    """Print the findings under the nine criteria, then the claims with their lines, then advice.
 
     On a terminal the evidence is wrapped to its width; else every finding is one line, however long.
     """
@@ -110,6 +144,7 @@ def print_card(console: Console, report: Report, path: str) -> None:
         if claim.status != "proved" or claim.negated:
             for part in _wrapped(short(reason(claim.verdict)), 13, width):
                 console.print(part, soft_wrap=True)
+    print_advice(console, report.loss, rewrites, width)
     empty = [c for c in CRITERIA if not rows[c]]
     if empty:
         console.print(Text(f"  not examined yet: {', '.join(empty)}", style="dim"), soft_wrap=True)
@@ -170,7 +205,9 @@ def _wrapped(text: str, indent: int, width: int) -> list[Text]:
     return [Text(f"{pad}{line}", style="dim") for line in lines]
 
 
-def file_json(path: str, diagnostics: Sequence[Diagnostic], reports: Sequence[Report]) -> dict[str, Any]:
+def file_json(
+    path: str, diagnostics: Sequence[Diagnostic], reports: Sequence[Report], rewrites: Sequence[Rewritten] = ()
+) -> dict[str, Any]:
     """One entry of `check --json`; keys are only ever added."""
     return {
         "path": path,
@@ -199,6 +236,18 @@ def file_json(path: str, diagnostics: Sequence[Diagnostic], reports: Sequence[Re
                 ],
             }
             for r in reports
+        ],
+        "advice": [
+            {
+                "kind": r.kind,
+                "losses": list(r.losses),
+                "line": r.line,
+                "written": r.before,
+                "instead": r.after,
+                "why": r.why,
+                "compiled": r.compiled,
+            }
+            for r in rewrites
         ],
     }
 

@@ -1,4 +1,4 @@
-"""The command line: `lossdsl check | verify-certificate | compile | show | fmt | plot | new | catalogue | explain`.
+"""The command line: `lossdsl check | fix | verify-certificate | compile | show | fmt | plot | new | catalogue | explain`.
 
 Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
 --check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse. torch and triton are
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import rich_click as click
 from click.exceptions import Exit
@@ -22,6 +22,10 @@ from rich.console import Console
 from lossdsl import __version__
 from lossdsl.diagnostics import CODES, NOWHERE, Diagnostic, Severity, Source, printable, render
 from lossdsl.files import write_atomically
+
+if TYPE_CHECKING:
+    from lossdsl import pipeline
+    from lossdsl.advice import Rewrite
 
 OK, REFUTED, WRONG_FILE, MISUSE = 0, 1, 2, 3
 
@@ -156,17 +160,18 @@ def check(
             except BrokenError as broken:
                 found = [broken.diagnostic]
         reports = checked.reports if checked else ()
+        rewrites = advised(source, checked.analysis) if checked is not None and reports else ()
         if has_errors(found):
             worst = max(worst, WRONG_FILE)
         statuses = [c.status for r in reports for c in r.claims]
         if "refuted" in statuses or (strict and "unknown" in statuses):
             worst = max(worst, REFUTED)
         if as_json:
-            entries.append(card.file_json(path, found, reports))
+            entries.append(card.file_json(path, found, reports, rewrites))
             continue
         complain(source, found)
         for report in reports:
-            card.print_card(console, report, path)
+            card.print_card(console, report, path, rewrites)
     if certificate is not None and checked is not None and reports:
         from lossdsl.certificate.document import certify
 
@@ -177,6 +182,63 @@ def check(
     if as_json:
         click.echo(json.dumps({"version": 1, "files": entries}, indent=2, ensure_ascii=False))
     sys.exit(worst)
+
+
+def advised(source: Source, analysis: pipeline.Analysis) -> tuple[Rewrite, ...]:
+    """What to write instead, of a file without errors."""
+    from lossdsl.advice import advise
+
+    with shield(source):
+        return advise(source, analysis).rewrites
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--diff", "only_diff", is_flag=True, help="Change nothing; print what would change.")
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit code 1 if there is something to fix.")
+def fix(files: tuple[str, ...], only_diff: bool, only_check: bool) -> None:
+    """Write what `check` advises: the same functions, proved equal, in forms that stay finite and keep their digits.
+
+    Example: lossdsl fix my_loss.loss --diff
+
+    Only the expressions are changed; comments and layout stay. `-` reads standard input and prints the result.
+    """
+    sys.exit(max(fixed(path, only_diff, only_check) for path in files))
+
+
+def fixed(path: str, only_diff: bool, only_check: bool) -> int:
+    """Fix one file; the exit code."""
+    from lossdsl.advice import advise
+    from lossdsl.advice.edit import difference, with_ends
+    from lossdsl.pipeline import analyse
+
+    if path != "-" and not Path(path).exists() and load(path)[0].path != path:
+        raise Misuse(f"{path} is a loss of the catalogue; `lossdsl new NAME --from {path}` makes a file of it")
+    source, problems = load(path)
+    with shield(source):
+        analysis = None if problems else analyse(source)
+        problems = problems or list(analysis.diagnostics if analysis else ())
+        failed = has_errors(problems)
+        advice = None if failed else advise(source, analysis)
+    if failed or advice is None:
+        complain(source, problems)
+        return WRONG_FILE
+    for r in advice.rewrites:
+        click.echo(f"{path}:{r.line}: {printable(r.before)} -> {printable(r.after)} ({printable(r.why)})", err=True)
+    if advice.text == source.text:
+        click.echo(f"{path}: nothing to fix", err=True)
+    if path == "-" and not (only_diff or only_check):
+        click.echo(advice.text, nl=False)
+        return OK
+    if advice.text == source.text:
+        return OK
+    if not only_check:
+        click.echo(difference(source.text, advice.text, printable(path)), nl=False)
+    if not (only_check or only_diff):
+        raw = Path(path).read_bytes().decode("utf-8")
+        write(Path(path).resolve(), with_ends(raw, source.text, advice.text))
+        click.echo(f"fixed {path}", err=True)
+    return REFUTED if only_check else OK
 
 
 def explained(argument: str, question: str, effort: float, latex: bool) -> int:

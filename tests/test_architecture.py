@@ -53,7 +53,8 @@ ALLOWED["plotting"] = {"pipeline", "ir", "primitives", "assemble", *LEAVES}
 ALLOWED["api"] = {"pipeline", "catalogue", "ir", "ir/build", "loader", "syntax", "verify", "view", *LEAVES}
 ALLOWED["certificate"] = {"ir", "ir/build", "primitives", "syntax", "verify", *LEAVES}
 ALLOWED["explain"] = {"pipeline", "ir", "ir/build", "primitives", "syntax", "verify", *LEAVES}
-ALLOWED["cli"] = {"explain", "pipeline", "card", "certificate", "plotting", "catalogue", "syntax", *LEAVES}
+ALLOWED["advice"] = {"pipeline", "ir", "ir/build", "primitives", "syntax", "transform", "verify", *LEAVES}
+ALLOWED["cli"] = {"advice", "explain", "pipeline", "card", "certificate", "plotting", "catalogue", "syntax", *LEAVES}
 
 
 def imports(path: Path) -> set[str]:

@@ -33,7 +33,7 @@ def run(*words: str, stdin: bytes | None = None, cwd: Path = ROOT) -> subprocess
 def test_version_and_help_with_examples() -> None:
     assert "lossdsl" in run("--version").stdout
     assert run("--help").returncode == 0
-    for command in ("check", "compile", "show", "fmt", "plot", "new", "catalogue", "explain"):
+    for command in ("check", "fix", "compile", "show", "fmt", "plot", "new", "catalogue", "explain"):
         text = run(command, "--help")
         assert text.returncode == 0
         assert f"lossdsl {command}" in text.stdout.replace("\n", " ")
@@ -69,7 +69,7 @@ def test_check_json_of_wrong_files_is_one_object_on_standard_output(tmp_path: Pa
     report = json.loads(done.stdout)
     assert set(report) == {"version", "files"}
     first, second, third = report["files"]
-    assert [set(f) for f in (first, second, third)] == [{"path", "diagnostics", "losses"}] * 3
+    assert [set(f) for f in (first, second, third)] == [{"path", "diagnostics", "losses", "advice"}] * 3
     assert [f["path"] for f in (first, second, third)] == [str(wrong), str(warned), "nowhere.loss"]
     assert first["losses"] == third["losses"] == []
     for diagnostic in first["diagnostics"] + second["diagnostics"] + third["diagnostics"]:

@@ -107,7 +107,9 @@ def test_a_branch_on_the_input_is_never_said_to_be_none() -> None:
     assert "which one is taken does not depend on" not in told("huber", "convex in pred").text()
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "poly1", "info_nce", "huber", "lifted_structure", "log_cosh"])
+@pytest.mark.parametrize(
+    "name", ["cross_entropy", "binary_cross_entropy", "poly1", "info_nce", "huber", "lifted_structure", "log_cosh"]
+)
 def test_a_walk_ends_where_the_proof_does(name: str) -> None:
     """The last line of each definition names what the engine has proved of it."""
     for explanation in explain(read_source(find(name)[0])[0], "convex").explanations:
