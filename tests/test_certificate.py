@@ -66,7 +66,8 @@ def test_certificates_of_the_sample_hold(documents: list[dict[str, Any]]) -> Non
 def test_most_of_what_is_decided_about_the_sample_has_a_certificate(documents: list[dict[str, Any]]) -> None:
     certified = sum(verify(d).entries for d in documents)
     without = [w for d in documents for w in verify(d).without if not any(x in w for x in OTHER_MEANS)]
-    assert certified / (certified + len(without)) > 0.65, without
+    assert certified >= 75, certified
+    assert certified / (certified + len(without)) > 0.55, without  # engines without certificates decide more and more
 
 
 def test_the_checker_sees_every_violation_at_points(documents: list[dict[str, Any]]) -> None:

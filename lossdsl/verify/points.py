@@ -281,6 +281,29 @@ class Sampler:
             inputs[i.name] = entries
         return Point(extents, parameters, inputs)
 
+    def plain(self, value: int, extent: int) -> Point | None:
+        """The point at which everything is one number, as far as the domains allow; the first of a simplex or a sphere is
+        1, a label the first class."""
+        base = self.point(spread=2.0, extent=max(1, extent))
+        if base is None:
+            return None
+        extents = base.extents if extent else dict.fromkeys(base.extents, 0)
+        inputs: dict[str, dict[Place, Fraction]] = {}
+        for i in self.program.inputs:
+            places = list(itertools.product(*(range(max(0, d.evaluate(extents))) for d in i.dims)))
+            if i.kind in ("simplex", "unit"):
+                inputs[i.name] = {p: Fraction(all(p[k] == 0 for k in i.over)) for p in places}
+                continue
+            box = self.ranges.input(i.name)
+            wanted = Fraction(0 if i.kind == "class" else self.fixed.get(i.name, value))
+            if not _within(wanted, box):
+                nearest = self._number(box, 1.0, whole=i.kind not in ("real", "prob"))
+                if nearest is None:
+                    return None
+                wanted = nearest
+            inputs[i.name] = dict.fromkeys(places, wanted)
+        return Point(extents, base.parameters, inputs)
+
     def entries(self, i: Input, extents: Mapping[str, int], spread: float) -> dict[Place, Fraction] | None:
         places = list(itertools.product(*(range(d.evaluate(extents)) for d in i.dims)))
         box = self.ranges.input(i.name)

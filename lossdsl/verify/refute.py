@@ -16,6 +16,7 @@ from lossdsl.verify.derive import derivative
 from lossdsl.verify.descent import descend
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
+from lossdsl.verify.operations import truth
 from lossdsl.verify.pieces import VARIABLE, View
 from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
 from lossdsl.verify.scalar import Join, Smooth, Stuck, joins, smooth_pieces
@@ -70,15 +71,16 @@ def _values(ctx: Context, points: Iterable[Point], target: str, place: Place) ->
 
 def negative(ctx: Context, target: str, *, strict: bool = False) -> Refuted | None:
     """A point at which the target is certainly below 0 (`strict`: not above 0)."""
-    definition = ctx.program.definition(target)
-    if strict and definition is not None and definition.support is not TRUE:
-        return None  # the 0 outside of the support is no value of the loss
     low = Lowest()
-    for point in _points(ctx, 1):
+    for point in itertools.chain(_plain(ctx) if strict else (), _points(ctx, 1)):
         for place in elements(ctx.program, target, point):
             value = _value(ctx, point, target, place)
             if value is not None and (value.negative or (strict and value.nonpositive)):
-                return Refuted("search, interval evaluation", Witness((point.flat(),), f"the value is in {value}"))
+                if strict and not _counts(ctx, point, target, place):
+                    continue
+                empty = " of an empty batch" if not any(point.inputs.values()) and point.inputs else ""
+                violation = f"the value{empty} is in {value}"
+                return Refuted("search, interval evaluation", Witness((point.flat(),), violation))
             low.add(value, (point,), place)
     for (point,), place in low.best:
 
@@ -113,6 +115,26 @@ class Lowest:
     @property
     def best(self) -> list[tuple[tuple[Point, ...], Place]]:
         return [(points, place) for _, _, points, place in self._kept]
+
+
+def _plain(ctx: Context) -> Iterator[Point]:
+    """Points at which everything is alike: losses often vanish there."""
+    for extent, value in itertools.product((2, 1, 0), (0, 1)):
+        point = ctx.sampler(1).plain(value, extent)
+        if point is not None and ctx.admits(point):
+            yield point
+
+
+def _counts(ctx: Context, point: Point, target: str, place: Place) -> bool:
+    """Whether the element certainly is one: the 0 outside of the support is no value of the loss."""
+    definition = ctx.program.definition(target)
+    if definition is None or definition.support is TRUE:
+        return True
+    env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
+    try:
+        return truth(Evaluator(ctx.program, point).scalar(definition.support, env)) is True
+    except (Undecided, ValueError, OverflowError, ZeroDivisionError):
+        return False
 
 
 def changed(
