@@ -23,7 +23,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.operations import transfer
-from lossdsl.verify.overflow import overflowing
+from lossdsl.verify.overflow import breaking, overflowing
 from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
@@ -38,15 +38,24 @@ class Format:
     overflow: float
     smallest: float
     below_one: float
+    bits: int  # of a mantissa
+
+    @property
+    def least(self) -> Fraction:
+        """The smallest number that is not flushed to 0."""
+        return Fraction(self.smallest) or Fraction(NORMAL)
 
 
 FORMATS = {
-    "float16": Format("float16", 65504.0, 65519.0, 2.0**-24, 1 - 2.0**-11),
-    "bfloat16": Format("bfloat16", float.fromhex("0x1.fep127"), float.fromhex("0x1.fep127"), 0.0, 1 - 2.0**-8),
-    "float32": Format("float32", float.fromhex("0x1.fffffep127"), float.fromhex("0x1.fffffep127"), 0.0, 1 - 2.0**-24),
+    "float16": Format("float16", 65504.0, 65519.0, 2.0**-24, 1 - 2.0**-11, 11),
+    "bfloat16": Format("bfloat16", float.fromhex("0x1.fep127"), float.fromhex("0x1.fep127"), 0.0, 1 - 2.0**-8, 8),
+    "float32": Format(
+        "float32", float.fromhex("0x1.fffffep127"), float.fromhex("0x1.fffffep127"), 0.0, 1 - 2.0**-24, 24
+    ),
 }
 LARGEST, NORMAL = FORMATS["float32"].largest, 2.0**-126
 _LONGEST = 2.0**31
+_SEARCHES = 8.0  # seconds of a search at points of the type, in those of one search for a witness
 _EXPONENTIAL = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
 _BASIC = frozenset({"add", "sub", "mul", "div", "neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
 _NATURAL = {
@@ -291,7 +300,7 @@ def _overflow(
         assume |= {n: e.exact(v) for n, v in point.items()}
         for program, names, narrow in programs:
             ranges = FloatRanges(program, assume, form, ctx.fixed)
-            limit = form.overflow * 1.001 if narrow else LARGEST
+            limit = form.overflow * 1.003 if narrow else LARGEST
             for name in names:
                 box = ranges.tensor(name)
                 if not box.nan and (box.lo > limit or box.hi < -limit):
@@ -307,7 +316,11 @@ def _far_out(
     base = FloatRanges(ctx.program, ctx.assume, form, ctx.fixed)
     boxes = {i.name: base.input(i.name) for i in ctx.program.inputs if i.differentiable}
     limits = [(program, names, form.overflow if narrow else LARGEST) for program, names, narrow in programs]
-    return overflowing(ctx, limits, boxes, f"{target}'")
+    found = overflowing(ctx, limits, boxes, f"{target}'")
+    if found is None:
+        boxes |= {p.name: base.parameter(p.name) for p in ctx.program.parameters if p.kind == "real"}
+        found = breaking(ctx, limits, boxes, form.bits, form.least, f"{target}'", _SEARCHES * ctx.seconds)
+    return found
 
 
 def _safe(

@@ -11,17 +11,21 @@ import itertools
 import random
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import Input, Program
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.floats import Float, Floats
 from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
 from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Witness
 
 _MOST = 60  # points
 _FAR = 1.5
+_ROUNDS_UP = 1.003  # beyond the largest number by as much, nothing rounds back to it
+_NORMAL = Fraction(1, 2**126)
 
 
 def overflowing(
@@ -73,6 +77,108 @@ def _drawn(
     return {p: generator.choice(ends) if ends and generator.random() < share else v for p, v in entries.items()}
 
 
+def breaking(
+    ctx: Context,
+    programs: Sequence[tuple[Program, Sequence[str], float]],
+    boxes: Mapping[str, Enclosure],
+    bits: int,
+    least: Fraction,
+    cotangent: str,
+    seconds: float,
+) -> Witness | None:
+    """A witness at which float32 arithmetic certainly makes an infinity or NaN of one of the tensors, or a number beyond its
+    limit. `bits`: of the mantissa of the type of the inputs; `least`: its smallest number."""
+    generator = random.Random(29)
+    for k, low in enumerate(_points(replace(ctx, seconds=seconds), 22)):
+        point = _rounded_point(ctx.program, low, boxes, generator, bits, least, k)
+        if not ctx.admits(point):
+            continue
+        ones = {cotangent: _ones(programs, cotangent, point)}
+        for program, names, limit in programs:
+            floats = Floats(program, point.with_inputs(ones))
+            for name in names:
+                for place in elements(program, name, point):
+                    try:
+                        value = floats.element(name, place)
+                    except (Undecided, ValueError, OverflowError, ZeroDivisionError, RecursionError, KeyError):
+                        continue
+                    if not value.finite or value.box.lo > limit * _ROUNDS_UP or value.box.hi < -limit * _ROUNDS_UP:
+                        return Witness((point.flat(),), f"{name} is {_said(value)} in this arithmetic")
+    return None
+
+
+def _said(value: Float) -> str:
+    return (
+        "an infinity or NaN" if value.bad else "inf" if value.sign > 0 else "-inf" if value.sign else f"in {value.box}"
+    )
+
+
+def _rounded_point(
+    program: Program,
+    low: Point,
+    boxes: Mapping[str, Enclosure],
+    generator: random.Random,
+    bits: int,
+    least: Fraction,
+    k: int,
+) -> Point:
+    """The point with its real numbers as the type has them, some of them very large, small or at the ends of their boxes."""
+    share = (0.0, 0.3, 0.6, 1.0)[k % 4]
+    scale = 2.0 ** generator.choice((127, 100, 64, 40, 20, 15, 10, 7, 4)) if k % 3 else None
+    inputs = {}
+    for i in program.inputs:
+        entries = low.inputs[i.name]
+        box = boxes.get(i.name)
+        if box is not None and i.kind in ("real", "prob") and box.bounded:
+            entries = {
+                p: _as_type(_spread(v, box, generator, share, scale), box, bits, least) for p, v in entries.items()
+            }
+        inputs[i.name] = entries
+    parameters = {}
+    extreme = k % 2 == 1
+    for p in program.parameters:
+        value, box = low.parameters[p.name], boxes.get(p.name)
+        if p.kind == "real" and box is not None and box.bounded:
+            value = _as_type(_spread(value, box, generator, 0.5 if extreme else 0.0, None), box, bits, least)
+        parameters[p.name] = value
+    return Point(low.extents, parameters, inputs)
+
+
+def _spread(v: Fraction, box: Enclosure, generator: random.Random, share: float, scale: float | None) -> Fraction:
+    if generator.random() >= share:
+        return v
+    kind = generator.random()
+    if kind < 0.3:
+        return Fraction(generator.choice((box.lo, box.hi)))
+    size = scale if scale is not None else 2.0 ** generator.randint(-30, 127)
+    if kind < 0.4:
+        size = 1 / size
+    return Fraction(generator.choice((-1, 1)) * size)
+
+
+def _as_type(v: Fraction, box: Enclosure, bits: int, least: Fraction) -> Fraction:
+    return rounded_to(min(max(v, Fraction(box.lo)), Fraction(box.hi)), bits, least)
+
+
+def rounded_to(v: Fraction, bits: int, least: Fraction = _NORMAL) -> Fraction:
+    """Towards 0, to that many bits, to multiples of `least` at most."""
+    if abs(v) < least:
+        return Fraction(0)
+    if v == 0:
+        return v
+    size = abs(v)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    unit = Fraction(2) ** (exponent - bits + 1)
+    if exponent < 0 and size < Fraction(2) ** exponent:
+        unit /= 2
+    unit = max(unit, least) if least > _NORMAL else unit
+    whole = size // unit
+    while whole.bit_length() > bits:
+        unit *= 2
+        whole = size // unit
+    return (1 if v > 0 else -1) * whole * unit
+
+
 def _ones(programs: Sequence[tuple[Program, Sequence[str], float]], name: str, point: Point) -> dict[Place, Fraction]:
     declared = next((found for p, _, _ in programs if (found := p.input(name)) is not None), None)
     if declared is None:
@@ -81,4 +187,4 @@ def _ones(programs: Sequence[tuple[Program, Sequence[str], float]], name: str, p
     return dict.fromkeys(places, Fraction(1))
 
 
-__all__ = ["overflowing"]
+__all__ = ["breaking", "overflowing"]

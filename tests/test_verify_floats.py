@@ -1,0 +1,123 @@
+"""Points at which float32 arithmetic certainly makes an infinity or NaN (`floats`, `overflow.breaking`): the rules, and
+counterexamples run by torch."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+import lossdsl
+from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.floats import BAD, LARGEST, Float, Floats, infinity, settled
+from lossdsl.verify.overflow import rounded_to
+from lossdsl.verify.points import Point, Undecided
+from lossdsl.verify.verdict import Refuted
+from tests.test_verify import built
+from tests.test_verify_attack import status
+
+
+def value(body: str, **inputs: float) -> Float:
+    names = ", ".join(inputs)
+    loss = built(f"loss t:\n    input {names}: real[n]\n    per = {body}\n    return mean(per)\n")
+    entries = {name: {(0,): Fraction(x)} for name, x in inputs.items()}
+    return Floats(loss.program, Point({"n": 1}, {}, entries)).element("per", (0,))
+
+
+def test_what_certainly_overflows() -> None:
+    assert value("x * x", x=2.0**65).sign == 1
+    assert value("-x * x", x=2.0**65).sign == -1
+    assert value("x * x / (1 + x * x)", x=2.0**65).bad
+    assert value("exp(x)", x=100.0).sign == 1
+    assert value("log(x)", x=0.0).sign == -1
+    assert value("log(x)", x=-1.0).bad
+    assert value("1 / x", x=0.0).bad
+    assert value("exp(-exp(x))", x=100.0) == settled(Enclosure(0.0, 0.0), 0.0)
+    assert value("sigmoid(exp(x))", x=100.0).box.lo == 1
+    assert value("1 / exp(x)", x=100.0).box.hi == 0
+
+
+def test_what_is_open_is_not_decided() -> None:
+    for body, inputs in (
+        ("x * 2", {"x": LARGEST / 2}),  # at the edge of overflow
+        ("1 / exp(x)", {"x": -88.0}),  # flushed to zero or not
+        ("x * y + z", {"x": 2.0**64, "y": 2.0**64, "z": -LARGEST}),  # contracted or not
+        ("relu(log(x))", {"x": -1.0}),
+        ("max(log(x), 0)", {"x": -1.0}),
+    ):
+        with pytest.raises(Undecided):
+            value(body, **inputs)
+
+
+def test_a_sum_in_any_order() -> None:
+    body = "sum(x over c)"
+    loss = built(f"loss t:\n    input x: real[n, c]\n    per = {body}\n    return mean(per)\n")
+
+    def total(*x: float) -> Float:
+        entries = {"x": {(0, k): Fraction(v) for k, v in enumerate(x)}}
+        return Floats(loss.program, Point({"n": 1, "c": len(x)}, {}, entries)).element("per", (0,))
+
+    assert total(LARGEST, LARGEST).sign == 1
+    assert total(1.0, 2.0).box.lo < 3 < total(1.0, 2.0).box.hi
+    with pytest.raises(Undecided):
+        total(LARGEST, LARGEST, -LARGEST, -LARGEST)
+
+
+def test_infinities_and_what_is_not_finite() -> None:
+    assert infinity(1).finite is False
+    assert BAD.finite is False
+    with pytest.raises(Undecided):
+        settled(Enclosure(0.0, 2 * LARGEST), 0.0)
+
+
+@pytest.mark.parametrize("v", ["1/3", "-65519", "1/16777216", "3/16777216", "1/33554432", "12345/8"])
+def test_numbers_of_the_type(v: str) -> None:
+    import numpy as np
+
+    near = rounded_to(Fraction(v), 11, Fraction(1, 2**24))
+    assert Fraction(float(np.float16(float(near)))) == near
+    assert abs(near) <= abs(Fraction(v))
+
+
+ROW = "input x: real[n, c]"
+BREAKING = [
+    ("input x: real[n]", "x^2 / (1 + x^2)", "float32"),
+    ("input x: real[n]", "log1p(x^2)", "float32"),
+    ("input x: real[n]", "sqrt(1 + x^2)", "bfloat16"),
+    (ROW, "x[c = 0] / norm(x over c)", "float32"),
+    (ROW, "log(sum(exp(x)^2 over c))", "float16"),
+    ("input x: real[n, c]\ninput y: real[n, c]", "sum(x * y over c) / (norm(x over c) * norm(y over c))", "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("declared", "body", "word"), BREAKING, ids=[b for _, b, _ in BREAKING])
+def test_torch_breaks_where_the_witness_says(declared: str, body: str, word: str) -> None:
+    torch = pytest.importorskip("torch")
+    lines = "".join(f"    {line}\n" for line in declared.splitlines())
+    text = f"loss t:\n{lines}    per = {body}\n    return sum(per)\n    claim finite in {word}\n"
+    verdict = lossdsl.check(lossdsl.Source("t.loss", text)).claims[0].verdict
+    assert isinstance(verdict, Refuted)
+    point, arguments = verdict.witness.points[0], {}
+    for name in ("x", "y"):
+        entries = {k: float(v) for k, v in point.items() if k.startswith(f"{name}[")}
+        places = {tuple(map(int, k[2:-1].split(","))): v for k, v in entries.items()}
+        if places:
+            tensor = torch.zeros([max(axis) + 1 for axis in zip(*places, strict=True)], dtype=getattr(torch, word))
+            for place, v in places.items():
+                tensor[place] = v
+                assert float(tensor[place]) == v
+            arguments[name] = tensor.requires_grad_()
+    per = lossdsl.loads(text).function(**arguments, reduction="none")
+    gradients = torch.autograd.grad(per.sum(), list(arguments.values()))
+    assert not all(bool(t.isfinite().all()) for t in (per, *gradients))
+
+
+@pytest.mark.parametrize("word", ["float32", "float16", "bfloat16"])
+def test_what_is_safe_is_not_refuted(word: str) -> None:
+    for declared, body in (
+        (ROW, "logsumexp(x over c) - max(x over c)"),
+        (ROW, "sum(sigmoid(x) over c)"),
+        (ROW, "max(sigmoid(x) over c)"),
+        (ROW, "max(exp(log_softmax(x over c)) over c)"),
+    ):
+        assert status(f"{declared}\nper = {body}", f"finite in {word}") != "refuted", body
