@@ -1,8 +1,8 @@
 """The command line: `lossdsl check | fix | verify-certificate | compile | show | fmt | plot | new | catalogue | explain`.
 
 Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
---check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse. torch and triton are
-never imported here.
+--check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse; 130 interrupted. torch
+and triton are never imported here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from rich.console import Console
 from lossdsl import __version__
 from lossdsl.diagnostics import CODES, NOWHERE, Diagnostic, Severity, Source, printable, render
 from lossdsl.files import write_atomically
+from lossdsl.progress import Progress
 
 if TYPE_CHECKING:
     from lossdsl import pipeline
     from lossdsl.advice import Rewrite
 
-OK, REFUTED, WRONG_FILE, MISUSE = 0, 1, 2, 3
+OK, REFUTED, WRONG_FILE, MISUSE, INTERRUPTED = 0, 1, 2, 3, 130
 
 click.rich_click.TEXT_MARKUP = "rich"
 click.rich_click.SHOW_ARGUMENTS = True
@@ -146,7 +147,7 @@ def check(
         raise Misuse("--latex belongs to --explain")
     if certificate is not None and len(files) != 1:
         raise Misuse("--certificate belongs to one file")
-    worst, entries = OK, []
+    worst, entries, broken_off = OK, [], ""
     console = Console(highlight=False)
     for argument in files:
         path, only = split_name(argument)
@@ -155,12 +156,19 @@ def check(
         if not found:
             try:
                 with shield(source):
-                    checked = pipeline.check(source, effort=effort, only=only)
+                    with Progress() as progress:
+                        checked = pipeline.check(source, effort=effort, only=only, watch=progress)
                     found = list(checked.diagnostics)
             except BrokenError as broken:
                 found = [broken.diagnostic]
         reports = checked.reports if checked else ()
-        rewrites = advised(source, checked.analysis) if checked is not None and reports else ()
+        broken_off = checked.broken_off if checked is not None else ""
+        rewrites: tuple[Rewrite, ...] = ()
+        if checked is not None and reports and not broken_off:
+            try:
+                rewrites = advised(source, checked.analysis)
+            except KeyboardInterrupt:
+                broken_off = "advice"
         if has_errors(found):
             worst = max(worst, WRONG_FILE)
         statuses = [c.status for r in reports for c in r.claims]
@@ -168,10 +176,19 @@ def check(
             worst = max(worst, REFUTED)
         if as_json:
             entries.append(card.file_json(path, found, reports, rewrites))
+            if broken_off:
+                break
             continue
         complain(source, found)
         for report in reports:
             card.print_card(console, report, path, rewrites)
+        if broken_off:
+            break
+    if broken_off:
+        if as_json:
+            click.echo(json.dumps({"version": 1, "files": entries}, indent=2, ensure_ascii=False))
+        click.echo(f"interrupted at {printable(broken_off)}; nothing further is decided", err=True)
+        sys.exit(INTERRUPTED)
     if certificate is not None and checked is not None and reports:
         from lossdsl.certificate.document import certify
 
@@ -188,7 +205,8 @@ def advised(source: Source, analysis: pipeline.Analysis) -> tuple[Rewrite, ...]:
     """What to write instead, of a file without errors."""
     from lossdsl.advice import advise
 
-    with shield(source):
+    with shield(source), Progress() as progress:
+        progress("advice")
         return advise(source, analysis).rewrites
 
 
@@ -544,7 +562,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exit as ended:
         sys.exit(ended.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(OK)

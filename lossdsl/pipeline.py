@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -27,7 +27,7 @@ from lossdsl.syntax.dump import dump, formula
 from lossdsl.syntax.parser import parse, readable_part, sound_parts
 from lossdsl.syntax.tree import Loss
 from lossdsl.transform.arithmetic import NotYetError
-from lossdsl.verify import verify_program
+from lossdsl.verify import Interrupted, verify_program
 from lossdsl.verify.verdict import Report
 from lossdsl.view import sympy_text
 
@@ -49,10 +49,12 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` gives: one report for each loss that could be built."""
+    """What `check` gives: one report for each loss that could be built; `broken_off` says what was being decided when the
+    user interrupted it, if that was so: then the last report has what was decided until then."""
 
     analysis: Analysis
     reports: tuple[Report, ...]
+    broken_off: str = ""
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -96,11 +98,19 @@ def analyse(source: Source, only: str | None = None) -> Analysis:
     return Analysis(source, chosen, tuple(diagnostics))
 
 
-def check(source: Source, *, effort: float = 1.0, only: str | None = None) -> Checked:
-    """Analyse, and decide properties and claims of every loss; `effort` multiplies the verifier's budgets."""
+def check(
+    source: Source, *, effort: float = 1.0, only: str | None = None, watch: Callable[[str], None] | None = None
+) -> Checked:
+    """Analyse, and decide properties and claims of every loss; `effort` multiplies the verifier's budgets; `watch` is told
+    what is decided next. A KeyboardInterrupt ends it: `broken_off` then says at what."""
     analysis = analyse(source, only)
-    reports = () if analysis.failed else tuple(report(b, effort=effort) for b in analysis.losses)
-    return Checked(analysis, reports)
+    reports: list[Report] = []
+    for b in () if analysis.failed else analysis.losses:
+        try:
+            reports.append(report(b, effort=effort, watch=watch))
+        except Interrupted as stopped:
+            return Checked(analysis, (*reports, stopped.report), f"{b.name}: {stopped.asked}")
+    return Checked(analysis, tuple(reports))
 
 
 def spec_hash(source: Source, programs: Sequence[Program] = ()) -> str:
@@ -110,9 +120,10 @@ def spec_hash(source: Source, programs: Sequence[Program] = ()) -> str:
     return hashlib.sha256((source.text + meaning).encode()).hexdigest()[:16]
 
 
-def report(built: BuiltLoss, *, effort: float = 1.0) -> Report:
-    """The report of one loss: what is proved of it, what it costs, and its claims decided."""
-    verified = verify_program(built, effort=effort)
+def report(built: BuiltLoss, *, effort: float = 1.0, watch: Callable[[str], None] | None = None) -> Report:
+    """The report of one loss: what is proved of it, what it costs, and its claims decided. Raises Interrupted."""
+    told = watch or (lambda asked: None)
+    verified = verify_program(built, effort=effort, watch=lambda asked: told(f"{built.name}: {asked}"))
     return replace(verified, findings=(*verified.findings, *cost_findings(built.program)))
 
 
@@ -197,6 +208,8 @@ def compile(
 ) -> CompileResult:
     """Check and emit. A refuted claim is in the reports; whether that stops a build is the caller's decision."""
     checked = check(source, effort=effort, only=only)
+    if checked.broken_off:
+        raise KeyboardInterrupt
     losses = checked.analysis.losses
     if checked.analysis.failed or not losses:
         return CompileResult(None, _none_found(checked.diagnostics, losses))

@@ -30,19 +30,48 @@ REGULARISATION = "provision for regularisation"
 CRITERIA = (TASK, LEARNING, STABILITY, COST, DIFFERENTIABILITY, NOISE, SCALABILITY, INTERPRETABILITY, REGULARISATION)
 
 
-def verify_program(built: BuiltLoss, *, effort: float = 1.0) -> Report:
-    """Decide the standard properties and all claims of a loss. `effort` multiplies the budgets; never raises for a
-    property that no engine decides."""
+class Interrupted(Exception):
+    """The user broke off: what was decided until then, and what was being decided."""
+
+    def __init__(self, report: Report, asked: str) -> None:
+        super().__init__(asked)
+        self.report, self.asked = report, asked
+
+
+Watch = Callable[[str], None]
+
+
+def _unwatched(asked: str) -> None:
+    """Nobody wants to know what is being decided."""
+
+
+def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unwatched) -> Report:
+    """Decide the standard properties and all claims of a loss. `effort` multiplies the budgets; `watch` is told what is
+    decided next. Never raises for a property that no engine decides; raises Interrupted for a KeyboardInterrupt."""
     base = Context(
         built.program,
         budget=Budget(0.1 * effort, int(400 * effort), int(100 * effort)),
         seconds=0.1 * effort,
     )
     claims = Claims(built, base)
-    results = tuple(
-        ClaimResult(c.text, c.span.line, guarded(partial(claims.decide, c))[0], c.negated) for c in built.claims
-    )
-    return consistent(built, Report(built.program.name, tuple(findings(built.program, base)), results))
+    results: list[ClaimResult] = []
+    found: list[Finding] = []
+    now = ""
+
+    def told(asked: str) -> None:
+        nonlocal now
+        now = asked
+        watch(asked)
+
+    try:
+        for c in built.claims:
+            told(f"claim {c.text}")
+            results.append(ClaimResult(c.text, c.span.line, guarded(partial(claims.decide, c))[0], c.negated))
+        for f in findings(built.program, base, told):
+            found.append(f)  # one by one: what is found is kept
+    except KeyboardInterrupt:
+        raise Interrupted(Report(built.program.name, tuple(found), tuple(results)), now) from None
+    return consistent(built, Report(built.program.name, tuple(found), tuple(results)))
 
 
 def guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
@@ -57,7 +86,7 @@ def guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
     return verdict, time.perf_counter() - start
 
 
-def findings(program: Program, base: Context) -> Iterator[Finding]:
+def findings(program: Program, base: Context, watch: Watch = _unwatched) -> Iterator[Finding]:
     """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness."""
     target = program.target or program.outputs[0].tensor
     quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 2, base.memo)
@@ -65,6 +94,7 @@ def findings(program: Program, base: Context) -> Iterator[Finding]:
     def ask(
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
     ) -> Finding:
+        watch(f"{name}{' in ' + ', '.join(wrt) if wrt else ''}")
         verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
@@ -74,6 +104,7 @@ def findings(program: Program, base: Context) -> Iterator[Finding]:
         if not i.differentiable or target not in dependents(program, i.name):
             continue
         wrt = (i.name,)
+        watch(f"differentiability in {i.name}")
         yield from _differentiability(quick, target, wrt)
         yield ask("convex", wrt, STABILITY, partial(properties.convexity, quick, target, wrt))
         yield ask("lipschitz", wrt, NOISE, partial(properties.lipschitz, quick, target, wrt, None))

@@ -78,6 +78,7 @@ def _smt(
     variables: dict[int, Any] = {s: z3.Real(f"g{s}") for s in sorted(used)}
     solver = z3.SolverFor("QF_NRA")
     solver.set("timeout", budget.smt_milliseconds)
+    solver.set("ctrl_c", False)  # an interrupt is the user's: it ends the whole check, not this one answer
 
     def poly(p: Any) -> Any:
         terms = []
