@@ -11,6 +11,7 @@ is -inf for all values of the inputs, or for none: what is infinite in this way 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,9 @@ from lossdsl.ir.nodes import (
     REAL,
     TRUE,
     AdjointMap,
+    And,
     Apply,
+    Compare,
     Definition,
     Group,
     Index,
@@ -36,8 +39,8 @@ from lossdsl.ir.rewrite import map_item, map_scalars, members, substitute, trans
 from lossdsl.verify import scalar
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.operations import one_branch, smooth_at
-from lossdsl.verify.pieces import NotScalar, cased, dependents
+from lossdsl.verify.operations import one_branch, smooth_at, truth
+from lossdsl.verify.pieces import NotScalar, cased, dependents, inline
 from lossdsl.verify.ranges import Ranges, Scope, matches
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step
@@ -45,7 +48,7 @@ from lossdsl.verify.verdict import Proved, Step
 SMOOTH, NONE = 3, -1
 NAMES = {0: "C0", 1: "C1", 2: "C2", SMOOTH: "smooth"}
 _CARRIER = Read("$v", (), REAL)
-_MOST_CARRIERS = 4
+_MOST_CARRIERS, _MOST_NODES = 4, 200
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,16 @@ class _Ranges(Ranges):
 
     def tensor(self, name: str, nonempty: frozenset[Dim] = frozenset()) -> Enclosure:
         return self.given[name] if name in self.given else super().tensor(name, nonempty)
+
+    def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
+        """Where there is a label, there is a class."""
+        box = super().extent(dim, nonempty)
+        if box.lo < 1 and any(
+            i.classes == dim and i.also is None and all(d.constant or d in nonempty | self.present for d in i.dims)
+            for i in self.program.inputs
+        ):
+            return Enclosure(1.0, box.hi, box.lo_open, box.hi_open)
+        return box
 
 
 def of_values(program: Program) -> Program:
@@ -186,7 +199,7 @@ class Classes:
         if scope is None:
             return FREE if d.head in ("map", "sum", "prod") else Class(SMOOTH, low=True)  # nothing is ever selected
         body = self._best(d.body, scope)
-        some = d.where is TRUE and all(self.ranges.extent(i.dim, frozenset(d.dims)).lo >= 1 for i in d.bound)
+        some = self._some(d)
         match d.head:
             case "map" | "sum" if d.head == "map" or not (body.low and body.high):
                 return body
@@ -198,6 +211,20 @@ class Classes:
                 return replace(body, order=min(0, body.order))
         raise Rough(f"{d.tensor}: {d.head} over what may be nothing, or infinite")
 
+    def _some(self, d: Definition) -> bool:
+        """Whether the fold is over something: over whole axes that have an element, or over what includes the element's
+        own place (`time[m] >= time[n]`)."""
+        if d.where is TRUE:
+            return all(self.ranges.extent(i.dim, frozenset(d.dims)).lo >= 1 for i in d.bound)
+        own = [next((f for f in d.formals if f.dim == i.dim), None) for i in d.bound]
+        for places in (
+            itertools.product(*([f for f in d.formals if f.dim == i.dim] for i in d.bound)) if all(own) else ()
+        ):
+            here = substitute(d.where, dict(zip(d.bound, places, strict=True)))
+            if _reflexive(here, self.ranges.scope(frozenset(d.dims))):
+                return True
+        return False
+
     # --------------------------------------------------------------------------------------------- scalars
 
     def _best(self, node: Scalar, scope: Scope) -> Class:
@@ -208,7 +235,7 @@ class Classes:
         except Rough as reason:
             failure = reason
         if composed.order < SMOOTH and not composed.infinite:
-            carried = self._carried(node, scope)
+            carried = max(self._carried(n, scope.reading(n)) for n in {node, self._inlined(node)})
             if carried > composed.order:
                 return Class(carried)
         if failure is not None:
@@ -291,6 +318,14 @@ class Classes:
 
     # -------------------------------------------------------------------------------------------- carriers
 
+    def _inlined(self, node: Scalar) -> Scalar:
+        """The scalar over inputs and folds, if it does not grow too much."""
+        try:
+            whole = inline(self.program, node)
+        except NotScalar:
+            return node
+        return whole if sum(1 for _ in postorder(whole)) <= _MOST_NODES else node
+
     def _carried(self, node: Scalar, scope: Scope) -> int:
         """The class as a function of one scalar of a known class, through which all moves; NONE if there is none."""
         key = (node, scope)
@@ -335,6 +370,15 @@ class Classes:
 
 
 _SMOOTHING = frozenset({"mul", "pow", "powi", "add", "sub", "div"})  # may have more derivatives than their arguments
+
+
+def _reflexive(condition: Scalar, scope: Scope) -> bool:
+    """Whether the condition holds because both sides are the same number."""
+    if isinstance(condition, And):
+        return all(_reflexive(c, scope) for c in condition.args)
+    if isinstance(condition, Compare) and condition.a is condition.b:
+        return condition.op in ("<=", ">=", "==") and not scope[condition.a].nan
+    return truth(scope[condition]) is True
 
 
 def _still(node: Scalar, scope: Scope) -> Class:
@@ -405,6 +449,8 @@ def class_at(node: Apply, boxes: list[Enclosure], moving: list[bool]) -> int:
             return 0
         case "pow" if x.nonnegative and boxes[1].positive:
             return 0 if moving[1] else min(2, max(0, math.ceil(boxes[1].lo) - 1))
+        case "pow" if x.nonnegative and boxes[1].nonnegative and not moving[1]:
+            return 0  # the power 0 is 1 everywhere
         case "xlogy" if node.args[0] is node.args[1] and x.nonnegative:
             return 0
         case "asin" | "acos" if x.lo >= -1 and x.hi <= 1:

@@ -9,11 +9,12 @@ around them smooths out are none.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 from typing import Any
@@ -27,12 +28,13 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.jets import Undecided, Undefined
 from lossdsl.verify.lines import Direction, Line, Site, Value
-from lossdsl.verify.points import Place, Point, elements
-from lossdsl.verify.refute import points
+from lossdsl.verify.points import Place, Point, elements, within
 from lossdsl.verify.verdict import Refuted, Witness
 
 _PRECISIONS = (128, 512)
 _NARROW = Fraction(1, 2**44)  # of the part of the line in which a surface is crossed
+_NEAR = Fraction(1, 2**56)  # where the first point is itself close to a surface
+_SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
 _SITES = 6  # branches of one pair of points
 
 
@@ -50,48 +52,69 @@ def jump(ctx: Context, target: str, inputs: tuple[str, ...], least: int, seconds
     declared = [i for i in ctx.program.inputs if i.name in inputs]
     if any(i.kind == "unit" or ctx.symbolic(i.name) or ctx.cuts_through(i.name) for i in declared):
         return None
-    return _Search(ctx, target, declared, least, time.process_time() + seconds).run(seconds)
+    return _Search(ctx, target, declared, least, time.process_time() + seconds).run()
 
 
 class _Search:
     def __init__(self, ctx: Context, target: str, declared: list[Input], least: int, end: float) -> None:
         self.ctx, self.target, self.declared, self.least, self.end = ctx, target, declared, least, end
         self.names = tuple(i.name for i in declared)
-        ranges = ctx.ranges(self.names)
-        self.boxes = {n: ranges.input(n) for n in self.names}
+        self.ranges = ctx.ranges(self.names)
+        self.boxes = {n: self.ranges.input(n) for n in self.names}
         self.random = random.Random(31)
         self.sampler = ctx.sampler(32, self.names)
         self.best: Jump | None = None
         self.tried: dict[tuple[Any, ...], int] = {}
 
-    def run(self, seconds: float) -> Jump | None:
-        for k, base in enumerate(points(replace(self.ctx, seconds=seconds), 33, self.names)):
+    def run(self) -> Jump | None:
+        for k, base in enumerate(self._points()):
             for place in elements(self.ctx.program, self.target, base, 1):
-                for attempt in (self._special(base, place, k), self._between(base, place)):
-                    for found in attempt:
-                        if self.best is None or found.order < self.best.order:
-                            self.best = found
-                        if self.best.order <= self.least or time.process_time() > self.end:
-                            return self.best
-                        if time.process_time() > self.end:
-                            return self.best
+                for found in itertools.chain(self._special(base, place), self._between(base, place, k)):
+                    if self.best is None or found.order < self.best.order:
+                        self.best = found
+                    if self.best.order <= self.least:
+                        return self.best
         return self.best
+
+    def _points(self) -> Iterator[Point]:
+        """Admissible points, until the time is up; exponents are often whole numbers."""
+        misses = 0
+        for k in itertools.count():
+            if time.process_time() > self.end or misses > 60:
+                return
+            point = self.sampler.point(spread=_SPREADS[k % 5], extent=(2, 1, 2, 3)[k % 4], defaults=k % 3 != 2)
+            if point is not None and k % 3 == 2 and k % 2:
+                point = Point(point.extents, self._whole(point.parameters), point.inputs)
+            if point is None or not self.ctx.admits(point):
+                misses += 1
+                continue
+            yield point
+
+    def _whole(self, parameters: Mapping[str, Fraction]) -> dict[str, Fraction]:
+        """The real parameters at whole numbers of their ranges."""
+        out = dict(parameters)
+        for p in self.ctx.program.parameters:
+            value = Fraction(self.random.choice((0, 1, 1, 2, 3)))
+            if p.kind == "real" and p.name not in self.ctx.fixed and within(value, self.ranges.parameter(p.name)):
+                out[p.name] = value
+        return out
 
     # --------------------------------------------------------------------------------- through special points
 
-    def _special(self, base: Point, place: Place, k: int) -> Iterator[Jump]:
-        point = self._moved(base, k)
-        if point is None or not self._inside(point):
-            return
-        direction = self._direction(point)
-        if direction is not None:
-            found = self._at(point, direction, place)
+    def _special(self, base: Point, place: Place) -> Iterator[Jump]:
+        for kind in range(5):
+            point = self._moved(base, kind)
+            if time.process_time() > self.end:
+                return
+            if point is None or not self._inside(point):
+                continue
+            direction = self._direction(point)
+            found = None if direction is None else self._at(point, direction, place)
             if found is not None:
                 yield found
 
-    def _moved(self, base: Point, k: int) -> Point | None:
+    def _moved(self, base: Point, kind: int) -> Point | None:
         """A point with ties: its entries 0, or equal, or equal to another input, all of them or of some."""
-        kind = k % 5
         if kind == 0:
             return base
         inputs: dict[str, dict[Place, Fraction]] = {}
@@ -181,8 +204,10 @@ class _Search:
 
     # ------------------------------------------------------------------------------------- between two branches
 
-    def _between(self, base: Point, place: Place) -> Iterator[Jump]:
+    def _between(self, base: Point, place: Place, k: int) -> Iterator[Jump]:
         far = self._other(base)
+        start = self._moved(base, 1) if k % 2 else base
+        base = start if start is not None and self._inside(start) else base
         if far is None or not self._inside(base) or not self._inside(far):
             return
         direction = {n: {p: far.inputs[n][p] - v for p, v in base.inputs[n].items()} for n in self.names}
@@ -233,14 +258,15 @@ class _Search:
         tensor, at = site[0], site[1]
         assert isinstance(tensor, str)
         assert isinstance(at, tuple)
-        while high - low > _NARROW and time.process_time() < self.end:
+        while high - low > _NARROW * max(high, _NEAR) and time.process_time() < self.end:
             middle = (low + high) / 2
             line = Line(self.ctx.program, base, direction, 0, jets.ball(middle))
             try:
                 line.element(tensor, at)
             except (Undefined, *_FAILURES):
                 # exactly on it: a little apart
-                return middle - _NARROW / 3, middle + _NARROW / 3
+                apart = _NARROW * max(high, _NEAR) / 3
+                return middle - apart, middle + apart
             if line.states.get(site) == state:
                 low = middle
             else:
