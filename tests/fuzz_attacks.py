@@ -308,17 +308,20 @@ def unbounded(line: Line, rng: random.Random) -> Violation | None:
     """A slope that grows without end: at an inner point as the distance shrinks, or along a tail."""
     for p, q in _pairs(line, rng, 12):
         lo, hi = min(p, q), max(p, q)
+        early = mp.mpf(0)  # the slope at a moderate distance: what is steep, but smooth, has it all the way down
         for _ in range(60):  # towards the steeper half
             m = (lo + hi) / 2
             values = _safe(line, lo, m, hi)
             if values is None or any(map(_bad, values)):
                 break
             u, w, v = values
+            if not early or hi - lo > mp.mpf(10) ** -6:
+                early = abs(v - u) / (hi - lo)
             lo, hi = (lo, m) if abs(w - u) > abs(v - w) else (m, hi)
         values = _safe(line, lo, hi)
         if values and not any(map(_bad, values)) and hi - lo < mp.mpf(10) ** -12:
             u, v = values
-            if abs(u - v) > 10**7 * (hi - lo) and abs(u - v) > mp.mpf(10) ** -30:
+            if abs(u - v) > max(10**7, 50 * early) * (hi - lo) and abs(u - v) > mp.mpf(10) ** -30:
                 return Violation(line, (lo, hi), "the slope has no bound")
     for sign in (1, -1):
         rates = []

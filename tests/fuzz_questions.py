@@ -288,6 +288,7 @@ def _row_questions(rng: random.Random, loss: Row) -> Iterator[Question]:
         bound = rng.choice((Fraction(1), Fraction(1, 2), Fraction(2)))
         along = partial(attack.steep, bound=number(bound), norm=norm)
         yield question(f"lipschitz in z <= {bound} in {norm}", along, partial(_row_steep, loss, bound, norm))
+    yield question("lipschitz in z", attack.unbounded, partial(_row_without_bound, loss))
     for text, fails in _bounds():
         if not text.startswith("infimum"):
             along = partial(attack.below, test=fails, what=f"not {text}")
@@ -417,6 +418,36 @@ def _row_order(loss: Row, sign: int, refuted: Refuted) -> bool | None:
         return bool(up * sign * (_row_value(loss, points[1]) - _row_value(loss, points[0])) < 0)
 
     return _any_row(loss, refuted, test)
+
+
+def _row_without_bound(loss: Row, refuted: Refuted) -> bool | None:
+    """Far out on the ray through both points, or from the second towards the first: quotients of differences grow."""
+    far = refuted.method.endswith("far")
+    found = [_steepens(loss, points, far) for points in row_points(loss, refuted) if len(points) == 2]
+    return True if True in found else None if None in found or not found else False
+
+
+def _steepens(loss: Row, points: list[tuple[list[Fraction], Any, Fraction]], far: bool) -> bool | None:
+    (z, label, a), (w, _, _) = points
+
+    def at(s: Fraction) -> tuple[list[Fraction], Any, Fraction]:
+        return [p + s * (q - p) for p, q in zip(z, w, strict=True)], label, a
+
+    for exponents in [(3, 6, 9), (1, 2, 3)] if far else [(6, 30, 150), (12, 60, 300), (20, 60, 180)]:
+        steps = [Fraction(10) ** (k if far else -k) for k in exponents]
+        pairs = [(at(s), at(2 * s)) for s in steps]
+        if not all(_row_admitted(loss, p) for pair in pairs for p in pair):
+            return False
+        try:
+            slopes = [
+                abs(_row_value(loss, v) - _row_value(loss, u)) / number(s)
+                for (u, v), s in zip(pairs, steps, strict=True)
+            ]
+        except TooFar:
+            continue
+        if any(map(mp.isinf, slopes)) or (slopes[1] > 1.4 * slopes[0] and slopes[2] > 1.4 * slopes[1]):
+            return True
+    return None
 
 
 def _row_ray(loss: Row, refuted: Refuted) -> bool | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from lossdsl.ir.nodes import TRUE, AdjointMap, Proxy, Read, Scalar, Stop, postorder
+from lossdsl.ir.nodes import TRUE, AdjointMap, Proxy, Read, Scalar, Select, Stop, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
-from lossdsl.verify.pieces import NotScalar, dependents, fold, inline, split, views
+from lossdsl.verify.pieces import NotScalar, contains, dependents, fold, inline, split, views
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.scalar import irregular
 from lossdsl.verify.show import text
@@ -67,6 +67,8 @@ def _proved(ctx: Context, body: Scalar, scope: Scope, inputs: tuple[str, ...], c
         if len(pieces) != 1 or irregular(pieces[0]) is not None:
             return None  # joins of pieces along surfaces are no business of this rule
         piece = pieces[0]
+        if any(isinstance(n, Select) and any(contains(n, e) for e in entries) for n in postorder(piece.body)):
+            return None  # a branch on a switch
         field = Field(piece.scope)
         for n in entries:
             field.form(n)

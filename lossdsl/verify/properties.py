@@ -30,6 +30,7 @@ from lossdsl.verify import (
     gradients,
     hessian,
     inequalities,
+    moduli,
     rays,
     refute,
     refute_order,
@@ -400,6 +401,10 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
     coupled = gradients.lipschitz(ctx, target, inputs[0], bound, norm)
     if isinstance(coupled, Proved):
         return coupled
+    if bound is None:
+        composed = moduli.lipschitz(ctx, target, inputs[0])
+        if isinstance(composed, Proved):
+            return composed
     found = refute.steep(ctx, target, inputs, bound, norm) if bound is not None else None
     found = found or rays.unbounded_slope(ctx, target, inputs)
     return found or Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search", "germs along paths"))

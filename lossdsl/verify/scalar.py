@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, postorder
+from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, Select, postorder
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.operations import smooth_at
-from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, split
+from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, contains, split
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.verdict import Proved, Step, Unknown
@@ -103,6 +103,9 @@ def _smooth_pieces(view: View) -> list[Smooth]:
         bad = irregular(piece)
         if bad is not None:
             raise Stuck(f"{view.shown(bad)} may be undefined, infinite or not smooth")
+        for n in (n for part in (piece.body, *piece.constraints) for n in postorder(part)):
+            if isinstance(n, Select) and contains(n, view.variable):  # on a switch: no case of the view decides it
+                raise Stuck(f"the branch {view.shown(n)}")
         for c in piece.constraints:
             if not all(piece.scope[n].finite for n in postorder(c)):
                 raise Stuck(f"the branch on {view.shown(c)}, which may be undefined")
