@@ -1,8 +1,8 @@
-"""The command line: `lossdsl check | fix | verify-certificate | compile | show | fmt | plot | new | catalogue | explain`.
+"""The command line: `lossdsl check | fix | verify-certificate | compile | bench | show | fmt | plot | new | catalogue | explain`.
 
 Exit codes: 0 fine; 1 a claim is refuted (or unknown under --strict), or a file is not formatted or stale under
 --check; 2 a file is wrong, or broke the compiler (E0901; LOSSDSL_DEBUG=1 shows where); 3 misuse; 130 interrupted. torch
-and triton are never imported here.
+is imported by `bench` alone.
 """
 
 from __future__ import annotations
@@ -435,6 +435,87 @@ def plot(file: str, output: str, wrt: str | None) -> None:
     if has_errors(diagnostics):
         sys.exit(WRONG_FILE)
     click.echo(f"wrote {output}", err=True)
+
+
+@cli.command()
+@click.argument("file")
+@click.option("--shape", metavar="n=4096,c=8192", default="", help="Extents; `...=64x64` for the axes that stay open.")
+@click.option("--peer", metavar="module:function", help="Also measure this function, called with the inputs in order.")
+@click.option(
+    "--wrt", metavar="NAMES", default="", help="Inputs that get a gradient, with commas [default: the first]."
+)
+@click.option("--dtype", type=click.Choice(["float32", "float64", "float16", "bfloat16"]), default="float32")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--target", type=click.Choice(["torch", "triton"]), default="torch", show_default=True)
+@click.option("--native", is_flag=True, help="With the C++ kernels of `compile --native`.")
+@click.option("--no-compile", is_flag=True, help="Leave torch.compile out: it takes long to build.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=15, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of torch on a CPU.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+def bench(
+    file: str,
+    shape: str,
+    peer: str | None,
+    wrt: str,
+    dtype: str,
+    device: str,
+    target: str,
+    native: bool,
+    no_compile: bool,
+    rounds: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure value and gradient of a loss beside the same formula in torch and in torch.compile.
+
+    Example: lossdsl bench cross_entropy --shape n=4096,c=8192 --peer torch.nn.functional:cross_entropy
+    """
+    path, only = split_name(file)
+    source = readable(path)
+    extents = parsed_shape(shape)
+    from lossdsl import pipeline
+
+    if native and target != "torch":
+        raise Misuse("--native belongs to --target torch")
+    with shield(source):
+        analysis = pipeline.analyse(source, only)
+    complain(source, analysis.diagnostics)
+    if has_errors(analysis.diagnostics):
+        sys.exit(WRONG_FILE)
+    if len(analysis.losses) != 1:
+        raise Misuse(f"{len(analysis.losses)} losses: name one as FILE:NAME")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # its profiler, which counts the memory, talks otherwise
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    try:
+        from lossdsl import bench as benches
+    except ImportError:
+        raise Misuse("bench runs the loss: it needs torch (pip install 'lossdsl[torch]')") from None
+    names = tuple(n.strip() for n in wrt.split(",") if n.strip())
+    options = benches.Options(extents, dtype, device, target, native, not no_compile, peer, names, rounds, threads)
+    with shield(source):
+        try:
+            table = benches.bench(source, analysis.losses[0], options)
+        except benches.CannotBench as problem:
+            raise Misuse(str(problem)) from None
+    if as_json:
+        click.echo(json.dumps(benches.as_json(table), indent=2, ensure_ascii=False))
+    else:
+        benches.show(Console(highlight=False), table)
+
+
+def parsed_shape(text: str) -> dict[str, int | tuple[int, ...]]:
+    """`n=4096,...=64x64` as extents."""
+    found: dict[str, int | tuple[int, ...]] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, equals, size = part.partition("=")
+        numbers = size.split("x")
+        if not equals or not name.strip() or not all(n.strip().isdecimal() for n in numbers):
+            raise Misuse(f"--shape {part!r}: write axis=number, as in n=4096,c=8192")
+        sizes = tuple(int(n) for n in numbers)
+        if len(sizes) > 1 and name.strip() != "...":
+            raise Misuse(f"--shape {part!r}: only `...` stands for several axes")
+        found[name.strip()] = sizes if name.strip() == "..." else sizes[0]
+    return found
 
 
 NEW = '''loss {name}:
