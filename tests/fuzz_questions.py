@@ -119,7 +119,7 @@ def _entry_questions(rng: random.Random, loss: Entry) -> Iterator[Question]:
         along = partial(attack.steep, bound=number(bound))
         yield question(f"lipschitz in x <= {bound}", along, partial(_entry_steep, loss, region, bound), region, "x")
     region = _region(rng, loss)
-    yield question("lipschitz in x", attack.unbounded, _says_too_little, region, "x")
+    yield question("lipschitz in x", attack.unbounded, partial(_entry_without_bound, loss, region), region, "x")
     m = rng.choice((Fraction(1), Fraction(1, 2), Fraction(2)))
     yield question(
         f"strongly convex in x >= {m}", partial(attack.chord, modulus=number(m)), _says_too_little, region, "x"
@@ -422,32 +422,46 @@ def _row_order(loss: Row, sign: int, refuted: Refuted) -> bool | None:
 
 def _row_without_bound(loss: Row, refuted: Refuted) -> bool | None:
     """Far out on the ray through both points, or from the second towards the first: quotients of differences grow."""
-    far = refuted.method.endswith("far")
-    found = [_steepens(loss, points, far) for points in row_points(loss, refuted) if len(points) == 2]
+    found = []
+    for points in row_points(loss, refuted):
+        if len(points) != 2 or "path" not in refuted.method:
+            continue
+        (z, label, a), (w, _, _) = points
+
+        def at(s: Fraction, z: Any = z, w: Any = w, label: Any = label, a: Any = a) -> Any:
+            point = [p + s * (q - p) for p, q in zip(z, w, strict=True)], label, a
+            return point if _row_admitted(loss, point) else None
+
+        found.append(_steepens(refuted.method.endswith("far"), at, partial(_row_value, loss)))
     return True if True in found else None if None in found or not found else False
 
 
-def _steepens(loss: Row, points: list[tuple[list[Fraction], Any, Fraction]], far: bool) -> bool | None:
-    (z, label, a), (w, _, _) = points
-
-    def at(s: Fraction) -> tuple[list[Fraction], Any, Fraction]:
-        return [p + s * (q - p) for p, q in zip(z, w, strict=True)], label, a
-
+def _steepens(far: bool, at: Callable[[Fraction], Any], value: Callable[[Any], Any]) -> bool | None:
+    """Whether the quotients of differences grow, along the points `at` multiples of the step of a witness."""
     for exponents in [(3, 6, 9), (1, 2, 3)] if far else [(6, 30, 150), (12, 60, 300), (20, 60, 180)]:
         steps = [Fraction(10) ** (k if far else -k) for k in exponents]
         pairs = [(at(s), at(2 * s)) for s in steps]
-        if not all(_row_admitted(loss, p) for pair in pairs for p in pair):
+        if any(p is None for pair in pairs for p in pair):
             return False
         try:
-            slopes = [
-                abs(_row_value(loss, v) - _row_value(loss, u)) / number(s)
-                for (u, v), s in zip(pairs, steps, strict=True)
-            ]
+            slopes = [abs(value(v) - value(u)) / number(s) for (u, v), s in zip(pairs, steps, strict=True)]
         except TooFar:
             continue
         if any(map(mp.isinf, slopes)) or (slopes[1] > 1.4 * slopes[0] and slopes[2] > 1.4 * slopes[1]):
             return True
     return None
+
+
+def _entry_without_bound(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
+    points = entry_points(loss, refuted)
+    if len(points) != 2 or "path" not in refuted.method:
+        return None
+
+    def at(s: Fraction) -> dict[str, Fraction] | None:
+        point = {k: v + s * (points[1][k] - v) for k, v in points[0].items()}
+        return point if _admitted(loss, region, point) else None
+
+    return _steepens(refuted.method.endswith("far"), at, partial(_entry_value, loss))
 
 
 def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
@@ -629,6 +643,7 @@ def _finding_question(loss: Entry | Row, finding: Finding) -> Question | None:
                 along = partial(attack.steep, bound=mp.mpf(upper))
         case "lipschitz":
             along = attack.unbounded
+            second = partial(_entry_without_bound, loss, region) if single else partial(_row_without_bound, loss)
         case "C0" | "C1" | "C2" | "smooth":
             along = partial(attack.rough, order=CLASSES[finding.property])
             order = CLASSES[finding.property]
