@@ -650,3 +650,21 @@ OPEN = ["sin(r)", "abs(r) + 2 * sin(r)", "x * r", "sin(r^2) / (1 + abs(r))", "r 
 def test_what_does_not_settle_down_is_not_redescending(per: str) -> None:
     [result] = verdicts("input p, t, x: real[...]\nr = p - t", f"{per} + 0 * x", ["redescending in p"])
     assert result.status != P
+
+
+FOCAL = "-(alpha * y + (1 - alpha) * (1 - y)) * sigmoid(-(2 * y - 1) * s)^gamma * logsigmoid((2 * y - 1) * s)"
+
+
+def test_a_balance_of_labels_moves_the_threshold() -> None:
+    """No mirror image and not convex: certified by enclosures on parts of the right side."""
+    inputs = "input s: real[...]\ninput y: binary[...]\nparam alpha: real in (0, 1) = 1/4\nparam gamma: real >= 0 = 2"
+    claims = ["not calibrated", "not calibrated at defaults", "calibrated when alpha == 1/2 and gamma == 2"]
+    found = [r.status for r in verdicts(inputs, FOCAL, claims)]
+    assert found[:2] == [P, P]
+    assert found[2] != R
+    even = "-sigmoid(-(2 * y - 1) * s)^2 * logsigmoid((2 * y - 1) * s)"
+    nearly = f"(1 + (2 * y - 1) / 1000000) * ({even})"
+    found = [r.status for r in verdicts("input s: real[...]\ninput y: binary[...]", even, ["calibrated"])]
+    assert found != [R]
+    found = [r.status for r in verdicts("input s: real[...]\ninput y: binary[...]", nearly, ["calibrated"])]
+    assert found != [P]

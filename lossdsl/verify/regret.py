@@ -7,6 +7,7 @@ than points: one wrong prediction that no right one beats, which is shown over t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -19,6 +20,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem, Sample
 from lossdsl.verify.pieces import NotScalar, View, fold, inline
 from lossdsl.verify.points import Place, Point, within
+from lossdsl.verify.ranges import Scope
 from lossdsl.verify.refute import _points
 from lossdsl.verify.risk import Branch, beside, branches, expected, weighted_views
 from lossdsl.verify.scalar import Stuck, smooth_pieces
@@ -232,7 +234,9 @@ def uncalibrated(problem: Problem) -> Refuted | None:
                 continue
             if isinstance(shape, Proved) and _uphill(sample, eta, threshold):
                 least = threshold
-            elif not _unbeaten(sample, eta, least, above if eta > Fraction(1, 2) else below):
+            elif not _out_of_reach(sample, eta, least, above if eta > Fraction(1, 2) else below) and not _unbeaten(
+                sample, eta, least, above if eta > Fraction(1, 2) else below
+            ):
                 continue
             side = "above" if eta > Fraction(1, 2) else "below"
             violation = (
@@ -293,6 +297,38 @@ def _unbeaten(sample: Sample, eta: Fraction, at: Fraction, region: Enclosure, *,
     except (NoProblem, NotScalar, Stuck, TooLarge):
         return False
     return True
+
+
+_SPLITS = 400  # of the line, in one proof that a prediction is not reached
+
+
+def _out_of_reach(sample: Sample, eta: Fraction, at: Fraction, region: Enclosure) -> bool:
+    """Whether the expected loss in a region is certainly above that at a prediction, by enclosures on parts of it."""
+    problem = sample.problem
+    try:
+        body = _expectation(sample, eta, at)
+    except (NoProblem, NotScalar):
+        return False
+    entries = [n for n in postorder(body) if isinstance(n, Read)]
+    if len(entries) != 1:
+        return False
+    ranges = problem.ctx.ranges((problem.prediction.name,))
+    box = ranges.input(problem.prediction.name)
+    low, high = max(region.lo, box.lo), min(region.hi, box.hi)
+    far = [x for x in (-256.0, -16.0, 16.0, 256.0) if low < x < high]
+    ends = [low, *far, high]
+    waiting = [(a, b) for a, b in itertools.pairwise(ends) if a < b]
+    for _ in range(_SPLITS):
+        if not waiting:
+            return True
+        a, b = waiting.pop()
+        part = Enclosure(a, b, a == -INF, b == INF)
+        if Scope(ranges, frozenset(), {entries[0]: part})[body].positive:
+            continue
+        if b - a < 1e-6 or math.isinf(b - a):
+            return False
+        waiting += [(a, (a + b) / 2), ((a + b) / 2, b)]
+    return False
 
 
 def numbers(point: Point, body: Scalar, keep: str) -> Scalar:
