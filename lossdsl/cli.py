@@ -237,13 +237,17 @@ def fixed(path: str, only_diff: bool, only_check: bool) -> int:
         analysis = None if problems else analyse(source)
         problems = problems or list(analysis.diagnostics if analysis else ())
         failed = has_errors(problems)
-        advice = None if failed else advise(source, analysis)
+        with Progress() as progress:
+            progress("advice")
+            advice = None if failed else advise(source, analysis, effort=10.0)
     if failed or advice is None:
         complain(source, problems)
         return WRONG_FILE
     for r in advice.rewrites:
         click.echo(f"{path}:{r.line}: {printable(r.before)} -> {printable(r.after)} ({printable(r.why)})", err=True)
-    if advice.text == source.text:
+    if not advice.complete:
+        click.echo(f"{path}: there was no time to try everything", err=True)
+    elif advice.text == source.text:
         click.echo(f"{path}: nothing to fix", err=True)
     if path == "-" and not (only_diff or only_check):
         click.echo(advice.text, nl=False)

@@ -7,32 +7,37 @@ compiled loss is finite for more inputs (`MENDS`), or only what is written would
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from lossdsl.advice.edit import Edit, edited
 from lossdsl.advice.equality import equal
 from lossdsl.advice.identities import DIGITS
 from lossdsl.advice.match import CannotWrite, Match, matches, slice_of, written
 from lossdsl.advice.measure import Measured, Reach, threshold
-from lossdsl.diagnostics import Severity, Source, Span
-from lossdsl.ir.build import BuiltLoss
+from lossdsl.diagnostics import Source, Span
+from lossdsl.ir.nodes import Program
 from lossdsl.pipeline import Analysis, analyse
 from lossdsl.syntax.parser import parse
 from lossdsl.syntax.tree import Definition, Loss
 
 MENDS, SPELLED = "mends", "spelled"
-_ROUNDS = 8
-_MOST = 40  # places of one file that are looked at
+_ROUNDS = 12
+_MOST = 200  # places of one loss that are looked at
+_PRUNED = 12  # of more rewrites that belong together none is tried to be left out
+_SECONDS = 5.0  # of processor time; what is found until then is offered
 
 
 @dataclass(frozen=True)
 class Rewrite:
     """A place of the file, what to write there instead, and why.
 
-    kind    "mends", "spelled" or "digits"
-    losses  the losses that it is about
-    line    the line of the text as it was given
+    kind      "mends", "spelled" or "digits"
+    losses    the losses that it is about
+    line      the line of the text as it was given
+    compiled  the compiler makes the same of both
     """
 
     kind: str
@@ -41,55 +46,16 @@ class Rewrite:
     before: str
     after: str
     why: str
-    compiled: bool  # the compiler makes the same of both
+    compiled: bool
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The rewrites, in the order of the file, and the text with all of them."""
+    """The rewrites, in the order of the file, and the text with all of them; `complete` if there was time to try all."""
 
     rewrites: tuple[Rewrite, ...]
     text: str
-
-
-def advise(source: Source, analysis: Analysis | None = None) -> Advice:
-    """What to write instead in a file without errors; nothing for any other."""
-    found: list[Rewrite] = []
-    text = source.text
-    lines = list(range(1, text.count("\n") + 2))  # of each line now, the line that it was
-    current = analysis or analyse(source)
-    for _ in range(_ROUNDS):
-        chosen = _round(Source(source.path, text), current)
-        if not chosen:
-            break
-        for c in chosen:
-            found.append(_reported(c, Source(source.path, text), lines[c.match.span.line - 1]))
-        for c in sorted(chosen, key=lambda c: c.match.span, reverse=True):
-            span = c.match.span
-            kept = c.edit.text.count("\n") + 1
-            lines[span.line - 1 : span.end_line] = [lines[span.line - 1]] * kept
-        text = edited(text, [c.edit for c in chosen])
-        current = analyse(Source(source.path, text))
-    if found:
-        text = _without_unused(source, Source(source.path, text))
-    return Advice(tuple(sorted(found, key=lambda r: r.line)), text)
-
-
-def _without_unused(before: Source, source: Source) -> str:
-    """The text without definitions of one line and no comment that the rewrites have left without use."""
-    old = {d.message for d in analyse(before).diagnostics if d.code == "W1004"}
-    while True:
-        module, _ = parse(source)
-        unused = {d.span for d in analyse(source).diagnostics if d.code == "W1004" and d.message not in old}
-        statements = [s for item in module.items if isinstance(item, Loss) for s in item.body]
-        gone = next((s for s in statements if isinstance(s, Definition) and s.names[0].span in unused), None)
-        if gone is None or gone.leading or gone.trailing or gone.detached or gone.span.line != gone.span.end_line:
-            return source.text
-        whole = Span(gone.span.line, 1, gone.span.line + 1, 1)
-        text = edited(source.text, [Edit(whole, "")])
-        if analyse(Source(source.path, text)).failed:
-            return source.text
-        source = Source(source.path, text)
+    complete: bool = True
 
 
 @dataclass
@@ -102,114 +68,191 @@ class _Candidate:
     compiled: bool = False
     gained: str = ""
 
+    @property
+    def span(self) -> Span:
+        return self.match.span
 
-def _round(source: Source, before: Analysis) -> list[_Candidate]:
-    """The rewrites of one text that are proved and gain something."""
-    if before.failed or not before.losses:
-        return []
-    module, _ = parse(source)
-    proved: list[_Candidate] = []
-    for place in matches(module)[:_MOST]:
+
+class _OutOfTime(Exception):
+    pass
+
+
+def advise(source: Source, analysis: Analysis | None = None, *, effort: float = 1.0) -> Advice:
+    """What to write instead in a file without errors; nothing for any other. `effort` multiplies the time for it."""
+    end = time.process_time() + _SECONDS * effort
+    found: list[Rewrite] = []
+    complete = True
+    text = source.text
+    lines = list(range(1, text.count("\n") + 2))  # of each line now, the line that it was
+    current = analysis or analyse(source)
+    for _ in range(_ROUNDS):
+        here = Source(source.path, text)
         try:
-            candidate = _Candidate(place, slice_of(source, place.span), Edit(place.span, written(place, source)))
-        except CannotWrite:
-            continue
-        candidate.losses = _proved(source, before, [candidate])
-        if candidate.losses:
-            candidate.compiled = _compiled(before, _built(source, [candidate]))
-            proved.append(candidate)
-    return _gaining(source, before, proved)
+            chosen = _Search(here, current, end).chosen()
+        except (RecursionError, _OutOfTime):
+            complete = False
+            break
+        if not chosen:
+            break
+        found += [_reported(c, here, lines[c.span.line - 1]) for c in chosen]
+        for c in sorted(chosen, key=lambda c: c.span, reverse=True):
+            lines[c.span.line - 1 : c.span.end_line] = [lines[c.span.line - 1]] * (c.edit.text.count("\n") + 1)
+        text = edited(text, [c.edit for c in chosen])
+        current = analyse(Source(source.path, text))
+    if found:
+        text = _without_unused(source, Source(source.path, text))
+    return Advice(tuple(sorted(found, key=lambda r: r.line)), text, complete)
 
 
-def _built(source: Source, chosen: Sequence[_Candidate]) -> Analysis:
-    return analyse(Source(source.path, edited(source.text, [c.edit for c in chosen])))
+def _without_unused(before: Source, source: Source) -> str:
+    """The text without definitions of one line and no comment that the rewrites have left without use."""
+    old = {d.message for d in analyse(before).diagnostics if d.code == "W1004"}
+    while True:
+        module, _ = parse(source)
+        unused = {d.span for d in analyse(source).diagnostics if d.code == "W1004" and d.message not in old}
+        statements = [s for item in module.items if isinstance(item, Loss) for s in item.body]
+        gone = [
+            s.span
+            for s in statements
+            if isinstance(s, Definition) and s.names[0].span in unused and s.span.line == s.span.end_line
+            if not (s.leading or s.trailing or s.detached)
+        ]
+        if not gone:
+            return source.text
+        text = edited(source.text, [Edit(Span(s.line, 1, s.line + 1, 1), "") for s in gone])
+        if analyse(Source(source.path, text)).failed:
+            return source.text
+        source = Source(source.path, text)
 
 
-def _proved(source: Source, before: Analysis, chosen: Sequence[_Candidate]) -> tuple[str, ...]:
-    """The losses that the edits change, if all losses of the file are proved to be the same functions with them."""
-    after = _built(source, chosen)
-    if after.failed or [b.name for b in after.losses] != [b.name for b in before.losses]:
-        return ()
-    if any(d.severity is Severity.ERROR for d in after.diagnostics):
-        return ()
-    pairs = list(zip(before.losses, after.losses, strict=True))
-    if not all(equal(a.program, b.program) for a, b in pairs):
-        return ()
-    return tuple(a.name for a, b in pairs if a.program != b.program)
+class _Search:
+    """The rewrites of one text that are proved and gain something."""
+
+    def __init__(self, source: Source, analysis: Analysis, end: float) -> None:
+        self.source, self.analysis, self.end = source, analysis, end
+        self._analyses: dict[tuple[Span, ...], Analysis] = {(): analysis}
+        self._measures: dict[tuple[Span, ...], dict[str, Measured]] = {}
+        self._verdicts: dict[tuple[Span, ...], bool] = {}
+
+    def chosen(self) -> list[_Candidate]:
+        """All that can be made at once, in the order of the text."""
+        if self.analysis.failed or not self.analysis.losses:
+            return []
+        module, _ = parse(self.source)
+        kept: list[_Candidate] = []
+        for _, places in groupby(matches(module), key=lambda m: m.item):
+            kept += self._of_one(self._candidates(list(places)[:_MOST]))
+        return self._provable(sorted(kept, key=lambda c: c.span))
+
+    def _candidates(self, places: Sequence[Match]) -> list[_Candidate]:
+        found = []
+        for place in places:
+            try:
+                after = written(place, self.source)
+            except CannotWrite:
+                continue
+            found.append(_Candidate(place, slice_of(self.source, place.span), Edit(place.span, after)))
+        return found
+
+    def _of_one(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        """Of a loss: what widens the range (the better of the outermost and of the innermost places that do not overlap,
+        without those that nothing is lost without), then what keeps digits."""
+        ranged = [c for c in candidates if c.match.identity.gains != DIGITS]
+        tried = [self._needed(self._provable(_apart(s))) for s in (ranged, ranged[::-1])]
+        kept = max(tried, key=lambda found: found[1])[0]
+        digits = [c for c in candidates if c.match.identity.gains == DIGITS and not any(_overlap(c, k) for k in kept)]
+        for c in self._provable(_apart(digits)):
+            c.kind = DIGITS
+            kept.append(c)
+        for c in kept:
+            alone = [c] if len(kept) <= _PRUNED else kept
+            c.losses = self._changed(alone)
+            c.compiled = c.kind != MENDS and all(
+                self._measured([])[n].compiled == self._measured(alone)[n].compiled for n in c.losses
+            )
+        return kept
+
+    def _provable(self, chosen: list[_Candidate]) -> list[_Candidate]:
+        """A part of the candidates that is proved together, all of them if possible."""
+        if not chosen or self._proved(chosen):
+            return chosen
+        if len(chosen) == 1:
+            return []
+        half = len(chosen) // 2
+        first, second = self._provable(chosen[:half]), self._provable(chosen[half:])
+        return [*first, *second] if self._proved([*first, *second]) else first or second
+
+    def _needed(self, chosen: list[_Candidate]) -> tuple[list[_Candidate], tuple[float, ...]]:
+        """What is left of a set if each that nothing is lost without is taken out, and how good it is."""
+        names = self._changed(chosen)
+        now = self._measured([])
+        asked = [(n, key) for k in range(max((len(now[n].keys) for n in names), default=0)) for n in names
+                 for key in now[n].keys[k : k + 1]]  # fmt: skip
+        at = next((a for a in asked if self._gain([], chosen, a)), None)
+        if at is None:
+            return [], ()
+        if len(chosen) > _PRUNED:
+            kind = self._gain([], chosen, at)
+            for c in chosen:
+                c.kind = kind
+        else:
+            for c in list(chosen):
+                rest = [o for o in chosen if o is not c]
+                c.kind = self._gain(rest, chosen, at)
+                if not c.kind:
+                    chosen = rest
+        if any(self._measured(chosen)[n][key].worse(now[n][key]) for n, key in asked):
+            return [], ()
+        best = self._measured(chosen)[at[0]][at[1]]
+        for c in chosen:
+            c.gained = _gained(at[1], best, now[at[0]][at[1]])
+        return chosen, (best.plan, best.value, best.written)
+
+    def _gain(self, before: list[_Candidate], after: list[_Candidate], at: tuple[str, str]) -> str:
+        """What a set gains over another one, for a loss under one key."""
+        a, b = (self._measured(s)[at[0]][at[1]] for s in (after, before))
+        if a.better(b):
+            return MENDS
+        return SPELLED if a.written > 1.02 * b.written else ""
+
+    # ------------------------------------------------------------------------------------ what is found once
+
+    def _with(self, chosen: Sequence[_Candidate]) -> Analysis:
+        if time.process_time() > self.end:
+            raise _OutOfTime
+        key = _key(chosen)
+        if key not in self._analyses:
+            text = edited(self.source.text, [c.edit for c in chosen])
+            self._analyses[key] = analyse(Source(self.source.path, text))
+        return self._analyses[key]
+
+    def _measured(self, chosen: Sequence[_Candidate]) -> dict[str, Measured]:
+        key = _key(chosen)
+        if key not in self._measures:
+            self._measures[key] = {b.name: Measured(b) for b in self._with(chosen).losses}
+        if time.process_time() > self.end:
+            raise _OutOfTime
+        return self._measures[key]
+
+    def _proved(self, chosen: Sequence[_Candidate]) -> bool:
+        """Whether all losses of the file are proved to be the same functions with the edits."""
+        key = _key(chosen)
+        if key not in self._verdicts:
+            after = self._with(chosen)
+            named = [b.name for b in after.losses] == [b.name for b in self.analysis.losses]
+            self._verdicts[key] = named and not after.failed and all(equal(a, b) for a, b in self._pairs(after))
+        return self._verdicts[key]
+
+    def _changed(self, chosen: Sequence[_Candidate]) -> tuple[str, ...]:
+        """The losses that the edits change."""
+        return tuple(a.name for a, b in self._pairs(self._with(chosen)) if a != b)
+
+    def _pairs(self, after: Analysis) -> list[tuple[Program, Program]]:
+        return [(a.program, b.program) for a, b in zip(self.analysis.losses, after.losses, strict=True)]
 
 
-def _compiled(before: Analysis, after: Analysis) -> bool:
-    """Whether the compiler makes the same of both, value and gradient."""
-    pairs = zip(before.losses, after.losses, strict=True)
-    return all(Measured(a).compiled == Measured(b).compiled for a, b in pairs)
-
-
-def _gaining(source: Source, before: Analysis, proved: list[_Candidate]) -> list[_Candidate]:
-    """Those that gain: of what widens the range, the better of the outermost and of the innermost that do not overlap,
-    without those that nothing is lost without; then of what keeps digits, whatever does not overlap these."""
-    ranged = [c for c in proved if c.match.identity.gains != DIGITS]
-    kept: list[_Candidate] = []
-    if ranged:
-        now = _measured(before.losses)
-        sets = [_apart(ranged), _apart(ranged[::-1])]
-        kept = max((_needed(source, before, now, s) for s in sets), key=lambda found: found[1])[0]
-    digits = [c for c in proved if c.match.identity.gains == DIGITS and not any(_overlap(c, k) for k in kept)]
-    for c in _apart(digits):
-        c.kind = DIGITS
-        kept.append(c)
-    kept.sort(key=lambda c: c.match.span)
-    if len(kept) > 1 and not _proved(source, before, kept):
-        kept = kept[:1]  # the others once more, in the next round
-    return kept
-
-
-Measures = dict[str, Measured]
-
-
-def _measured(losses: Sequence[BuiltLoss]) -> Measures:
-    return {b.name: Measured(b) for b in losses}
-
-
-def _needed(
-    source: Source, before: Analysis, now: Measures, chosen: list[_Candidate]
-) -> tuple[list[_Candidate], tuple[float, ...]]:
-    """What is left of a set if each that nothing is lost without is taken out, and how good it is."""
-    if not _proved(source, before, chosen):
-        chosen = chosen[:1]
-    whole = _measured(_built(source, chosen).losses)
-    asked = [(n, key) for n in {n for c in chosen for n in c.losses} for key in now[n].keys]
-    at = next(
-        ((n, key) for n, key in sorted(asked, key=lambda a: now[a[0]].keys.index(a[1])) if _gain(now, whole, n, key)),
-        None,
-    )
-    if at is None:
-        return [], ()
-    for c in list(chosen):
-        rest = [o for o in chosen if o is not c]
-        without = _measured(_built(source, rest).losses) if rest else now
-        c.kind = _gain(without, whole, *at)
-        if not c.kind:
-            chosen, whole = rest, without
-    if any(whole[n][key].worse(now[n][key]) for n, key in asked):
-        return [], ()
-    best, was = whole[at[0]][at[1]], now[at[0]][at[1]]
-    for c in chosen:
-        c.gained = _gained(at[1], best, was)
-    return chosen, (best.plan, best.value, best.written)
-
-
-def _gained(key: str, best: Reach, was: Reach) -> str:
-    """What is finite now: `finite in float32 up to 1e+38`."""
-    what, bound = ("", best.plan) if best.plan > 1.02 * was.plan else ("its value is ", best.value)
-    far = "" if bound == float("inf") else f" up to {bound:.3g}"
-    return f"{what}{'safe' if not far and not what else 'finite'} in {key}{far}"
-
-
-def _gain(before: Measures, after: Measures, name: str, key: str) -> str:
-    a, b = after[name][key], before[name][key]
-    if a.better(b):
-        return MENDS
-    return SPELLED if a.written > 1.02 * b.written else ""
+def _key(chosen: Sequence[_Candidate]) -> tuple[Span, ...]:
+    return tuple(sorted(c.span for c in chosen))
 
 
 def _apart(candidates: Sequence[_Candidate]) -> list[_Candidate]:
@@ -222,8 +265,18 @@ def _apart(candidates: Sequence[_Candidate]) -> list[_Candidate]:
 
 
 def _overlap(a: _Candidate, b: _Candidate) -> bool:
-    x, y = a.match.span, b.match.span
+    x, y = a.span, b.span
     return (x.line, x.column) < (y.end_line, y.end_column) and (y.line, y.column) < (x.end_line, x.end_column)
+
+
+# ----------------------------------------------------------------------------------------------------- words
+
+
+def _gained(key: str, best: Reach, was: Reach) -> str:
+    """What is finite now: `finite in float32 up to 1e+38`."""
+    what, bound = ("", best.plan) if best.plan > 1.02 * was.plan else ("its value is ", best.value)
+    far = "" if bound == float("inf") else f" up to {bound:.3g}"
+    return f"{what}{'safe' if not far and not what else 'finite'} in {key}{far}"
 
 
 def _reported(c: _Candidate, source: Source, line: int) -> Rewrite:
@@ -240,7 +293,8 @@ def _why(c: _Candidate, source: Source) -> str:
     said = identity.because.format(**names)
     at = threshold(identity) if identity.overflows else None
     if at is not None:
-        said = f"in float32, {said} from {' = '.join(names.values())} = {at:.3g}"
+        where = f"{next(iter(names.values()))} = {at:.3g}" if len(names) == 1 else f"{at:.3g} in each exponent"
+        said = f"in float32, {said} from {where}"
     if c.compiled:
         return f"{said}; compiled, it is computed so already"
     if c.kind != MENDS:

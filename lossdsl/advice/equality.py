@@ -28,6 +28,7 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Select,
+    Stop,
     postorder,
 )
 from lossdsl.ir.rewrite import Fresh, map_scalars, members, rename_tensors, substitute, transform
@@ -133,12 +134,18 @@ def _stepped(d: Definition, step: object) -> Definition:
 
 
 class _Logs(Field):
-    """Normal forms in which log(1 + exp(a)) is a logarithm like any other; `asked` has the forms of which something is
+    """Normal forms in which log(1 + exp(a)) is a logarithm like any other, and a value without derivative is not looked
+    into; `asked` has the forms of which something is
     asked, by their keys."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope)
         self.asked: dict[str, Form] = {}
+
+    def _translate(self, node: Scalar) -> Form:
+        if isinstance(node, Stop):
+            return self._leaf(node)  # its value is that of what is inside, its derivative is not
+        return super()._translate(node)
 
     def log(self, p: Form) -> Form:
         if p.constant == 1:

@@ -8,7 +8,7 @@ source, in parentheses where its operator would bind otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 from lossdsl.advice.identities import IDENTITIES, RANGE, Identity
@@ -36,6 +36,7 @@ class Match:
     bindings: Bindings
     replaced: tree.Expr
     bare: bool  # nothing around it could bind tighter than what is put in
+    item: int  # which loss or function of the file it is in
 
 
 def expression(text: str) -> tree.Expr:
@@ -151,22 +152,22 @@ def matches(module: tree.Module) -> list[Match]:
     """The places of a file that have the form of an identity, each with the largest that fits; an outer one stands before
     those inside of it."""
     found: list[Match] = []
-    for values, defined in _values(module):
+    for item, values, defined in _values(module):
         for value in values:
-            found += _inside(value, defined, True)
+            found += [replace(m, item=item) for m in _inside(value, defined, True)]
     return found
 
 
-def _values(module: tree.Module) -> Iterator[tuple[list[tree.Expr], Definitions]]:
+def _values(module: tree.Module) -> Iterator[tuple[int, list[tree.Expr], Definitions]]:
     """The expressions of each loss and function, with the names that can be looked through there."""
-    for item in module.items:
+    for k, item in enumerate(module.items):
         if isinstance(item, tree.Loss):
-            yield _expressions(item.body), _defined(item.body)
+            yield k, _expressions(item.body), _defined(item.body)
             for inner in item.body:
                 if isinstance(inner, tree.Def):
-                    yield from _of_function(inner)
+                    yield from ((k, *found) for found in _of_function(inner))
         elif isinstance(item, tree.Def):
-            yield from _of_function(item)
+            yield from ((k, *found) for found in _of_function(item))
 
 
 def _of_function(item: tree.Def) -> Iterator[tuple[list[tree.Expr], Definitions]]:
@@ -215,7 +216,7 @@ def _inside(node: tree.Expr, defined: Definitions, alone: bool) -> list[Match]:
             seen = defined if identity.gains == RANGE else {}  # digits are worth no second copy of a definition
             bindings = next(match(pattern, node, identity.variables, {}, seen), None)
             if bindings is not None:
-                out.append(Match(identity, node.span, bindings, node, alone))
+                out.append(Match(identity, node.span, bindings, node, alone, 0))
                 break
     for child, lonely in _children(node):
         out += _inside(child, defined, lonely)

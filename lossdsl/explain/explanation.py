@@ -101,6 +101,9 @@ def explained(q: Question) -> Explanation:
         case Unknown():
             lines = [line(f"Tried: {t}.") for t in verdict.tried]
             lines.append(line(f"What no rule gets past: {verdict.blocker}."))
+    if len(lines) > _MOST_LINES:
+        left = len(lines) - _MOST_LINES
+        lines = [*lines[:_MOST_LINES], line(f"and {left} more lines of the same kind.")]
     return Explanation(q.built.program.name, q.title, verdict, tuple(lines), _conclusion(q, verdict))
 
 
@@ -111,6 +114,7 @@ def _tell(how: Callable[[], list[Line]]) -> list[Line]:
         return []
 
 
+_MOST_LINES = 400
 _SHOWN = ("chord", "difference quotient", "one-sided derivatives")  # the numbers say all of it
 _POINT = re.compile(r"\[(-?[0-9.]+(?:e[+-]?[0-9]+)?), \1\]")  # an interval of one number
 
