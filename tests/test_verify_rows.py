@@ -86,6 +86,19 @@ TRUE_OR_FALSE = [
     ("input z: real[n, a, b]\nper = max(sum(z over a) over b)", "invariant under permutation of z over a, b", True),
     ("input z: real[n, a, b]\nper = sum(z * (1 + a) over a, b)", "invariant under permutation of z over b", True),
     ("input z: real[n, a, b]\nper = sum(z * (1 + a) over a, b)", "invariant under permutation of z over a, b", False),
+    ("input x: real[...]\nper = x^2 - abs(x)", "even in x", True),
+    ("input x: real[...] in [-2, 2]\nper = x^2", "even in x", True),
+    ("input x: real[...] >= 0\nper = x^2", "even in x", False),  # on half a line
+    ("input x: prob[...]\nper = (x - x)^2", "odd in x", False),
+    ("input x: real[...] in [-1, 2]\nper = abs(x)", "even in x", False),
+    (
+        "input z: real[n, d]\nper = sum(z / max(norm(z over d), 1e-12) over d)",
+        "invariant under scale of z over d",
+        False,
+    ),
+    ("input z: real[n, d]\nper = sum(z over d) / (norm(z over d) + 1e-9)", "invariant under scale of z over d", False),
+    ("input z: real[n, d] > 0\nper = sum(z over d) / max(z over d)", "invariant under scale of z over d", True),
+    ("input x, y: real[...]\nper = (x - y)^2", "invariant under permutation of x", False),
 ]
 
 

@@ -250,13 +250,14 @@ class Sampler:
     seed: int = 0
     fixed: Mapping[str, Fraction] = field(default_factory=dict)
     interior: frozenset[str] = frozenset()  # inputs that stay inside of their simplex
+    dots: int = 1  # the extent of axes that are written `...`
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
     def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
-        extents = {s: 1 if s == "..." else extent for s in sorted(symbols_of(self.program))}
+        extents = {s: self.dots if s == "..." else extent for s in sorted(symbols_of(self.program))}
         parameters: dict[str, Fraction] = {}
         for p in self.program.parameters:
             box = self.ranges.parameter(p.name)

@@ -27,10 +27,13 @@ from lossdsl.verify.verdict import Refuted, Witness
 SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
 
 
-def _points(ctx: Context, seed: int, interior: tuple[str, ...] = (), *, endless: bool = False) -> Iterator[Point]:
+def _points(
+    ctx: Context, seed: int, interior: tuple[str, ...] = (), *, endless: bool = False, dots: int = 1
+) -> Iterator[Point]:
     """Admissible points until the time is up (`endless`: the caller looks at the time)."""
     end = INF if endless else time.process_time() + ctx.seconds
     sampler = ctx.sampler(seed, interior)
+    sampler.dots = dots
     misses = 0
     for k in itertools.count():
         if time.process_time() > end or misses > 60:
@@ -138,12 +141,26 @@ def _counts(ctx: Context, point: Point, target: str, place: Place) -> bool:
 
 
 def changed(
-    ctx: Context, target: str, inputs: tuple[str, ...], move: Callable[[Point], Point | None], sign: int = 1
+    ctx: Context,
+    target: str,
+    inputs: tuple[str, ...],
+    move: Callable[[Point], Point | None],
+    sign: int = 1,
+    *,
+    scales: tuple[Fraction, ...] = (Fraction(1),),
+    dots: int = 1,
 ) -> Refuted | None:
-    """A point that `move` takes to one where the target (times `sign`) certainly has another value."""
+    """A point that `move` takes to one where the target (times `sign`) certainly has another value.
+
+    scales   by which the inputs of drawn points are multiplied in turn: an `eps` shows in vectors of its size alone
+    dots     the extent of axes that are written `...`"""
     boxes = {n: ctx.ranges().input(n) for n in inputs}
-    for low in _points(ctx, 7):
+    for k, drawn in enumerate(_points(ctx, 7, dots=dots)):
+        scale = scales[k % len(scales)]
+        low = drawn.with_inputs({n: {p: scale * v for p, v in drawn.inputs[n].items()} for n in inputs})
         high = move(low)
+        if scale != 1 and not ctx.admits(low):
+            continue
         if high is None or not all(within(v, box) for n, box in boxes.items() for v in high.inputs[n].values()):
             continue
         if not ctx.admits(high):

@@ -12,8 +12,8 @@ compares certified enclosures. What a claim says, for all values of everything:
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, Input
@@ -21,9 +21,10 @@ from lossdsl.verify import refute
 from lossdsl.verify.canonical import Canonical, Structures, TooManyForms
 from lossdsl.verify.context import Context
 from lossdsl.verify.permute import Permutation
-from lossdsl.verify.points import Place, Point
+from lossdsl.verify.points import Place, Point, within
+from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.responses import NoResponse, Scale, Shift
-from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict
+from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
 
 KINDS = ("invariant", "exchange symmetric", "even", "odd")
 
@@ -83,13 +84,12 @@ def _invariance(ctx: Context, target: str, kind: str, entry: Input, along: froze
             return low.with_inputs({entry.name: {p: v + amount(p) for p, v in entries.items()}})
         return low.with_inputs({entry.name: {p: v * amount(p) for p, v in entries.items()}})
 
-    return _refuted(ctx, target, (entry.name,), move) or Unknown(blocked, (f"{kind} response", "search"))
+    scales = _SCALES if kind == "scale" and entry.kind == "real" else (Fraction(1),)
+    found = refute.changed(ctx, target, (entry.name,), move, scales=scales)
+    return found or Unknown(blocked, (f"{kind} response", "search"))
 
 
-def _refuted(
-    ctx: Context, target: str, names: tuple[str, ...], move: Callable[[Point], Point | None], sign: int = 1
-) -> Refuted | None:
-    return refute.changed(ctx, target, names, move, sign)
+_SCALES = (Fraction(1), Fraction(1, 2**44), Fraction(1, 2**14))
 
 
 # --------------------------------------------------------------------------------------------- permutation
@@ -129,7 +129,9 @@ def _permutation_along(ctx: Context, target: str, entry: Input, along: int) -> V
 
         return low.with_inputs({entry.name: {p: entries[turned(p)] for p in entries}}) if size > 1 else None
 
-    return _refuted(ctx, target, (entry.name,), move) or Unknown(engine.blocker, ("permutation", "search"))
+    dots = 2 if str(entry.dims[along]) == "..." else 1
+    found = refute.changed(ctx, target, (entry.name,), move, dots=dots)
+    return found or Unknown(engine.blocker, ("permutation", "search"))
 
 
 # ---------------------------------------------------------------------------------------- exchange, parity
@@ -152,7 +154,7 @@ def _exchange(ctx: Context, target: str, inputs: list[Input]) -> Verdict:
     def move(low: Point) -> Point:
         return low.with_inputs({a.name: low.inputs[b.name], b.name: low.inputs[a.name]})
 
-    found = _refuted(ctx, target, (a.name, b.name), move)
+    found = refute.changed(ctx, target, (a.name, b.name), move)
     return found or Unknown(
         f"{target}: another form with {a.name} and {b.name} exchanged", ("canonical form", "search")
     )
@@ -162,6 +164,9 @@ def _parity(ctx: Context, target: str, kind: str, inputs: list[Input]) -> Verdic
     names = tuple(i.name for i in inputs)
     if not names or any(i.dtype is not REAL for i in inputs):
         return Unknown("parity in what is not real")
+    lopsided = _lopsided(ctx, inputs, kind)
+    if lopsided is not None:
+        return lopsided
     numbers, sign = Structures(), 1 if kind == "even" else -1
     try:
         number_sign, number = Canonical(ctx.program, numbers, {}).tensor(target)
@@ -174,5 +179,26 @@ def _parity(ctx: Context, target: str, kind: str, inputs: list[Input]) -> Verdic
     def move(low: Point) -> Point:
         return low.with_inputs({n: {p: -v for p, v in low.inputs[n].items()} for n in names})
 
-    found = _refuted(ctx, target, names, move, sign)
+    found = refute.changed(ctx, target, names, move, sign)
     return found or Unknown(f"{target}: another form with {', '.join(names)} negated", ("canonical form", "search"))
+
+
+def _lopsided(ctx: Context, inputs: list[Input], kind: str) -> Refuted | None:
+    """A point of the declared domain whose negative is none: an even (odd) function has a symmetric domain."""
+    declared = Ranges(ctx.program, {})
+    for i in inputs:
+        if i.kind not in ("real", "prob", "simplex") or (i.kind == "real" and ctx.symbolic(i.name)):
+            continue
+        for point in itertools.islice(refute.points(ctx, 8), 12):
+            entries = point.inputs[i.name].values()
+            outside = (
+                any(v > 0 for v in entries)
+                if i.kind != "real"
+                else not all(within(-v, declared.input(i.name)) for v in entries)
+            )
+            if outside:
+                flat = point.flat()
+                return Refuted(
+                    "domain", Witness((flat,), f"the negative of {i.name} is outside of its domain: {kind} on none")
+                )
+    return None
