@@ -75,7 +75,14 @@ TELLINGS = [
     ("cross_entropy", "lipschitz in logits <= 1.4143 when weight == 1", "proved", [
         "the gradient of a log-sum-exp has mass 1", "logp: 1 and 1",
     ]),
-    ("cross_entropy", "invariant under shift", "proved", ["carried from definition to definition"]),
+    ("cross_entropy", "invariant under shift", "proved", [
+        "Add s[n, ...], the same along c, to logits[n, c, ...].", "Then logp.0[n, ...] grows by s[n, ...]", "Then per[n, ...] stays",
+    ]),
+    ("huber", "exchange symmetric", "proved", [
+        "r[...] becomes target[...] - pred[...]; it changes its sign", "per[...] reads what is above; it stays",
+    ]),
+    ("circle", "even in z", "proved", ["unit[n, d] becomes -z[n, d] / ", "sim.0[n, m] reads what is above; it stays"]),
+    ("cross_entropy", "invariant under permutation of logits over c", "refuted", ["at the first point and"]),
 ]  # fmt: skip
 
 
@@ -100,6 +107,18 @@ def test_monotone_composition_is_told_node_by_node() -> None:
     )[0].text()
     assert "never falls" in text
     assert "So per[n] never falls with x." in text
+
+
+def test_a_permutation_and_a_scaling_are_told_tensor_by_tensor() -> None:
+    text = "loss f:\n    input x: real[n, c]\n    p = x / sum(abs(x) over c)\n    per = max(p over c)\n    return mean(per)\n"
+    told = of_text(text, "invariant under scale of x over c")[0].text()
+    assert "Multiply by t[n] > 0, the same along c, x[n, c]." in told
+    assert "p.0[n] is multiplied by t[n]" in told
+    assert "p[n, c] stays" in told
+    told = of_text(text, "invariant under permutation of x over c")[0].text()
+    assert "Put pi(c) for c in x" in told
+    assert "p[n, c] follows, with pi(c)" in told
+    assert "stays, as max over all of an axis does not depend on the order" in told
 
 
 def test_a_branch_on_the_input_is_never_said_to_be_none() -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossdsl.diagnostics import Diagnostic, Severity, Source
-from lossdsl.explain import floats, pieces, rules, walks, witness
+from lossdsl.explain import floats, pieces, rules, symmetries, walks, witness
 from lossdsl.explain.question import Question, ask
 from lossdsl.explain.sentence import Line, line, numbered_latex, numbered_text, words
-from lossdsl.ir.nodes import Apply, Compare, Const, Read, Scalar
+from lossdsl.ir.nodes import Apply, Compare, Const, Input, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.pipeline import analyse
+from lossdsl.syntax.tree import Axis
 from lossdsl.verify import labels, properties
 from lossdsl.verify.algebra import TooLarge
 from lossdsl.verify.claims import Blocked, Claims
@@ -115,7 +116,7 @@ def _tell(how: Callable[[], list[Line]]) -> list[Line]:
 
 
 _MOST_LINES = 400
-_SHOWN = ("chord", "difference quotient", "one-sided derivatives")  # the numbers say all of it
+_SHOWN = ("chord", "difference quotient", "one-sided derivatives", "transformed point")  # the numbers say all of it
 _POINT = re.compile(r"\[(-?[0-9.]+(?:e[+-]?[0-9]+)?), \1\]")  # an interval of one number
 
 
@@ -233,6 +234,16 @@ def _proof(q: Question, ctx: Context, target: str, verdict: Proved) -> list[Line
             return []
         case "joins of smooth pieces" if cases:
             return pieces.classes(cases, ctx.budget, _class_order(q))
+        case "shift response" | "scale response":
+            entry, along = _along(q, ctx)
+            return symmetries.invariance(ctx, target, verdict.method.split(" ")[0], entry, along)
+        case "permutation":
+            return symmetries.permutation(ctx, target, *_along(q, ctx))
+        case "canonical form" if "exchange" in q.title:
+            names = q.inputs if len(q.inputs) == 2 else (*q.inputs, q.other)
+            return symmetries.exchanged(ctx, target, *names)
+        case "canonical form":
+            return symmetries.negated(ctx, target, q.inputs)
         case "composition":
             varying = frozenset().union(*(dependents(ctx.program, x) for x in q.inputs))
             return walks.smooth(ctx.program, ctx.ranges(q.inputs), target, varying)
@@ -243,6 +254,16 @@ def _proof(q: Question, ctx: Context, target: str, verdict: Proved) -> list[Line
         case method if method.startswith("float ranges"):
             return floats.ranges(ctx, target, (q.claim.word if q.claim is not None else None) or "float32")
     return []
+
+
+def _along(q: Question, ctx: Context) -> tuple[Input, frozenset[int]]:
+    """The input of an invariance, and the positions of its axes."""
+    entry = next(i for i in ctx.program.inputs if i.name == q.inputs[0])
+    if q.claim is not None:
+        axes = None if q.claim.over is None else [a.name if isinstance(a, Axis) else "..." for a in q.claim.over]
+    else:
+        axes = list(q.axes) or None
+    return entry, frozenset(k for k, a in enumerate(entry.axes) if axes is None or a in axes)
 
 
 def _composition(q: Question, ctx: Context, target: str) -> list[Line]:

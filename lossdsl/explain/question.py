@@ -49,6 +49,8 @@ class Question:
     claim: tree.Claim | None
     decide: Callable[[], Verdict]
     condition: Scalar | None = None  # the place of a minimum
+    other: str = ""  # a second input of the same domain
+    axes: tuple[str, ...] = ()  # those of an invariance that the words do not name
     why_not: str = ""  # why the words make no sense for this loss
 
     @property
@@ -127,9 +129,12 @@ def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
 
 def _row(built: BuiltLoss, of: Subject, name: str, decide: Callable[[Subject], Verdict]) -> Question:
     inputs = () if name in _OF_TARGET else of.wrt
+    if name in ("exchange symmetric", "jointly convex") and of.other is not None:
+        inputs = (*of.wrt, of.other.name)
     title = f"{name} in {', '.join(inputs)}" if inputs else name
     place = at_other(of) if name.endswith("at equality") else None
-    return Question(title, built, of.ctx, of.target, inputs, name, None, lambda: decide(of), place)
+    other = of.other.name if of.other is not None else ""
+    return Question(title, built, of.ctx, of.target, inputs, name, None, lambda: decide(of), place, other, of.axes)
 
 
 def claimed(built: BuiltLoss, words: str, effort: float) -> tuple[list[Question], list[Diagnostic]]:
@@ -159,7 +164,7 @@ def claimed(built: BuiltLoss, words: str, effort: float) -> tuple[list[Question]
     except Blocked as reason:
         ctx, why_not = claims.base, str(reason)
     question = Question(
-        claim.text, again, ctx, target, inputs, claim.kind, claim, lambda: claims.decide(claim), place, why_not
+        claim.text, again, ctx, target, inputs, claim.kind, claim, lambda: claims.decide(claim), place, why_not=why_not
     )
     return [question], []
 

@@ -86,10 +86,10 @@ def interval(box: Enclosure) -> Math:
     return Math(str(box), f"{left}{_end(box.lo)}, {_end(box.hi)}{right}")
 
 
-def about(box: Enclosure) -> Math:
-    """A value that is known to six digits, as a number."""
-    if not box.nan and box.bounded and f"{box.lo:.6g}" == f"{box.hi:.6g}":
-        return Math(f"{box.lo:.6g}", _end(box.lo))
+def about(box: Enclosure, digits: int = 6) -> Math:
+    """A value that is known to so many digits, as a number."""
+    if not box.nan and box.bounded and f"{box.lo:.{digits}g}" == f"{box.hi:.{digits}g}":
+        return Math(f"{box.lo:.{digits}g}", _end(box.lo, digits))
     return interval(box)
 
 
@@ -110,10 +110,10 @@ def element(d: Definition) -> Math:
     )
 
 
-def _end(x: float) -> str:
+def _end(x: float, digits: int = 6) -> str:
     if x in (float("inf"), float("-inf")):
         return r"\infty" if x > 0 else r"-\infty"
-    shown = f"{x:.6g}"
+    shown = f"{x:.{digits}g}"
     mantissa, e, exponent = shown.partition("e")
     return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else shown
 

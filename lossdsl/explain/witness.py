@@ -151,12 +151,28 @@ def moved(program: Program, target: str, witness: Witness) -> list[Line]:
     if any(p is None for p in rest):
         return []
     out = []
-    for place, found in values(program, target, [first, *(p for p in rest if p is not None)])[:8]:
+    for place, found in values(program, target, [first, *(p for p in rest if p is not None)]):
+        if len(found) == 2 and not _apart(found[0], found[1]):
+            continue
+        shown = _told_apart(found)
         parts: list[Part] = [_element(target, place), " is "]
-        for k, value in enumerate(found):
-            parts += [" at the first point and " if k == 1 else "", about(value)]
+        for k, value in enumerate(shown):
+            parts += [" at the first point and " if k == 1 else "", value]
         out.append(line(*parts, " at the second." if len(found) > 1 else " there."))
-    return out
+    return out[:8]
+
+
+def _apart(a: e.Enclosure, b: e.Enclosure) -> bool:
+    return not a.nan and not b.nan and (a.hi < b.lo or b.hi < a.lo)
+
+
+def _told_apart(found: list[e.Enclosure]) -> list[Math]:
+    """The values with as many digits as tell them apart."""
+    for digits in (6, 9, 12, 17):
+        shown = [about(v, digits) for v in found]
+        if len({m.text for m in shown}) == len(found):
+            break
+    return shown
 
 
 def _pair(program: Program, witness: Witness) -> tuple[Point, Point] | None:

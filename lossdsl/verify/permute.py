@@ -42,6 +42,10 @@ class Permutation:
         """Whether every element of the tensor stays; `blocker` says what is in the way if not."""
         return self._tensor(tensor, (False,) * len(self._definitions[tensor].formals))
 
+    def followed(self, name: str) -> list[tuple[bool, ...]]:
+        """At which formals the tensor was shown to go with the permutation, for each way in which it is read."""
+        return [moved for (tensor, moved), follows in self._follows.items() if tensor == name and follows]
+
     def _tensor(self, name: str, moved: tuple[bool, ...]) -> bool:
         """Whether `name[i]` becomes `name[j]`, where j is i with pi at the formals in `moved`."""
         if name == self._entry.name:
