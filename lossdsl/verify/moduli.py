@@ -420,7 +420,7 @@ class Moduli:
     def _through(self, n: Scalar, scope: Scope, found: Facts) -> Facts:
         """A scalar that varies through one Lipschitz subexpression is Lipschitz if its slope in that is bounded."""
         try:
-            whole = transform(transform(inline(self.ctx.program, n), _value_of), _plain)
+            whole = transform(transform(inline(self.ctx.program, n), _value_of), plain)
         except NotScalar:
             return found
         chosen: Scalar | None = None
@@ -451,7 +451,7 @@ def _value_of(n: Scalar) -> Scalar:
     return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
 
 
-def _plain(n: Scalar) -> Scalar:
+def plain(n: Scalar) -> Scalar:
     """Exponentials of differences, and their logarithms, by the differences: one quantity that all of them vary through."""
     if not isinstance(n, Apply):
         return n
@@ -478,4 +478,4 @@ def _reflexive(condition: Scalar) -> bool:
     return isinstance(condition, Compare) and condition.op in ("==", "<=", ">=") and condition.a is condition.b
 
 
-__all__ = ["METHOD", "Facts", "Moduli", "lipschitz"]
+__all__ = ["METHOD", "Facts", "Moduli", "lipschitz", "plain"]

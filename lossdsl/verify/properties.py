@@ -447,6 +447,10 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
         if found is not None:
             return found
         decided = _slope_sign(ctx, target, inputs[0], increasing=increasing, strict=strict)
+        if isinstance(decided, Unknown) and not strict:
+            plain = Trends(ctx.program, ctx.ranges(inputs), inputs[0], lambda _: Trend(False, False))
+            carried = plain.verdict(target, increasing=increasing)
+            decided = carried if isinstance(carried, Proved) else decided
         if isinstance(decided, Unknown):
             found = refute_order.disordered(ctx, target, inputs[0], increasing=increasing, strict=strict)
         return found or decided

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, approach, chords, properties, rays
+from lossdsl.verify import algebra, approach, chords, properties, quasi, rays
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -119,7 +119,10 @@ def quasiconvex(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
         if isinstance(found, Proved):
             return found
         blocked = found.blocker
-    return chords.hump(ctx, target, inputs) or Unknown(blocked, (*_TRIED, "search"))
+    composed = quasi.quasiconvex(ctx, target, inputs)
+    if isinstance(composed, Proved):
+        return composed
+    return chords.hump(ctx, target, inputs) or Unknown(blocked or composed.blocker, (*_TRIED, quasi.METHOD, "search"))
 
 
 def _valley(cases: list[View], budget: Budget) -> Proved | Unknown:
