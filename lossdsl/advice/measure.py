@@ -54,7 +54,7 @@ class Measured:
         self.wrt = tuple(
             i.name for i in program.inputs if i.differentiable and self.target in dependents(program, i.name)
         )
-        base = Context(program)
+        base = Context(program, seconds=0.02)
         self._contexts = {"": base}
         if any(p.default is not None for p in program.parameters):
             self._contexts[DEFAULTS] = base.at_defaults()

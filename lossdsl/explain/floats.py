@@ -61,9 +61,9 @@ def ranges(ctx: Context, target: str, word: str) -> list[Line]:
         else:
             out.append(
                 line(
-                    "Over the whole domain at once these ranges are too wide. The domain of one input is cut at 0, "
-                    "0.25, 1, 2, 4, ... and their negatives, and labels of two values are taken one by one: on every "
-                    "part the ranges stay within the type.", depth=1,
+                    "Over the whole domain at once these ranges are too wide. The domain is cut into parts, by the "
+                    "values of inputs that have two, and into intervals of one real number: on each part the ranges "
+                    "stay within the type.", depth=1,
                 )
             )  # fmt: skip
     return out

@@ -31,6 +31,7 @@ from lossdsl.primitives.interval import Interval
 from lossdsl.primitives.record import Curvature, Monotone
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.curvature import Curvatures, Shape, curvature_of
+from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import clipped
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
@@ -180,13 +181,13 @@ def _why_curved(rules: Curvatures, n: Scalar, scope: Scope, subject: list[Part])
             sign = "plus" if n.name == "add" else "minus"
             return [*said, f": {names[0]} {sign} {names[1]}."]
         case "mul" if a is n.args[1]:
-            return [*said, ": the square of ", a, ", which is ", *_square(shapes[0], scope[a]), "."]
+            return [*said, ": the square of ", a, ", which is ", *_square(shapes[0]), "."]
         case "mul" | "div" if any(s.constant for s in shapes):
             k = 0 if shapes[0].constant and n.name == "mul" else 1
             if n.name == "div" and shapes[0].constant:
                 return [*said, ": a constant of one sign over ", n.args[1], ", which is positive and concave."]
             factor, varying = n.args[k], n.args[1 - k]
-            sign = ">= 0" if scope[factor].nonnegative else "<= 0"
+            sign = _sign(scope[factor])
             verb = "times" if n.name == "mul" else "over"
             return [
                 *said,
@@ -197,7 +198,7 @@ def _why_curved(rules: Curvatures, n: Scalar, scope: Scope, subject: list[Part])
                 f" {sign}, which does not vary.",
             ]
         case "pow" | "powi" if isinstance(n.args[1], Const) and n.args[1].value == 2:
-            return [*said, ": the square of ", a, ", which is ", *_square(shapes[0], scope[a]), "."]
+            return [*said, ": the square of ", a, ", which is ", *_square(shapes[0]), "."]
         case "pow" | "powi":
             return [*said, ": a power with exponent ", n.args[1], " in ", interval(scope[n.args[1]]), " of ", a,
                     f", which is {word(shapes[0])} and in ", interval(scope[a]), "."]  # fmt: skip
@@ -208,7 +209,13 @@ def _why_curved(rules: Curvatures, n: Scalar, scope: Scope, subject: list[Part])
     return [*said, ": ", *_composed(n.name, n.args, shapes, scope)]
 
 
-def _square(shape: Shape, box: object) -> list[Part]:
+def _sign(box: Enclosure) -> str:
+    if box.positive or box.negative:
+        return "> 0" if box.positive else "< 0"
+    return ">= 0" if box.nonnegative else "<= 0"
+
+
+def _square(shape: Shape) -> list[Part]:
     if shape.affine:
         return ["affine"]
     return ["convex and >= 0"] if shape.convex else ["concave and <= 0"]
