@@ -121,3 +121,34 @@ def test_what_is_safe_is_not_refuted(word: str) -> None:
         (ROW, "max(exp(log_softmax(x over c)) over c)"),
     ):
         assert status(f"{declared}\nper = {body}", f"finite in {word}") != "refuted", body
+
+
+MASSES = [
+    # softmax weights add up to 1, however many there are; so do shares of a mean, and one class is one term
+    (ROW, "-sum(exp(log_softmax(x over c)) * sigmoid(x) over c)", "float16", "proved"),
+    ("input x: real[n, c]\ninput t: class[n] of c", "logsumexp(x over c) - x[c = t]", "float16", "proved"),
+    ("input x: real[n, c]", "mean(sigmoid(x) over c)", "float16", "proved"),
+    ("input x: real[n, c]", "mean(softplus(x) over c)", "float16", "proved"),
+    # a sum is not: its gradient is bounded, its value in float32 too, but the mean of large numbers overflows
+    ("input x: real[n, c]", "mean(x over c)", "float32", "refuted"),
+    ("input x: real[n, c]", "sum(x^2 over c)", "float16", "refuted"),
+    (
+        "input x: real[n, c]\nparam a: real >= 0 = 1",
+        "a * sum(exp(log_softmax(x over c)) * x over c)",
+        "float32",
+        "refuted",
+    ),
+    # differences of two entries, part by part
+    ("input x, y: real[n]", "sqrt((x - y)^2 + 1)", "float16", "proved"),
+    ("input x, y: real[n]", "(x - y)^2", "float16", "refuted"),
+]
+
+
+@pytest.mark.parametrize(("declared", "body", "word", "expected"), MASSES, ids=[b for _, b, _, _ in MASSES])
+def test_sums_of_weights(declared: str, body: str, word: str, expected: str) -> None:
+    assert status(f"{declared}\nper = {body}", f"finite in {word}") in (expected, "unknown")
+
+
+def test_most_sums_of_weights_are_decided() -> None:
+    found = [status(f"{d}\nper = {b}", f"finite in {w}") for d, b, w, _ in MASSES]
+    assert found.count("unknown") <= 1, found

@@ -10,22 +10,25 @@ element after rounding to the input's type; extents are at most 2^31. `Proved` i
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import Apply, Definition, Program, Read, Scalar, postorder
+from lossdsl.ir.nodes import REAL, Apply, Definition, Program, Read, Scalar, postorder
 from lossdsl.transform.differentiate import differentiate
 from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
+from lossdsl.verify import masses
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.overflow import breaking, overflowing
 from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
 from lossdsl.verify.ranges import Ranges, Scope
+from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
 
 
@@ -90,6 +93,12 @@ def rounded(value: Enclosure, relative: float) -> Enclosure:
     return Enclosure(lo, hi)
 
 
+def _met(found: Enclosure, fact: Enclosure) -> Enclosure:
+    """What is in both, the ends of floats being closed."""
+    both = fact if found.nan else e.meet(found, fact)
+    return found if both is None else Enclosure(both.lo, both.hi)
+
+
 class FloatRanges(Ranges):
     """Ranges of what float32 arithmetic computes for inputs and parameters of a format."""
 
@@ -98,6 +107,13 @@ class FloatRanges(Ranges):
     ) -> None:
         super().__init__(program, assume)
         self.form, self.fixed = form, fixed
+        self.given: dict[Scalar, Enclosure] = {}
+
+    def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
+        found = self._scopes.get(nonempty)
+        if found is None:
+            found = self._scopes[nonempty] = Scope(self, nonempty, self.given)
+        return found
 
     def parameter(self, name: str) -> Enclosure:
         return self._representable(super().parameter(name))
@@ -136,7 +152,15 @@ class FloatRanges(Ranges):
         return Enclosure(max(result.lo, lo), min(result.hi, hi)) if result.hi >= lo and result.lo <= hi else result
 
     def refine(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
-        """An element minus the log-sum-exp of its row exceeds 0 only by the error of the latter."""
+        """An element minus the log-sum-exp of its row exceeds 0 only by the error of the latter; an average is between its
+        elements; y exp(y) is at most 1/e in size where y <= 0."""
+        if node.name == "div":
+            total, fact = scope[node.args[0]], self._average(node, scope)
+            if fact is None or fact.nan or total.nan or not total.bounded:  # the sum itself may overflow
+                return found
+            return _met(found, rounded(fact, 2.0**-14))
+        if node.name == "mul" and not found.nan:
+            return self._entropy(node, found, scope)
         if found.nan or node.name not in ("sub", "expdiff"):
             return found
         fact = self._difference(node.args[0], node.args[1], scope)
@@ -145,31 +169,62 @@ class FloatRanges(Ranges):
         size = max(abs(v) for a in node.args for v in (scope[a].lo, scope[a].hi))
         if size == INF:
             return found
-        slack = size * 2.0**-16 + 2.0**-16
+        # an entry of an input is the same number wherever it is read; what is computed may be contracted here or there
+        same = any(isinstance(a, Read) and a.tensor in self._inputs for a in node.args)
+        slack = 0.0 if same else size * 2.0**-16 + 2.0**-16
         if node.name == "expdiff":
-            top = 1.0 + 2 * slack if slack < 1 else INF
+            top = 1.0 + 2 * slack + 2.0**-20 if slack < 1 else INF
             return Enclosure(found.lo, min(found.hi, top)) if found.lo <= top else found
         if fact.hi == 0:
             return Enclosure(found.lo, min(found.hi, slack)) if found.lo <= slack else found
         return Enclosure(max(found.lo, -slack), found.hi) if found.hi >= -slack else found
 
+    def _entropy(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
+        factors = list(masses.flat(node))
+        if not any(isinstance(f, Apply) and f.name == "exp" and not inverse for f, inverse in factors):
+            return found
+        size = Enclosure(1.0, 1.0)
+        for box in masses.boxes_of(factors, scope):
+            size = e.mul(size, e.absolute(box))
+        return found if size.nan or size.hi >= LARGEST else _met(found, rounded(Enclosure(-size.hi, size.hi), 2.0**-14))
+
     def _definition(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
+        box = self._fold(d, nonempty)
+        if d.head != "sum" or (not box.nan and box.bounded and max(abs(box.lo), abs(box.hi)) < 1e3):
+            return box
+        scope: Scope | None = self.scope(nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))
+        for condition in (d.support, d.where):
+            scope = scope.under(condition, True) if scope is not None else None
+        if scope is None or scope[d.body].nan or not scope[d.body].bounded:  # a term may overflow on the way
+            return box
+        most = masses.bound(self, d, scope)
+        return box if most is None or most >= LARGEST else _met(box, rounded(Enclosure(-most, most), 2.0**-14))
+
+    def _fold(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
         box = super()._definition(d, nonempty)
         if d.head in ("map", "max", "min", "any", "all", "argmax", "argmin", "argsort", "count") or box.nan:
             return box
+        if d.head == "logsumexp":
+            return self._logsumexp(d, box, nonempty)
         if box.hi == INF or box.lo == -INF:  # the fold may be long: bound it by the longest axes
             inside = nonempty | frozenset(i.dim for i in d.bound)
             body = self.scope(inside)[d.body]
             most = 1.0
             for i in d.bound:
                 most *= i.dim.constant if i.dim.constant is not None else _LONGEST
-            if body.nan or not body.bounded or d.head not in ("sum", "logsumexp"):
+            if body.nan or not body.bounded or d.head != "sum":
                 return Enclosure(box.lo, box.hi)
-            if d.head == "sum":
-                box = Enclosure(min(0.0, body.lo) * most, max(0.0, body.hi) * most)
-            else:
-                box = Enclosure(box.lo, body.hi + 22.0 * max(1, len(d.bound)))
+            box = Enclosure(min(0.0, body.lo) * most, max(0.0, body.hi) * most)
         return rounded(box, 2.0**-16)
+
+    def _logsumexp(self, d: Definition, box: Enclosure, nonempty: frozenset[Dim]) -> Enclosure:
+        """It is computed as m + log(s), m the largest element and s >= 1: at least m, and at most the largest number, to
+        which a sum that is less than half of its last digit above it is rounded."""
+        body = self.scope(nonempty | frozenset(i.dim for i in d.bound) | self.read_axes(d.body))[d.body]
+        if body.nan or not body.bounded:
+            return rounded(Enclosure(box.lo, box.hi), 2.0**-16)
+        top = body.hi + 22.0 * max(1, len(d.bound))
+        return Enclosure(max(box.lo, body.lo) if box.lo > -INF else -INF, min(top + abs(top) * 2.0**-16, LARGEST))
 
 
 def programs_of(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
@@ -214,19 +269,18 @@ def _not_finite(
     form: Format,
     ctx: Context,
     kind: type[FloatRanges] = FloatRanges,
+    given: Mapping[Scalar, Enclosure] | None = None,
 ) -> str | None:
-    """The first tensor that may not be finite."""
+    """The first tensor that may not be finite; `given`: what some scalars are in."""
     for program, names, narrow in programs:
         ranges = kind(program, assume, form, ctx.fixed)
+        ranges.given = dict(given or {})
         limit = form.overflow if narrow else LARGEST
         for name in names:
             box = ranges.tensor(name)
             if box.nan or max(abs(box.lo), abs(box.hi)) > limit:
                 return f"{name} may be {box}"
     return None
-
-
-_CUTS = (0.0, 0.25, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 48.0, 100.0, 1000.0, INF)
 
 
 def _in_parts(
@@ -238,30 +292,76 @@ def _in_parts(
     wrt: tuple[str, ...],
     kind: type[FloatRanges] = FloatRanges,
 ) -> str | None:
-    """As `_not_finite`, part by part: the values of two-valued inputs, and intervals of one real input.
+    """As `_not_finite`, part by part: the values of two-valued inputs, and intervals of one real number, the difference (or
+    sum) of two entries or an entry itself, which are halved where they are not decided.
 
     Right only where one element of the target reads one entry of each of these inputs, so that they have one value."""
+    single = {i.name for i in ctx.program.inputs if isinstance(only_entry(ctx, target, i.name), Read)}
     choices: list[list[tuple[str, Enclosure]]] = []
-    real = next((n for n in wrt if isinstance(only_entry(ctx, target, n), Read)), None)
-    if real is None:
-        return "no part of the domain can be taken alone"
     for i in ctx.program.inputs:
         values = {"binary": (0.0, 1.0), "bool": (0.0, 1.0), "sign": (-1.0, 1.0)}.get(i.kind, ())
-        if values and isinstance(only_entry(ctx, target, i.name), Read):
+        if values and i.name in single:
             choices.append([(i.name, Enclosure(v, v)) for v in values])
-    box = FloatRanges(ctx.program, ctx.assume, form, ctx.fixed).input(real)
-    cuts = sorted({-c for c in _CUTS} | set(_CUTS))
-    parts = [e.meet(box, Enclosure(a, b)) for a, b in itertools.pairwise(cuts)]
-    choices.append([(real, p) for p in parts if p is not None])
-    for part in itertools.product(*choices):
-        assume = {**ctx.assume, **cotangents}
-        for name, piece in part:
-            assume[name] = e.meet(assume.get(name, piece), piece) or piece
-        bad = _not_finite(programs, assume, form, ctx, kind)
-        if bad is not None:
-            where = ", ".join(f"{n} in {b}" for n, b in part)
-            return f"{bad} where {where}"
-    return None
+    blocked = "no part of the domain can be taken alone"
+    base = kind(ctx.program, {**ctx.assume, **cotangents}, form, ctx.fixed)
+    for nodes in _variables(programs, wrt, single):
+        box = base.scope()[nodes[0]]
+        if box.nan or not box.bounded:
+            continue
+        end, left = time.process_time() + _HALVING * ctx.seconds, _MOST_PARTS
+        found: str | None = None
+        for part in itertools.product(*choices):
+            assume = {**ctx.assume, **cotangents}
+            for name, piece in part:
+                assume[name] = e.meet(assume.get(name, piece), piece) or piece
+            pending = [Enclosure(box.lo, box.hi)]
+            while pending and found is None:
+                here = pending.pop()
+                bad = _not_finite(programs, assume, form, ctx, kind, dict.fromkeys(nodes, here))
+                if bad is None:
+                    continue
+                halves, left = _halves(here), left - 1
+                if not halves or left < 0 or time.process_time() > end:
+                    found = f"{bad} where {', '.join(f'{n} is {b.lo:g}' for n, b in part)} {text(nodes[0])} in {here}"
+                pending += halves
+        if found is None:
+            return None
+        blocked = found
+    return blocked
+
+
+_MOST_PARTS, _HALVING = 400, 8.0
+
+
+def _variables(
+    programs: list[tuple[Program, tuple[str, ...], bool]], wrt: tuple[str, ...], single: set[str]
+) -> list[list[Scalar]]:
+    """Real numbers that can be split, each as the nodes that are it: differences and sums of two entries, which no
+    contraction changes, and single entries."""
+    found: dict[tuple[str, ...], list[Scalar]] = {}
+    real = [name for name in wrt if name in single]
+    for program, _, _ in programs:
+        for n in postorder(*(s for d in program.definitions() for s in d.scalars())):
+            if isinstance(n, Read) and n.tensor in real[:1]:
+                found.setdefault((n.tensor,), []).append(n)
+            if isinstance(n, Apply) and n.name in ("sub", "add") and n.dtype is REAL:
+                ends = tuple(a.tensor for a in n.args if isinstance(a, Read) and a.tensor in single)
+                if len(ends) == 2 and ends[0] != ends[1] and any(t in real for t in ends):
+                    found.setdefault((n.name, *ends), []).append(n)
+    return [list(dict.fromkeys(nodes)) for _, nodes in sorted(found.items(), key=lambda entry: -len(entry[0]))]
+
+
+def _halves(box: Enclosure) -> list[Enclosure]:
+    """The interval in two, at a number between its ends in size; none where it is small enough."""
+    lo, hi = box.lo, box.hi
+    if hi <= 0:
+        return [e.neg(half) for half in _halves(e.neg(box))]
+    if lo < 0:
+        return [Enclosure(lo, 0.0), Enclosure(0.0, hi)]
+    if (lo == 0 and hi < 2.0**-26) or hi <= lo * 1.05:
+        return []
+    middle = hi / 16 if lo == 0 else (lo * hi) ** 0.5 if lo * hi < INF else lo**0.5 * hi**0.5
+    return [Enclosure(lo, middle), Enclosure(middle, hi)]
 
 
 def only_entry(ctx: Context, target: str, name: str) -> Scalar | None:

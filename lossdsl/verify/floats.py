@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cmp_to_key
 
 from lossdsl.ir.nodes import (
     INT,
@@ -117,14 +118,28 @@ class Floats:
             return ZERO
         if d.head == "map":
             return self._scalar(d.body, env, {})
-        if d.head in ("argsort", "inverse", "logdet"):
+        if d.head in ("inverse", "logdet"):
             raise Undecided(f"no value for {d.head}")
+        if d.head == "argsort":
+            env = dict(zip(d.formals[:-1], place, strict=False))
         chosen: list[tuple[Place, Float]] = []
+        left_out: list[Place] = []
         for at in itertools.product(*(range(i.dim.evaluate(self.point.extents)) for i in d.bound)):
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is TRUE or self._holds(d.where, inner):
                 chosen.append((at, self._scalar(d.body, inner, {})))
+            else:
+                left_out.append(at)
+        if d.head == "argsort":
+            ordered = sorted(chosen, key=cmp_to_key(_before))  # stable
+            return self._flat(d, [*(at for at, _ in ordered), *left_out][place[-1]])
         return _folded(d, chosen)
+
+    def _flat(self, d: Definition, place: Place) -> Float:
+        flat = 0
+        for i, position in zip(d.bound, place, strict=True):
+            flat = flat * i.dim.evaluate(self.point.extents) + position
+        return _whole(flat)
 
     def _holds(self, condition: Scalar, env: Mapping[Index, int]) -> bool:
         return _certain(self._scalar(condition, env, {}))
@@ -228,7 +243,7 @@ def _folded(d: Definition, chosen: list[tuple[Place, Float]]) -> Float:
             return _whole(max(_certain(v) for v in values) if values else 0)
         case "all":
             return _whole(min(_certain(v) for v in values) if values else 1)
-    if any(v.bad for v in values) or not values:
+    if any(v.bad for v in values) or not (values or d.head == "logsumexp"):
         raise Undecided(f"no certain {d.head}")
     match d.head:
         case "max" | "min":
@@ -246,6 +261,18 @@ def _interval(lo: float, hi: float) -> Float:
     if abs(lo) == INF or abs(hi) == INF:
         raise Undecided("finite or not")
     return Float(Enclosure(lo, hi))
+
+
+def _before(p: tuple[Place, Float], q: tuple[Place, Float]) -> int:
+    """The order of two floats, if it is certain."""
+    a, b = p[1], q[1]
+    if a.bad or b.bad:
+        raise Undecided("an order of what may be undefined")
+    if a.box.hi < b.box.lo or b.box.hi < a.box.lo:
+        return -1 if a.box.hi < b.box.lo else 1
+    if a.box.lo == a.box.hi == b.box.lo == b.box.hi:
+        return 0
+    raise Undecided("no certain order")
 
 
 def _winner(sign: float, chosen: list[tuple[Place, Float]]) -> Float:
@@ -278,9 +305,14 @@ def _sum(values: Sequence[Float]) -> Float:
         if all(f.sign for f in found):
             return infinity(signs.pop())
         raise Undecided("a product that a sum may bring back")
-    slack = size.hi * _FUNCTION
+    slack = size.hi * _FUNCTION if len(values) > 2 else 0.0  # of a single addition `settled` knows the error
     exact = Enclosure(e.add_down(total.lo, -slack), e.add_up(total.hi, slack))
-    if size.hi > LARGEST and not all(v.box.lo >= 0 for v in values) and not all(v.box.hi <= 0 for v in values):
+    if (
+        len(values) > 2
+        and size.hi > LARGEST
+        and not all(v.box.lo >= 0 for v in values)
+        and not all(v.box.hi <= 0 for v in values)
+    ):
         raise Undecided("a sum that may overflow on the way")
     return settled(exact, _BASIC)
 
@@ -303,12 +335,16 @@ def _logsumexp(values: Sequence[Float]) -> Float:
     finite = [v for v in values if v.finite]
     if not finite:
         return infinity(-1)
-    top = max(v.box.hi for v in finite)
+    top, low = max(v.box.hi for v in finite), max(v.box.lo for v in finite)
     total = Enclosure(0.0, 0.0)
     for v in finite:
         total = e.add(total, transfer(_EXP, [e.sub(v.box, Enclosure(top, top))]))
     exact = e.add(Enclosure(top, top), transfer(_LOG, [total]))
-    return settled(Enclosure(max(exact.lo, max(v.box.lo for v in finite)), exact.hi), _FUNCTION)
+    # it is computed as the largest plus a logarithm that is not negative; a sum is rounded to the nearest number
+    if top == low and exact.hi - top < abs(top) * 2.0**-26:
+        return Float(Enclosure(top, top))
+    lo, hi = exact.lo - abs(exact.lo) * _FUNCTION, exact.hi + abs(exact.hi) * _FUNCTION
+    return Float(Enclosure(max(low, lo), min(hi, LARGEST)))
 
 
 _EXP, _LOG = Apply("exp", (Param("#x"),)), Apply("log", (Param("#x"),))
@@ -323,6 +359,8 @@ def _applied(node: Apply, args: list[Float]) -> Float:
     name = node.name
     if name in ("real", "int"):
         return args[0]
+    if node.dtype is INT:
+        return _integer(node, args)
     if name == "neg":
         return _negative(args[0])
     if name == "add":
@@ -331,8 +369,6 @@ def _applied(node: Apply, args: list[Float]) -> Float:
         if node.args[0] is node.args[1]:
             return ZERO if args[0].finite else BAD
         return _sum([args[0], _negative(args[1])])
-    if node.dtype is INT:
-        return _integer(node, args)
     if all(a.finite for a in args):
         return _of_finite(node, args)
     if name in ("mul", "div"):
@@ -471,6 +507,16 @@ def _extreme(sign: int) -> Callable[[list[Float]], Float]:
     return rule
 
 
+def _of_power(args: list[Float]) -> Float:
+    """Of an infinite base; the exponent is certain."""
+    base, exponent = args
+    if not exponent.finite or exponent.box.lo != exponent.box.hi or exponent.box.lo <= 0:
+        raise Undecided("a power of what is not finite")
+    if base.bad or (base.sign < 0 and exponent.box.lo % 2 not in (0, 1)):
+        return BAD
+    return infinity(base.sign if exponent.box.lo % 2 else 1)
+
+
 _UP, _DOWN = infinity(1), infinity(-1)
 _AT_INFINITY: dict[str, Callable[[list[Float]], Float]] = {
     "exp": _limits(ZERO, _UP),
@@ -490,6 +536,8 @@ _AT_INFINITY: dict[str, Callable[[list[Float]], Float]] = {
     "sin": _limits(BAD, BAD, BAD),
     "cos": _limits(BAD, BAD, BAD),
     "expdiff": _of_difference,
+    "pow": _of_power,
+    "powi": _of_power,
     "max2": _extreme(1),
     "min2": _extreme(-1),
 }

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import random
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from lossdsl.ir.nodes import Input, Program
@@ -89,21 +89,64 @@ def breaking(
     """A witness at which float32 arithmetic certainly makes an infinity or NaN of one of the tensors, or a number beyond its
     limit. `bits`: of the mantissa of the type of the inputs; `least`: its smallest number."""
     generator = random.Random(29)
-    for k, low in enumerate(_points(replace(ctx, seconds=seconds), 22)):
+    for k, low in enumerate(_samples(ctx, time.process_time() + seconds)):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, k)
-        if not ctx.admits(point):
+        found = _broken(ctx, programs, cotangent, point)
+        if found is not None:
+            return Witness((point.flat(),), found)
+    for low in _without(ctx):
+        point = _rounded_point(ctx.program, low, boxes, generator, bits, least, 0)
+        found = _broken(ctx, programs, cotangent, point)
+        if found is not None:
+            empty = ", ".join(f"{name} is 0" for name, n in point.extents.items() if n == 0)
+            return Witness((point.flat(),), f"{found} where {empty}")
+    return None
+
+
+def _samples(ctx: Context, end: float) -> Iterator[Point]:
+    """Admissible points until the time is up, some of them with longer axes."""
+    sampler = ctx.sampler(22)
+    misses = 0
+    for k in itertools.count():
+        if time.process_time() > end or misses > 60:
+            return
+        extent = (2, 2, 3, 1, 2, 5, 2, 8)[k % 8]
+        point = sampler.point(spread=(2.0, 8.0, 0.5, 40.0, 300.0)[k % 5], extent=extent, defaults=k % 3 != 2)
+        if point is None or not ctx.admits(point):
+            misses += 1
             continue
-        ones = {cotangent: _ones(programs, cotangent, point)}
-        for program, names, limit in programs:
-            floats = Floats(program, point.with_inputs(ones))
-            for name in names:
-                for place in elements(program, name, point):
-                    try:
-                        value = floats.element(name, place)
-                    except (Undecided, ValueError, OverflowError, ZeroDivisionError, RecursionError, KeyError):
-                        continue
-                    if not value.finite or value.box.lo > limit * _ROUNDS_UP or value.box.hi < -limit * _ROUNDS_UP:
-                        return Witness((point.flat(),), f"{name} is {_said(value)} in this arithmetic")
+        yield point
+
+
+def _without(ctx: Context) -> Iterator[Point]:
+    """Points at which one axis has no element, all others have."""
+    sampler = ctx.sampler(24)
+    base = sampler.point(spread=2.0, extent=2)
+    for name in base.extents if base is not None else ():
+        if base is None or any(p.name == name for p in ctx.program.parameters):
+            continue
+        extents = {**base.extents, name: 0}
+        inputs = {i.name: sampler.entries(i, extents, 2.0) for i in ctx.program.inputs}
+        yield Point(extents, base.parameters, {n: found or {} for n, found in inputs.items()})
+
+
+def _broken(
+    ctx: Context, programs: Sequence[tuple[Program, Sequence[str], float]], cotangent: str, point: Point
+) -> str | None:
+    """What is certainly not finite at a point, or beyond its limit."""
+    if not ctx.admits(point):
+        return None
+    ones = {cotangent: _ones(programs, cotangent, point)}
+    for program, names, limit in programs:
+        floats = Floats(program, point.with_inputs(ones))
+        for name in names:
+            for place in elements(program, name, point):
+                try:
+                    value = floats.element(name, place)
+                except (Undecided, ValueError, OverflowError, ZeroDivisionError, RecursionError, KeyError):
+                    continue
+                if not value.finite or value.box.lo > limit * _ROUNDS_UP or value.box.hi < -limit * _ROUNDS_UP:
+                    return f"{name} is {_said(value)} in this arithmetic"
     return None
 
 
@@ -124,14 +167,16 @@ def _rounded_point(
 ) -> Point:
     """The point with its real numbers as the type has them, some of them very large, small or at the ends of their boxes."""
     share = (0.0, 0.3, 0.6, 1.0)[k % 4]
-    scale = 2.0 ** generator.choice((127, 100, 64, 40, 20, 15, 10, 7, 4)) if k % 3 else None
+    kinds = (_MIXED, _TINY, _HUGE, _MIXED, _HUGE)[k % 5]
+    scale = 1.5 * 2.0 ** generator.choice((127, 127, 127, 100, 64, 40, 20, 15, 10, 7, 4)) if k % 3 else None
     inputs = {}
     for i in program.inputs:
         entries = low.inputs[i.name]
         box = boxes.get(i.name)
         if box is not None and i.kind in ("real", "prob") and box.bounded:
             entries = {
-                p: _as_type(_spread(v, box, generator, share, scale), box, bits, least) for p, v in entries.items()
+                p: _as_type(_spread(v, box, generator, share, scale, least, kinds), box, bits, least)
+                for p, v in entries.items()
             }
         inputs[i.name] = entries
     parameters = {}
@@ -139,21 +184,37 @@ def _rounded_point(
     for p in program.parameters:
         value, box = low.parameters[p.name], boxes.get(p.name)
         if p.kind == "real" and box is not None and box.bounded:
-            value = _as_type(_spread(value, box, generator, 0.5 if extreme else 0.0, None), box, bits, least)
+            value = _as_type(
+                _spread(value, box, generator, 0.5 if extreme else 0.0, None, least, _MIXED), box, bits, least
+            )
         parameters[p.name] = value
     return Point(low.extents, parameters, inputs)
 
 
-def _spread(v: Fraction, box: Enclosure, generator: random.Random, share: float, scale: float | None) -> Fraction:
+_MIXED, _TINY, _HUGE = (0.0, 1.0), (0.25, 0.5), (0.55, 1.0)  # ends, 0, tiny numbers, their kin, huge numbers
+
+
+def _spread(
+    v: Fraction,
+    box: Enclosure,
+    generator: random.Random,
+    share: float,
+    scale: float | None,
+    least: Fraction,
+    kinds: tuple[float, float],
+) -> Fraction:
     if generator.random() >= share:
         return v
-    kind = generator.random()
-    if kind < 0.3:
+    kind = generator.uniform(*kinds)
+    if kind < 0.25:
         return Fraction(generator.choice((box.lo, box.hi)))
-    size = scale if scale is not None else 2.0 ** generator.randint(-30, 127)
-    if kind < 0.4:
-        size = 1 / size
-    return Fraction(generator.choice((-1, 1)) * size)
+    if kind < 0.35:
+        return Fraction(0)
+    sign = generator.choice((-1, 1))
+    if kind < 0.5:
+        return least * (sign << generator.randint(0, 12))
+    size = scale if scale is not None else 1.5 * 2.0 ** generator.randint(-30, 127)
+    return Fraction(sign * (1 / size if kind < 0.55 else size))
 
 
 def _as_type(v: Fraction, box: Enclosure, bits: int, least: Fraction) -> Fraction:

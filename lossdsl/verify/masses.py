@@ -1,0 +1,170 @@
+"""Sums of floats whose terms share a weight that adds up to at most 1: a softmax, 1/size of the axis, a single class.
+
+However long the axis is, such a sum is at most the largest of what is weighted. Enclosures alone give that times the
+number of terms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lossdsl.ir.nodes import ZERO, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.pieces import NotScalar, inline
+from lossdsl.verify.ranges import Ranges, Scope, matches, product_of_sizes
+
+_MOST_NODES = 400
+_ROUNDING = 1.0 + 2.0**-14
+
+
+def bound(ranges: Ranges, d: Definition, scope: Scope) -> float | None:
+    """A bound on the size of the sum `d`, whose body is evaluated in the scope; None if there is no such weight."""
+    try:
+        body = inline(ranges.program, d.body)
+    except NotScalar:
+        return None
+    if d.head != "sum" or sum(1 for _ in postorder(body)) > _MOST_NODES:
+        return None
+    found = _Sum(ranges, d).of(body, scope.reading(body))
+    return None if found is None else found * _ROUNDING
+
+
+class _Sum:
+    def __init__(self, ranges: Ranges, d: Definition) -> None:
+        self.ranges, self.d, self.bound = ranges, d, frozenset(d.bound)
+        self.definitions = {x.tensor: x for x in ranges.program.definitions()}
+
+    def of(self, node: Scalar, scope: Scope) -> float | None:
+        match node:
+            case Const(value=value) if value == 0:
+                return 0.0
+            case Apply(name="add" | "sub"):
+                parts = [self.of(a, scope) for a in node.args]
+                return None if None in parts else sum(p for p in parts if p is not None)
+            case Select():
+                return self._selected(node, [], scope)
+            case Apply(name="neg"):
+                return self.of(node.args[0], scope)
+            case Stop():
+                return self.of(node.a, scope)
+            case Apply(name="mul" | "div"):
+                return self._product(node, scope)
+        return self._weighted([(node, False)], scope)
+
+    def _selected(self, node: Select, rest: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+        """Of a selection times the other factors: each branch over all terms."""
+        total = 0.0
+        for branch, holds in ((node.a, True), (node.b, False)):
+            inner = scope.under(node.condition, holds)
+            if inner is None or branch is ZERO:
+                continue
+            here = inner.reading(branch)
+            factors = [*rest, *flat(branch)]
+            if holds and self._single(node.condition):
+                part = _sized(factors, here)
+            else:
+                part = self.of(branch, here) if not rest else self._weighted(factors, here)
+            if part is None:
+                return None
+            total += part
+        return total
+
+    def _single(self, condition: Scalar) -> bool:
+        """Whether the condition holds of one place of the one bound index at most."""
+        if not isinstance(condition, Compare) or condition.op != "==" or len(self.bound) != 1:
+            return False
+        (index,) = self.bound
+        sides = [s for s in (condition.a, condition.b) if s is not index]
+        return len(sides) == 1 and not any(n is index for n in postorder(sides[0]))
+
+    def _product(self, node: Scalar, scope: Scope) -> float | None:
+        factors = list(flat(node))
+        for k, (factor, inverse) in enumerate(factors):
+            if isinstance(factor, Select) and not inverse:  # the whole product is selected
+                return self._selected(factor, [*factors[:k], *factors[k + 1 :]], scope)
+        return self._weighted(factors, scope)
+
+    def _weighted(self, factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+        for k, (factor, inverse) in enumerate(factors):
+            mass = self._mass(factor, inverse, scope)
+            if mass is not None:
+                rest = _sized([*factors[:k], *factors[k + 1 :]], scope)
+                return None if rest is None else mass * rest
+        return None
+
+    def _mass(self, factor: Scalar, inverse: bool, scope: Scope) -> float | None:
+        """What the weights add up to at most."""
+        if inverse:
+            return 1.0 if product_of_sizes(factor) == sorted(i.dim for i in self.d.bound) else None
+        if isinstance(factor, Apply) and factor.name == "expdiff":
+            x, total = factor.args
+        elif isinstance(factor, Apply) and factor.name == "exp" and isinstance(factor.args[0], Apply):
+            if factor.args[0].name != "sub":
+                return None
+            x, total = factor.args[0].args
+        else:
+            return None
+        d = self.definitions.get(total.tensor) if isinstance(total, Read) else None
+        if d is None or not isinstance(total, Read) or d.head != "logsumexp" or self.bound & set(total.free):
+            return None
+        found: dict[Index, Scalar] = dict(zip(d.formals, total.indices, strict=True))
+        if not whole(d) or not matches(d.body, x, found, set(d.bound), self.ranges.names):
+            body = inline(self.ranges.program, d.body)
+            found = dict(zip(d.formals, total.indices, strict=True))
+            if not whole(d) or not matches(body, x, found, set(d.bound), self.ranges.names):
+                return None
+        if {found.get(i) for i in d.bound} != self.bound:
+            return None
+        size = max(_size(scope[x]), _size(scope[total]))
+        slack = size * 2.0**-21 + 2.0**-9  # of the exponents: the log-sum-exp is rounded to its own last digit
+        return math.exp(slack) * _ROUNDING if slack < 2 else None
+
+
+def whole(d: Definition) -> bool:
+    return isinstance(d.where, Const) and isinstance(d.support, Const)
+
+
+def flat(node: Scalar) -> Iterator[tuple[Scalar, bool]]:
+    """The factors of a product, up to sign; True for those that it is divided by."""
+    if isinstance(node, Stop):
+        yield from flat(node.a)
+    elif isinstance(node, Apply) and node.name == "neg":
+        yield from flat(node.args[0])
+    elif isinstance(node, Apply) and node.name in ("mul", "div"):
+        yield from flat(node.args[0])
+        yield from ((f, inverse != (node.name == "div")) for f, inverse in flat(node.args[1]))
+    else:
+        yield node, False
+
+
+def _size(box: Enclosure) -> float:
+    return INF if box.nan else max(abs(box.lo), abs(box.hi))
+
+
+def _sized(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+    """A bound on the size of a product; of `y exp(y)` with y <= 0 it is 1/e."""
+    total = Enclosure(1.0, 1.0)
+    for box in boxes_of(factors, scope):
+        total = e.mul(total, e.absolute(box))
+    return None if total.nan or total.hi == INF else total.hi * _ROUNDING
+
+
+def boxes_of(factors: list[tuple[Scalar, bool]], scope: Scope) -> Iterator[Enclosure]:
+    """Enclosures of the factors of a product, `y` and `exp(y)` taken together where y <= 0."""
+    direct = [f for f, inverse in factors if not inverse]
+    paired: set[int] = set()
+    for k, (f, inverse) in enumerate(factors):
+        if not inverse and isinstance(f, Apply) and f.name == "exp" and scope[f.args[0]].hi <= 0:
+            if f.args[0] in direct and not scope[f.args[0]].nan:
+                other = next(j for j, (g, i) in enumerate(factors) if g is f.args[0] and not i)
+                if other not in paired:
+                    paired |= {k, other}
+                    yield Enclosure(-0.368, 0.0)
+    for k, (f, inverse) in enumerate(factors):
+        if k not in paired:
+            yield e.reciprocal(scope[f]) if inverse else scope[f]
+
+
+__all__ = ["bound", "boxes_of", "flat", "whole"]
