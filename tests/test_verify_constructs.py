@@ -39,7 +39,7 @@ TRUTHS = [
     ("input x: real[b, t]\nper[b, t] = x^2 - 0.5 * per[b, t - 1 else 0]", "per >= 0", False),
     ("input x: real[b, t]\nper[b, t] = abs(x) + 0.5 * per[b, t - 1 else 0]", "convex in x", True),
     ("input x: real[b, t]\nper[b, t] = abs(x) + 0.5 * per[b, t - 1 else 0]", "C1 in x", False),
-    ("input x: real[b, t]\nper[b, t] = abs(x) + 2 * per[b, t - 1 else 0]", "lipschitz in x", False),
+    ("input x: real[b, t]\nper[b, t] = abs(x) + 2 * per[b, t - 1 else 0]", "lipschitz in x", True),  # 2^t
     ("input x: real[b, t]\nper[b, t] = x * per[b, t - 1 else 1]", "per >= 0", False),
     ("input x: real[b, t]\nper[b, t] = 1 - per[b, t - 1 else 0] + 0 * x", "per >= 0", True),
     ("input x: real[b, t]\nper[b, t] = 1 - per[b, t - 1 else 0] + 0 * x", "per >= 1", False),

@@ -7,6 +7,7 @@ is regained by the facts of `_difference` (an element against the maximum or log
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 from lossdsl.dim import Dim
@@ -231,7 +232,9 @@ class Ranges:
         self.present: frozenset[Dim] = frozenset.intersection(*shared) if shared else frozenset()
         self._parameters = {p.name: p for p in program.parameters}
         self._definitions = {d.tensor: d for d in program.definitions()}
-        self._grouped = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
+        self._grouped = {d.tensor: g for g in program.body if isinstance(g, Group) for d in g.definitions}
+        self._assumed: dict[str, Enclosure] = {}  # of the elements of a recurrence, while it is looked at
+        self._invariants: dict[str, Enclosure] = {}
         self._memo: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._scopes: dict[frozenset[Dim], Scope] = {}
 
@@ -302,7 +305,11 @@ class Ranges:
         """Every element of an input or a definition; `nonempty` are axes known to have an element."""
         if name in self._inputs:
             return self.input(name)
-        if name in self._grouped or name not in self._definitions:
+        if name in self._assumed:
+            return self._assumed[name]
+        if name in self._grouped:
+            return self._recurrence(name)
+        if name not in self._definitions:
             return ANYTHING
         definition = self._definitions[name]
         inside = nonempty | frozenset(definition.dims)
@@ -310,6 +317,29 @@ class Ranges:
         if key not in self._memo:
             self._memo[key] = self._definition(definition, inside)
         return self._memo[key]
+
+    # ------------------------------------------------------------------------------------------ recurrences
+
+    def _recurrence(self, name: str) -> Enclosure:
+        """An enclosure of the elements of a recurrence: an invariant, by induction along its order (which is proved to
+        be one), and then once more what its definitions give of it."""
+        if name not in self._invariants:
+            group = self._grouped[name]
+            self._invariants |= {d.tensor: ANYTHING for d in group.definitions}
+            for candidate in _CANDIDATES:
+                assumed = {d.tensor: EITHER if d.dtype is BOOL else candidate for d in group.definitions}
+                found = self._step(group, assumed)
+                if all(_within(found[t], assumed[t]) for t in found):
+                    again = self._step(group, found)
+                    self._invariants |= again if all(_within(again[t], found[t]) for t in again) else found
+                    break
+        return self._invariants[name]
+
+    def _step(self, group: Group, assumed: dict[str, Enclosure]) -> dict[str, Enclosure]:
+        """What the definitions of a recurrence give, if what they read of it is as assumed."""
+        inner = copy.copy(self)
+        inner._assumed, inner._memo, inner._scopes = {**self._assumed, **assumed}, {}, {}
+        return {d.tensor: inner._definition(d, frozenset(d.dims)) for d in group.definitions}
 
     # ----------------------------------------------------------------------------------------- definitions
 
@@ -415,6 +445,28 @@ class Ranges:
             return None
         body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+
+# What the elements of a recurrence may all be, the most that is said first.
+_CANDIDATES = (
+    Enclosure(0.0, 0.0),
+    UNIT,
+    Enclosure(0.0, INF, False, True),
+    Enclosure(-INF, 0.0, True, False),
+    REALS,
+    Enclosure(-INF, 0.0),
+    Enclosure(-INF, INF, False, True),
+    Enclosure(0.0, INF),
+    Enclosure(-INF, INF, True, False),
+    Enclosure(-INF, INF),
+)
+
+
+def _within(a: Enclosure, b: Enclosure) -> bool:
+    """Whether an enclosure lies in another."""
+    low = a.lo > b.lo or (a.lo == b.lo and (a.lo_open or not b.lo_open))
+    high = a.hi < b.hi or (a.hi == b.hi and (a.hi_open or not b.hi_open))
+    return low and high and (b.nan or not a.nan)
 
 
 def _whole(d: Definition) -> bool:
