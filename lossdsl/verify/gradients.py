@@ -7,6 +7,7 @@ A log-sum-exp has a gradient of mass 1 (a softmax), an entry of the input too; s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, Apply, Const, Definition, Group, Read, Scalar, Select, Size, postorder
 from lossdsl.ir.rewrite import substitute
@@ -17,6 +18,7 @@ from lossdsl.verify.ranges import Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import prove
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
+from lossdsl.verify.weights import Weights
 
 ZERO, ONE = Const(0), Const(1)
 
@@ -34,11 +36,13 @@ class Mass:
 
 
 class Masses:
-    def __init__(self, ctx: Context, entry: str) -> None:
-        self.ctx, self.entry = ctx, entry
+    def __init__(self, ctx: Context, entry: str, *, counted: bool = False) -> None:
+        """`counted`: what a selection sums up is bounded by its count, else by the length of the axes."""
+        self.ctx, self.entry, self.counted = ctx, entry, counted
         self.ranges = ctx.ranges((entry,))
         self.varying = dependents(ctx.program, entry)
         self.grouped = {d.tensor for g in ctx.program.body if isinstance(g, Group) for d in g.definitions}
+        self.weights = Weights(ctx.program, self.ranges)
         self.steps: list[Step] = []
 
     def tensor(self, name: str, indices: tuple[Scalar, ...]) -> Mass:
@@ -60,18 +64,37 @@ class Masses:
     def _head(self, d: Definition, mass: Mass) -> Mass:
         if d.head == "map":
             return mass
+        if d.head == "sum":
+            return Mass(self._total(d, mass.plus), self._total(d, mass.minus))
         inside = [n for m in (mass.plus, mass.minus) for n in postorder(m) if n in d.bound]
         if inside:
             raise NoRule(f"{d.tensor}: a mass that varies along the reduced axis")
         if d.head in ("logsumexp", "max", "min"):  # a weighted mean of gradients, with weights that sum to at most 1
             return mass
-        if d.head == "sum":  # at most as many terms as the axes are long, whatever is selected
-            total = mass
-            for index in d.bound:
-                size = Apply("real", (Size(index.dim),)) if index.dim.constant is None else Const(index.dim.constant)
-                total = Mass(_times(size, total.plus), _times(size, total.minus))
-            return total
         raise NoRule(f"{d.tensor}: {d.head}")
+
+    def _total(self, d: Definition, mass: Scalar) -> Scalar:
+        """A bound on the sum of a mass over the reduced axes: weights that add up to at most 1 are taken together, of
+        what stays there are at most as many terms as are selected."""
+        if mass is ZERO:
+            return ZERO
+        if isinstance(mass, Apply) and mass.name == "add":
+            return _plus(*(self._total(d, part) for part in mass.args))
+        rest, left = mass, list(d.bound)
+        for factor in _factors(mass):
+            own = [i for i in left if i in postorder(factor)]
+            if len(own) == 1 and self.weights.holds(factor, own[0]):
+                rest = _without(rest, factor)
+                left.remove(own[0])
+        if any(n in d.bound for n in postorder(rest)):
+            raise NoRule(f"{d.tensor}: a mass that varies along the reduced axis")
+        counted = self.weights.count(d) if self.counted and len(left) == len(d.bound) else None
+        if counted is not None:
+            return _times(Apply("real", (counted,)), rest)
+        for index in left:  # at most as many terms as the axes are long, whatever is selected
+            size = Apply("real", (Size(index.dim),)) if index.dim.constant is None else Const(index.dim.constant)
+            rest = _times(size, rest)
+        return rest
 
     def _varies(self, n: Scalar) -> bool:
         return any(isinstance(m, Read) and m.tensor in self.varying for m in postorder(n))
@@ -122,13 +145,51 @@ class Masses:
                 size = Apply("abs", (factor,))
                 both = _larger(a.plus, a.minus)
                 return Mass(_times(size, both), _times(size, both))
-            case "relu":
-                return self.node(n.args[0], scope)
-            case "abs":
-                a = self.node(n.args[0], scope)
-                both = _larger(a.plus, a.minus)
-                return Mass(both, both)
+            case "max2" | "min2" | "logaddexp":  # a weighted mean of gradients
+                a, b = (self.node(x, scope) for x in n.args)
+                return Mass(_larger(a.plus, b.plus), _larger(a.minus, b.minus))
+            case "expdiff" if scope[n].bounded:
+                a, b = (self.node(x, scope) for x in n.args)
+                most = _above(scope[n].hi)
+                return _scaled(Mass(_plus(a.plus, b.minus), _plus(a.minus, b.plus)), ZERO, most)
+            case "exp" | "expm1" if scope[Apply("exp", n.args)].bounded:
+                return _scaled(self.node(n.args[0], scope), ZERO, _above(scope[Apply("exp", n.args)].hi))
+            case name if name in _SLOPES and len(n.args) == 1:
+                return _scaled(self.node(n.args[0], scope), *_SLOPES[name])
         raise NoRule(text(n))
+
+
+def _factors(n: Scalar) -> list[Scalar]:
+    return [f for a in n.args for f in _factors(a)] if isinstance(n, Apply) and n.name == "mul" else [n]
+
+
+def _without(n: Scalar, factor: Scalar) -> Scalar:
+    """The product without one of its factors."""
+    kept = _factors(n)
+    kept.remove(factor)
+    product: Scalar = ONE
+    for f in kept:
+        product = _times(product, f)
+    return product
+
+
+_SLOPES: dict[str, tuple[Const, Const]] = {  # between what their derivatives lie on the line
+    **dict.fromkeys(("relu", "softplus", "logsigmoid", "tanh", "atan", "real"), (ZERO, ONE)),
+    **dict.fromkeys(("abs", "sin", "cos", "logcosh"), (Const(-1), ONE)),
+    "sigmoid": (ZERO, Const(Fraction(1, 4))),
+}
+
+
+def _above(value: float) -> Const:
+    return Const(Fraction(value))
+
+
+def _scaled(a: Mass, low: Const, high: Const) -> Mass:
+    """Of a function of slopes between two numbers, low <= 0 <= high."""
+    if low.value == 0:
+        return Mass(_times(high, a.plus), _times(high, a.minus))
+    both = _times(high, _larger(a.plus, a.minus))
+    return Mass(both, both)
 
 
 def _plus(a: Scalar, b: Scalar) -> Scalar:
@@ -136,7 +197,13 @@ def _plus(a: Scalar, b: Scalar) -> Scalar:
 
 
 def _times(a: Scalar, b: Scalar) -> Scalar:
-    return ZERO if b is ZERO or a is ZERO else fold(Apply("mul", (a, b)))
+    """The product; what it is divided by, and so proved not to be 0, is taken out of it."""
+    if b is ZERO or a is ZERO:
+        return ZERO
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Apply) and x.name == "div" and x.args[0] is ONE and x.args[1] in _factors(y):
+            return _without(y, x.args[1])
+    return fold(Apply("mul", (a, b)))
 
 
 def _larger(a: Scalar, b: Scalar) -> Scalar:
@@ -167,10 +234,17 @@ def _is_larger(n: Scalar) -> bool:
 
 def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm: str) -> Proved | Unknown:
     """The Lipschitz bound of the target in the entry by gradient masses."""
+    first = _lipschitz(ctx, target, entry, bound, norm, counted=False)
+    return first if isinstance(first, Proved) else _lipschitz(ctx, target, entry, bound, norm, counted=True)
+
+
+def _lipschitz(
+    ctx: Context, target: str, entry: str, bound: Scalar | None, norm: str, *, counted: bool
+) -> Proved | Unknown:
     d = ctx.program.definition(target)
     if d is None:
         return Unknown(f"no definition {target}", ("gradient masses",))
-    masses = Masses(ctx, entry)
+    masses = Masses(ctx, entry, counted=counted)
     if not masses.ranges.tensor(target).finite:
         return Unknown(f"{target} may be undefined or infinite", ("gradient masses",))
     try:
