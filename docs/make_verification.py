@@ -71,7 +71,11 @@ def page(found: list[Answer], left_out: dict[str, str]) -> str:
         of = Counter(a.status for a in found if a.property == question.property)
         row = [question.property, question.kind, *(str(of[s]) for s in ("proved", "refuted", "unknown"))]
         lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "A loss is *elementwise* if an element of it reads one entry of the prediction, else a *row*; it is"]
+    lines += [
+        "",
+        "A loss is *elementwise* if an element of it reads one entry of the prediction (of the *line* if that is any",
+    ]
+    lines.append("real number: there it may redescend), else a *row*; it is")
     lines.append("*labelled* if a label of few values is beside the prediction, *paired* if a real input of the same")
     lines.append("domain is. Losses without a real input are not asked.")
     lines += [

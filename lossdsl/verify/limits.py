@@ -241,6 +241,8 @@ def _power(node: Apply, a: Limit, b: Limit) -> Limit:
     if b.exact_zero:
         return ONE
     if not b.sign:
+        if a.point and a.box.lo == 0 and a.side > 0 and b.box.nonnegative:
+            return Limit(Enclosure(0.0, 1.0), True)  # 1 where the exponent is 0
         raise Undecided("a power whose exponent may be 0")
     if a.infinite and a.box.lo > 0:
         return PLUS if b.sign > 0 else toward(0.0, 1)

@@ -2,8 +2,8 @@
 
 A loss of one entry at a time (`elementwise`) is asked for its shape, its tails and its minimiser; one whose entries meet
 along an axis (`row`) for norms and symmetries; one with a label for what decision theory says of it, if one label and one
-prediction can be told (`labels.problem`). Each question is decided as the claim of the same words is (`claims`, `docs/language/claims.md`). `docs/verification.md` has the answers
-for the whole catalogue.
+prediction can be told (`labels.problem`). Each question is decided as the claim of the same words is (`claims`,
+`docs/language/claims.md`). `docs/verification.md` has the answers for the whole catalogue.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from lossdsl.verify import decision, properties, shapes, symmetry, tails
 from lossdsl.verify.check import guarded
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import INF
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Verdict
 
-ANY, ELEMENTWISE, ROW, LABELLED, PAIRED = "any", "elementwise", "row", "labelled", "paired"
+ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
         return None
     prediction = real[0]
     kinds = {ANY, ROW if isinstance(properties.scalar_views(ctx, target, prediction.name), str) else ELEMENTWISE}
+    box = ctx.ranges().input(prediction.name)
+    if ELEMENTWISE in kinds and box.lo == -INF and box.hi == INF and not ctx.symbolic(prediction.name):
+        kinds.add(LINE)
     undecidable = ""
     if any(i.kind in TWO_VALUED or i.kind == "class" for i in used):
         try:
@@ -171,7 +175,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("strictly increasing", ELEMENTWISE, _monotone(increasing=True, strict=True)),
     Question("strictly decreasing", ELEMENTWISE, _monotone(increasing=False, strict=True)),
     Question("odd", ELEMENTWISE, _symmetric("odd")),
-    Question("redescending", ELEMENTWISE, lambda of: tails.redescending(of.ctx, of.target, of.wrt)),
+    Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt)),
     Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, at_other(of))),
     Question("unique minimum at equality", PAIRED, lambda of: shapes.unique_minimum(of.ctx, of.target, at_other(of))),
     Question("exchange symmetric", PAIRED, _exchange),
