@@ -81,6 +81,9 @@ TELLINGS = [
     ("huber", "exchange symmetric", "proved", [
         "r[...] becomes target[...] - pred[...]; it changes its sign", "per[...] reads what is above; it stays",
     ]),
+    ("pseudo_huber", "strictly convex in pred", "proved", ["The second derivative in", "not 0 but at single points"]),
+    ("savage", "calibrated", "proved", ["eta is the probability of the positive label", "falls at 0"]),
+    ("kl_divergence", "non-negative", "proved", ["t - 1 >= log t at t = v / u gives u log(u / v) >= u - v"]),
     ("circle", "even in z", "proved", ["unit[n, d] becomes -z[n, d] / ", "sim.0[n, m] reads what is above; it stays"]),
     ("cross_entropy", "invariant under permutation of logits over c", "refuted", ["at the first point and"]),
 ]  # fmt: skip

@@ -223,7 +223,8 @@ def _proof(q: Question, ctx: Context, target: str, verdict: Proved) -> list[Line
         case "composition rules" | "convex and concave":
             return _composition(q, ctx, target)
         case "second derivative, piece by piece" if cases:
-            return pieces.curved(cases, ctx.budget, concave="concave" in q.title)
+            sharp = [s for s in verdict.steps if s.rule == "second derivative"]  # 0 at single points at most
+            return [*pieces.curved(cases, ctx.budget, concave="concave" in q.title), *rules.told(sharp)]
         case "derivative, piece by piece" if cases:
             return _derivative(q, ctx, cases, verdict, bound)
         case "value, piece by piece":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from lossdsl.explain.sentence import Line, line
 from lossdsl.verify.verdict import Step
 
@@ -43,13 +46,29 @@ STATEMENTS: dict[str, str] = {
     "bounds of the slope": "Interval bounds of the slope under the condition",
     "slope": "The sign of the slope, piece by piece",
     "float ranges": "Ranges in the float type's arithmetic, errors and overflow included",
+    "limit along a sequence": "The values along a sequence of points come as near to the bound as one likes",
     "no piece": "There is nothing to show",
 }
 _FOLDS = " of what is non-negative"
+_LIPSCHITZ = "Sums, bounded multiples and compositions of Lipschitz functions are Lipschitz; so are the log-sum-exp and the maximum"
+_CLASSES = "Sums, products and compositions of functions of a class are of the class where they are defined"
+_SYMBOL = re.compile(r"\$(\w+)")
+_MEANT = {
+    "eta": "eta is the probability of the positive label (of the class)",
+    "link": "link is the probability that the prediction stands for",
+    "q": "q is the probability that is predicted for the class",
+}
 
 
-def statement(rule: str) -> str:
-    """The statement that a rule uses; its own name if there is none."""
+def statement(step: Step) -> str:
+    """The statement that a step uses; the name of its rule if there is none."""
+    rule = step.rule
+    if rule.startswith("composition") and "ipschitz" in step.conclusion:
+        return _LIPSCHITZ
+    if rule.startswith("composition of"):
+        return _CLASSES
+    if rule == f"map{_FOLDS}":
+        return "What is made of parts that are >= 0 by sums and products is >= 0"
     if rule.endswith(_FOLDS):
         return f"The {rule.removesuffix(_FOLDS)} of what is >= 0 is >= 0"
     if rule.endswith(("exchanged", "negated")):
@@ -58,14 +77,17 @@ def statement(rule: str) -> str:
     return STATEMENTS[max(found, key=len)] if found else rule
 
 
-def told(steps: tuple[Step, ...]) -> list[Line]:
-    """Each rule once, with everything that it was applied to below it."""
-    out: list[Line] = []
+def told(steps: Sequence[Step]) -> list[Line]:
+    """Each rule once, with everything that it was applied to below it; what symbols mean first."""
+    used = {name for step in steps for name in _SYMBOL.findall(f"{step.subject} {step.conclusion}")}
+    meant = [text for name, text in _MEANT.items() if name in used]
+    out = [line(f"Here {'; '.join(meant)}.")] if meant else []
     last = None
     for step in steps:
-        said = statement(step.rule)
+        said = statement(step)
         if said != last:
             out.append(line(f"{said}:"))
             last = said
-        out.append(line(f"{step.subject}: {step.conclusion}" if step.subject else step.conclusion, depth=1))
+        shown = f"{step.subject}: {step.conclusion}" if step.subject else step.conclusion
+        out.append(line(_SYMBOL.sub(r"\1", shown), depth=1))
     return out
