@@ -110,13 +110,18 @@ _ADVICE = (("advice: `lossdsl fix` writes this", True), ("as written; `lossdsl f
 def print_advice(console: Console, loss: str, rewrites: Sequence[Rewritten], width: int) -> None:
     """What to write instead; then what the compiler does by itself."""
     for title, gains in _ADVICE:
-        chosen = [r for r in rewrites if loss in r.losses and (not r.compiled) == gains]
+        chosen = [r for r in rewrites if loss in r.losses and _gains(r) == gains]
         if chosen:
             console.print(Text(f"  {title}", style="bold cyan"))
         for r in chosen:
             console.print(Text(f"    line {r.line}: {printable(r.before)}  ->  {printable(r.after)}"), soft_wrap=True)
             for part in _wrapped(printable(r.why), 13, width):
                 console.print(part, soft_wrap=True)
+
+
+def _gains(rewrite: Rewritten) -> bool:
+    """Whether the compiled loss is any better with it."""
+    return rewrite.kind == "mends" or (rewrite.kind == "digits" and not rewrite.compiled)
 
 
 def print_card(console: Console, report: Report, path: str, rewrites: Sequence[Rewritten] = ()) -> None:

@@ -270,6 +270,22 @@ def test_cross_entropy_written_out_is_fixed_whole() -> None:
     assert after["float32"].plan > 1e38
 
 
+def test_what_is_compiled_so_already_is_no_advice() -> None:
+    """The headings of the card: what the compiled loss gains, and what it does by itself."""
+    text = """def f(a) = log(exp(a) + 1)
+
+loss g:
+    input z: real[n]
+    return mean(f(3 * z)^2)
+"""
+    done = run("check", "-", stdin=text).stdout
+    assert "as written; `lossdsl fix` writes this, too" in done
+    assert "advice:" not in done
+    done = run("check", "-", stdin=FIXED["weighted"][0]).stdout
+    assert "advice:" in done
+    assert "as written;" not in done
+
+
 def test_a_definition_with_a_comment_stays() -> None:
     text = """loss f:
     input x, z: real[n]

@@ -297,9 +297,12 @@ def _why(c: _Candidate, source: Source) -> str:
         said = f"in float32, {said} from {where}"
     if c.compiled:
         return f"{said}; compiled, it is computed so already"
-    if c.kind != MENDS:
-        return f"{said}; this is the same function"
-    return f"{said}; this is the same function, and {c.gained}"
+    if c.kind == SPELLED:
+        return f"{said}; compiled, it is as finite already"
+    same = (
+        "this is the same function" if identity.overflows or c.kind == DIGITS else "this is the same where that is one"
+    )
+    return f"{said}; {same}" + (f", and {c.gained}" if c.kind == MENDS else "")
 
 
 __all__ = ["DIGITS", "MENDS", "SPELLED", "Advice", "Rewrite", "advise"]
