@@ -223,3 +223,10 @@ def test_wrong_files_and_misuse() -> None:
     assert run("check", "-", "--explain", "convex", stdin="loss f:\n    return mean(y)\n").returncode == 2
     assert run("check", "huber", "--latex").returncode == 3
     assert run("check", "huber", "--json", "--explain", "convex").returncode == 3
+
+
+def test_what_was_tried_twice_is_said_once() -> None:
+    text = "loss f:\n    input x: real[n, c]\n    per = -log(exp(x[n, 0]) / sum(exp(x) over c))\n    return mean(per)\n"
+    for explanation in of_text(text, "strictly concave in x"):
+        said = [item.text() for item in explanation.lines if item.text().startswith("Tried:")]
+        assert len(said) == len(set(said))

@@ -100,7 +100,7 @@ def explained(q: Question) -> Explanation:
             if not numbers or verdict.method not in _SHOWN:
                 lines.append(line(f"There, {_POINT.sub(lambda m: m[1], verdict.witness.violation)}."))
         case Unknown():
-            lines = [line(f"Tried: {t}.") for t in verdict.tried]
+            lines = [line(f"Tried: {t}.") for t in dict.fromkeys(verdict.tried)]
             lines.append(line(f"What no rule gets past: {verdict.blocker}."))
     if len(lines) > _MOST_LINES:
         left = len(lines) - _MOST_LINES
