@@ -52,6 +52,11 @@ CLASSES: list[tuple[str, str, str]] = [
     # recurrences
     (ROW, "sum(cumsum(x over c)^2 over c)", "smooth"),
     (ROW, "sum(abs(cumsum(x over c)) over c)", "C0"),
+    # two corners on one surface, extrema that are read only where there is something
+    (PAIR, "min(exp(x[c = 0]) * 2, clamp(exp(x[c = 0]), 1/2, 3) * 2) + sum(x over c)", "C0"),
+    ("input x: real[n, c]\ninput y: real[m]\n", "(0 if size(m) == 0 else min((x[c = 0] - y[m])^2 over m))", "C0"),
+    # no value for a single class
+    (LABEL, "x[c = t] - max(x over c where c != t else -inf)", ""),
     # log-sum-exp over what may be left out altogether
     (LABEL, "softplus(logsumexp(x over c where c != t)) + sum(x^2 over c)", "smooth"),
 ]

@@ -32,6 +32,7 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Select,
+    Size,
     Stop,
     postorder,
 )
@@ -59,6 +60,7 @@ class Class:
     order: int
     low: bool = False
     high: bool = False
+    needs: frozenset[Dim] = frozenset()  # axes without an element of which there is no value
 
     @property
     def infinite(self) -> bool:
@@ -145,8 +147,8 @@ class Classes:
                     if self.known[d.tensor].order > NONE
                 ]
         found = self.known.get(target, FREE)
-        if found.infinite:
-            raise Rough(f"{target} may be infinite")
+        if found.infinite or found.needs:
+            raise Rough(f"{target} may be infinite, or over nothing")
         if target not in self.known and not self.ranges.tensor(target).finite:
             raise Rough(f"{target} may be undefined or infinite")
         return found
@@ -169,7 +171,7 @@ class Classes:
         while True:
             self.known |= {d.tensor: assumed for d in group.definitions}
             found = [self._definition(d) for d in group.definitions]
-            if any((c.low and not assumed.low) or (c.high and not assumed.high) for c in found):
+            if any((c.low and not assumed.low) or (c.high and not assumed.high) or c.needs for c in found):
                 raise Rough(f"{group.definitions[0].tensor} may be infinite")
             least = min(assumed.order, *(c.order for c in found))
             if least == assumed.order:
@@ -209,6 +211,8 @@ class Classes:
                 return Class(body.order, low=body.low or not some)
             case "max" | "min" if some:
                 return replace(body, order=min(0, body.order))
+            case "max" | "min" if d.where is TRUE:
+                return replace(body, order=min(0, body.order), needs=frozenset(i.dim for i in d.bound))
         raise Rough(f"{d.tensor}: {d.head} over what may be nothing, or infinite")
 
     def _some(self, d: Definition) -> bool:
@@ -261,6 +265,9 @@ class Classes:
             raise Rough(f"{text(node)}: a value that jumps")
         if node.tensor not in self.definitions and not scope[node].finite:
             raise Rough(f"{text(node)} may be infinite")
+        if any(scope[Size(dim)].lo < 1 for dim in known.needs):
+            raise Rough(f"{text(node)}: an extremum over what may be nothing")
+        known = replace(known, needs=frozenset())
         if any(self.moves(i) for i in node.indices):
             if not all(self._of_rank(node, i) for i in node.indices if self.moves(i)):
                 raise Rough(f"{text(node)}: a place that depends on the input")

@@ -21,7 +21,7 @@ from typing import Any
 
 import flint
 
-from lossdsl.ir.nodes import Input
+from lossdsl.ir.nodes import Compare, Input
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import jets
 from lossdsl.verify.context import Context
@@ -74,6 +74,31 @@ class _Search:
                         self.best = found
                     if self.best.order <= self.least:
                         return self.best
+        return self._without() if self.least == 0 else self.best
+
+    def _without(self) -> Jump | None:
+        """Where an axis that the inputs do not have is empty, the value may be undefined."""
+        base = self.sampler.point(spread=2.0, extent=2)
+        own = {s for i in self.declared for d in i.dims for s in d.symbols()}
+        fixed = {p.name for p in self.ctx.program.parameters}
+        for name in base.extents if base is not None else ():
+            if base is None or name in own | fixed:
+                continue
+            extents = {**base.extents, name: 0}
+            entries = {i.name: self.sampler.entries(i, extents, 2.0) for i in self.ctx.program.inputs}
+            point = Point(extents, base.parameters, {n: found or {} for n, found in entries.items()})
+            if not self.ctx.admits(point) or not self._inside(point):
+                continue
+            for place in elements(self.ctx.program, self.target, point, 1):
+                with _precision(_PRECISIONS[0]):
+                    try:
+                        reason = "infinite" if self._value(point, {}, 0, None, place).infinite else ""
+                    except Undefined as why:
+                        reason = str(why)
+                    except _FAILURES:
+                        reason = ""
+                if reason:
+                    return self._undefined(point, f"{reason} where {name} is 0")
         return self.best
 
     def _points(self) -> Iterator[Point]:
@@ -102,8 +127,8 @@ class _Search:
     # --------------------------------------------------------------------------------- through special points
 
     def _special(self, base: Point, place: Place) -> Iterator[Jump]:
-        for kind in range(5):
-            point = self._moved(base, kind)
+        for kind in range(7):
+            point = self._moved(base if kind < 5 else self._level(base), kind % 5)
             if time.process_time() > self.end:
                 return
             if point is None or not self._inside(point):
@@ -113,10 +138,19 @@ class _Search:
             if found is not None:
                 yield found
 
+    def _level(self, base: Point) -> Point:
+        """The point with all entries of each other real input equal."""
+        inputs = {}
+        for i in self.ctx.program.inputs:
+            level = Fraction(self.random.choice((0, 0, 1)))
+            if i.kind in ("real", "prob") and i.name not in self.names:
+                inputs[i.name] = dict.fromkeys(base.inputs[i.name], level)
+        return base.with_inputs(inputs)
+
     def _moved(self, base: Point, kind: int) -> Point | None:
         """A point with ties: its entries 0, or equal, or equal to another input, all of them or of some."""
         if kind == 0:
-            return base
+            return base if self.ctx.admits(base) else None
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.declared:
             if i.kind == "simplex":
@@ -217,7 +251,8 @@ class _Search:
                 return
             sites = [s for s, state in states[0].items() if states[1].get(s, state) != state]
         self.random.shuffle(sites)
-        sites.sort(key=lambda s: self.tried.get(_kind(s), 0))
+        # where nothing is known of the value, branches that may make it jump come first
+        sites.sort(key=lambda s: (self.tried.get(_kind(s), 0), self.least == 0 and not isinstance(s[-1], Compare)))
         seen: set[tuple[Any, ...]] = set()
         for site in sites:
             if _kind(site) in seen:
@@ -338,7 +373,7 @@ class _Search:
 
     def _refuted(self, point: Point, direction: Direction, words: str) -> Refuted:
         second = self._ahead(point, direction, self._scale(point, direction))
-        return Refuted("one-sided derivatives", Witness((point.flat(), second.flat(*self.names)), words))
+        return Refuted("one-sided jets along a line", Witness((point.flat(), second.flat(*self.names)), words))
 
 
 _FAILURES = (Undecided, RecursionError, ValueError, ZeroDivisionError, OverflowError)

@@ -271,6 +271,13 @@ class Line:
     def _surface(self, a: int, b: int) -> frozenset[int]:
         """The two values that are equal on it: `a - b` vanishes where a is b, `-a` and `2 a` where a does."""
         zero = self._constant(Fraction(0)).key
+        match self._shapes.get(a, ()), self._shapes.get(b, ()):
+            case ("mul", int(p), int(q)), ("mul", int(r), int(s)):  # a common factor that vanishes nowhere
+                for common, x, y in ((p, q, s), (p, q, r), (q, p, s), (q, p, r)):
+                    other = r if y == s else s
+                    if common == other and jets.sign_of(self._made[common].jet[0]):
+                        a, b = x, y
+                        break
         while zero in (a, b):
             match self._shapes.get(a if b == zero else b, ()):
                 case ("sub", int(p), int(q)):
@@ -355,7 +362,9 @@ class Line:
         try:
             args = [of(a) for a in node.args]
         except Undefined as reason:
-            if node.dtype is INT or node.name in _LENIENT:
+            exponent = node.args[-1]
+            strict = node.name in ("pow", "powi") and isinstance(exponent, Const) and exponent.value != 0
+            if node.dtype is INT or (node.name in _LENIENT and not strict):
                 raise Undecided(str(reason)) from None
             raise
         if node.name == "real":
