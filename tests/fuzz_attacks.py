@@ -117,6 +117,8 @@ def entry_lines(loss: Entry, rng: random.Random, region: Region, count: int, wrt
             yield Line(lambda s, x=x, a=a: loss.value(x, s, a), *ends, tuple(sorted(places)[:24]), shown)
         else:
             dx, dy = mp.mpf(rng.choice((0, 1, -1, 0.5))), mp.mpf(rng.choice((1, 1, 2)))
+            if x in (lo, hi) and lo != hi:  # a claim in both is about the relative interior
+                dx = dx or mp.mpf(1)
             both = _meet([_reach(x, dx, lo, hi), _reach(y, dy, *_cut(loss.y, None))])
             if both is None:
                 continue
