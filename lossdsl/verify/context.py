@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 from lossdsl.ir.nodes import (
@@ -164,6 +165,9 @@ def _of_its_kind(i: Input, point: Point) -> bool:
             for place, v in entries.items():
                 row = tuple(p for k, p in enumerate(place) if k not in i.over)
                 rows[row] = rows.get(row, Fraction(0)) + (v if i.kind == "simplex" else v * v)
+            count = prod(d.evaluate(point.extents) for k, d in enumerate(i.dims) if k not in i.over)
+            if len(rows) != count:  # a row of nothing has no sum of 1
+                return False
             return all(total == 1 for total in rows.values()) and (i.kind == "unit" or all(v >= 0 for v in values))
         case "bool" | "binary":
             return all(v in (0, 1) for v in values)
