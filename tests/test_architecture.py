@@ -56,7 +56,18 @@ ALLOWED["certificate"] = {"ir", "ir/build", "primitives", "syntax", "verify", *L
 ALLOWED["explain"] = {"pipeline", "ir", "ir/build", "primitives", "syntax", "verify", *LEAVES}
 ALLOWED["advice"] = {"pipeline", "ir", "ir/build", "primitives", "syntax", "transform", "verify", *LEAVES}
 ALLOWED["bench"] = {"assemble", "pipeline", "ir", "ir/build", "loader", *LEAVES}
-ALLOWED["cli"] = {"advice", "bench", "explain", "pipeline", "card", "certificate", "plotting", "catalogue", "syntax", *LEAVES}
+ALLOWED["cli"] = {
+    "advice",
+    "bench",
+    "explain",
+    "pipeline",
+    "card",
+    "certificate",
+    "plotting",
+    "catalogue",
+    "syntax",
+    *LEAVES,
+}
 
 
 def imports(path: Path) -> set[str]:
