@@ -24,6 +24,8 @@ ONCE_WRONG = [
     ("input p: simplex[n, c] over c\ns = sum(p over c)\nper = log(s)", "finite in float32", "refuted"),
     ("input p: simplex[n, c] over c\ns = sum(p over c)\nper = log(s)", "C0 in p", "refuted"),
     ("input p: simplex[n, c] over c\nper = sum(p over c)", "per > 0", "refuted"),
+    ("input z: real[n, c]\ninput t: class[n] of c\nper = 1 / size(c) + 0 * z[c = t]", "bounded", "refuted"),
+    ("input z: real[n, c]\ninput t: class[n] of c\nper = 1 / size(c) + 0 * z[c = t]", "C0 in z", "refuted"),
     ("input u: unit[n, c] over c\nper = log(sum(u^2 over c))", "bounded", "refuted"),
     ("input x: real[...]\nper = i0e(x)", "C1 in x", "proved"),
     ("input x: real[...]\nparam a: real in [0, 1] = 1\nper = x^2", "lipschitz in x when a > 3", "refuted"),

@@ -154,9 +154,11 @@ def _conjuncts(condition: Scalar) -> list[Scalar]:
 
 
 def _of_its_kind(i: Input, point: Point) -> bool:
-    """Whether the entries are probabilities, whole numbers, places of a class ... as the declaration says."""
+    """Whether all entries are there, and are probabilities, whole numbers, places of a class ... as is declared."""
     entries = point.inputs[i.name]
     values = entries.values()
+    if len(entries) != prod(max(0, d.evaluate(point.extents)) for d in i.dims):
+        return False
     match i.kind:
         case "prob":
             return all(0 <= v <= 1 for v in values)
