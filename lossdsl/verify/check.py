@@ -51,7 +51,7 @@ def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unw
     base = Context(
         built.program,
         budget=Budget(0.1 * effort, int(400 * effort), int(100 * effort)),
-        seconds=0.1 * effort,
+        seconds=0.2 * effort,
     )
     claims = Claims(built, base)
     results: list[ClaimResult] = []
@@ -89,7 +89,7 @@ def guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
 def findings(program: Program, base: Context, watch: Watch = _unwatched) -> Iterator[Finding]:
     """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness."""
     target = program.target or program.outputs[0].tensor
-    quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 2, base.memo)
+    quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 4, base.memo)
 
     def ask(
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
