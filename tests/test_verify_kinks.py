@@ -71,6 +71,7 @@ def test_the_largest_class(declared: str, body: str, largest: str) -> None:
         assert status(f"{declared}per = {body}", f"{word} in x") in (expected, "unknown"), word
 
 
+@pytest.mark.slow
 def test_nearly_all_of_them_are_decided() -> None:
     found = [status(f"{d}per = {b}", f"{word} in x") for d, b, _ in CLASSES for word in ORDER]
     assert found.count("unknown") <= 10

@@ -35,6 +35,7 @@ def test_the_bound_holds_and_less_does_not(body: str, norm: str, bound: str, low
     assert status(body, f"lipschitz in z <= {low} in {norm}") in ("refuted", "unknown")
 
 
+@pytest.mark.slow
 def test_most_of_it_is_decided() -> None:
     proved = sum(status(b, f"lipschitz in z <= {k} in {n}") == "proved" for b, n, k, _ in BOUNDS)
     refuted = sum(status(b, f"lipschitz in z <= {k} in {n}") == "refuted" for b, n, _, k in BOUNDS)

@@ -238,5 +238,6 @@ def test_along_paths(body: str, claim: str, true: bool) -> None:
     assert status(body, claim) in ("unknown", "proved" if true else "refuted")
 
 
+@pytest.mark.slow
 def test_most_of_it_is_decided() -> None:
     assert sum(status(b, c) == "refuted" for b, c, true in ALONG if not true) >= 19
