@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import torch
 import torch.nn.functional as F
 
 import lossdsl
+from lossdsl import bench
 from lossdsl.backends.native_runtime import FLAGS
 
 Tensors = tuple[torch.Tensor, ...]
@@ -205,18 +205,11 @@ def step(function: Callable[..., torch.Tensor], tensors: Tensors, names: tuple[s
 
 
 def medians(providers: dict[str, Callable[[], None]], rounds: int, patience: float) -> dict[str, float]:
-    """Interleaved medians; the order rotates, so that nobody always runs after the same one."""
+    """Interleaved medians, after two runs that warm up."""
     for run in providers.values():
         run()
         run()
-    slow = sum(timed(run) for run in providers.values())
-    rounds = max(3, min(rounds, int(patience / max(slow, 1e-6))))
-    times: dict[str, list[float]] = {name: [] for name in providers}
-    names = list(providers)
-    for k in range(rounds):
-        for name in names[k % len(names) :] + names[: k % len(names)]:
-            times[name].append(timed(providers[name]))
-    return {name: statistics.median(t) for name, t in times.items()}
+    return bench.medians(providers, rounds, patience, clock)
 
 
 def machine() -> tuple[float, float]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch.profiler import ProfilerActivity, profile
 
 import lossdsl
+from lossdsl import bench
 
 Loss = Callable[..., torch.Tensor]
 Inputs = dict[str, torch.Tensor]
@@ -114,17 +114,13 @@ def peak(loss: Loss, inputs: Inputs, parameters: Mapping[str, float]) -> int:
     """The most bytes that were held at once beyond the inputs, in value and gradient."""
     first = next(iter(inputs))
     given = {n: t.clone().requires_grad_(n == first) for n, t in inputs.items()}
-    loss(**given, **parameters).backward()  # a warm-up: what is cached stays out of the figure
-    given[first].grad = None
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+
+    def step() -> None:
+        given[first].grad = None
         loss(**given, **parameters).backward()
-    results = recorded.profiler.kineto_results
-    assert results is not None
-    events = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
-    held = most = 0
-    for _, size in events:
-        held += size
-        most = max(most, held)
+
+    most = bench.peak(step, "cpu")
+    assert most is not None
     return most
 
 

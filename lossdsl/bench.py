@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -118,11 +119,11 @@ def bench(source: Source, built: BuiltLoss, options: Options) -> Table:
             failed[provider] = str(problem).strip().split("\n")[0][:200]
             continue
         steps[provider], leaves[provider] = step, held
-    times = _medians(steps, options)
+    times = medians(steps, options.rounds, clock=partial(_clock, options.device))
     rows = []
     for provider, step in steps.items():
         errors = _errors(values[provider], leaves[provider], exact)
-        rows.append(Row(provider, times[provider], _peak(step, options.device), *errors))
+        rows.append(Row(provider, times[provider], peak(step, options.device), *errors))
     least = sum(t.numel() * t.element_size() * (2 if n in wrt else 1) for n, t in given.items())
     shapes = {n: tuple(t.shape) for n, t in given.items()}
     return Table(
@@ -305,14 +306,21 @@ def _clock(device: str) -> float:
     return time.perf_counter()
 
 
-def _medians(steps: Mapping[str, Callable[[], None]], options: Options) -> dict[str, float]:
+def medians(
+    steps: Mapping[str, Callable[[], None]],
+    rounds: int,
+    patience: float = _PATIENCE,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Median times of steps that have run before, in interleaved rounds: as many as the patience (seconds) allows."""
+
     def timed(run: Callable[[], None]) -> float:
-        start = _clock(options.device)
+        start = clock()
         run()
-        return _clock(options.device) - start
+        return clock() - start
 
     once = sum(timed(run) for run in steps.values())
-    rounds = max(3, min(options.rounds, int(_PATIENCE / max(once, 1e-6))))
+    rounds = max(3, min(rounds, int(patience / max(once, 1e-6))))
     times: dict[str, list[float]] = {name: [] for name in steps}
     for order in _turns(list(steps), rounds):
         for name in order:
@@ -341,7 +349,7 @@ def _copied(size: int, options: Options) -> float:
     return float(8 * source.numel() / statistics.median(times))
 
 
-def _peak(step: Callable[[], None], device: str) -> int | None:
+def peak(step: Callable[[], None], device: str) -> int | None:
     """The most bytes that torch's allocator held at once beyond the inputs."""
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated()
@@ -431,4 +439,4 @@ def show(console: Console, table: Table) -> None:
         console.print(f"{name}: {why}", markup=False, soft_wrap=True)
 
 
-__all__ = ["CannotBench", "Options", "Row", "Table", "as_json", "bench", "show"]
+__all__ = ["CannotBench", "Options", "Row", "Table", "as_json", "bench", "medians", "peak", "show"]

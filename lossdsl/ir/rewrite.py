@@ -29,16 +29,25 @@ Item = Definition | Group
 _Key = tuple[object, ...]
 
 
-def transform(node: Scalar, fn: Callable[[Scalar], Scalar], memo: dict[Scalar, Scalar] | None = None) -> Scalar:
+def transform(
+    node: Scalar,
+    fn: Callable[[Scalar], Scalar],
+    memo: dict[Scalar, Scalar] | None = None,
+    enter: Callable[[Scalar], bool] | None = None,
+) -> Scalar:
     """`fn` applied to every distinct node, children first; `fn` gets the node over its already transformed children.
 
-    `memo` may be shared between calls with the same `fn`.
+    `memo` may be shared between calls with the same `fn`. What `enter` refuses stays as it is, with all below it.
     """
     done: dict[Scalar, Scalar] = {} if memo is None else memo
     stack = [node]
     while stack:
         top = stack[-1]
         if top in done:
+            stack.pop()
+            continue
+        if enter is not None and not enter(top):
+            done[top] = top
             stack.pop()
             continue
         children = top.children
@@ -66,37 +75,13 @@ def substitute(node: Scalar, mapping: Mapping[Scalar, Scalar], memo: dict[Scalar
         if all(old is new for old, new in mapping.items()):
             return node
         done.update(mapping)
-    if all(isinstance(old, Index) for old in mapping):
-        return _reindexed(node, mapping, done)
+    if all(isinstance(old, Index) for old in mapping):  # nothing else depends on them: most of a body is left alone
+        return transform(node, _same, done, lambda n: any(i in mapping for i in n.free))
     return transform(node, _same, done)
 
 
 def _same(node: Scalar) -> Scalar:
     return node
-
-
-def _reindexed(node: Scalar, mapping: Mapping[Scalar, Scalar], done: dict[Scalar, Scalar]) -> Scalar:
-    """As `transform`; what depends on none of the indices is not entered."""
-    stack = [node]
-    while stack:
-        top = stack[-1]
-        if top in done:
-            stack.pop()
-            continue
-        if not any(i in mapping for i in top.free):
-            done[top] = top
-            stack.pop()
-            continue
-        children = top.children
-        waiting = [c for c in children if c not in done]
-        if waiting:
-            waiting.reverse()
-            stack += waiting
-            continue
-        below = tuple([done[c] for c in children])
-        done[top] = top if below == children else top.rebuild(below)
-        stack.pop()
-    return done[node]
 
 
 def reads(*nodes: Scalar) -> Iterator[Read]:

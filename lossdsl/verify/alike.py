@@ -32,7 +32,7 @@ from lossdsl.ir.nodes import (
     Stop,
     Table,
 )
-from lossdsl.ir.rewrite import members, substitute, transform
+from lossdsl.ir.rewrite import members, substitute
 from lossdsl.primitives import HEADS
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import limits
@@ -40,6 +40,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed
 from lossdsl.verify.operations import EITHER, total
+from lossdsl.verify.pieces import NotScalar, inline
 from lossdsl.verify.ranges import Ranges, product_of_sizes
 
 _MOST = 3_000  # scalars of one evaluation
@@ -78,7 +79,7 @@ class Alike:
     """Limits of elements where the inputs are as chosen; everything else takes any one value. Raises Undecided, Split."""
 
     def __init__(self, program: Program, ranges: Ranges, chosen: Mapping[str, Choice]) -> None:
-        self.ranges, self.chosen = ranges, chosen
+        self.program, self.ranges, self.chosen = program, ranges, chosen
         self._definitions = {d.tensor: d for item in program.body if not isinstance(item, Group) for d in members(item)}
         self._inputs = {i.name for i in program.inputs}
         self._memo: dict[tuple[Scalar, frozenset[tuple[Index, bool]]], Limit] = {}
@@ -172,17 +173,14 @@ class Alike:
 
     def _same(self, a: Scalar, b: Scalar) -> bool:
         """Whether two scalars are one and the same once the definitions that they read are put in."""
-        return self._put_in(a) is self._put_in(b)
+        try:
+            return self._put_in(a) is self._put_in(b)
+        except NotScalar:
+            return False
 
     def _put_in(self, node: Scalar) -> Scalar:
-        def step(n: Scalar) -> Scalar:
-            d = self._definitions.get(n.tensor) if isinstance(n, Read) else None
-            if not isinstance(n, Read) or d is None or d.head != "map" or d.support is not TRUE:
-                return n
-            return self._put_in(substitute(d.body, dict(zip(d.formals, n.indices, strict=True))))
-
         if node not in self._expanded:
-            self._expanded[node] = transform(node, step)
+            self._expanded[node] = inline(self.program, node)
         return self._expanded[node]
 
     def _read(self, n: Read, facts: Facts) -> Limit:

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     REAL,
     TRUE,
-    AdjointMap,
     And,
     Apply,
     Compare,
@@ -28,12 +26,10 @@ from lossdsl.ir.nodes import (
     Group,
     Index,
     Program,
-    Proxy,
     Read,
     Scalar,
     Select,
     Size,
-    Stop,
     postorder,
 )
 from lossdsl.ir.rewrite import map_item, map_scalars, members, substitute, transform
@@ -41,7 +37,7 @@ from lossdsl.verify import scalar
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at, truth
-from lossdsl.verify.pieces import NotScalar, cased, dependents, inline
+from lossdsl.verify.pieces import NotScalar, carriers, cased, dependents, inline, value_of
 from lossdsl.verify.ranges import Ranges, Scope, matches
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step
@@ -79,14 +75,7 @@ class Rough(Exception):
 
 
 class _Ranges(Ranges):
-    """Ranges in which elements of some recurrences are taken to be in the given enclosures."""
-
-    def __init__(self, program: Program, assume: Mapping[str, Enclosure], interior: frozenset[str]) -> None:
-        super().__init__(program, assume, interior=interior)
-        self.given: dict[str, Enclosure] = {}
-
-    def tensor(self, name: str, nonempty: frozenset[Dim] = frozenset()) -> Enclosure:
-        return self.given[name] if name in self.given else super().tensor(name, nonempty)
+    """Ranges that know of labels."""
 
     def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
         """Where there is a label, there is a class."""
@@ -101,13 +90,9 @@ class _Ranges(Ranges):
 
 def of_values(program: Program) -> Program:
     """The program without what only declares derivatives."""
-
-    def step(n: Scalar) -> Scalar:
-        return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
-
     memo: dict[Scalar, Scalar] = {}
     return program.with_body(
-        tuple(map_item(i, lambda d: map_scalars(d, lambda s: transform(s, step, memo))) for i in program.body)
+        tuple(map_item(i, lambda d: map_scalars(d, lambda s: transform(s, value_of, memo))) for i in program.body)
     )
 
 
@@ -122,7 +107,7 @@ class Classes:
 
     def __post_init__(self) -> None:
         self.program = of_values(self.ctx.program)
-        self.ranges = _Ranges(self.program, self.ctx.assume, frozenset(self.inputs))
+        self.ranges = _Ranges(self.program, self.ctx.assume, interior=frozenset(self.inputs))
         self.varying = frozenset().union(*(dependents(self.program, x) for x in self.inputs))
         self.definitions = {d.tensor: d for d in self.program.definitions()}
         self._moves: dict[Scalar, bool] = {}
@@ -156,9 +141,10 @@ class Classes:
     def _recurrence(self, group: Group) -> None:
         """By induction along the order: what is read of the group has the class, and is as finite, as is to be shown."""
         reason: Rough | None = None
+        before = self.ranges
         for start in (Class(SMOOTH), Class(SMOOTH, low=True), Class(SMOOTH, high=True)):
             box = Enclosure(-INF, INF, not start.low, not start.high)
-            self.ranges.given |= {d.tensor: box for d in group.definitions if d.dtype is REAL}
+            self.ranges = before.supposing({d.tensor: box for d in group.definitions if d.dtype is REAL})
             try:
                 self._induction(group, start)
                 return
@@ -170,6 +156,7 @@ class Classes:
     def _induction(self, group: Group, assumed: Class) -> None:
         while True:
             self.known |= {d.tensor: assumed for d in group.definitions}
+            self._carried_before.clear()  # under what was assumed before
             found = [self._definition(d) for d in group.definitions]
             if any((c.low and not assumed.low) or (c.high and not assumed.high) or c.needs for c in found):
                 raise Rough(f"{group.definitions[0].tensor} may be infinite")
@@ -339,7 +326,7 @@ class Classes:
         if key in self._carried_before:
             return self._carried_before[key]
         best = NONE
-        for carrier in self._carriers(node):
+        for carrier in itertools.islice(carriers(node, self.moves), _MOST_CARRIERS):
             try:
                 inner = self._class(carrier, scope)
             except Rough:
@@ -349,15 +336,6 @@ class Classes:
                 best = max(best, min(inner.order, self._joined(substitute(node, {carrier: _CARRIER}), box, scope)))
         self._carried_before[key] = best
         return best
-
-    def _carriers(self, node: Scalar) -> list[Scalar]:
-        """Real scalars below the node without which nothing in it moves, the innermost first."""
-        found: list[Scalar] = []
-        for n in postorder(node):
-            if n is not node and n.dtype is REAL and self.moves(n) and len(found) < _MOST_CARRIERS:
-                if not self.moves(substitute(node, {n: _CARRIER})):
-                    found.append(n)
-        return found
 
     def _joined(self, node: Scalar, box: Enclosure, scope: Scope) -> int:
         """The largest class that is proved of a function of the carrier."""

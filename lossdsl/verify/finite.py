@@ -24,6 +24,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify import masses
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
+from lossdsl.verify.floats import EXPONENTIAL, NATURAL
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.overflow import breaking, overflowing
 from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
@@ -59,23 +60,7 @@ FORMATS = {
 LARGEST, NORMAL = FORMATS["float32"].largest, 2.0**-126
 _LONGEST = 2.0**31
 _SEARCHES = 8.0  # seconds of a search at points of the type, in those of one search for a witness
-_EXPONENTIAL = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
 _BASIC = frozenset({"add", "sub", "mul", "div", "neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
-_NATURAL = {
-    "sigmoid": (0.0, 1.0 + 2.0**-20),
-    "tanh": (-1.0, 1.0),
-    "softplus": (0.0, INF),
-    "logsigmoid": (-INF, 0.0),
-    "exp": (0.0, INF),
-    "expdiff": (0.0, INF),
-    "sqrt": (0.0, INF),
-    "logcosh": (0.0, INF),
-    "erfc": (0.0, INF),
-    "normal_cdf": (0.0, 1.0),
-    "log_normal_cdf": (-INF, 0.0),
-    "erf": (-1.0, 1.0),
-    "cosh": (1.0, INF),
-}
 
 
 def rounded(value: Enclosure, relative: float) -> Enclosure:
@@ -146,9 +131,9 @@ class FloatRanges(Ranges):
         if node.name in _BASIC or node.dtype.value != "real":
             return rounded(found, 2.0**-20)
         reach = max((max(abs(a.lo), abs(a.hi)) for a in args), default=0.0)
-        error = min(1.0, (min(reach, 200.0) + 2) * 2.0**-20) if node.name in _EXPONENTIAL else 2.0**-16
+        error = min(1.0, (min(reach, 200.0) + 2) * 2.0**-20) if node.name in EXPONENTIAL else 2.0**-16
         result = rounded(found, error)
-        lo, hi = _NATURAL.get(node.name, (-INF, INF))
+        lo, hi = NATURAL.get(node.name, (-INF, INF))
         return Enclosure(max(result.lo, lo), min(result.hi, hi)) if result.hi >= lo and result.lo <= hi else result
 
     def refine(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:

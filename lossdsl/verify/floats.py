@@ -38,6 +38,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.folds import flat, whole
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.points import Place, Point, Undecided
 
@@ -136,10 +137,7 @@ class Floats:
         return _folded(d, chosen)
 
     def _flat(self, d: Definition, place: Place) -> Float:
-        flat = 0
-        for i, position in zip(d.bound, place, strict=True):
-            flat = flat * i.dim.evaluate(self.point.extents) + position
-        return _whole(flat)
+        return _whole(flat(place, tuple(i.dim.evaluate(self.point.extents) for i in d.bound)))
 
     def _holds(self, condition: Scalar, env: Mapping[Index, int]) -> bool:
         return _certain(self._scalar(condition, env, {}))
@@ -390,22 +388,12 @@ def _integer(node: Apply, args: list[Float]) -> Float:
         return Float(transfer(node, [a.box for a in args]))
     if any(a.box.lo != a.box.hi for a in args):
         raise Undecided("rounding at the edge")
-    v = [Fraction(a.box.lo) for a in args]
-    if len(v) > 1 and v[1] == 0:
-        raise Undecided("a whole quotient by 0")
-    match node.name:
-        case "floordiv":
-            return _whole(v[0] // v[1])
-        case "mod":
-            return Float(e.exact(v[0] % v[1]))
-        case "floor":
-            return _whole(v[0] // 1)
-    return _whole(-(-v[0] // 1))
+    return Float(e.exact(whole(node.name, [Fraction(a.box.lo) for a in args])))
 
 
 _UNCHANGED = frozenset({"abs", "max2", "min2", "relu", "clamp", "sign"})
-_EXPONENTIAL = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
-_NATURAL = {
+EXPONENTIAL = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
+NATURAL = {  # what the values of a function are cut to: libraries keep to it
     "sigmoid": (0.0, 1.0 + 2.0**-20),
     "tanh": (-1.0, 1.0),
     "softplus": (0.0, INF),
@@ -448,9 +436,9 @@ def _of_finite(node: Apply, args: list[Float]) -> Float:
     if name in ("mul", "div"):
         return settled(found, _BASIC, product=True)
     reach = max((max(abs(b.lo), abs(b.hi)) for b in boxes), default=0.0)
-    error = min(1.0, (min(reach, 200.0) + 2) * _BASIC) if name in _EXPONENTIAL else _FUNCTION
+    error = min(1.0, (min(reach, 200.0) + 2) * _BASIC) if name in EXPONENTIAL else _FUNCTION
     result = settled(found, error, product=name in ("pow", "powi"))
-    lo, hi = _NATURAL.get(name, (-INF, INF))
+    lo, hi = NATURAL.get(name, (-INF, INF))
     if result.finite and result.box.hi >= lo and result.box.lo <= hi:
         return Float(Enclosure(max(result.box.lo, lo), min(result.box.hi, hi)))
     return result

@@ -98,6 +98,22 @@ def sorted_places(chosen: list[tuple[Place, Enclosure]], left_out: list[Place], 
     return [k for k, _ in pairs] + sorted(flat(at, shape) for at in left_out)
 
 
+def whole(name: str, values: list[Fraction]) -> Fraction:
+    """`floordiv`, `mod`, `floor` or `ceil` of exact numbers. Raises Undecided for a division by 0."""
+    if len(values) == 2 and values[1] == 0:
+        raise Undecided(f"{name} by 0")
+    match name:
+        case "floordiv":
+            return Fraction(values[0] // values[1])
+        case "mod":
+            return values[0] % values[1]
+        case "floor":
+            return Fraction(values[0] // 1)
+        case "ceil":
+            return Fraction(-(-values[0] // 1))
+    raise Undecided(f"no value of {name}")
+
+
 def flat(place: Place, shape: tuple[int, ...]) -> int:
     """The row-major position of a place."""
     at = 0

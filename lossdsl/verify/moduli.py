@@ -34,7 +34,7 @@ from lossdsl.verify import scalar as one
 from lossdsl.verify.context import Context
 from lossdsl.verify.dominance import Dominance
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import VARIABLE, NotScalar, cased, dependents, fold, inline
+from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, dependents, fold, inline, value_of
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
@@ -420,14 +420,12 @@ class Moduli:
     def _through(self, n: Scalar, scope: Scope, found: Facts) -> Facts:
         """A scalar that varies through one Lipschitz subexpression is Lipschitz if its slope in that is bounded."""
         try:
-            whole = transform(transform(inline(self.ctx.program, n), _value_of), plain)
+            whole = transform(transform(inline(self.ctx.program, n), value_of), plain)
         except NotScalar:
             return found
         chosen: Scalar | None = None
-        for m in postorder(whole):
-            if m is whole or m.dtype is not REAL or not isinstance(m, (Read, Apply)) or not self.varies(m):
-                continue
-            if self.varies(substitute(whole, {m: VARIABLE})) or not scope[m].finite:
+        for m in carriers(whole, self.varies):
+            if not isinstance(m, (Read, Apply)) or not scope[m].finite:
                 continue
             inner = self.node(m, scope)
             chosen = m if inner.lipschitz and not inner.void else chosen
@@ -444,11 +442,6 @@ class Moduli:
             return found
         self.steps += verdict.steps
         return Facts(True, self.node(chosen, scope).bounded, self.node(chosen, scope).bounded)
-
-
-def _value_of(n: Scalar) -> Scalar:
-    """Without what concerns derivatives alone."""
-    return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
 
 
 def plain(n: Scalar) -> Scalar:

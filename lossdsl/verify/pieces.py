@@ -9,7 +9,7 @@ entry, and through which alone the entry is read, by a variable of its own. `spl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,6 +119,18 @@ def inline(program: Program, node: Scalar, only: frozenset[str] | None = None) -
         return n
 
     return transform(node, step, memo)
+
+
+def carriers(node: Scalar, varies: Callable[[Scalar], bool]) -> Iterator[Scalar]:
+    """Real scalars below the node without which nothing in it varies, the innermost first: it is a function of each."""
+    for n in postorder(node):
+        if n is not node and n.dtype is REAL and varies(n) and not varies(substitute(node, {n: VARIABLE})):
+            yield n
+
+
+def value_of(n: Scalar) -> Scalar:
+    """Without what only declares a derivative."""
+    return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
 
 
 def target_scalar(program: Program, target: str) -> Scalar:

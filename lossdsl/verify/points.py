@@ -40,7 +40,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.folds import Undecided, fold, inverse_entry, log_determinant, sorted_places, winner
+from lossdsl.verify.folds import Undecided, fold, inverse_entry, log_determinant, sorted_places, whole, winner
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.ranges import Ranges
 
@@ -50,6 +50,11 @@ Values = Mapping[str, Mapping[Place, Fraction]]
 
 class TooManySteps(Undecided):
     """An element takes more steps than one evaluation may have."""
+
+
+def entry_name(name: str, place: Place) -> str:
+    """`pred[0]`, as reports have it."""
+    return f"{name}[{', '.join(map(str, place))}]" if place else name
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Point:
         for name, entries in self.inputs.items():
             if not names or name in names:
                 for place, value in entries.items():
-                    out[f"{name}[{', '.join(map(str, place))}]" if place else name] = value
+                    out[entry_name(name, place)] = value
         if not names:
             out |= self.parameters
         return out
@@ -218,15 +223,7 @@ class Evaluator:
         boxes = [self.scalar(a, env, memo) for a in n.args]
         if any(b.lo != b.hi for b in boxes):
             raise Undecided("rounding to an integer at the edge")
-        v = [Fraction(b.lo) for b in boxes]
-        match n.name:
-            case "floordiv":
-                return e.exact(v[0] // v[1])
-            case "mod":
-                return e.exact(v[0] % v[1])
-            case "floor":
-                return e.exact(v[0] // 1)
-        return e.exact(-(-v[0] // 1))
+        return e.exact(whole(n.name, [Fraction(b.lo) for b in boxes]))
 
     def _whole(self, n: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> int:
         v = self.scalar(n, env, memo)

@@ -23,7 +23,6 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Stop,
-    postorder,
 )
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.primitives import PRIMITIVES
@@ -33,7 +32,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.moduli import plain
 from lossdsl.verify.operations import clipped
-from lossdsl.verify.pieces import VARIABLE, NotScalar, cased, fold, inline
+from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, fold, inline
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step, Unknown
@@ -203,10 +202,8 @@ class Levels:
         except NotScalar:
             return None
         chosen: Scalar | None = None
-        for m in postorder(whole):
-            if m is whole or m.dtype is not REAL or not isinstance(m, (Read, Apply)) or not self.varies(m):
-                continue
-            if self.varies(substitute(whole, {m: VARIABLE})) or not scope[m].finite:
+        for m in carriers(whole, self.varies):
+            if not isinstance(m, (Read, Apply)) or not scope[m].finite:
                 continue
             shape = self.curvatures.node(m, scope)
             chosen = m if shape.convex or shape.concave else chosen

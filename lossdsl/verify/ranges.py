@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Self
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -335,10 +336,18 @@ class Ranges:
                     break
         return self._invariants[name]
 
+    def supposing(self, boxes: Mapping[str, Enclosure]) -> Self:
+        """The same ranges where elements of recurrences are taken to be in the given enclosures. Nothing that was computed
+        without that is kept but invariants."""
+        inner = copy.copy(self)
+        inner._assumed, inner._invariants = {**self._assumed, **boxes}, dict(self._invariants)
+        inner._memo, inner._scopes = {}, {}
+        return inner
+
     def _step(self, group: Group, assumed: dict[str, Enclosure]) -> dict[str, Enclosure]:
         """What the definitions of a recurrence give, if what they read of it is as assumed."""
-        inner = copy.copy(self)
-        inner._assumed, inner._memo, inner._scopes = {**self._assumed, **assumed}, {}, {}
+        inner = self.supposing(assumed)
+        inner._invariants = self._invariants  # of what stands before: it does not depend on this one
         return {d.tensor: inner._definition(d, frozenset(d.dims)) for d in group.definitions}
 
     # ----------------------------------------------------------------------------------------- definitions

@@ -36,10 +36,10 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify import limits
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.folds import Undecided
+from lossdsl.verify.folds import Undecided, flat, whole
 from lossdsl.verify.limits import ONE, ZERO, Limit, fixed, toward
 from lossdsl.verify.pieces import dependents
-from lossdsl.verify.points import Place, Point, elements
+from lossdsl.verify.points import Place, Point, elements, entry_name
 from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Refuted, Witness
 
@@ -160,18 +160,7 @@ def _rounded(name: str, args: list[Limit]) -> Limit:
     if any(a.moves or not a.point for a in args):
         raise Undecided(f"{name} of what moves")
     v = [Fraction(a.box.lo) for a in args]
-    if len(v) == 2 and v[1] == 0:
-        raise Undecided(f"{name} by 0")
-    match name:
-        case "floordiv":
-            return fixed(v[0] // v[1])
-        case "mod":
-            return fixed(v[0] % v[1])
-        case "floor":
-            return fixed(v[0] // 1)
-        case "ceil":
-            return fixed(-(-v[0] // 1))
-    return fixed(int(v[0]))
+    return fixed(int(v[0]) if name == "int" else whole(name, v))
 
 
 def folded(head: str, values: list[Limit]) -> Limit:
@@ -205,10 +194,7 @@ def _winner(head: str, chosen: list[tuple[Place, Limit]], shape: Place) -> Limit
     op = ">" if head == "argmax" else "<"
     for k, (at, v) in enumerate(chosen):
         if all(limits.holds(op, v, u) for j, (_, u) in enumerate(chosen) if j != k):
-            flat = 0
-            for p, size in zip(at, shape, strict=True):
-                flat = flat * size + p
-            return fixed(flat)
+            return fixed(flat(at, shape))
     raise Undecided(f"no certain {head}")
 
 
@@ -238,10 +224,7 @@ def unbounded(ctx: Context, target: str) -> Refuted | None:
 
 
 def _along(ctx: Context, point: Point, ends: Ends, value: Limit) -> Refuted:
-    def name(tensor: str, place: Place) -> str:
-        return f"{tensor}[{', '.join(map(str, place))}]" if place else tensor
-
-    goes = ", ".join(f"{name(*key)} goes to {end.box.lo:g}" for key, end in ends.items())
+    goes = ", ".join(f"{entry_name(*key)} goes to {end.box.lo:g}" for key, end in ends.items())
     points = tuple(_far(ctx, point, ends, t).flat() for t in _TIMES)
     return Refuted("limit along a sequence", Witness(points, f"the value goes to {value.box.lo:g} as {goes}"))
 
