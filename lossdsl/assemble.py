@@ -111,13 +111,20 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
             output = _tensor(program, mode)
             for wrt in wanted:
                 derived = gradient_program(program, output, wrt, absent)
-                entries = ["value_and_gradient", "backward"] if mode != "none" else ["backward"]
+                # That of a scalar can be made with the value, before the incoming cotangent is known.
+                scalar = not any(i.dims for i in derived.inputs if i.role == "cotangent")
+                entries = ["value_and_gradient" if scalar and _reports_all(program, derived) else "backward"]
                 if limits:  # autograd of the value's formula would not limit it
                     entries.append("gradient_formula")
                 for entry in entries:
                     key = Key(program.name, entry, mode, wrt, absent, target)
                     table[key] = schedule(derived, key)
     return table
+
+
+def _reports_all(program: Program, derived: Program) -> bool:
+    """Whether the derivative also makes the program's reports, which are asked for with the value."""
+    return {o.name for o in program.outputs[1:]} <= {o.name for o in derived.outputs}
 
 
 def pairs(program: Program, target: str) -> tuple[tuple[tuple[str, ...], Plan], ...]:

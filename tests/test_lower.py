@@ -81,9 +81,8 @@ def entries(program: Program) -> Iterator[tuple[Program, Key, str]]:
     for mode, tensor in modes.items():
         yield value, Key(program.name, "value", mode, (), (), "torch"), tensor
         derived = gradient(program, tensor, wrt)
-        yield derived, Key(program.name, "backward", mode, wrt, (), "torch"), tensor
-        if mode != "none":
-            yield derived, Key(program.name, "value_and_gradient", mode, wrt, (), "torch"), tensor
+        entry = "backward" if mode == "none" else "value_and_gradient"
+        yield derived, Key(program.name, entry, mode, wrt, (), "torch"), tensor
 
 
 def every_extent(program: Program) -> dict[str, int]:
@@ -130,9 +129,6 @@ def defaults(program: Program) -> dict[str, float | int | bool]:
 
 
 def expected(program: Program, key: Key, tensor: str, given: dict[str, Any], parameters: Any) -> dict[str, Any]:
-    given = dict(given)
-    if key.entry == "value_and_gradient":
-        given |= {i.name: np.ones_like(given[i.name]) for i in program.inputs if i.role == "cotangent"}
     if key.entry == "value":
         return {"return": interpret(program, given, parameters, outputs=[tensor])[tensor]}
     return interpret(program, given, parameters)

@@ -254,7 +254,7 @@ def test_info_nce_keeps_no_square_matrix() -> None:
     q = torch.randn(1200, 4)
     k = torch.randn(1200, 4)
     with Watch():
-        loaded._INFO_NCE_KERNELS["value_and_gradient", "mean", ("q", "k"), ()](q, k, 0.5)
+        loaded._INFO_NCE_KERNELS["value_and_gradient", "mean", ("q", "k"), ()](q, k, 0.5, torch.ones(()))
     assert max(sizes) <= 256 * 1200
     assert original is torch.empty
 

@@ -149,10 +149,6 @@ class Loss:
                 name = self.add(emit_function(plan, name, self.signature, fused=False, comment=text), name)
                 entries.append((_key_text(key.entry, key.reduction, self.made(plan), key.absent), name))
                 continue
-            if key.entry == "value_and_gradient" and plan.buffer(plan.returns[0][1]).dims:
-                continue  # only the gradient of a scalar can be made before the incoming one is known
-            if key.entry == "value_and_gradient" and not set(self.loss.reports) <= {role for role, _ in plan.returns}:
-                continue  # the reports come with the value
             name = self.kernel_name(key)
             name = self.add(self.fused(plan, name, _comment(key)), name)
             entries.append((_key_text(key.entry, key.reduction, self.made(plan), key.absent), name))
@@ -708,7 +704,7 @@ def _comment(key: Key) -> str:
         return "The value alone."
     made = " and ".join(key.wrt) if len(key.wrt) < 3 else ", ".join(key.wrt)
     if key.entry == "value_and_gradient":
-        return f"The value and, in the same pass, its gradient in {made}."
+        return f"The value and, in the same pass, its gradient in {made} times the incoming one."
     return f"The gradient in {made}, with the incoming one folded in before rounding."
 
 

@@ -12,7 +12,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {}
 
 
 def _define(source: str, *needs: str) -> None:
-    name = source.split("(")[0].strip().removeprefix("def ").removeprefix("class ")
+    name = source.split("(")[0].split(" = ")[0].strip().removeprefix("def ").removeprefix("class ")
     _SOURCES[name] = source.strip("\n")
     _NEEDS[name] = needs
 
@@ -116,12 +116,12 @@ def _evaluate(table, tensors, options, reduction):
             return table["value", reduction, (), absent](*tensors.values(), *options)
     # The gradient of a scalar is made with its value; float16 must round it after the incoming gradient is in.
     half = any(tensors[name].dtype == torch.float16 for name in wrt)
-    found = None if half else _find(table, "value_and_gradient", reduction, wrt, absent)
-    again = _find(table, "backward", reduction, wrt, absent)
-    if found is None and again is None:
+    both = _find(table, "value_and_gradient", reduction, wrt, absent)
+    found = both or _find(table, "backward", reduction, wrt, absent)
+    if found is None:
         return formula(*tensors.values(), *options)
     call = table, reduction, wrt, absent, tuple(tensors), options
-    return _Kernels.apply(call, found, again, *tensors.values())
+    return _Kernels.apply(call, found, both is not None, half, *tensors.values())
 ''',
     "_plain",
     "_find",
@@ -134,16 +134,16 @@ class _Kernels(torch.autograd.Function):
     """A loss by its kernels: gradients made together with the value, or in backward from the saved inputs."""
 
     @staticmethod
-    def forward(ctx, call, found, again, *tensors):
+    def forward(ctx, call, found, both, later, *tensors):
         table, reduction, wrt, absent, _, options = call
-        ctx.call, ctx.found, ctx.again, ctx.gradients = call, found, again, None
+        ctx.call, ctx.found, ctx.both, ctx.later, ctx.gradients = call, found, both, later or not both, None
         ctx.save_for_backward(*tensors, *(o for o in options if isinstance(o, torch.Tensor)))
-        if found is None:
+        if ctx.later:
             results = table["value", reduction, (), absent](*tensors, *options)
             value, *reports = results if isinstance(results, tuple) else (results,)
         else:
             names, kernel = found
-            value, *rest = kernel(*tensors, *options)
+            value, *rest = kernel(*tensors, *options, _one(next(t for t in tensors if t is not None)))
             ctx.gradients = {name: g for name, g in zip(names, rest) if name in wrt}
             reports = rest[len(names) :]
         reports = [r.clone() if r is value else r for r in reports]  # the value itself stays differentiable
@@ -165,22 +165,37 @@ class _Kernels(torch.autograd.Function):
             else:
                 formula, tensors = table["formula", reduction, (), absent], dict(zip(names, saved))
                 gradients = dict(zip(wrt, _differentiate(formula, wrt, grad_output, tensors, options)))
-        elif ctx.found is None:
-            made_names, kernel = ctx.again
+        elif ctx.later:
+            made_names, kernel = ctx.found
             made = kernel(*saved, *options, grad_output)
-            gradients = dict(zip(made_names, made if isinstance(made, tuple) else (made,)))
+            made = made if isinstance(made, tuple) else (made,)
+            gradients = dict(zip(made_names, made[1:] if ctx.both else made))
         else:
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:  # a second backward: by the same kernel, so that it gives the same bits
                 made_names, kernel = ctx.found
-                gradients = dict(zip(made_names, kernel(*saved, *options)[1:]))
+                gradients = dict(zip(made_names, kernel(*saved, *options, _one(grad_output))[1:]))
             if not (grad_output.device.type == "cpu" and grad_output.item() == 1):
                 for name in wrt:  # ours alone: scaled in place and handed over
                     gradients[name].mul_(grad_output)
-        return None, None, None, *(gradients[n] if n in wrt else None for n in names)
+        return None, None, None, None, *(gradients[n] if n in wrt else None for n in names)
 ''',
     "_plain",
     "_differentiate",
+    "_one",
+)
+
+_define("_ONES = {}  # by device")
+
+_define(
+    '''
+def _one(like):
+    """The gradient that a value has in itself, made once for each device."""
+    if like.device not in _ONES:
+        _ONES[like.device] = torch.ones((), device=like.device)
+    return _ONES[like.device]
+''',
+    "_ONES",
 )
 
 _define('''

@@ -277,8 +277,9 @@ class Cost:
 class Key:
     """Which plan of the table this is.
 
-    entry      "value" | "value_and_gradient" (cotangent 1) | "backward" (cotangent given); what autograd differentiates:
-               "formula" (the value), "gradient_formula" (as backward; where the value's derivative is another)
+    entry      "value" | "value_and_gradient" (of a scalar) | "backward" (the gradient alone); what autograd
+               differentiates: "formula" (the value), "gradient_formula" (where the value's derivative is another).
+               Gradients are of the incoming cotangent times the value
     reduction  "mean" | "sum" | "none" | "" (the loss has no reduction modes)
     wrt        inputs whose gradient is made; absent: optional inputs not given; target: "torch" | "triton"
     """

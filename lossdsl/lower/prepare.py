@@ -1,4 +1,4 @@
-"""From a program and a key to the definitions that a plan must compute: modes, absent inputs, cotangent 1."""
+"""From a program and a key to the definitions that a plan must compute: modes, absent inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     FALSE,
-    ONE,
     TRUE,
     And,
     Apply,
@@ -91,16 +90,13 @@ def _outputs(program: Program, key: Key) -> tuple[Output, ...]:
 
 
 def _substitute_inputs(program: Program, key: Key) -> Program:
-    """Absent inputs by their defaults; for value and gradient together, the cotangent by 1."""
+    """Absent inputs by their defaults."""
     constants: dict[str, Const] = {}
     for i in program.inputs:
         if i.name in key.absent:
             if i.default is None:
                 raise ValueError(f"{i.name} has no default, so it cannot be absent")
             constants[i.name] = i.default
-        elif i.role == "cotangent" and key.entry == "value_and_gradient":
-            assert isinstance(ONE, Const)
-            constants[i.name] = ONE
     if not constants:
         return program
     memo: dict[Scalar, Scalar] = {}

@@ -62,7 +62,7 @@ def schedule(program: Program, key: Key, choices: Choices | None = None) -> Plan
     """The plan of one entry of a loss.
 
     `program` is the value program, or for "value_and_gradient" and "backward" the program of `differentiate` with its
-    outputs "d NAME" and its cotangent input (which the first of the two replaces by 1). Raises LoweringError for a
+    outputs "d NAME" and its cotangent input. Raises LoweringError for a
     construct that cannot be scheduled yet, ValueError for a key that does not fit the program.
     """
     prepared, wanted = prepare(program, key)
