@@ -77,7 +77,12 @@ def page(found: list[Answer], left_out: dict[str, str]) -> str:
     ]
     lines.append("real number: there it may redescend), else a *row*; it is")
     lines.append("*labelled* if a label of few values is beside the prediction, *paired* if a real input of the same")
-    lines.append("domain is. Losses without a real input are not asked.")
+    lines.append(
+        "domain is. Losses without a real input are not asked. Curvature is not asked on a sphere, which holds no"
+    )
+    lines.append(
+        "segment; order, shift and scale neither on a sphere nor on a simplex: no two points of it are so related."
+    )
     lines += [
         "",
         "Calibration and properness are about one label and one prediction. These losses read labels and are not",

@@ -599,7 +599,12 @@ def test_two_hundred_levels_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["$\n", "(\n", '"""\n', "x x\n", "\t\n", "a = \n", "loss a:\n", '"""\nloss a:\n', "(\n#\n", ")[\n"]
+    "unit",
+    [
+        *("$\n", "(\n", '"""\n', "x x\n"),
+        *(pytest.param(u, marks=pytest.mark.slow) for u in ("\t\n", "a = \n", "loss a:\n", ")[\n")),
+        *(pytest.param(u, marks=pytest.mark.slow) for u in ('"""\nloss a:\n', "(\n#\n")),
+    ],
 )
 def test_a_mebibyte_of_anything_is_read_in_seconds(unit: str) -> None:
     started = time.perf_counter()

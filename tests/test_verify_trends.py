@@ -84,7 +84,7 @@ def test_what_is_proved_of_random_programs_is_true() -> None:
     """Each proved trend against steps of single entries; enough must be proved for the test to mean something."""
     rng, g = random.Random(7), np.random.default_rng(7)
     proved = 0
-    for _ in range(40):
+    for _ in range(20):
         fold = rng.choice(["sum", "max", "min", "logsumexp", "mean"])
         rest = "" if fold in ("sum", "logsumexp", "mean") else " else 0"
         outer = rng.choice(["sum", "mean", "-sum", "2 * mean"])
@@ -108,4 +108,4 @@ def test_what_is_proved_of_random_programs_is_true() -> None:
             slack = 1e-9 * (1 + abs(float(before)))
             assert verdicts[0] != "proved" or after >= before - slack, body
             assert verdicts[1] != "proved" or after <= before + slack, body
-    assert proved >= 10
+    assert proved >= 5

@@ -247,14 +247,20 @@ class Sampler:
     seed: int = 0
     fixed: Mapping[str, Fraction] = field(default_factory=dict)
     interior: frozenset[str] = frozenset()  # inputs that stay inside of their simplex
-    dots: int = 1  # the extent of axes that are written `...`
+    dots: int = 1  # the least extent of axes that are written `...`
     _random: random.Random = field(init=False, repr=False)
+    _folded: bool = field(init=False, repr=False)  # entries along `...` meet
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        modes = self.program.reductions
+        own = {modes.mean, modes.sum, modes.total, modes.weight} if modes else set()
+        bound = (i for d in self.program.definitions() if d.tensor not in own for i in d.bound)
+        self._folded = any("..." in i.dim.symbols() for i in bound)
 
     def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
-        extents = {s: self.dots if s == "..." else extent for s in sorted(symbols_of(self.program))}
+        along = {"...": max(self.dots, extent if self._folded else 1)}
+        extents = {s: along.get(s, extent) for s in sorted(symbols_of(self.program))}
         parameters: dict[str, Fraction] = {}
         for p in self.program.parameters:
             box = self.ranges.parameter(p.name)

@@ -26,6 +26,7 @@ from lossdsl.verify.pieces import dependents
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Verdict
 
+SPHERE, SURFACES = ("unit",), ("unit", "simplex")
 ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"
 
 
@@ -50,11 +51,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Question:
-    """A row of the table: the words of the claim, the kinds of losses that are asked, and how it is decided."""
+    """A row of the table: the words of the claim, the kinds of losses that are asked, and how it is decided.
+
+    not_in   kinds of inputs whose domain holds no instance of it: a sphere no segment, a sphere and a simplex no two
+             points of which one is everywhere at least the other or is the other shifted or scaled
+    """
 
     property: str
     kind: str
     decide: Callable[[Subject], Verdict]
+    not_in: tuple[str, ...] = ()
 
 
 def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
@@ -89,7 +95,7 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
 
 def asked(of: Subject) -> Iterator[Question]:
     """The questions of the table that are asked of the loss."""
-    return (q for q in QUESTIONS if q.kind in of.kinds)
+    return (q for q in QUESTIONS if q.kind in of.kinds and of.prediction.kind not in q.not_in)
 
 
 def at_other(of: Subject) -> Scalar:
@@ -149,19 +155,19 @@ def _jointly(of: Subject) -> Verdict:
 
 
 QUESTIONS: tuple[Question, ...] = (
-    Question("convex", ANY, lambda of: properties.convexity(of.ctx, of.target, of.wrt)),
-    Question("strictly convex", ANY, lambda of: shapes.strictly_convex(of.ctx, of.target, of.wrt)),
-    Question("concave", ANY, lambda of: properties.convexity(of.ctx, of.target, of.wrt, concave=True)),
-    Question("affine", ANY, lambda of: properties.affine(of.ctx, of.target, of.wrt)),
-    Question("quasiconvex", ANY, lambda of: shapes.quasiconvex(of.ctx, of.target, of.wrt)),
+    Question("convex", ANY, lambda of: properties.convexity(of.ctx, of.target, of.wrt), SPHERE),
+    Question("strictly convex", ANY, lambda of: shapes.strictly_convex(of.ctx, of.target, of.wrt), SPHERE),
+    Question("concave", ANY, lambda of: properties.convexity(of.ctx, of.target, of.wrt, concave=True), SPHERE),
+    Question("affine", ANY, lambda of: properties.affine(of.ctx, of.target, of.wrt), SPHERE),
+    Question("quasiconvex", ANY, lambda of: shapes.quasiconvex(of.ctx, of.target, of.wrt), SPHERE),
     Question("C0", ANY, _class("C0")),
     Question("C1", ANY, _class("C1")),
     Question("C2", ANY, _class("C2")),
     Question("smooth", ANY, _class("smooth")),
     Question("lipschitz", ANY, _lipschitz(None)),
     Question("lipschitz <= 1", ANY, _lipschitz(1)),
-    Question("increasing", ANY, _monotone(increasing=True)),
-    Question("decreasing", ANY, _monotone(increasing=False)),
+    Question("increasing", ANY, _monotone(increasing=True), SURFACES),
+    Question("decreasing", ANY, _monotone(increasing=False), SURFACES),
     Question("even", ANY, _symmetric("even")),
     Question("non-negative", ANY, lambda of: properties.nonnegative(of.ctx, of.target)),
     Question("positive", ANY, lambda of: properties.nonnegative(of.ctx, of.target, strict=True)),
@@ -183,8 +189,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("jointly convex", PAIRED, _jointly),
     Question("lipschitz <= 1 in l1", ROW, _lipschitz(1, "l1")),
     Question("lipschitz <= 1 in linf", ROW, _lipschitz(1, "linf")),
-    Question("invariant under shift", ROW, _symmetric("shift")),
-    Question("invariant under scale", ROW, _symmetric("scale")),
+    Question("invariant under shift", ROW, _symmetric("shift"), SURFACES),
+    Question("invariant under scale", ROW, _symmetric("scale"), SURFACES),
     Question("invariant under permutation", ROW, _symmetric("permutation")),
     Question("calibrated", LABELLED, _decision("calibrated")),
     Question("proper", LABELLED, _decision("proper")),

@@ -153,7 +153,7 @@ def changed(
     """A point that `move` takes to one where the target (times `sign`) certainly has another value.
 
     scales   by which the inputs of drawn points are multiplied in turn: an `eps` shows in vectors of its size alone
-    dots     the extent of axes that are written `...`"""
+    dots     the least extent of axes that are written `...`"""
     boxes = {n: ctx.ranges().input(n) for n in inputs}
     for k, drawn in enumerate(_points(ctx, 7, dots=dots)):
         scale = scales[k % len(scales)]
