@@ -8,7 +8,7 @@ import pytest
 
 from lossdsl.diagnostics import Source
 from lossdsl.pipeline import analyse
-from lossdsl.verify import verify_program
+from lossdsl.verify import judged
 from lossdsl.verify.context import Context
 from lossdsl.verify.points import Point
 from tests.test_verify import built
@@ -49,7 +49,7 @@ def test_what_was_once_wrong(body: str, claim: str, wrong: str) -> None:
 
 def status(body: str, claim: str) -> str:
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    return verify_program(built(f"loss t:\n{lines}    return mean(per)\n    claim {claim}\n")).claims[0].status
+    return next(judged(built(f"loss t:\n{lines}    return mean(per)\n    claim {claim}\n"))).status
 
 
 def test_a_region_that_is_empty_is_no_crash() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossdsl.verify import verify_program
+from lossdsl.verify import judged
 from lossdsl.verify.verdict import Proved, Refuted
 from tests.test_verify import built
 
@@ -40,7 +40,7 @@ def verdicts(declarations: str, per: str, claims: Sequence[str]) -> list[Any]:
     """The verdict on each claim, after its `not` if it has one."""
     lines = [line.strip() for line in f"{declarations}\nper = {per}\nreturn mean(per)".splitlines() if line.strip()]
     lines += [f"claim {c}" for c in claims]
-    return list(verify_program(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")).claims)
+    return list(judged(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")))
 
 
 # ---------------------------------------------------------------------------------------------- labels of two values
@@ -574,12 +574,12 @@ def test_elements_that_are_left_out_have_no_label() -> None:
     lines = [*inputs.splitlines(), "per = -log_softmax(z over c)[c = t]", "return mean(per over n where t != ignore)"]
     claims = ["calibrated when ignore < 0", "strictly proper when ignore < 0", "strictly proper"]
     lines += [f"claim {c}" for c in claims]
-    found = verify_program(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")).claims
+    found = list(judged(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")))
     assert [r.status for r in found] == [P, P, P]  # the ignored value is none of the classes
     masked = "input s: real[n]\ninput y: sign[n]\ninput m: bool[n]"
     lines = [*masked.splitlines(), "per = softplus(-y * s)", "return mean(per over n where m)"]
     lines += [f"claim {c}" for c in ("calibrated", "strictly proper with link sigmoid(s)", "noise symmetric")]
-    found = verify_program(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")).claims
+    found = list(judged(built("loss test:\n" + "\n".join(f"    {x}" for x in lines) + "\n")))
     assert [r.status for r in found] == [P, P, R]
 
 

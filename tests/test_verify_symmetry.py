@@ -13,7 +13,7 @@ from lossdsl.ir.build import build
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import Program
 from lossdsl.syntax.parser import parse
-from lossdsl.verify import symmetry, verify_program
+from lossdsl.verify import judged, symmetry, verify_program
 from lossdsl.verify.context import Context
 from lossdsl.verify.permute import Permutation
 from lossdsl.verify.responses import NoResponse, Scale, Shift
@@ -31,7 +31,7 @@ EXCHANGED = "exchange symmetric in a, b"
 
 def status(body: str, claim: str) -> str:
     lines = "".join(f"    {line}\n" for line in (*body.split("\n"), f"claim {claim}") if line.strip())
-    return verify_program(built(f"loss t:\n{lines}"), effort=0.4).claims[0].status
+    return next(judged(built(f"loss t:\n{lines}"), effort=0.4)).status
 
 
 TRUE = [

@@ -11,7 +11,7 @@ from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.interpret import interpret
 from lossdsl.syntax.parser import parse
-from lossdsl.verify import verify_program
+from lossdsl.verify import judged
 
 INPUTS = "input x: real[n, c]\ninput w: real[c] >= 0\ninput v: real[c]\ninput t: class[n] of c"
 
@@ -26,7 +26,7 @@ def built(body: str, inputs: str = INPUTS) -> BuiltLoss:
 
 
 def status(body: str, claim: str, inputs: str = INPUTS) -> str:
-    return verify_program(built(f"{body}\nclaim {claim}", inputs)).claims[0].status
+    return next(judged(built(f"{body}\nclaim {claim}", inputs))).status
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_proved_of_random_programs_is_true() -> None:
         body = f"row = {fold}({_expression(rng, 2)} + 0 * x over c{rest})\nreturn {outer}({rng.choice(['row', 'exp(row / 9)', 'relu(row)'])})"
         claims = "\nclaim increasing in x\nclaim decreasing in x"
         loss = built(body + claims)
-        verdicts = [c.status for c in verify_program(loss).claims]
+        verdicts = [c.status for c in judged(loss)]
         proved += verdicts.count("proved")
         for _ in range(12):
             arrays = {

@@ -18,13 +18,13 @@ from lossdsl.ir.nodes import Scalar
 from lossdsl.pipeline import analyse
 from lossdsl.syntax import tree
 from lossdsl.syntax.explain import PROPERTIES
-from lossdsl.verify.check import guarded, value_range
+from lossdsl.verify.check import value_range
 from lossdsl.verify.claims import Blocked, Claims
 from lossdsl.verify.context import Context
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.questions import Subject, asked, at_other, subject
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import Verdict
+from lossdsl.verify.verdict import Verdict, guarded
 
 OPTION = "--explain"
 _PER_INPUT = (
@@ -114,7 +114,7 @@ def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
     if words == "range":
         return [Question(words, built, base, target, (), "range", None, lambda: value_range(base, target))]
     name = {"nonnegative": "non-negative"}.get(words, words)
-    if name in _OF_TARGET or name.endswith("at equality") or name in ("exchange symmetric", "jointly convex"):
+    if name in _OF_TARGET or name.endswith(" equality") or name in ("exchange symmetric", "jointly convex"):
         pass
     elif not name.startswith("invariant under ") or " of " in name:
         return []
@@ -132,7 +132,7 @@ def _row(built: BuiltLoss, of: Subject, name: str, decide: Callable[[Subject], V
     if name in ("exchange symmetric", "jointly convex") and of.other is not None:
         inputs = (*of.wrt, of.other.name)
     title = f"{name} in {', '.join(inputs)}" if inputs else name
-    place = at_other(of) if name.endswith("at equality") else None
+    place = at_other(of) if name.endswith(" equality") else None
     other = of.other.name if of.other is not None else ""
     return Question(title, built, of.ctx, of.target, inputs, name, None, lambda: decide(of), place, other, of.axes)
 

@@ -8,7 +8,6 @@ from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import Program
-from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.verify import properties
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.consistency import consistent
@@ -16,7 +15,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import Bracket, ClaimResult, Finding, Proved, Report, Step, Unknown, Verdict
+from lossdsl.verify.verdict import Bracket, ClaimResult, Finding, Proved, Report, Step, Unknown, Verdict, guarded
 
 TASK = "task alignment"
 LEARNING = "learning behaviour"
@@ -45,15 +44,27 @@ def _unwatched(asked: str) -> None:
     """Nobody wants to know what is being decided."""
 
 
+def _context(built: BuiltLoss, effort: float) -> Context:
+    budget = Budget(0.1 * effort, int(400 * effort), int(100 * effort))
+    return Context(built.program, budget=budget, seconds=0.2 * effort)
+
+
+def judged(built: BuiltLoss, *, effort: float = 1.0) -> Iterator[ClaimResult]:
+    """The claims of a loss, each decided by itself: without the standard properties, and not held against them."""
+    return _judged(built, _context(built, effort), _unwatched)
+
+
+def _judged(built: BuiltLoss, base: Context, watch: Watch) -> Iterator[ClaimResult]:
+    claims = Claims(built, base)
+    for c in built.claims:
+        watch(f"claim {c.text}")
+        yield ClaimResult(c.text, c.span.line, guarded(partial(claims.decide, c))[0], c.negated)
+
+
 def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unwatched) -> Report:
     """Decide the standard properties and all claims of a loss. `effort` multiplies the budgets; `watch` is told what is
     decided next. Never raises for a property that no engine decides; raises Interrupted for a KeyboardInterrupt."""
-    base = Context(
-        built.program,
-        budget=Budget(0.1 * effort, int(400 * effort), int(100 * effort)),
-        seconds=0.2 * effort,
-    )
-    claims = Claims(built, base)
+    base = _context(built, effort)
     results: list[ClaimResult] = []
     found: list[Finding] = []
     now = ""
@@ -64,26 +75,13 @@ def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unw
         watch(asked)
 
     try:
-        for c in built.claims:
-            told(f"claim {c.text}")
-            results.append(ClaimResult(c.text, c.span.line, guarded(partial(claims.decide, c))[0], c.negated))
+        for result in _judged(built, base, told):
+            results.append(result)
         for f in findings(built.program, base, told):
             found.append(f)  # one by one: what is found is kept
     except KeyboardInterrupt:
         raise Interrupted(Report(built.program.name, tuple(found), tuple(results)), now) from None
     return consistent(built, Report(built.program.name, tuple(found), tuple(results)))
-
-
-def guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
-    """The verdict, or Unknown where an engine breaks off, and the seconds that it took."""
-    start = time.perf_counter()
-    try:
-        verdict = decide()
-    except (RecursionError, OverflowError, ZeroDivisionError) as problem:
-        verdict = Unknown(f"an engine gave up: {type(problem).__name__}")
-    except NotYetError as problem:
-        verdict = Unknown(str(problem))
-    return verdict, time.perf_counter() - start
 
 
 def findings(program: Program, base: Context, watch: Watch = _unwatched) -> Iterator[Finding]:

@@ -32,13 +32,11 @@ from lossdsl.ir.rewrite import free_indices, with_numbers
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.operations import compare, truth
+from lossdsl.verify.operations import compare, may_jump, truth
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
-from lossdsl.verify.ranges import Ranges
+from lossdsl.verify.ranges import MIRROR, Ranges
 from lossdsl.verify.signs import Budget
-
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
 @dataclass
@@ -55,6 +53,24 @@ class Context:
 
     def ranges(self, interior: Iterable[str] = ()) -> Ranges:
         return Ranges(self.program, self.assume, interior=frozenset(interior))
+
+    def jumps_at_ends(self, names: frozenset[str]) -> bool:
+        """Whether another branch may be taken at the boundary of a domain than inside of it: the value may jump there, and
+        what holds inside need not hold up to the boundary (where a claim is about the whole domain)."""
+        key = ("jumps at the ends", names)
+        if key not in self.memo:
+            closed = Ranges(self.program, self.assume)
+            scope = closed.scope()
+            bounded = [n for n in names if closed.input(n).lo > -INF or closed.input(n).hi < INF]
+            above = frozenset().union(*(dependents(self.program, n) for n in bounded))
+            self.memo[key] = any(
+                may_jump(n)
+                and any(isinstance(m, Read) and m.tensor in above for m in postorder(n))
+                and not (isinstance(n, Compare) and truth(scope[n]) is not None)
+                for n in (n for d in self.program.definitions() if above for n in postorder(*d.scalars()))
+            )
+        found: bool = self.memo[key]
+        return found
 
     def sampler(self, seed: int, interior: Iterable[str] = ()) -> Sampler:
         names = frozenset(interior)
@@ -207,7 +223,7 @@ def _learn(part: Scalar, assume: dict[str, Enclosure], fixed: dict[str, Fraction
     """Take a comparison of a name with a constant into the ranges (then True); anything else only binds witnesses."""
     if not isinstance(part, Compare):
         return False
-    for a, b, op in ((part.a, part.b, part.op), (part.b, part.a, _MIRROR[part.op])):
+    for a, b, op in ((part.a, part.b, part.op), (part.b, part.a, MIRROR[part.op])):
         while isinstance(a, Apply) and a.name in ("real", "int"):
             a = a.args[0]
         value = _constant(b)

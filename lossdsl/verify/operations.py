@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from lossdsl.ir.nodes import Apply, Const
+from lossdsl.ir.nodes import Apply, Compare, Const, Scalar
 from lossdsl.primitives import HEADS, PRIMITIVES
 from lossdsl.primitives.interval import Interval
 from lossdsl.verify import enclosure as e
@@ -239,6 +239,13 @@ def smooth_at(node: Apply, boxes: list[Enclosure]) -> bool:
             return k.value >= 0 or boxes[0].nonzero
         return boxes[0].positive
     return False
+
+
+def may_jump(node: Scalar) -> bool:
+    """Whether the value of a node (or what is selected by it) may jump where its arguments do not."""
+    return isinstance(node, Compare) or (
+        isinstance(node, Apply) and node.name in ("floor", "ceil", "sign", "floordiv", "mod")
+    )
 
 
 def one_branch(name: str, boxes: list[Enclosure]) -> bool:

@@ -34,6 +34,7 @@ from lossdsl.verify import (
     rays,
     refute,
     refute_order,
+    regions,
     regularity,
     scalar,
     sequences,
@@ -56,11 +57,12 @@ def scalar_views(ctx: Context, target: str, entry: str, *, interior: bool = True
     key = ("views", target, entry, interior)
     if key not in ctx.memo:
         try:
-            ctx.memo[key] = views(ctx.program, ctx.ranges((entry,) if interior else ()), target, entry)
+            found = views(ctx.program, ctx.ranges((entry,) if interior else ()), target, entry)
+            ctx.memo[key] = [regions.narrowed(ctx.program, v, ctx.conditions, interior=interior) for v in found]
         except NotScalar as reason:
             ctx.memo[key] = str(reason)
-    found: list[View] | str = ctx.memo[key]
-    return found
+    known: list[View] | str = ctx.memo[key]
+    return known
 
 
 def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
@@ -441,6 +443,7 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
     if len(inputs) != 1:
         return Unknown("monotonicity in several inputs at once", ())
     cases = scalar_views(ctx, target, inputs[0])
+    inside = () if ctx.jumps_at_ends(frozenset(inputs)) else inputs
     if not isinstance(cases, str):
         quick = replace(ctx, seconds=ctx.seconds / 5)
         found = refute_order.disordered(quick, target, inputs[0], increasing=increasing, strict=strict)
@@ -448,7 +451,7 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
             return found
         decided = _slope_sign(ctx, target, inputs[0], increasing=increasing, strict=strict)
         if isinstance(decided, Unknown) and not strict:
-            plain = Trends(ctx.program, ctx.ranges(inputs), inputs[0], lambda _: Trend(False, False))
+            plain = Trends(ctx.program, ctx.ranges(inside), inputs[0], lambda _: Trend(False, False))
             carried = plain.verdict(target, increasing=increasing)
             decided = carried if isinstance(carried, Proved) else decided
         if isinstance(decided, Unknown):
@@ -463,17 +466,20 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
         rises, falls = (isinstance(v, Proved) for v in signs)
         return Trend(rises, falls)
 
-    carried = Trends(ctx.program, ctx.ranges(inputs), inputs[0], by_slope).verdict(target, increasing=increasing)
+    carried = Trends(ctx.program, ctx.ranges(inside), inputs[0], by_slope).verdict(target, increasing=increasing)
     if isinstance(carried, Proved):
         return carried
     return refute_order.disordered(ctx, target, inputs[0], increasing=increasing, strict=strict) or carried
 
 
 def _slope_sign(ctx: Context, target: str, entry: str, *, increasing: bool, strict: bool) -> Verdict:
-    """Monotonicity of an element that depends on one entry of the input, by the sign of its slope."""
-    cases = scalar_views(ctx, target, entry)
-    if isinstance(cases, str):
-        return Unknown(cases, ("pieces",))
+    """Monotonicity of an element that depends on one entry of the input, by the sign of its slope: inside of the domain,
+    if the value does not jump at its ends."""
+    closed, cases = (scalar_views(ctx, target, entry, interior=inside) for inside in (False, True))
+    if isinstance(closed, str) or isinstance(cases, str):
+        return Unknown(str(closed if isinstance(closed, str) else cases), ("pieces",))
+    if ctx.jumps_at_ends(frozenset({entry})) or any(map(regions.jumps, closed)):
+        cases = closed
     zero = Const(0)
     low, high = (zero, None) if increasing else (None, zero)
     return scalar.slope_between(cases, low, high, ctx.budget, strict=strict)

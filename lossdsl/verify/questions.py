@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read, Scalar
+from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read
 from lossdsl.verify import decision, properties, shapes, symmetry, tails
-from lossdsl.verify.check import guarded
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
@@ -24,7 +23,7 @@ from lossdsl.verify.finite import finite_in
 from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import Verdict
+from lossdsl.verify.verdict import Verdict, guarded
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
 ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"
@@ -98,7 +97,7 @@ def asked(of: Subject) -> Iterator[Question]:
     return (q for q in QUESTIONS if q.kind in of.kinds and of.prediction.kind not in q.not_in)
 
 
-def at_other(of: Subject) -> Scalar:
+def at_other(of: Subject) -> Compare:
     """Where the prediction equals the other input."""
     assert of.other is not None
     definition = of.ctx.program.definition(of.target)
@@ -149,6 +148,10 @@ def _exchange(of: Subject) -> Verdict:
     return symmetry.decide(of.ctx, of.target, "exchange symmetric", (*of.wrt, of.other.name), None)
 
 
+def _towards(*, strict: bool) -> Callable[[Subject], Verdict]:
+    return lambda of: shapes.towards(of.ctx, of.target, of.prediction.name, at_other(of), strict=strict)
+
+
 def _jointly(of: Subject) -> Verdict:
     assert of.other is not None
     return properties.convexity(of.ctx, of.target, (*of.wrt, of.other.name))
@@ -185,6 +188,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt)),
     Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, at_other(of))),
     Question("unique minimum at equality", PAIRED, lambda of: shapes.unique_minimum(of.ctx, of.target, at_other(of))),
+    Question("gradient towards equality", PAIRED, _towards(strict=False)),
+    Question("gradient strictly towards equality", PAIRED, _towards(strict=True)),
     Question("exchange symmetric", PAIRED, _exchange),
     Question("jointly convex", PAIRED, _jointly),
     Question("lipschitz <= 1 in l1", ROW, _lipschitz(1, "l1")),

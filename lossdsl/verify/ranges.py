@@ -102,8 +102,8 @@ class Scope:
                 self._apart(condition.a, self[condition.b], known)
                 self._apart(condition.b, self[condition.a], known)
                 return True
-            for node, other, sense in ((condition.a, condition.b, op), (condition.b, condition.a, _MIRROR[op])):
-                bound = _below(sense, self[other])
+            for node, other, sense in ((condition.a, condition.b, op), (condition.b, condition.a, MIRROR[op])):
+                bound = below(sense, self[other])
                 here = known.get(node, self[node])
                 if bound is None or here.nan or self[other].nan:
                     continue
@@ -195,10 +195,10 @@ class Scope:
 
 
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
-def _below(op: str, b: Enclosure) -> Enclosure | None:
+def below(op: str, b: Enclosure) -> Enclosure | None:
     """The set of all a for which `a op b` is possible."""
     match op:
         case "<":
@@ -220,14 +220,20 @@ class Ranges:
     assume    narrows parameters and inputs by name (a `when`, an `on`, the defaults)
     interior  inputs of whose declared domain the boundary is left out (claims about the relative interior); the claim
               is empty where none of them has an entry, so that the axes that they share have an element
+    closed    the boundary is left in all the same
     """
 
     def __init__(
-        self, program: Program, assume: Mapping[str, Enclosure] | None = None, *, interior: frozenset[str] = frozenset()
+        self,
+        program: Program,
+        assume: Mapping[str, Enclosure] | None = None,
+        *,
+        interior: frozenset[str] = frozenset(),
+        closed: bool = False,
     ) -> None:
         self.program = program
         self.assume = dict(assume or {})
-        self.interior = interior
+        self.interior = frozenset() if closed else interior
         self._inputs = {i.name: i for i in program.inputs}
         shared = [frozenset(self._inputs[name].dims) for name in interior if name in self._inputs]
         self.present: frozenset[Dim] = frozenset.intersection(*shared) if shared else frozenset()

@@ -88,7 +88,8 @@ def weighted_views(problem: Problem, body: Scalar, region: Enclosure | None = No
     assume = {**ctx.assume, ETA.name: unit, LINK.name: unit}
     if region is not None:
         assume[problem.prediction.name] = region
-    ranges = Ranges(ctx.program, assume, interior=frozenset({problem.prediction.name}))
+    names = frozenset({problem.prediction.name})
+    ranges = Ranges(ctx.program, assume, interior=names, closed=ctx.jumps_at_ends(names))
     try:
         return views(ctx.program, ranges, problem.target, problem.prediction.name, body)
     except NotScalar as reason:

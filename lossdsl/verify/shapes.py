@@ -4,6 +4,7 @@ strictly convex  convex, and on every piece the second derivative is not 0 but a
 quasiconvex      convex, monotone, or falling up to the variable's 0 and rising from there
 infimum == b     at least b, and b itself at a value of the variable, or in the limit along a tail
 unique minimum   a minimum, and on every piece the slope points away from it but at single points
+towards          on both sides of an equality the target does not fall away from it
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, approach, chords, properties, quasi, rays
+from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -208,6 +209,22 @@ def _vanishes_or_absent(smooth: Smooth, direction: int, bound: Scalar) -> bool:
     if any(tail.outside(c) for c in smooth.constraints):
         return True
     return vanishes(tail, smooth.field.monomial(smooth.slot, 1), gap)
+
+
+def towards(ctx: Context, target: str, entry: str, condition: Compare, *, strict: bool) -> Verdict:
+    """Whether a gradient step in the entry goes towards where the condition (an equality) holds: on neither side of it
+    does the target fall away from it (`strict`: it rises)."""
+    steps: list[Step] = []
+    for op, increasing in ((">=", True), ("<=", False)):
+        side = ctx.narrowed(Compare(op, condition.a, condition.b))
+        verdict = properties.monotone(side, target, (entry,), increasing=increasing, strict=strict)
+        if not isinstance(verdict, Proved):
+            return verdict
+        steps += [
+            Step(f"where {show.text(condition.a)} {op} {show.text(condition.b)}", "", verdict.method),
+            *verdict.steps,
+        ]
+    return Proved("slope on both sides", tuple(steps))
 
 
 def unique_minimum(ctx: Context, target: str, condition: Scalar) -> Verdict:
