@@ -41,7 +41,7 @@ from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.differentiate import differentiate
 from lossdsl.transform.simplify import defaulted, simplify, with_defaults
 from lossdsl.transform.stabilise import stabilise
-from lossdsl.verify.verdict import Finding, Proved, Report, Step, Unknown, Verdict
+from lossdsl.verify.verdict import COST, SCALABILITY, Finding, Proved, Report, Step, Unknown, Verdict
 
 OPTIONAL = 4  # optional inputs whose every combination gets plans of its own
 
@@ -215,7 +215,6 @@ def assembled(source: Source, losses: Sequence[LossSpec], digest: str) -> Module
     )
 
 
-COST, SCALABILITY = "computational efficiency", "scalability"
 _GROWTH = {0: "constant", 1: "linear", 2: "quadratic", 3: "cubic"}
 
 

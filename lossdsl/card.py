@@ -13,18 +13,18 @@ from rich.console import Console
 from rich.text import Text
 
 from lossdsl.diagnostics import Diagnostic, printable
-from lossdsl.verify.verdict import Bracket, Finding, Proved, Refuted, Report, Unknown, Verdict, Witness
-
-CRITERIA = (
-    "task alignment",
-    "learning behaviour",
-    "stability and convergence",
-    "computational efficiency",
-    "differentiability",
-    "noise sensitivity",
-    "scalability",
-    "interpretability",
-    "provision for regularisation",
+from lossdsl.verify.verdict import (
+    COST,
+    CRITERIA,
+    SCALABILITY,
+    Bracket,
+    Finding,
+    Proved,
+    Refuted,
+    Report,
+    Unknown,
+    Verdict,
+    Witness,
 )
 
 _STYLE = {"proved": "green", "refuted": "red", "unknown": "yellow"}
@@ -158,7 +158,7 @@ def print_card(console: Console, report: Report, path: str, rewrites: Sequence[R
 
 _SHORT = 20  # values up to this length stand in a column
 _PAIR = re.compile(r"(?<![A-Za-z0-9_\]])\[(-?[0-9.]+(?:e[+-]?[0-9]+)?), \1\]")
-_COUNTED = ("computational efficiency", "scalability")
+_COUNTED = (COST, SCALABILITY)
 
 
 def short(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cmp_to_key
 from typing import Any
 
 from flint import arb, ctx, fmpq
@@ -72,6 +73,8 @@ def sign(value: Any) -> int:
         return 1
     if value < 0:
         return -1
+    if value.is_zero():
+        return 0
     raise Undecided
 
 
@@ -107,13 +110,32 @@ class Values:
             return Fraction(0)
         if d.head == "map":
             return self.scalar(d.body, at, {})
-        elements = []
+        elements, left_out = [], []
         for position in itertools.product(*(range(i.dim.evaluate(self.extents)) for i in d.bound)):
             inner = dict(at)
             inner.update(zip(d.bound, position, strict=True))
             if d.where is TRUE or self.scalar(d.where, inner, {}):
                 elements.append((position, self.scalar(d.body, inner, {})))
+            else:
+                left_out.append(position)
+        if d.head == "argsort":
+            return Fraction(self._sorted(d, elements, left_out)[place[-1]])
         return self._fold(d, elements)
+
+    def _sorted(self, d: Definition, elements: Sequence[tuple[Place, Any]], left_out: Sequence[Place]) -> list[int]:
+        """Row-major places in ascending order of the values, equal ones and those that are left out by place."""
+
+        def order(a: tuple[int, Any], b: tuple[int, Any]) -> int:
+            return sign(_both(a[1], b[1], lambda u, v: u - v)) or a[0] - b[0]
+
+        pairs = sorted(((self._flat(d, at), value) for at, value in elements), key=cmp_to_key(order))
+        return [k for k, _ in pairs] + sorted(self._flat(d, at) for at in left_out)
+
+    def _flat(self, d: Definition, position: Place) -> int:
+        flat = 0
+        for i, k in zip(d.bound, position, strict=True):
+            flat = flat * i.dim.evaluate(self.extents) + k
+        return flat
 
     def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
         values = [v for _, v in elements]
@@ -131,12 +153,16 @@ class Values:
                 return any(values)
             case "all":
                 return all(values)
-            case "logsumexp" if values:
+            case "logsumexp" | "max" if not values:
+                return arb("-inf")
+            case "min" if not values:
+                return arb("inf")
+            case "logsumexp":
                 largest = max(values, key=lambda v: float(ball(v).mid()))
                 return ball(largest) + _added([(ball(v) - ball(largest)).exp() for v in values]).log()
             case "argmax" | "argmin" if elements:
                 return self._winner(d, elements)
-            case "max" | "min" if values:
+            case "max" | "min":
                 best = values[0]
                 for v in values[1:]:
                     best = _extreme(best, v, d.head == "max")
@@ -150,10 +176,7 @@ class Values:
             s = sign(_both(other[1], best[1], lambda a, b: a - b))
             if s > 0 if d.head == "argmax" else s < 0:
                 best = other
-        flat = 0
-        for i, position in zip(d.bound, best[0], strict=True):
-            flat = flat * i.dim.evaluate(self.extents) + position
-        return Fraction(flat)
+        return Fraction(self._flat(d, best[0]))
 
     def scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Any:
         if node not in known:

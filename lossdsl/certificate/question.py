@@ -7,7 +7,7 @@ number; other parts only bind counterexamples. A proof under fewer assumptions i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds
@@ -43,11 +43,13 @@ _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 @dataclass(frozen=True)
 class Question:
-    """property   convex concave affine smooth bounded non-negative positive range, invariant under shift
+    """property   convex, strictly convex, quasiconvex, increasing, lipschitz, smooth, bounded, non-negative, range, even,
+                  invariant under shift ... as in a claim
     of, inputs    the tensor, and the inputs that a property of its dependence is about
     assume        intervals of inputs and parameters; `fixed` parameters are numbers in the program already
     conditions    everything that a counterexample must meet
     along         of an invariance: the positions of the input along which what is done to it is the same
+    bound, norm   of a Lipschitz bound
     """
 
     program: Program
@@ -58,19 +60,33 @@ class Question:
     fixed: Mapping[str, Fraction] = field(default_factory=dict)
     conditions: tuple[Scalar, ...] = ()
     along: frozenset[int] = frozenset()
+    bound: Scalar | None = None
+    norm: str = "l2"
 
 
-_FINDINGS = ("convex", "smooth", "C2", "C1", "C0", "non-negative", "range")
+_FINDINGS = ("convex", "strictly convex", "smooth", "C2", "C1", "C0", "non-negative", "range")
+_CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
 
 def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...]) -> Question:
     """The question of a standard finding of the report. Raises Stuck for one without certificates."""
     program = built.program
+    target = program.target or program.outputs[0].tensor
+    if name.startswith("invariant under ") and len(inputs) == 1:
+        return _invariance(Question(program, name, target, inputs), _own_axes(program, target, inputs[0]))
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
     _check_inputs(program, inputs)
-    target = program.target or program.outputs[0].tensor
     return Question(program, "smooth" if name[0] == "C" else name, target, inputs)
+
+
+def _own_axes(program: Program, target: str, name: str) -> list[str] | None:
+    """The named axes of an input that the target does not have; None for all of them if there is none."""
+    d, declared = program.definition(target), program.input(name)
+    if d is None or declared is None:
+        return None
+    shared = {f.dim for f in d.formals}
+    return [a for a, dim in zip(declared.axes, declared.dims, strict=True) if a and dim not in shared] or None
 
 
 def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
@@ -82,31 +98,44 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     target = usual if named is None else built.tensors.get(named, named)
     if claim.kind == "bound" and claim.expression is not None:
         return list(_bounds(built, base, claim.expression))
-    if claim.kind == "invariant" and claim.transform == "shift" and len(claim.inputs) == 1:
-        return [_shift(built, base, target, claim)]
+    inputs: tuple[str, ...] = tuple(built.tensors.get(i.name, i.name) for i in claim.inputs)
+    asked = Question(program, claim.kind, target, inputs, base.assume, base.fixed, base.conditions)
+    if claim.kind == "invariant" and len(inputs) == 1:
+        axes = None if claim.over is None else [a.name if isinstance(a, tree.Axis) else "..." for a in claim.over]
+        return [_invariance(replace(asked, property=f"invariant under {claim.transform}"), axes)]
+    if (claim.kind in ("even", "odd") and len(inputs) == 1) or (
+        claim.kind == "exchange symmetric" and len(inputs) == 2
+    ):
+        return [asked]
     words = {"differentiable": "smooth", "C0": "smooth", "C1": "smooth", "C2": "smooth"}
     word = words.get(claim.word or "", claim.word or "")
-    if claim.kind != "word" or word not in ("convex", "concave", "affine", "smooth", "bounded"):
-        raise Stuck(f"no certificate for `{claim.text}` yet")
-    inputs: tuple[str, ...] = tuple(built.tensors.get(i.name, i.name) for i in claim.inputs)
+    ordered = claim.kind == "monotone"
     if not inputs:
         inputs = tuple(i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name))
+    if not (
+        ordered or claim.kind == "lipschitz" or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "bounded"))
+    ):
+        raise Stuck(f"no certificate for `{claim.text}` yet")
     _check_inputs(program, inputs)
-    return [Question(program, word, target, inputs, base.assume, base.fixed, base.conditions)]
+    asked = replace(asked, property="lipschitz" if claim.kind == "lipschitz" else word, inputs=inputs)
+    if claim.kind == "lipschitz" and claim.bound is not None:
+        found, _ = elaborate_expression(built, claim.bound)
+        if found is None or found.definitions or free_indices(found.scalar):
+            raise Stuck("a bound with a reduction in it")
+        asked = replace(asked, bound=found.scalar, norm=claim.norm or "l2")
+    return [asked]
 
 
-def _shift(built: BuiltLoss, base: Question, target: str, claim: tree.Claim) -> Question:
-    name = built.tensors.get(claim.inputs[0].name, claim.inputs[0].name)
-    declared = base.program.input(name)
-    if declared is None or declared.dtype is not REAL or name in base.fixed:
+def _invariance(asked: Question, axes: list[str] | None) -> Question:
+    """The question with the positions of the named axes; of all axes for None."""
+    (name,) = asked.inputs
+    declared = asked.program.input(name)
+    if declared is None or declared.dtype is not REAL or name in asked.fixed:
         raise Stuck(f"{name} is no real input")
-    axes = None if claim.over is None else [a.name if isinstance(a, tree.Axis) else "..." for a in claim.over]
     along = frozenset(k for k, a in enumerate(declared.axes) if axes is None or a in axes)
     if axes is not None and len(along) != len(axes):
         raise Stuck(f"{name} does not have each of the axes once")
-    return Question(
-        base.program, "invariant under shift", target, (name,), base.assume, base.fixed, base.conditions, along
-    )
+    return replace(asked, along=along)
 
 
 def _depends(program: Program, target: str, name: str) -> bool:

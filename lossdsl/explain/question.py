@@ -33,6 +33,7 @@ _PER_INPUT = (
     "strictly decreasing", "decreasing", "even", "odd",
 )  # fmt: skip
 _HEAD = re.compile(rf"^(not )?({'|'.join(_PER_INPUT)})( of [A-Za-z_]\w*)?(?= |$)(?! in )(?! of )")
+_PLACE = re.compile(r"\b\w+ == \w+$")  # in the words of the report card
 _OF_TARGET = {"non-negative": ">= 0", "nonnegative": ">= 0", "positive": "> 0"}
 
 
@@ -113,7 +114,7 @@ def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
     target = built.program.target or built.program.outputs[0].tensor
     if words == "range":
         return [Question(words, built, base, target, (), "range", None, lambda: value_range(base, target))]
-    name = {"nonnegative": "non-negative"}.get(words, words)
+    name = _PLACE.sub("equality", {"nonnegative": "non-negative"}.get(words, words))
     if name in _OF_TARGET or name.endswith(" equality") or name in ("exchange symmetric", "jointly convex"):
         pass
     elif not name.startswith("invariant under ") or " of " in name:

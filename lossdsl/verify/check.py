@@ -7,26 +7,30 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.nodes import Program
 from lossdsl.verify import properties
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.consistency import consistent
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
+from lossdsl.verify.questions import asked, subject
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import Bracket, ClaimResult, Finding, Proved, Report, Step, Unknown, Verdict, guarded
-
-TASK = "task alignment"
-LEARNING = "learning behaviour"
-STABILITY = "stability and convergence"
-COST = "computational efficiency"
-DIFFERENTIABILITY = "differentiability"
-NOISE = "noise sensitivity"
-SCALABILITY = "scalability"
-INTERPRETABILITY = "interpretability"
-REGULARISATION = "provision for regularisation"
-CRITERIA = (TASK, LEARNING, STABILITY, COST, DIFFERENTIABILITY, NOISE, SCALABILITY, INTERPRETABILITY, REGULARISATION)
+from lossdsl.verify.verdict import (
+    DIFFERENTIABILITY,
+    INTERPRETABILITY,
+    NOISE,
+    STABILITY,
+    TASK,
+    Bracket,
+    ClaimResult,
+    Finding,
+    Proved,
+    Report,
+    Step,
+    Unknown,
+    Verdict,
+    guarded,
+)
 
 
 class Interrupted(Exception):
@@ -77,15 +81,17 @@ def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unw
     try:
         for result in _judged(built, base, told):
             results.append(result)
-        for f in findings(built.program, base, told):
+        for f in findings(built, base, told):
             found.append(f)  # one by one: what is found is kept
     except KeyboardInterrupt:
         raise Interrupted(Report(built.program.name, tuple(found), tuple(results)), now) from None
     return consistent(built, Report(built.program.name, tuple(found), tuple(results)))
 
 
-def findings(program: Program, base: Context, watch: Watch = _unwatched) -> Iterator[Finding]:
-    """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness."""
+def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched) -> Iterator[Finding]:
+    """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness, and those of the table
+    of questions that stand under a criterion."""
+    program = built.program
     target = program.target or program.outputs[0].tensor
     quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 4, base.memo)
 
@@ -101,13 +107,20 @@ def findings(program: Program, base: Context, watch: Watch = _unwatched) -> Iter
     for i in program.inputs:
         if not i.differentiable or target not in dependents(program, i.name):
             continue
-        wrt = (i.name,)
+        wrt: tuple[str, ...] = (i.name,)
         watch(f"differentiability in {i.name}")
         yield from _differentiability(quick, target, wrt)
         yield ask("convex", wrt, STABILITY, partial(properties.convexity, quick, target, wrt))
         yield ask("lipschitz", wrt, NOISE, partial(properties.lipschitz, quick, target, wrt, None))
     for word in ("float32", "float16"):
         yield ask(f"finite in {word}", (), STABILITY, partial(finite_in, quick, target, word))
+    of = subject(built, quick)
+    for question in asked(of) if of is not None else ():
+        if of is not None and question.criterion:
+            other = of.other.name if of.other is not None else ""
+            name = question.property.replace("equality", f"{of.prediction.name} == {other}")
+            wrt = of.wrt if name == question.property else ()
+            yield ask(name, wrt, question.criterion, partial(question.decide, of))
 
 
 def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Iterator[Finding]:

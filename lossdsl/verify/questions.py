@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read
+from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read, postorder
 from lossdsl.verify import decision, properties, shapes, symmetry, tails
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
-from lossdsl.verify.pieces import dependents
+from lossdsl.verify.pieces import View, dependents
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import Verdict, guarded
+from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Verdict, guarded
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
 ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"
@@ -32,8 +32,9 @@ ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "r
 @dataclass(frozen=True)
 class Subject:
     """A loss as it is asked about: one element of the target, and the real input that is learned (the first that the
-    target depends on); `other` is a second real input of the same domain, `axes` are those that only the prediction
-        has; `undecidable` is why decision theory does not speak of a loss that reads labels."""
+    target depends on); `other` is a second real input of the same domain (that of the residual, if there is one), `axes`
+    are those that only the prediction has; `undecidable` is why decision theory does not speak of a loss that reads
+    labels."""
 
     ctx: Context
     target: str
@@ -54,12 +55,14 @@ class Question:
 
     not_in   kinds of inputs whose domain holds no instance of it: a sphere no segment, a sphere and a simplex no two
              points of which one is everywhere at least the other or is the other shifted or scaled
+    criterion   of the report card, if it is asked for the card, too
     """
 
     property: str
     kind: str
     decide: Callable[[Subject], Verdict]
     not_in: tuple[str, ...] = ()
+    criterion: str = ""
 
 
 def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
@@ -72,7 +75,8 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
     if not real or definition is None:
         return None
     prediction = real[0]
-    kinds = {ANY, ROW if isinstance(properties.scalar_views(ctx, target, prediction.name), str) else ELEMENTWISE}
+    cases = properties.scalar_views(ctx, target, prediction.name)
+    kinds = {ANY, ROW if isinstance(cases, str) else ELEMENTWISE}
     box = ctx.ranges().input(prediction.name)
     if ELEMENTWISE in kinds and box.lo == -INF and box.hi == INF and not ctx.symbolic(prediction.name):
         kinds.add(LINE)
@@ -84,7 +88,9 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
         except NoProblem as reason:
             undecidable = str(reason)
     domain = (prediction.kind, prediction.dims, prediction.over, prediction.range)
-    other = next((i for i in real[1:] if (i.kind, i.dims, i.over, i.range) == domain), None)
+    like = [i for i in real[1:] if (i.kind, i.dims, i.over, i.range) == domain]
+    met = {n.tensor for v in cases if isinstance(v, View) for n in postorder(v.inner) if isinstance(n, Read)}
+    other = next((i for i in like if i.name in met), like[0] if like else None)
     if other is not None and ELEMENTWISE in kinds:
         kinds.add(PAIRED)
     own = {f.dim for f in definition.formals}
@@ -159,7 +165,13 @@ def _jointly(of: Subject) -> Verdict:
 
 QUESTIONS: tuple[Question, ...] = (
     Question("convex", ANY, lambda of: properties.convexity(of.ctx, of.target, of.wrt), SPHERE),
-    Question("strictly convex", ANY, lambda of: shapes.strictly_convex(of.ctx, of.target, of.wrt), SPHERE),
+    Question(
+        "strictly convex",
+        ANY,
+        lambda of: shapes.strictly_convex(of.ctx, of.target, of.wrt),
+        SPHERE,
+        criterion=REGULARISATION,
+    ),
     Question("concave", ANY, lambda of: properties.convexity(of.ctx, of.target, of.wrt, concave=True), SPHERE),
     Question("affine", ANY, lambda of: properties.affine(of.ctx, of.target, of.wrt), SPHERE),
     Question("quasiconvex", ANY, lambda of: shapes.quasiconvex(of.ctx, of.target, of.wrt), SPHERE),
@@ -185,19 +197,24 @@ QUESTIONS: tuple[Question, ...] = (
     Question("strictly increasing", ELEMENTWISE, _monotone(increasing=True, strict=True)),
     Question("strictly decreasing", ELEMENTWISE, _monotone(increasing=False, strict=True)),
     Question("odd", ELEMENTWISE, _symmetric("odd")),
-    Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt)),
+    Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt), criterion=LEARNING),
     Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, at_other(of))),
-    Question("unique minimum at equality", PAIRED, lambda of: shapes.unique_minimum(of.ctx, of.target, at_other(of))),
+    Question(
+        "unique minimum at equality",
+        PAIRED,
+        lambda of: shapes.unique_minimum(of.ctx, of.target, at_other(of)),
+        criterion=LEARNING,
+    ),
     Question("gradient towards equality", PAIRED, _towards(strict=False)),
-    Question("gradient strictly towards equality", PAIRED, _towards(strict=True)),
+    Question("gradient strictly towards equality", PAIRED, _towards(strict=True), criterion=LEARNING),
     Question("exchange symmetric", PAIRED, _exchange),
     Question("jointly convex", PAIRED, _jointly),
     Question("lipschitz <= 1 in l1", ROW, _lipschitz(1, "l1")),
     Question("lipschitz <= 1 in linf", ROW, _lipschitz(1, "linf")),
-    Question("invariant under shift", ROW, _symmetric("shift"), SURFACES),
-    Question("invariant under scale", ROW, _symmetric("scale"), SURFACES),
+    Question("invariant under shift", ROW, _symmetric("shift"), SURFACES, criterion=REGULARISATION),
+    Question("invariant under scale", ROW, _symmetric("scale"), SURFACES, criterion=REGULARISATION),
     Question("invariant under permutation", ROW, _symmetric("permutation")),
-    Question("calibrated", LABELLED, _decision("calibrated")),
+    Question("calibrated", LABELLED, _decision("calibrated"), criterion=TASK),
     Question("proper", LABELLED, _decision("proper")),
     Question("strictly proper", LABELLED, _decision("strictly proper")),
     Question("noise symmetric", LABELLED, _decision("noise symmetric")),

@@ -111,7 +111,7 @@ def _at_entry(program: Program, view: View, part: Compare) -> Compare | None:
     read = next((n for n in postorder(written) if isinstance(n, Read) and n.tensor == view.entry.tensor), None)
     if read is None or part.a.dtype is not REAL or part.b.dtype is not REAL:
         return None
-    if not all(isinstance(i, Index) for i in read.indices):
+    if len(read.indices) != len(view.entry.indices) or not all(isinstance(i, Index) for i in read.indices):
         return None
     moved = dict(zip(read.indices, view.entry.indices, strict=True))
     if set(free_indices(written)) - set(moved):

@@ -9,6 +9,17 @@ from fractions import Fraction
 
 from lossdsl.transform.arithmetic import NotYetError
 
+TASK = "task alignment"
+LEARNING = "learning behaviour"
+STABILITY = "stability and convergence"
+COST = "computational efficiency"
+DIFFERENTIABILITY = "differentiability"
+NOISE = "noise sensitivity"
+SCALABILITY = "scalability"
+INTERPRETABILITY = "interpretability"
+REGULARISATION = "provision for regularisation"
+CRITERIA = (TASK, LEARNING, STABILITY, COST, DIFFERENTIABILITY, NOISE, SCALABILITY, INTERPRETABILITY, REGULARISATION)
+
 
 @dataclass(frozen=True)
 class Step:
