@@ -18,6 +18,7 @@ from lossdsl.certificate.document import Checked, Rejected, certify, sealed, ver
 from lossdsl.certificate.question import of_claim
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.shifts import Shifts
+from lossdsl.certificate.slopes import Slopes
 from lossdsl.cli import cli
 from lossdsl.diagnostics import Source
 
@@ -380,3 +381,32 @@ def test_certificates_of_the_catalogue_hold() -> None:
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
     assert certified / (certified + len(without)) >= 0.6
+
+
+LIPSCHITZ = [  # (declarations and body, whether there is a constant)
+    ("input x: real[n]\nper = softplus(x) + abs(x)", True),
+    ("input x: real[n, c]\nper = sum(softplus(x) over c) - mean(x over c)", True),
+    ("input x: real[n, c]\nper = norm(x over c) * tanh(1)", True),
+    ("input x: real[n]\ninput w: real[n]\nper = w * sigmoid(x)", True),
+    ("input x: prob[n]\nper = x^3 / (1 + x)", True),
+    ("input x: real[n]\nper = x^2", False),
+    ("input x: real[n]\nper = exp(x)", False),
+    ("input x: real[n] > 0\nper = log(x)", False),
+    ("input x: real[n] >= 0\nper = sqrt(x)", False),
+    ("input x: real[n]\nper = x * sin(x)", False),
+    ("input x: real[n] > 0\nper = sigmoid(x) / x", False),
+    ("input x: real[n]\nper = (0 if x > 0 else 1)", False),
+    ("input x: real[n, c]\nper = sum(x over c) * tanh(sum(x over c))", False),
+]
+
+
+@pytest.mark.parametrize(("body", "there_is"), LIPSCHITZ, ids=[b.splitlines()[-1] for b, _ in LIPSCHITZ])
+def test_lipschitz_continuity_by_composition(body: str, there_is: bool) -> None:
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    built = pipeline.analyse(Source("t.loss", f"loss t:\n{lines}    return mean(per)\n")).losses[0]
+    slopes = Slopes(Bounds(built.program), ("x",))
+    if there_is:
+        assert slopes.lipschitz("per")
+    else:
+        with pytest.raises(Stuck):
+            slopes.lipschitz("per")

@@ -19,6 +19,7 @@ from lossdsl.certificate.counterexamples import counterexample, rule_of, violate
 from lossdsl.certificate.question import Question, of_claim, of_finding
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, Rules, Stuck
 from lossdsl.certificate.shifts import Shifts, written
+from lossdsl.certificate.slopes import Slopes
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.syntax.parser import parse
@@ -32,12 +33,13 @@ TRUSTED = (
     "this checker (lossdsl.certificate)",
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"
-SHIFT = "answers to a shift"
+SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
 _RULES = {
     **dict.fromkeys((CONVEX, CONCAVE, AFFINE), CURVATURE),
     **dict.fromkeys(("non-negative", "positive", "bounded", "range"), ENCLOSURES),
     "smooth": SMOOTHNESS,
     "invariant under shift": SHIFT,
+    "lipschitz": LIPSCHITZ,
 }
 _ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
 
@@ -169,6 +171,13 @@ def _smoothness(q: Question) -> list[list[str]]:
     return [[tensor, _text(bounds.tensor(tensor))] for tensor in way]
 
 
+def _lipschitz(q: Question) -> list[list[str]]:
+    if q.bound is not None:
+        raise Stuck("no certificate for a Lipschitz constant yet")
+    bounds = Bounds(q.program, q.assume)
+    return [[tensor, _text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs).lipschitz(q.of)]
+
+
 def _shift(q: Question) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume)
     shifts = Shifts(bounds, q.inputs[0], q.along)
@@ -182,6 +191,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     CURVATURE: _curvature,
     SMOOTHNESS: _smoothness,
     SHIFT: _shift,
+    LIPSCHITZ: _lipschitz,
 }
 
 

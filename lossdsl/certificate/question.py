@@ -64,7 +64,7 @@ class Question:
     norm: str = "l2"
 
 
-_FINDINGS = ("convex", "strictly convex", "smooth", "C2", "C1", "C0", "non-negative", "range")
+_FINDINGS = ("convex", "strictly convex", "smooth", "C2", "C1", "C0", "non-negative", "range", "lipschitz")
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
 
