@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOOK := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-.PHONY: demo test test-all bench references catalogue verification lint format clean
+.PHONY: demo test test-all bench references check-references catalogue verification lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("lossdsl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -22,22 +22,30 @@ test: $(STAMP)  ## style, types and every test but the long sweeps
 	$(LOOK)
 	$(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
-test-all: $(STAMP)  ## the long sweeps too
+test-all: $(STAMP) check-references  ## the long sweeps too, and the libraries again
 	$(LOOK)
 	$(BIN)/python -m pytest -n auto -m "not gpu"
 
 bench: $(STAMP)  ## ratios against eager and torch.compile, in one process
 	$(BIN)/python benchmarks/peers.py
 
-references:  ## what other libraries give: tests/libraries/data
+REFERENCES := .venv-references/.installed
+
+$(REFERENCES): tests/libraries/requirements.txt
 	$(PYTHON) -m venv .venv-references
 	.venv-references/bin/pip install --quiet torch==2.13.0
 	.venv-references/bin/pip install --quiet jax==0.10.2 optax==0.2.8 scipy scikit-learn tqdm packaging "numpy<2.4"
 	.venv-references/bin/pip install --quiet --no-deps lightning-utilities kornia_rs -r tests/libraries/requirements.txt
+	.venv-references/bin/pip install --quiet cvxpy==1.9.3
+	touch $@
+
+references: $(REFERENCES)  ## what other libraries give: tests/libraries
 	.venv-references/bin/python tests/libraries/run.py
 	.venv-references/bin/python tests/libraries/statements.py
-	.venv-references/bin/pip install --quiet cvxpy==1.9.3
 	.venv-references/bin/python tests/libraries/convexity.py
+
+check-references: $(REFERENCES)  ## whether they still give what is kept
+	.venv-references/bin/python tests/libraries/run.py --check
 
 catalogue: $(STAMP)  ## the generated pages of docs/catalogue
 	$(BIN)/python docs/make_catalogue.py
@@ -52,4 +60,4 @@ format: $(STAMP)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-references build dist .pytest_cache .mypy_cache .ruff_cache
