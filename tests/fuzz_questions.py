@@ -222,7 +222,23 @@ def _entry_order(loss: Entry, region: Region, sign: int, strict: bool, refuted: 
     return inside and bool(rise <= mp.mpf(10) ** -350 if strict else rise < 0)
 
 
+def _stays_above(loss: Entry, a: Fraction) -> bool:
+    """Whether no value near 0 is found with this parameter, over values of every size."""
+    rng = random.Random(3)
+    for _ in range(400):
+        drawn = [Fraction(round(64 * rng.gauss(0, rng.choice((0.1, 1.0, 10.0, 1000.0)))), 64) for _ in range(2)]
+        x, y = (
+            t if d.holds(t) else next(e for e in (*d.values, *d.ends) if e is not None)
+            for t, d in zip(drawn, (loss.x, loss.y))
+        )
+        if loss.x.holds(x) and loss.y.holds(y) and loss.value(number(x), number(y), number(a)) < mp.mpf(10) ** -9:
+            return False
+    return True
+
+
 def _entry_bound(loss: Entry, region: Region, fails: Callable[[Any], bool], refuted: Refuted) -> bool | None:
+    if len(refuted.witness.points) == 1 and set(refuted.witness.points[0]) == {"a"}:
+        return _stays_above(loss, refuted.witness.points[0]["a"])
     (point,) = entry_points(loss, refuted)
     return _admitted(loss, region, point) and fails(_entry_value(loss, point))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Compare, Read, Scalar
+from lossdsl.ir.nodes import Compare, Const, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show
 from lossdsl.verify import enclosure as e
@@ -174,8 +174,30 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
     step = approach.approached(ctx, target, bound)
     if step is not None:
         return Proved(least.method, (*least.steps, step))
-    tried = (*_TRIED, "growth along the tails", "limits along sequences")
-    return Unknown(f"whether {target} comes near its bound", tried)
+    above = _stays_above(ctx, target, bound)
+    tried = (*_TRIED, "growth along the tails", "limits along sequences", "parameters of which it stays above")
+    return above or Unknown(f"whether {target} comes near its bound", tried)
+
+
+def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
+    """Values of the parameters with which the target is enclosed above the bound: then that is not its infimum."""
+    real = [p for p in ctx.program.parameters if p.kind == "real" and p.name not in ctx.fixed]
+    if not isinstance(bound, Const) or isinstance(bound.value, str) or not real:
+        return None
+    boxes = ctx.ranges()
+    for value in (None, Fraction(1, 4), Fraction(1), Fraction(2), Fraction(1, 2)):  # None: the defaults
+        at = ctx
+        for p in real:
+            if value is not None and within(value, boxes.parameter(p.name)):
+                at = at.narrowed(Compare("==", Param(p.name), Const(value)))
+        at = at.at_defaults()
+        if any(p.name not in at.fixed for p in ctx.program.parameters):
+            continue
+        box = at.ranges().tensor(target)
+        if not box.nan and box.lo > bound.value:
+            point = {p.name: at.fixed[p.name] for p in ctx.program.parameters}
+            return Refuted("interval enclosure", Witness((point,), f"{target} is in {box} there, for all inputs"))
+    return None
 
 
 def _approached(view: View, bound: Scalar, budget: Budget) -> Step | None:
