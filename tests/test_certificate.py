@@ -383,6 +383,18 @@ def test_certificates_of_the_catalogue_hold() -> None:
     assert certified / (certified + len(without)) >= 0.6
 
 
+@pytest.mark.parametrize("claim", ["strictly convex in x", "strictly increasing in x"])
+def test_a_step_that_the_element_does_not_see_refutes_nothing(claim: str) -> None:
+    document = failing("input x: real[n]\nper = relu(x)", claim)
+    entry = claimed(document)
+    first, _ = entry["points"]
+    seen = f"x[{entry['place'][0]}]"
+    other = next(k for k in first if k.startswith("x[") and k != seen)
+    entry["points"] = [first, {**first, other: "7"}]
+    with pytest.raises(Rejected, match="do not violate"):
+        verify(sealed(document))
+
+
 LIPSCHITZ = [  # (declarations and body, whether there is a constant)
     ("input x: real[n]\nper = softplus(x) + abs(x)", True),
     ("input x: real[n, c]\nper = sum(softplus(x) over c) - mean(x over c)", True),

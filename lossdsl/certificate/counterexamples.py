@@ -162,9 +162,11 @@ def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
     shown: list[str] = []
 
     def question(_: Values) -> bool | None:
-        values = [Values(q.program, *p).element(q.of, place) for p in points]
+        at = [Values(q.program, *p) for p in points]
+        values = [v.element(q.of, place) for v in at]
         shown[:] = [ball(v).str(30, radius=False) for v in values]
-        return fails(values)
+        moves = entry["rule"] == VALUE or any(points[0][2][n][p] != points[1][2][n][p] for v in at for n, p in v.read)
+        return fails(values) if moves else False  # an element is about the entries that it reads
 
     return certain(question, lambda: Values(q.program, *points[0])), shown
 

@@ -90,6 +90,7 @@ class Values:
     ) -> None:
         self.extents, self.parameters, self.inputs = extents, parameters, inputs
         self.definitions = {d.tensor: d for d in program.definitions()}
+        self.read: set[tuple[str, Place]] = set()  # entries of inputs, by what was evaluated
         self._known: dict[tuple[str, Place], Any] = {}
         self._left = STEPS
 
@@ -97,6 +98,7 @@ class Values:
         if tensor in self.inputs:
             if place not in self.inputs[tensor]:
                 raise Stuck(f"{tensor} has no entry {place}")
+            self.read.add((tensor, place))
             return self.inputs[tensor][place]
         key = (tensor, place)
         if key not in self._known:
