@@ -11,6 +11,7 @@ from lossdsl.verify import properties
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.consistency import consistent
 from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.questions import asked, subject
@@ -102,8 +103,9 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched) -> Iter
         verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
-    yield ask("range", (), INTERPRETABILITY, lambda: value_range(quick, target))
-    yield ask("non-negative", (), TASK, lambda: properties.nonnegative(quick, target))
+    least = ask("non-negative", (), TASK, lambda: properties.nonnegative(quick, target))
+    yield ask("range", (), INTERPRETABILITY, lambda: value_range(quick, target, least.verdict))
+    yield least
     for i in program.inputs:
         if not i.differentiable or target not in dependents(program, i.name):
             continue
@@ -150,11 +152,17 @@ def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Itera
         yield Finding("differentiable", target, wrt, "", Unknown(found.blocker, tried), DIFFERENTIABILITY, "", seconds)
 
 
-def value_range(ctx: Context, target: str) -> Verdict:
-    """The enclosure of the target over the declared domains (an outer bound, not always attained)."""
+def value_range(ctx: Context, target: str, least: Verdict | None = None) -> Verdict:
+    """The enclosure of the target over the declared domains (an outer bound, not always attained), from 0 if it is proved
+    not to be negative (`least`: whether it is)."""
     box = ctx.ranges().tensor(target)
     if box.nan:
         return Unknown(f"{target} may be undefined", ("interval",))
-    lower = None if box.lo == float("-inf") else box.lo
-    upper = None if box.hi == float("inf") else box.hi
+    least = properties.nonnegative(ctx, target) if least is None else least
+    if isinstance(least, Proved) and box.lo < 0 <= box.hi:
+        box = Enclosure(0.0, box.hi, False, box.hi_open)
+        steps = (*least.steps, Step("enclosure", target, f"in {box}"))
+        return Proved(least.method, steps, Bracket(0.0, None if box.hi == INF else box.hi, str(box)))
+    lower = None if box.lo == -INF else box.lo
+    upper = None if box.hi == INF else box.hi
     return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),), Bracket(lower, upper, str(box)))
