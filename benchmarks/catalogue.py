@@ -9,21 +9,26 @@ import argparse
 import json
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from lossdsl import pipeline
 from lossdsl.catalogue import entries
 from lossdsl.diagnostics import Source
 
+WHAT = ("check", "torch", "triton")
 
-def seconds(text: str, path: str) -> tuple[float, float]:
-    """(check, compile): the report, and parsing to the text of a torch module."""
+
+def seconds(text: str, path: str) -> tuple[float, ...]:
+    """The report, and parsing to the text of a module for each target."""
     source = Source(path, text)
-    start = time.process_time()
+    times = [time.process_time()]
     pipeline.check(source)
-    middle = time.process_time()
-    pipeline.emit(source, pipeline.analyse(source).losses, "torch")
-    return middle - start, time.process_time() - middle
+    times.append(time.process_time())
+    for target in WHAT[1:]:
+        pipeline.emit(source, pipeline.analyse(source).losses, target)
+        times.append(time.process_time())
+    return tuple(after - before for before, after in pairwise(times))
 
 
 def main() -> None:
@@ -34,13 +39,13 @@ def main() -> None:
     chosen = [e for e in entries() if not options.names or e.name in options.names]
     seconds(chosen[0].path.read_text(encoding="utf-8"), str(chosen[0].path))
     rows = {e.name: seconds(e.path.read_text(encoding="utf-8"), str(e.path)) for e in chosen}
-    for name, (check, compiled) in sorted(rows.items(), key=lambda row: -max(row[1])):
-        print(f"{name:28} check {check:6.2f} s   compile {compiled:6.2f} s")
-    for k, what in enumerate(("check", "compile")):
+    for name, row in sorted(rows.items(), key=lambda row: -max(row[1])):
+        print(f"{name:28}", "   ".join(f"{what} {s:6.2f} s" for what, s in zip(WHAT, row)))
+    for k, what in enumerate(WHAT):
         found = [row[k] for row in rows.values()]
         print(f"{what}: median {statistics.median(found):.2f} s, largest {max(found):.2f} s, {len(found)} losses")
     if options.json:
-        options.json.write_text(json.dumps({n: {"check": a, "compile": b} for n, (a, b) in rows.items()}, indent=1))
+        options.json.write_text(json.dumps({n: dict(zip(WHAT, row)) for n, row in rows.items()}, indent=1))
 
 
 if __name__ == "__main__":

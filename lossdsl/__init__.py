@@ -1,6 +1,6 @@
 """lossdsl: a symbolic loss-design language and compiler.
 
-`load`, `loads`, `check`, `compile`, `from_sympy`: see `lossdsl.api`. Names are imported when they are first used, so that
+`load`, `loads`, `check`, `advise`, `compile`, `from_sympy`: see `lossdsl.api`. Names are imported when they are first used, so that
 the command line starts fast.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossdsl.api import Compiled as Compiled
+    from lossdsl.api import advise as advise
     from lossdsl.api import check as check
     from lossdsl.api import compile as compile
     from lossdsl.api import from_sympy as from_sympy
@@ -29,6 +30,7 @@ _HOME = {
     "LossError": "lossdsl.diagnostics",
     "Report": "lossdsl.verify.verdict",
     "Source": "lossdsl.diagnostics",
+    "advise": "lossdsl.api",
     "check": "lossdsl.api",
     "compile": "lossdsl.api",
     "from_sympy": "lossdsl.api",

@@ -1,4 +1,4 @@
-"""The Python interface: `load`, `loads`, `check`, `compile`, `from_sympy`. Small on purpose."""
+"""The Python interface: `load`, `loads`, `check`, `advise`, `compile`, `from_sympy`. Small on purpose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from lossdsl import pipeline
+from lossdsl.advice import Advice
+from lossdsl.advice import advise as rewritten
 from lossdsl.catalogue import find
 from lossdsl.diagnostics import NOWHERE, Diagnostic, LossError, Severity, Source
 from lossdsl.ir.build import BuiltLoss
@@ -69,6 +71,15 @@ def check(spec: Spec | Source, *, effort: float = 1.0) -> Report:
     checked = pipeline.check(source, effort=effort, only=only)
     _raise(source, checked.diagnostics)
     return _only(checked.reports)
+
+
+def advise(spec: Spec | Source, *, effort: float = 1.0) -> Advice:
+    """What to write instead where an equal expression stays finite on more inputs or keeps its digits: the rewrites, each
+    proved equal, and the text with all of them. Raises LossError if the source is wrong."""
+    source, only = (spec, None) if isinstance(spec, Source) else _read(spec)
+    analysis = pipeline.analyse(source, only)
+    _raise(source, analysis.diagnostics)
+    return rewritten(source, analysis, effort=effort)
 
 
 def compile(spec: Spec | Source, *, target: str = "torch", native: bool = False) -> Compiled:

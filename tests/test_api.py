@@ -255,3 +255,12 @@ def test_from_sympy_takes_its_reduction_and_its_parameters() -> None:
     assert loss.__name__ == "Scaled"
     assert loss()(torch.tensor([1.0, 2.0])).item() == 10.0
     assert loss(s=1.0, reduction="mean")(torch.tensor([1.0, 2.0])).item() == 2.5
+
+
+def test_advice_is_given_in_python() -> None:
+    text = "loss t:\n    input x: real[n]\n    per = log(1 + exp(x))\n    return mean(per)\n"
+    advice = lossdsl.advise(Source("t.loss", text))
+    assert [(r.before, r.after, r.line) for r in advice.rewrites] == [("log(1 + exp(x))", "softplus(x)", 3)]
+    assert advice.text == text.replace("log(1 + exp(x))", "softplus(x)")
+    with pytest.raises(lossdsl.LossError):
+        lossdsl.advise(Source("t.loss", "loss t:\n    return mean(y)\n"))

@@ -51,7 +51,7 @@ ALLOWED["pipeline"] = {
     *LEAVES,
 }
 ALLOWED["plotting"] = {"pipeline", "ir", "primitives", "assemble", *LEAVES}
-ALLOWED["api"] = {"pipeline", "catalogue", "ir", "ir/build", "loader", "syntax", "verify", "view", *LEAVES}
+ALLOWED["api"] = {"advice", "pipeline", "catalogue", "ir", "ir/build", "loader", "syntax", "verify", "view", *LEAVES}
 ALLOWED["certificate"] = {"ir", "ir/build", "primitives", "syntax", "verify", *LEAVES}
 ALLOWED["explain"] = {"pipeline", "ir", "ir/build", "primitives", "syntax", "verify", *LEAVES}
 ALLOWED["advice"] = {"pipeline", "ir", "ir/build", "primitives", "syntax", "transform", "verify", *LEAVES}

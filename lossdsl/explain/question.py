@@ -21,10 +21,11 @@ from lossdsl.syntax.explain import PROPERTIES
 from lossdsl.verify.check import value_range
 from lossdsl.verify.claims import Blocked, Claims
 from lossdsl.verify.context import Context
+from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.questions import Subject, asked, at_other, subject
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import Verdict, guarded
+from lossdsl.verify.verdict import Verdict
 
 OPTION = "--explain"
 _PER_INPUT = (

@@ -13,6 +13,7 @@ from lossdsl.verify.consistency import consistent
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.finite import finite_in
+from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.questions import asked, subject
 from lossdsl.verify.signs import Budget
@@ -30,7 +31,6 @@ from lossdsl.verify.verdict import (
     Step,
     Unknown,
     Verdict,
-    guarded,
 )
 
 

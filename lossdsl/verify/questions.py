@@ -20,10 +20,11 @@ from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.finite import finite_in
+from lossdsl.verify.guard import guarded
 from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
 from lossdsl.verify.pieces import View, dependents
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Verdict, guarded
+from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Verdict
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
 ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-
-from lossdsl.transform.arithmetic import NotYetError
 
 TASK = "task alignment"
 LEARNING = "learning behaviour"
@@ -78,18 +75,6 @@ class Unknown:
 
 
 Verdict = Proved | Refuted | Unknown
-
-
-def guarded(decide: Callable[[], Verdict]) -> tuple[Verdict, float]:
-    """The verdict, or Unknown where an engine breaks off, and the seconds that it took."""
-    start = time.perf_counter()
-    try:
-        verdict = decide()
-    except (RecursionError, OverflowError, ZeroDivisionError) as problem:
-        verdict = Unknown(f"an engine gave up: {type(problem).__name__}")
-    except NotYetError as problem:
-        verdict = Unknown(str(problem))
-    return verdict, time.perf_counter() - start
 
 
 @dataclass(frozen=True)
