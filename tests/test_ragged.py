@@ -1,0 +1,42 @@
+"""The three means of padded sequences that `docs/language/reductions.md` names, against the same of lists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lossdsl
+
+PAGE = Path(__file__).parents[1] / "docs" / "language" / "reductions.md"
+
+
+def loaded(name: str) -> Any:
+    text = next(t for t in re.findall(r"```loss\n(.*?)```", PAGE.read_text(), re.DOTALL) if f"loss {name}:" in t)
+    return lossdsl.loads(text)()
+
+
+@pytest.mark.parametrize("name", ["per_token", "per_sequence", "per_batch"])
+@pytest.mark.parametrize("lengths", [[3, 1, 4], [2, 0, 4], [0, 0, 0]])
+def test_padding_counts_for_nothing(name: str, lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, 5, dtype=torch.float64)
+    target = torch.randint(5, (3, 4))
+    mask = torch.arange(4) < torch.tensor(lengths)[:, None]
+    logits = torch.where(mask[..., None], logits, torch.nan).requires_grad_()
+    rows = [F.cross_entropy(x[:k], y[:k], reduction="sum") for x, y, k in zip(logits, target, lengths)]
+    wanted = {
+        "per_token": sum(rows) / max(1, sum(lengths)),
+        "per_sequence": sum(r / max(1, k) for r, k in zip(rows, lengths)) / 3,
+        "per_batch": sum(rows) / 3,
+    }[name]
+    assert isinstance(wanted, torch.Tensor)
+    found = loaded(name)(logits, target, mask if name == "per_batch" else torch.tensor(lengths))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(v, logits)[0] for v in (found, wanted))
+    torch.testing.assert_close(ours[mask], theirs[mask], rtol=1e-12, atol=1e-12)
+    assert bool((ours[~mask] == 0).all())
