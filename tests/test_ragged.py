@@ -40,3 +40,16 @@ def test_padding_counts_for_nothing(name: str, lengths: list[int]) -> None:
     ours, theirs = (torch.autograd.grad(v, logits)[0] for v in (found, wanted))
     torch.testing.assert_close(ours[mask], theirs[mask], rtol=1e-12, atol=1e-12)
     assert bool((ours[~mask] == 0).all())
+
+
+def test_the_largest_of_segments() -> None:
+    """An axis whose extent is a parameter, and a total over it that is not a sum: `docs/language/indices.md`."""
+    page = PAGE.with_name("indices.md").read_text()
+    text = next(t for t in re.findall(r"```loss\n(.*?)```", page, re.DOTALL) if "loss worst_group:" in t)
+    task = torch.randn(20, dtype=torch.float64).requires_grad_()
+    group = torch.arange(20) % 3
+    found = lossdsl.loads(text)(groups=3)(task, group)
+    wanted = torch.stack([task[group == k].mean() for k in range(3)]).max()
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(v, task)[0] for v in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

@@ -105,6 +105,11 @@ class Chunks:
         maker = self._maker(tensor)
         readers = [n for n in self.nodes if tensor in n.reads()]
         dims = self.context.dims(tensor)
+        if self._folds_rows(maker):
+            self.why.append(
+                f"{tensor} is whole in memory: its kernel also folds rows that are complete only at its end"
+            )
+            return []
         if any(n.opaque is not None for n in (maker, *readers)):
             self.why.append(f"{tensor} is whole in memory: a recurrence or a library routine works on all of it")
             return []
@@ -211,7 +216,18 @@ class Chunks:
 
     # --------------------------------------------------------------------------------------------------- joining
 
+    def _folds_rows(self, node: Node) -> bool:
+        """Whether a result is a total, other than a sum, of values that are stored row by row: two stages would be one."""
+        for t in node.results if node.body is not None else ():
+            d = self.context.definitions[t]
+            if d.head not in ("map", "sum") and t not in self.context.selections and self.context.is_total(t):
+                if len(d.bound) == 1 and isinstance(d.body, Read) and d.where is TRUE:
+                    return True
+        return False
+
     def _join(self, loop: Loop, node: Node, axis: str, tensor: str, at: int) -> bool:
+        if self._folds_rows(node):
+            return False
         other = self._home(node)
         if other is loop:
             return loop.axes[node.results] == axis
@@ -268,7 +284,7 @@ class Chunks:
 
     def _wrap(self, node: Node, body: Body) -> None:
         large = [v for v in self._values(body) if self.context.grows(v)]
-        if not large:
+        if not large or self._folds_rows(node):
             return
         rows = body.rows()
         weight = self.context.sizes.weight

@@ -113,6 +113,7 @@ class _Scheduler:
         made = {d.tensor: d for d in split}
         every = {**{d.tensor: d for d in definitions if d.tensor in chosen}, **made}
         every |= {d.tensor: d for g in groups for d in g.definitions}
+        in_stages: set[str] = set()
         while True:
             context = self._context(every, chosen, products)
             calls = dict(products)
@@ -121,6 +122,9 @@ class _Scheduler:
                 chunks = Chunks(context, nodes, calls, self.fresh, self.choices)
                 break
             except SplitTotal as need:
+                if need.tensor in in_stages:
+                    raise LoweringError(f"{need.tensor}: a total in two stages is still in a loop over rows") from need
+                in_stages.add(need.tensor)
                 name = self.fresh(need.tensor + ".rows")
                 rows, total = split_total(every[need.tensor], need.index, name)
                 self.forced[name] = f"one value for each row: the total of {need.tensor} is not a sum"
