@@ -97,9 +97,11 @@ def sweep(name: str, types: list[torch.dtype], targets: list[GPUTarget]) -> dict
     module = module_of(reference.file)
     space = vars(module)
     for key, value in list(space.items()):
-        if isinstance(value, triton.JITFunction) and not key.startswith(("_h_", "_shares_", "_first_", "_setting")):
-            if key.startswith(("_maximum", "_minimum", "_logsumexp")):
-                continue
+        if not isinstance(value, triton.JITFunction):
+            continue
+        # Helpers are called inside of kernels; one may be named as a loss begins (`_minimum`, minimum_risk).
+        helper = key.startswith(("_h_", "_shares_", "_first_", "_setting", "_maximum", "_minimum", "_logsumexp"))
+        if key.startswith(f"_{name_of(reference.file)}_") or not helper:
             space[key] = Recorder(value, found, targets)
     space["_launches"] = lambda *tensors: True
     tile = space.get("_tile")
