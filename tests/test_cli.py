@@ -369,6 +369,7 @@ def test_the_card_has_one_line_for_a_finding_when_piped() -> None:
     for criterion in CRITERIA:
         assert headings.count(criterion) == 2
     assert any("9*N + 4 operations" in line for line in lines)
+    assert "not examined yet: learning behaviour" in run("check", "self_supervised.info_nce").stdout
 
 
 def test_the_card_fits_a_terminal() -> None:

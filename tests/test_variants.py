@@ -26,8 +26,15 @@ SAMPLE = [(name, variant) for name in SPINE for variant in VARIANTS]
 
 
 # Plans that are worse after a rewrite, to be made equal: inlining everything makes one kernel of several, which holds more
-# of its temporaries at a time, or cuts a loss into kernels elsewhere (lncc: one more, with less memory).
-WORSE = {("bi_tempered", "inline"), ("lncc", "inline"), ("ms_ssim", "inline")}
+# of its temporaries at a time, or cuts a loss into kernels elsewhere (lncc: one more, with less memory); a difference that
+# is negated is stored for itself, and so is a scalar that is split off.
+WORSE = {
+    ("bi_tempered", "inline"),
+    ("lncc", "inline"),
+    ("ms_ssim", "inline"),
+    ("pit_si_sdr", "negate differences"),
+    ("sac_alpha", "split"),
+}
 
 
 def every(worse: Collection[tuple[str, str]] = ()) -> list[Any]:
@@ -142,9 +149,8 @@ def test_plan_has_the_same_shape_or_a_better_one(name: str, variant: str) -> Non
             "passes": before["passes"] + 1,
             "peak": before["peak"] + 2 + Choices().rows * EXTENT * bool(before["calls"]),
         }
-    room = {"peak": before["peak"] // 100 + 8}  # a row of a product's chunk, a scalar stored for itself
     for measure, value in after.items():
-        assert value <= before[measure] + room.get(measure, 0), (measure, before, after)
+        assert value <= before[measure], (measure, before, after)
 
 
 RANK = {Proved: 2, Refuted: 2}

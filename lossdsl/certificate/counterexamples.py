@@ -232,10 +232,13 @@ def _order(q: Question, points: list[Point]) -> Fails:
     if min(steps) < 0 < max(steps):
         raise Stuck("neither point is above the other")
     up = max(steps) > 0
+    raised = (
+        not q.property.startswith("strictly") or 0 not in steps
+    )  # strict order speaks of points apart in every entry
 
     def fails(values: list[Any]) -> bool:
         low, high = values if up else values[::-1]
-        return sign(_minus(high, low)) in _ORDERS[q.property]
+        return raised and sign(_minus(high, low)) in _ORDERS[q.property]
 
     return fails
 

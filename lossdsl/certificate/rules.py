@@ -113,6 +113,19 @@ class Rules:
                     self._moves[n] = read or any(self._moves[c] for c in n.children)
         return any(self._moves[root] for root in nodes)
 
+    def case(self, d: Definition) -> Case | None:
+        """Where elements of a definition are taken from; None if there are none. Raises Stuck for a recurrence, and where
+        the inputs decide what is selected."""
+        if d.tensor in self.bounds.recurrent:
+            raise Stuck(f"{d.tensor}: a recurrence")
+        if self.moves(d.where, d.support):
+            raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
+        case: Case | None = self.bounds.body(d)
+        for condition in (d.support, d.where):
+            if case is not None and condition is not TRUE:
+                case = case.given(condition, True)
+        return case
+
     # ------------------------------------------------------------------------------------------- curvature
 
     def curvature(self, tensor: str) -> str:
@@ -127,14 +140,9 @@ class Rules:
         return self._curvatures[tensor]
 
     def _definition(self, d: Definition) -> str:
-        if d.tensor in self.bounds.recurrent:
-            raise Stuck(f"{d.tensor}: a recurrence")
-        if self.moves(d.where, d.support) or (d.support is not TRUE and d.head != "map"):
+        case = self.case(d)
+        if d.support is not TRUE and d.head != "map":
             raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
-        case: Case | None = self.bounds.body(d)
-        for condition in (d.support, d.where):
-            if case is not None and condition is not TRUE:
-                case = case.given(condition, True)
         if case is None:
             return CONSTANT
         body = self._scalar(d.body, case)
@@ -241,16 +249,9 @@ class Rules:
             raise Stuck(f"{tensor} may be undefined or infinite")
         way = [d for d in self.bounds.needed(tensor) if d.tensor in self.moving]
         for d in way:
-            if d.tensor in self.bounds.recurrent:
-                raise Stuck(f"{d.tensor}: a recurrence")
-            if self.moves(d.where, d.support):
-                raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
+            case = self.case(d)
             if d.head not in ("map", "sum", "logsumexp") and self.moves(d.body):
                 raise Stuck(f"{d.tensor}: {d.head} has corners")
-            case: Case | None = self.bounds.body(d)
-            for condition in (d.support, d.where):
-                if case is not None and condition is not TRUE:
-                    case = case.given(condition, True)
             if case is not None:
                 if d.head == "logsumexp" and self.moves(d.body) and not case[d.body].finite:
                     raise Stuck(f"{d.tensor}: elements may be infinite")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.rules import Rules, Stuck
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
+from lossdsl.ir.nodes import INT, REAL, Apply, Const, Definition, Read, Scalar, Select
 from lossdsl.verify.enclosure import INF, Enclosure
 
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
@@ -35,14 +35,7 @@ class Slopes:
 
     def _definition(self, d: Definition) -> list[str]:
         """The tensors that have to be Lipschitz so that this one is."""
-        if d.tensor in self.bounds.recurrent:
-            raise Stuck(f"{d.tensor}: a recurrence")
-        if self.rules.moves(d.where, d.support):
-            raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
-        case: Case | None = self.bounds.body(d)
-        for condition in (d.support, d.where):
-            if case is not None and condition is not TRUE:
-                case = case.given(condition, True)
+        case = self.rules.case(d)
         if case is None or not self.rules.moves(d.body):
             return []
         if d.head != "map" and (d.head not in _FOLDS or not case[d.body].finite):

@@ -90,9 +90,7 @@ def ask(built: BuiltLoss, words: str, *, effort: float = 1.0) -> Asked:
 
 
 def base_context(built: BuiltLoss, effort: float) -> Context:
-    return Context(
-        built.program, budget=Budget(0.1 * effort, int(400 * effort), int(100 * effort)), seconds=0.1 * effort
-    )
+    return Context(built.program, budget=Budget.of(effort), seconds=0.1 * effort)
 
 
 def variants(built: BuiltLoss, words: str) -> list[str]:

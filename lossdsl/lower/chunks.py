@@ -7,7 +7,7 @@ is accumulated). Readers that cannot go along get a copy of their own, made agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lossdsl.dim import Dim
@@ -218,12 +218,14 @@ class Chunks:
 
     def _folds_rows(self, node: Node) -> bool:
         """Whether a result is a total, other than a sum, of values that are stored row by row: two stages would be one."""
+        return any(len(d.bound) == 1 and isinstance(d.body, Read) and d.where is TRUE for d in self._totals(node))
+
+    def _totals(self, node: Node) -> Iterator[Definition]:
+        """Results that are totals other than sums, which alone add up chunk by chunk."""
         for t in node.results if node.body is not None else ():
             d = self.context.definitions[t]
             if d.head not in ("map", "sum") and t not in self.context.selections and self.context.is_total(t):
-                if len(d.bound) == 1 and isinstance(d.body, Read) and d.where is TRUE:
-                    return True
-        return False
+                yield d
 
     def _join(self, loop: Loop, node: Node, axis: str, tensor: str, at: int) -> bool:
         if self._folds_rows(node):
@@ -304,14 +306,10 @@ class Chunks:
         return int(max(1, self.choices.rows // 16 ** (depth - 2)))
 
     def _check_totals(self, node: Node, axis: str) -> None:
-        if node.body is None:
-            return
-        for t in node.results:
-            d = self.context.definitions[t]
-            if d.head in ("map", "sum") or t in self.context.selections or not self.context.is_total(t):
-                continue
-            at = node.body.space_axes[t].index(axis)
-            raise SplitTotal(t, self.context.iteration(t)[at])
+        for d in self._totals(node):
+            assert node.body is not None
+            at = node.body.space_axes[d.tensor].index(axis)
+            raise SplitTotal(d.tensor, self.context.iteration(d.tensor)[at])
 
 
 def split_total(d: Definition, index: Index, name: str) -> tuple[Definition, Definition]:

@@ -50,7 +50,7 @@ def _unwatched(asked: str) -> None:
 
 
 def _context(built: BuiltLoss, effort: float) -> Context:
-    budget = Budget(0.1 * effort, int(400 * effort), int(100 * effort))
+    budget = Budget.of(effort)
     return Context(built.program, budget=budget, seconds=0.2 * effort)
 
 
@@ -117,8 +117,10 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched) -> Iter
     for word in ("float32", "float16"):
         yield ask(f"finite in {word}", (), STABILITY, partial(finite_in, quick, target, word))
     of = subject(built, quick)
-    for question in asked(of) if of is not None else ():
-        if of is not None and question.criterion:
+    if of is None:
+        return
+    for question in asked(of):
+        if question.criterion:
             other = of.other.name if of.other is not None else ""
             name = question.property.replace("equality", f"{of.prediction.name} == {other}")
             wrt = of.wrt if name == question.property else ()

@@ -60,15 +60,13 @@ class Context:
         key = ("jumps at the ends", names)
         if key not in self.memo:
             closed = Ranges(self.program, self.assume)
-            scope = closed.scope()
-            bounded = [n for n in names if closed.input(n).lo > -INF or closed.input(n).hi < INF]
+            boxes = {n: closed.input(n) for n in names}
+            bounded = [n for n, box in boxes.items() if box.lo > -INF or box.hi < INF]
             above = frozenset().union(*(dependents(self.program, n) for n in bounded))
-            self.memo[key] = any(
-                may_jump(n)
-                and any(isinstance(m, Read) and m.tensor in above for m in postorder(n))
-                and not (isinstance(n, Compare) and truth(scope[n]) is not None)
-                for n in (n for d in self.program.definitions() if above for n in postorder(*d.scalars()))
-            )
+            nodes = {n for d in self.program.definitions() for n in postorder(*d.scalars())} if bounded else set()
+            jumps = (n for n in nodes if may_jump(n) and _reads(n, above))
+            scope = closed.scope()
+            self.memo[key] = any(not isinstance(n, Compare) or truth(scope[n]) is None for n in jumps)
         found: bool = self.memo[key]
         return found
 
@@ -99,11 +97,10 @@ class Context:
         """Whether a condition binds the input together with something else, so that no interval of it holds it."""
         above = dependents(self.program, entry)
         return any(
-            isinstance(n, Read) and n.tensor in above
+            _reads(part, above)
             for condition in self.conditions
             for part in _conjuncts(condition)
             if not self._learn(part, {}, {})
-            for n in postorder(part)
         )
 
     def _in_domains(self, point: Point, evaluator: Evaluator) -> bool:
@@ -157,6 +154,10 @@ class Context:
         return Context(
             with_numbers(self.program, fixed), self.assume, fixed, self.conditions, self.budget, self.seconds
         )
+
+
+def _reads(node: Scalar, tensors: frozenset[str]) -> bool:
+    return any(isinstance(n, Read) and n.tensor in tensors for n in postorder(node))
 
 
 def _conjuncts(condition: Scalar) -> list[Scalar]:

@@ -224,7 +224,7 @@ QUESTIONS: tuple[Question, ...] = (
 
 def answers(built: BuiltLoss, *, effort: float = 1.0) -> Iterator[tuple[Subject, Question, Verdict, float]]:
     """Every question that is asked of the loss, its verdict, and the seconds that it took."""
-    budget = Budget(0.1 * effort, int(400 * effort), int(100 * effort))
+    budget = Budget.of(effort)
     of = subject(built, Context(built.program, budget=budget, seconds=0.05 * effort))
     if of is None:
         return

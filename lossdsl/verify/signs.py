@@ -27,6 +27,11 @@ class Budget:
     boxes: int = 600
     smt_milliseconds: int = 120
 
+    @classmethod
+    def of(cls, effort: float) -> Budget:
+        """The budget of a check, times the effort."""
+        return cls(0.1 * effort, int(400 * effort), int(100 * effort))
+
     def start(self) -> float:
         return time.process_time() + self.seconds
 
