@@ -155,6 +155,14 @@ def test_no_eval_of_user_text() -> None:
                     assert path.name == "loader.py", f"{path}:{node.lineno} calls exec"
 
 
+def test_no_search_goes_by_a_clock_of_time() -> None:
+    """`verify/work.py` counts work; the time that a question took is told by `guard.py` and `check.py` alone."""
+    for room in ("verify", "advice"):
+        for path in (ROOT / "lossdsl" / room).glob("*.py"):
+            if path.name not in ("guard.py", "check.py"):
+                assert "import time" not in path.read_text(), path
+
+
 def words(path: Path) -> set[str]:
     """The identifiers and strings of a file, without what a library calls its own."""
     found: set[str] = set()

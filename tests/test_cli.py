@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,29 @@ def test_same_bytes_under_any_hash_seed(seed: str, tmp_path: Path) -> None:
     here = subprocess.run(words, cwd=ROOT, capture_output=True, env=env, check=True).stdout
     plain = subprocess.run(words, cwd=ROOT, capture_output=True, env={**env, "PYTHONHASHSEED": "0"}, check=True).stdout
     assert here == plain
+
+
+def test_same_verdicts_under_any_hash_seed_and_load() -> None:
+    """Budgets are of work, not of time: what a search finds, down to its counterexample, depends on nothing else."""
+    files = ("segmentation/tversky", "metric/batch_hard_triplet", "classification/focal")
+    words = [sys.executable, "-m", "lossdsl", "check", "--json", *(f"examples/{f}.loss" for f in files)]
+    processes = [  # at the same time: on few cores each is slower than alone
+        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("1", "2", "3")
+    ]
+    found = [json.loads(p.communicate()[0]) for p in processes]
+    for report in found:
+        assert report["files"]
+        for reported in _objects(report):
+            reported.pop("seconds", None)
+    assert found[0] == found[1] == found[2]
+
+
+def _objects(value: object) -> Iterator[dict[str, object]]:
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(part)
 
 
 # ---------------------------------------------------------------------------------------------------- bad input

@@ -465,12 +465,12 @@ CLASSES = [
         declarations="param T: real > 0 = 1",
     ),
     Classes(
-        "2 - 2 * softmax(z over c)[c = t]", lambda q: 2 - 2 * q, {"calibrated": P, "noise symmetric": P}, logits=True
+        "2 - 2 * softmax(z over c)[c = t]", lambda q: 2 - 2 * q, {"calibrated": P, "noise symmetric": P, "proper": R}, logits=True
     ),
     Classes(
         "log_softmax(z over c)[c = t] / sum(log_softmax(z over c) over c)",
         lambda q: np.log(q) / np.log(q).sum(-1, keepdims=True),
-        {"noise symmetric": P},
+        {"noise symmetric": P, "proper": R},
         logits=True,
     ),
     Classes(
@@ -482,13 +482,13 @@ CLASSES = [
     Classes(
         "-expm1(0.7 * log_softmax(z over c)[c = t]) / 0.7",
         lambda q: (1 - q**0.7) / 0.7,
-        {"calibrated": P, "noise symmetric": R, "proper with link softmax(z over c)": R},
+        {"calibrated": P, "noise symmetric": R, "proper": R, "proper with link softmax(z over c)": R},
         logits=True,
     ),
     Classes(
         "-0.9 * log_softmax(z over c)[c = t] - 0.1 * mean(log_softmax(z over c) over c)",
         lambda q: -0.9 * np.log(q) - 0.1 * np.log(q).mean(-1, keepdims=True),
-        {"calibrated": P, "noise symmetric": R, "proper with link softmax(z over c)": R},
+        {"calibrated": P, "noise symmetric": R, "proper": R, "proper with link softmax(z over c)": R},
         logits=True,
     ),
     Classes(

@@ -79,6 +79,30 @@ def test_what_is_never_said(body: str, claim: str, wrong: str) -> None:
     assert status(body, claim) != wrong
 
 
+@pytest.mark.parametrize(
+    ("per", "claim", "refuted"),
+    [
+        ("logsumexp(x over c) - x[c = t]", "increasing in x", True),
+        ("logsumexp(x over c) - x[c = t]", "decreasing in x", True),
+        ("x[c = t] + max(x over c)", "bounded", True),
+        # the 0 of an element that is left out does not rise
+        ("x[c = t] + max(x over c)", "strictly increasing in x", False),
+    ],
+)
+def test_only_elements_that_count_are_out_of_order(per: str, claim: str, refuted: bool) -> None:
+    source = f"""
+loss t:
+    input x: real[n, c]
+    input t: class[n] of c or ignored
+    param ignored: int = -100
+    per[n] = {per}
+    return sum(per over n where t != ignored)
+    claim {claim}
+"""
+    (found,) = verify_program(built(source)).claims
+    assert (found.status == "refuted") == refuted, found.verdict
+
+
 def test_a_row_overflows_at_representable_numbers() -> None:
     source = f"loss t:\n    {ROW}\n    per[n] = max(x over c) - min(x over c)\n    return mean(per)\n"
     report = verify_program(built(source + "    claim finite in bfloat16\n    claim finite in float32\n"))

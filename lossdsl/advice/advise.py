@@ -7,7 +7,6 @@ compiled loss is finite for more inputs (`MENDS`), or only what is written would
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,12 +21,13 @@ from lossdsl.ir.nodes import Program
 from lossdsl.pipeline import Analysis, analyse
 from lossdsl.syntax.parser import parse
 from lossdsl.syntax.tree import Definition, Loss
+from lossdsl.verify.work import deadline, passed
 
 MENDS, SPELLED = "mends", "spelled"
 _ROUNDS = 12
 _MOST = 200  # places of one loss that are looked at
 _PRUNED = 12  # of more rewrites that belong together none is tried to be left out
-_SECONDS = 5.0  # of processor time; what is found until then is offered
+_SECONDS = 5.0  # of work; what is found until then is offered
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _OutOfTime(Exception):
 
 def advise(source: Source, analysis: Analysis | None = None, *, effort: float = 1.0) -> Advice:
     """What to write instead in a file without errors; nothing for any other. `effort` multiplies the time for it."""
-    end = time.process_time() + _SECONDS * effort
+    end = deadline(_SECONDS * effort)
     found: list[Rewrite] = []
     complete = True
     text = source.text
@@ -128,7 +128,7 @@ def _without_unused(before: Source, source: Source) -> str:
 class _Search:
     """The rewrites of one text that are proved and gain something."""
 
-    def __init__(self, source: Source, analysis: Analysis, end: float) -> None:
+    def __init__(self, source: Source, analysis: Analysis, end: int) -> None:
         self.source, self.analysis, self.end = source, analysis, end
         self._analyses: dict[tuple[Span, ...], Analysis] = {(): analysis}
         self._measures: dict[tuple[Span, ...], dict[str, Measured]] = {}
@@ -218,7 +218,7 @@ class _Search:
     # ------------------------------------------------------------------------------------ what is found once
 
     def _with(self, chosen: Sequence[_Candidate]) -> Analysis:
-        if time.process_time() > self.end:
+        if passed(self.end):
             raise _OutOfTime
         key = _key(chosen)
         if key not in self._analyses:
@@ -230,7 +230,7 @@ class _Search:
         key = _key(chosen)
         if key not in self._measures:
             self._measures[key] = {b.name: Measured(b) for b in self._with(chosen).losses}
-        if time.process_time() > self.end:
+        if passed(self.end):
             raise _OutOfTime
         return self._measures[key]
 

@@ -20,6 +20,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.ranges import Scope
+from lossdsl.verify.work import CLOCK
 
 SLOTS = 40
 _CONTEXT: Any = flint.fmpq_mpoly_ctx.get([f"g{i}" for i in range(SLOTS)], "degrevlex")
@@ -63,6 +64,7 @@ def _constant(value: Fraction | int) -> Poly:
 
 
 def quotient(num: Poly, den: Poly) -> Form:
+    CLOCK.steps += 2 + len(num) + len(den)
     if len(num) > _MOST_TERMS or len(den) > _MOST_TERMS:
         raise TooLarge
     if num.is_zero():

@@ -5,7 +5,6 @@ along their axes (`alike`), of which a few are tried, and at inputs that are one
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed, toward
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.verdict import Step
+from lossdsl.verify.work import deadline, passed
 
 
 def approached(ctx: Context, target: str, bound: Scalar) -> Step | None:
@@ -29,13 +29,13 @@ def approached(ctx: Context, target: str, bound: Scalar) -> Step | None:
     used = [i for i in ctx.program.inputs if target in dependents(ctx.program, i.name)]
     if any(ctx.cuts_through(i.name) for i in used):
         return None
-    end = time.process_time() + 4 * ctx.seconds
+    end = deadline(4 * ctx.seconds)
     for program, note in _merged(of_values(ctx.program), used):
         ranges = Ranges(program, ctx.assume)
         free = [i for i in used if program.input(i.name) is not None]
         options = [_choices(ctx, i, program) for i in free]
         for chosen in _products(options):
-            if time.process_time() > end:
+            if passed(end):
                 return None
             taken = {i.name: c for i, c in zip(free, chosen, strict=True) if c is not None}
             try:

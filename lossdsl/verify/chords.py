@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,6 +20,7 @@ from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.points import Place, Point, elements, within
 from lossdsl.verify.refute import DESCENTS, SPREADS, Lowest, points, value, values
 from lossdsl.verify.verdict import Refuted, Witness
+from lossdsl.verify.work import deadline, passed
 
 ABOVE, BELOW, HUMP = "above", "below", "hump"  # of the midpoint: the chord, the chord, both ends
 _NEAR = Fraction(1, 2**40)
@@ -55,8 +55,8 @@ def _search(ctx: Context, target: str, inputs: tuple[str, ...], kind: str) -> Re
     if key not in ctx.memo:
         ctx.memo[key] = Chords(_triples(ctx, inputs))
     known: Chords = ctx.memo[key]
-    end = time.process_time() + ctx.seconds
-    while kind not in known.found and time.process_time() < end:
+    end = deadline(ctx.seconds)
+    while kind not in known.found and not passed(end):
         triple = next(known.triples, None)
         if triple is None:
             break

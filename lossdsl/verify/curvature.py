@@ -8,7 +8,6 @@ only through one affine subexpression, its second derivative decides.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,6 +39,7 @@ from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Proved, Step, Unknown
+from lossdsl.verify.work import deadline, passed
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Curvatures:
         self.program, self.ranges, self.inputs = program, ranges, inputs
         # one of many nodes: a proof that needs more boxes is left to the scalar view of the whole
         self.budget = Budget(budget.seconds / 3, budget.boxes // 4, budget.smt_milliseconds // 2)
-        self._end = time.process_time() + (3 * budget.seconds if deep else -1.0)
+        self._end = deadline(3 * budget.seconds if deep else -1.0)
         self._shapes: dict[tuple[Scalar, Scope], Shape] = {}
         self.varying: frozenset[str] = frozenset().union(*(dependents(program, x) for x in inputs))
         self.steps: list[Step] = []
@@ -148,7 +148,7 @@ class Curvatures:
         key = (node, scope)
         if key not in self._shapes:
             shape = self.by_rule(node, scope)
-            if not shape.convex and not shape.concave and time.process_time() < self._end:
+            if not shape.convex and not shape.concave and not passed(self._end):
                 shape = self._through_affine(node, scope) or shape
             self._shapes[key] = shape
         return self._shapes[key]

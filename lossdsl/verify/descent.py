@@ -7,13 +7,13 @@ far tails (up to 2^60) are both reached. What is found is only a candidate: the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.points import Place, Point, within
+from lossdsl.verify.work import deadline, passed
 
 Coordinate = tuple[int, str, Place | None]  # of which point, the input and its place, or (None) a parameter
 Objective = Callable[[tuple[Point, ...]], Enclosure | None]
@@ -34,7 +34,7 @@ def descend(
     inputs     what the points may differ in; everything else moves in all of them together. None: there is one point
     interior   inputs that stay inside of their domain
     """
-    end = time.process_time() + seconds
+    end = deadline(seconds)
     boxes = _Boxes(ctx, interior)
     coordinates = list(_coordinates(ctx, start, inputs))
     best, value = start, objective(start)
@@ -47,7 +47,7 @@ def descend(
         for coordinate in list(steps):
             step = steps[coordinate]
             for signed in (step, -step):
-                if time.process_time() > end:
+                if passed(end):
                     return None
                 moved = _moved(best, coordinate, signed, inputs)
                 if not boxes.hold(moved, coordinate, inputs):

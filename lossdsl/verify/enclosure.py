@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+from lossdsl.verify.work import CLOCK
+
 INF = math.inf
 TINY = 5e-324
 
@@ -26,6 +28,7 @@ class Enclosure:
     nan: bool = False
 
     def __post_init__(self) -> None:
+        CLOCK.steps += 1
         if not self.lo <= self.hi:  # also false for NaN ends
             raise ValueError(f"not an interval: [{self.lo}, {self.hi}]")
 

@@ -10,7 +10,6 @@ element after rounding to the input's type; extents are at most 2^31. `Proved` i
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,6 +30,7 @@ from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
+from lossdsl.verify.work import deadline, passed
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def _in_parts(
         box = base.scope()[nodes[0]]
         if box.nan or not box.bounded:
             continue
-        end, left = time.process_time() + _HALVING * ctx.seconds, _MOST_PARTS
+        end, left = deadline(_HALVING * ctx.seconds), _MOST_PARTS
         found: str | None = None
         for part in itertools.product(*choices):
             assume = {**ctx.assume, **cotangents}
@@ -306,7 +306,7 @@ def _in_parts(
                 if bad is None:
                     continue
                 halves, left = _halves(here), left - 1
-                if not halves or left < 0 or time.process_time() > end:
+                if not halves or left < 0 or passed(end):
                     found = f"{bad} where {', '.join(f'{n} is {b.lo:g}' for n, b in part)} {text(nodes[0])} in {here}"
                 pending += halves
         if found is None:

@@ -41,6 +41,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import flat, whole
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.points import Place, Point, Undecided
+from lossdsl.verify.work import CLOCK
 
 LARGEST, NORMAL = float.fromhex("0x1.fffffep127"), 2.0**-126
 _VANISHING = 2.0**-151  # below half of the smallest number, with or without flush to zero
@@ -145,6 +146,7 @@ class Floats:
     def _scalar(self, node: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Float]) -> Float:
         if node not in memo:
             self._left -= 1
+            CLOCK.steps += 1
             if self._left < 0:
                 raise Undecided("too many elements")
             memo[node] = self._node(node, env, memo)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from lossdsl.verify.jets import Undecided, Undefined
 from lossdsl.verify.lines import Direction, Line, Site, Value
 from lossdsl.verify.points import Place, Point, elements, within
 from lossdsl.verify.verdict import Refuted, Witness
+from lossdsl.verify.work import deadline, passed
 
 _PRECISIONS = (128, 512)
 _NARROW = Fraction(1, 2**44)  # of the part of the line in which a surface is crossed
@@ -52,11 +52,11 @@ def jump(ctx: Context, target: str, inputs: tuple[str, ...], least: int, seconds
     declared = [i for i in ctx.program.inputs if i.name in inputs]
     if any(i.kind == "unit" or ctx.symbolic(i.name) or ctx.cuts_through(i.name) for i in declared):
         return None
-    return _Search(ctx, target, declared, least, time.process_time() + seconds).run()
+    return _Search(ctx, target, declared, least, deadline(seconds)).run()
 
 
 class _Search:
-    def __init__(self, ctx: Context, target: str, declared: list[Input], least: int, end: float) -> None:
+    def __init__(self, ctx: Context, target: str, declared: list[Input], least: int, end: int) -> None:
         self.ctx, self.target, self.declared, self.least, self.end = ctx, target, declared, least, end
         self.names = tuple(i.name for i in declared)
         self.ranges = ctx.ranges(self.names)
@@ -105,7 +105,7 @@ class _Search:
         """Admissible points, until the time is up; exponents are often whole numbers."""
         misses = 0
         for k in itertools.count():
-            if time.process_time() > self.end or misses > 60:
+            if passed(self.end) or misses > 60:
                 return
             point = self.sampler.point(spread=_SPREADS[k % 5], extent=(2, 1, 2, 3)[k % 4], defaults=k % 3 != 2)
             if point is not None and k % 3 == 2 and k % 2:
@@ -129,7 +129,7 @@ class _Search:
     def _special(self, base: Point, place: Place) -> Iterator[Jump]:
         for kind in range(7):
             point = self._moved(base if kind < 5 else self._level(base), kind % 5)
-            if time.process_time() > self.end:
+            if passed(self.end):
                 return
             if point is None or not self._inside(point):
                 continue
@@ -258,7 +258,7 @@ class _Search:
             if _kind(site) in seen:
                 continue
             seen.add(_kind(site))
-            if len(seen) > _SITES or time.process_time() > self.end:
+            if len(seen) > _SITES or passed(self.end):
                 return
             self.tried[_kind(site)] = self.tried.get(_kind(site), 0) + 1
             with _precision(_PRECISIONS[0]):
@@ -293,7 +293,7 @@ class _Search:
         tensor, at = site[0], site[1]
         assert isinstance(tensor, str)
         assert isinstance(at, tuple)
-        while high - low > _NARROW * max(high, _NEAR) and time.process_time() < self.end:
+        while high - low > _NARROW * max(high, _NEAR) and not passed(self.end):
             middle = (low + high) / 2
             line = Line(self.ctx.program, base, direction, 0, jets.ball(middle))
             try:

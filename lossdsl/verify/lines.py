@@ -43,6 +43,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.verify import jets
 from lossdsl.verify.jets import ONE, ZERO, Jet, Undecided, Undefined
 from lossdsl.verify.points import Place, Point
+from lossdsl.verify.work import CLOCK
 
 Direction = Mapping[str, Mapping[Place, Fraction]]
 Site = tuple[Hashable, ...]  # where a branch is taken: tensor, place, bound place, node
@@ -301,6 +302,7 @@ class Line:
     def _scalar(self, node: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Any], site: Site) -> Any:
         if node not in memo:
             self._left -= 1
+            CLOCK.steps += 3
             if self._left < 0:
                 raise Undecided("too many elements")
             memo[node] = self._node(node, env, memo, site)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import random
 import struct
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
@@ -21,6 +20,7 @@ from lossdsl.verify.floats import Float, Floats
 from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
 from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Witness
+from lossdsl.verify.work import deadline, passed
 
 _MOST = 60  # points
 _FAR = 1.5
@@ -89,7 +89,7 @@ def breaking(
     """A witness at which float32 arithmetic certainly makes an infinity or NaN of one of the tensors, or a number beyond its
     limit. `bits`: of the mantissa of the type of the inputs; `least`: its smallest number."""
     generator = random.Random(29)
-    for k, low in enumerate(_samples(ctx, time.process_time() + seconds)):
+    for k, low in enumerate(_samples(ctx, deadline(seconds))):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, k)
         found = _broken(ctx, programs, cotangent, point)
         if found is not None:
@@ -103,12 +103,12 @@ def breaking(
     return None
 
 
-def _samples(ctx: Context, end: float) -> Iterator[Point]:
+def _samples(ctx: Context, end: int) -> Iterator[Point]:
     """Admissible points until the time is up, some of them with longer axes."""
     sampler = ctx.sampler(22)
     misses = 0
     for k in itertools.count():
-        if time.process_time() > end or misses > 60:
+        if passed(end) or misses > 60:
             return
         extent = (2, 2, 3, 1, 2, 5, 2, 8)[k % 8]
         point = sampler.point(spread=(2.0, 8.0, 0.5, 40.0, 300.0)[k % 5], extent=extent, defaults=k % 3 != 2)

@@ -37,6 +37,7 @@ from lossdsl.verify.folds import flat
 from lossdsl.verify.germs import ZERO, Germ, Unsettled
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.points import Place, Point
+from lossdsl.verify.work import CLOCK
 
 _STEPS = 6_000
 _ONE, _HALF = Fraction(1), Fraction(1, 2)
@@ -100,6 +101,7 @@ class Along:
     def scalar(self, node: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Germ]) -> Germ:
         if node not in memo:
             self._steps += 1
+            CLOCK.steps += 1
             if self._steps > _STEPS:
                 raise Unsettled("too many elements")
             memo[node] = self._scalar(node, env, memo)

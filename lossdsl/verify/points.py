@@ -43,6 +43,7 @@ from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.folds import Undecided, fold, inverse_entry, log_determinant, sorted_places, whole, winner
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.ranges import Ranges
+from lossdsl.verify.work import CLOCK
 
 Place = tuple[int, ...]
 Values = Mapping[str, Mapping[Place, Fraction]]
@@ -161,6 +162,7 @@ class Evaluator:
         if node in memo:
             return memo[node]
         self._steps += 1
+        CLOCK.steps += 1
         if self._steps > 12_000:
             raise TooManySteps("too many elements")
         value = self._scalar(node, env, memo)
@@ -236,6 +238,8 @@ class Evaluator:
 
 
 _GROWTH = 12  # extents for a window
+_REPEATS = 8  # how large a parameter that is an extent is chosen
+_MOST = 256  # how large it may be where it is fixed
 
 
 @dataclass
@@ -275,8 +279,13 @@ class Sampler:
                     return None
                 parameters[p.name] = value
             if p.name in extents:
-                extents[p.name] = max(1, min(8, int(parameters[p.name])))
+                if p.name not in self.fixed and parameters[p.name] > _REPEATS:  # any value will do, and a small one is fast
+                    parameters[p.name] = max(Fraction(_REPEATS), Fraction(box.lo) if box.lo > 0 else Fraction(0))
+                extents[p.name] = max(0, int(parameters[p.name]))
+                if extents[p.name] > _MOST:
+                    return None
         extents = roomy(self.program, extents, {p.name for p in self.program.parameters}, _GROWTH)
+        self._into_extents(parameters, extents)
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:
             entries = self.entries(i, extents, spread)
@@ -285,13 +294,25 @@ class Sampler:
             inputs[i.name] = entries
         return Point(extents, parameters, inputs)
 
+    def _into_extents(self, parameters: dict[str, Fraction], extents: dict[str, int]) -> None:
+        """Move parameters that are bounded by extents to the nearest end where those of the point leave them out."""
+        sizes = Evaluator(self.program, Point(extents, parameters, {}))
+        for p in self.program.parameters:
+            ends = ((p.range.lower, p.range.lower_open, 1), (p.range.upper, p.range.upper_open, -1))
+            for bound, is_open, inwards in ends:
+                if bound is None or isinstance(bound, Const) or p.name in self.fixed:
+                    continue
+                end = Fraction(sizes.scalar(bound, {}).lo) + (inwards if is_open else 0)
+                if (parameters[p.name] - end) * inwards < 0:
+                    parameters[p.name] = end
+
     def plain(self, value: int, extent: int) -> Point | None:
         """The point at which everything is one number, as far as the domains allow; the first of a simplex or a sphere is
         1, a label the first class."""
         base = self.point(spread=2.0, extent=max(1, extent))
         if base is None:
             return None
-        extents = base.extents if extent else dict.fromkeys(base.extents, 0)
+        extents = base.extents if extent else {s: n if s in base.parameters else 0 for s, n in base.extents.items()}
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:
             places = list(itertools.product(*(range(max(0, d.evaluate(extents))) for d in i.dims)))
@@ -351,6 +372,7 @@ class Sampler:
         return out
 
     def _number(self, box: Enclosure, spread: float, *, whole: bool) -> Fraction | None:
+        CLOCK.steps += 2
         lo = max(box.lo, -spread)
         hi = min(box.hi, spread)
         if lo > hi:

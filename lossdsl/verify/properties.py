@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -50,6 +49,7 @@ from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
 from lossdsl.verify.trends import Trend, Trends
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict
+from lossdsl.verify.work import deadline, passed
 
 
 def scalar_views(ctx: Context, target: str, entry: str, *, interior: bool = True) -> list[View] | str:
@@ -380,9 +380,9 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
     blocker = cases if isinstance(cases, str) else ""
     if not isinstance(cases, str):
         bounds = [bound] if bound is not None else list(candidates(ctx.program))
-        end = time.process_time() + 4 * ctx.seconds
+        end = deadline(4 * ctx.seconds)
         for b in bounds:
-            if time.process_time() > end:
+            if passed(end):
                 break
             if bound is None and refute.steep(replace(ctx, seconds=0.02), target, inputs, b) is not None:
                 continue

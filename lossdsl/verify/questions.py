@@ -8,7 +8,6 @@ prediction can be told (`labels.problem`). Each question is decided as the claim
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
 from lossdsl.verify.pieces import View, dependents
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Verdict
+from lossdsl.verify.work import deadline, passed
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
 ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"
@@ -228,10 +228,10 @@ def answers(built: BuiltLoss, *, effort: float = 1.0) -> Iterator[tuple[Subject,
     of = subject(built, Context(built.program, budget=budget, seconds=0.05 * effort))
     if of is None:
         return
-    least, start = of.ctx.seconds, time.process_time()
+    least, end = of.ctx.seconds, deadline(3 * effort)
     for question in asked(of):
         # points of more numbers take longer to draw and to evaluate; the whole report stays within its time
-        longer = ROW in of.kinds and time.process_time() - start < 3 * effort
+        longer = ROW in of.kinds and not passed(end)
         of.ctx.seconds = least * (3 if longer else 1)
         verdict, seconds = guarded(partial(question.decide, of))
         yield of, question, verdict, seconds

@@ -11,7 +11,6 @@ large t; the points of a witness lie far enough out for the enclosures to agree.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +25,7 @@ from lossdsl.verify.paths import Along
 from lossdsl.verify.points import Place, Point
 from lossdsl.verify.refute import points, values
 from lossdsl.verify.verdict import Refuted, Witness
+from lossdsl.verify.work import deadline, passed
 
 FAR, NEAR = "far", "near"
 _INVERSE = (Fraction(0), Fraction(-1), Fraction(0))
@@ -129,9 +129,9 @@ def _germs(
     definition = ctx.program.definition(target)
     if definition is None or not ctx.is_box or definition.support is not TRUE:
         return
-    end = time.process_time() + _LONGER * ctx.seconds
+    end = deadline(_LONGER * ctx.seconds)
     for path in _paths(ctx, definition, inputs, seed, row=row):
-        if time.process_time() > end:
+        if passed(end):
             return
         place = (0,) * len(definition.formals)
         along = Along(ctx.program, path.base, path.moving())

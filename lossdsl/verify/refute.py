@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
@@ -23,6 +22,7 @@ from lossdsl.verify.scalar import Join, Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import At, Budget
 from lossdsl.verify.verdict import Refuted, Witness
+from lossdsl.verify.work import deadline, passed
 
 SPREADS = (2.0, 8.0, 0.5, 40.0, 300.0)
 
@@ -31,12 +31,12 @@ def _points(
     ctx: Context, seed: int, interior: tuple[str, ...] = (), *, endless: bool = False, dots: int = 1
 ) -> Iterator[Point]:
     """Admissible points until the time is up (`endless`: the caller looks at the time)."""
-    end = INF if endless else time.process_time() + ctx.seconds
+    end = INF if endless else deadline(ctx.seconds)
     sampler = ctx.sampler(seed, interior)
     sampler.dots = dots
     misses = 0
     for k in itertools.count():
-        if time.process_time() > end or misses > 60:
+        if passed(end) or misses > 60:
             return
         point = sampler.point(spread=SPREADS[k % 5], extent=(2, 2, 3, 1)[k // 5 % 4], defaults=k % 3 != 2)
         if point is None or not ctx.admits(point):

@@ -7,13 +7,13 @@ import random
 from collections.abc import Iterator
 from fractions import Fraction
 
-from lossdsl.ir.nodes import TRUE, Index, Read, Scalar, postorder
+from lossdsl.ir.nodes import Index, Read, Scalar, postorder
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Evaluator, Point, Undecided, elements, within
-from lossdsl.verify.refute import _points, _value, _values
+from lossdsl.verify.refute import _counts, _points, _value, _values
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Refuted, Witness
 
@@ -23,12 +23,10 @@ _STEPS = (Fraction(1), Fraction(1, 64), Fraction(5), Fraction(1, 4096), Fraction
 def disordered(ctx: Context, target: str, entry: str, *, increasing: bool, strict: bool) -> Refuted | None:
     """Two points, the second nowhere below the first in the entries of the input, at which the target falls (for
     `increasing`; `strict`: does not rise, all entries being raised)."""
-    if not _counted(ctx, target):
-        return None
     for low, high in _raised(ctx, entry, every=strict):
         for place in elements(ctx.program, target, low):
             values = _values(ctx, (low, high), target, place)
-            if values is None:
+            if values is None or not all(_counts(ctx, p, target, place) for p in (low, high)):
                 continue
             a, b = values
             gap = e.sub(b, a) if increasing else e.sub(a, b)
@@ -44,7 +42,7 @@ def bent(ctx: Context, target: str, entry: str, low: Scalar | None, high: Scalar
     their distance: the second derivative is so somewhere between. For a target that reads one entry of the input."""
     above = dependents(ctx.program, entry)
     bounds = [b for b in (low, high) if b is not None]
-    if not _counted(ctx, target) or any(_reads(b, above) for b in bounds):
+    if any(_reads(b, above) for b in bounds):
         return None
     for first, last in _raised(ctx, entry, every=True, alike=True):
         step = next((v - first.inputs[entry][p] for p, v in last.inputs[entry].items()), Fraction(0))
@@ -55,6 +53,8 @@ def bent(ctx: Context, target: str, entry: str, low: Scalar | None, high: Scalar
         for place in elements(ctx.program, target, first):
             values = _values(ctx, (first, last, middle), target, place)
             if values is None or definition is None:
+                continue
+            if not all(_counts(ctx, p, target, place) for p in (first, last, middle)):
                 continue
             a, b, m = values
             second = e.sub(e.add(a, b), e.mul(Enclosure(2.0, 2.0), m))
@@ -94,14 +94,14 @@ def outgrows(ctx: Context, target: str, entry: str, *, concave: bool) -> Refuted
     if declared is None or declared.kind != "real" or ctx.cuts_through(entry) or ctx.symbolic(entry):
         return None
     box = ctx.ranges((entry,)).input(entry)
-    if box.hi < INF or not _counted(ctx, target):
+    if box.hi < INF or _support_moves(ctx, target, entry):
         return None
     mirrored = box.lo == -INF
     for low, high in _raised(ctx, entry):
         for a, b in ((low, high), (high, low)) if mirrored else ((low, high),):
             for place in elements(ctx.program, target, a):
                 values = _values(ctx, (a, b), target, place)
-                if values is None:
+                if values is None or not _counts(ctx, a, target, place):
                     continue
                 gap = e.sub(values[1], values[0])
                 if gap.negative if concave else gap.positive:
@@ -130,10 +130,10 @@ def _raised(ctx: Context, entry: str, *, every: bool = False, alike: bool = Fals
             yield low, high
 
 
-def _counted(ctx: Context, target: str) -> bool:
-    """Whether all elements of the target count: the 0 at others would be no value of the loss."""
+def _support_moves(ctx: Context, target: str, entry: str) -> bool:
+    """Whether an element may be left out at one value of the input and not at another."""
     definition = ctx.program.definition(target)
-    return definition is not None and definition.support is TRUE
+    return definition is None or _reads(definition.support, dependents(ctx.program, entry))
 
 
 def _reads(node: Scalar, tensors: frozenset[str]) -> bool:

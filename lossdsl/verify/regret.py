@@ -14,10 +14,12 @@ from fractions import Fraction
 from lossdsl.ir.nodes import REAL, Apply, Const, Index, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
-from lossdsl.verify import properties
+from lossdsl.verify import properties, symmetry
 from lossdsl.verify.algebra import TooLarge, plus, times
+from lossdsl.verify.classes import ROW, Rows
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem, Sample
+from lossdsl.verify.operations import transfer
 from lossdsl.verify.pieces import NotScalar, View, fold, inline
 from lossdsl.verify.points import Place, Point, within
 from lossdsl.verify.ranges import Scope
@@ -32,6 +34,7 @@ _INSIDE = [Fraction(k, 16) for k in range(1, 16)]
 _LINE = [Fraction(k, 4) for k in (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8, 16, -16, 40, -40)]
 _SHARES = [Fraction(k, 20) for k in (15, 12, 19, 11, 5, 8, 1, 9)]
 _ONE = Enclosure(1.0, 1.0)
+_EXP = Apply("exp", (Param("$x", REAL),))
 
 
 def samples(problem: Problem, seed: int) -> Iterator[Sample]:
@@ -60,12 +63,21 @@ def _predictions(sample: Sample, number: int) -> list[Prediction]:
 
 def improper(problem: Problem, link: Scalar | None, *, strict: bool) -> Refuted | None:
     """A probability at which another prediction than its own is better (as good, if `strict`)."""
+    logit = None
     if link is None and not (problem.probability or problem.prediction.kind == "simplex"):
-        return _standing(problem)
+        logit = _logit(problem)
+        if logit is None:
+            return _standing(problem)
     for sample in itertools.islice(samples(problem, 21), 12):
         known: list[tuple[Prediction, list[Enclosure], list[Enclosure]]] = []
-        for prediction in _predictions(sample, 10):
-            losses, shares = sample.losses(prediction), _shares(sample, prediction, link)
+        predictions = _predictions(sample, 10)
+        if logit is not None:  # a loss may ask for too sharp or too flat a softmax
+            scaled = [{place: k * v for place, v in p.items()} for p in predictions for k in (2, Fraction(1, 2))]
+            box = problem.domain
+            predictions += [p for p in scaled[:8] if all(within(v, box) for v in p.values())]
+        for prediction in predictions:
+            losses = sample.losses(prediction)
+            shares = _shares(sample, prediction, link) if logit is None else _softmax(sample, prediction, logit)
             if losses is not None and shares is not None:
                 known.append((prediction, losses, shares))
         for (best, losses, shares), (other, others, theirs) in itertools.permutations(known, 2):
@@ -79,6 +91,40 @@ def improper(problem: Problem, link: Scalar | None, *, strict: bool) -> Refuted 
                 witness = Witness((sample.shown(best), sample.shown(other)), f"{text}: the difference is in {gap}")
                 return Refuted("expected loss of two predictions", witness)
     return _sloping(problem, link) if problem.values is not None else None
+
+
+def _logit(problem: Problem) -> Scalar | None:
+    """The logit of the class `$c`, if the element depends on the scores through their softmax alone: it takes one, and is
+    invariant under a shift of the scores or reads nothing else of them."""
+    if problem.classes is None:
+        return None
+    try:
+        rows = Rows(problem)
+        body = rows.rewritten(problem.element)
+    except (NoProblem, NotScalar):
+        return None
+    if rows.softmax is None:
+        return None
+    name, own = problem.prediction.name, {n.tensor for n in postorder(body) if isinstance(n, Read)}
+    if own & rows.varying <= {ROW}:
+        return rows.softmax
+    axis = problem.prediction.axes[rows.along]
+    invariant = symmetry.decide(problem.ctx, problem.target, "shift", (name,), (axis,)) if axis else None
+    return rows.softmax if isinstance(invariant, Proved) else None
+
+
+def _softmax(sample: Sample, prediction: Prediction, logit: Scalar) -> list[Enclosure] | None:
+    """The probabilities of the classes."""
+    logits = [sample.scalar(logit, prediction, **{"$c": k}) for k in range(sample.count)]
+    found = []
+    for a in logits:
+        total = Enclosure(0.0, 0.0)
+        for b in logits:
+            if a is None or b is None:
+                return None
+            total = e.add(total, _ONE if a is b else transfer(_EXP, [e.sub(b, a)]))
+        found.append(e.div(_ONE, total))
+    return found
 
 
 def _standing(problem: Problem) -> Refuted | None:

@@ -9,7 +9,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.continuity import NONE, SMOOTH
 from lossdsl.verify.verdict import Proved, Refuted
 
-_SECONDS = 20.0  # of a search for a kink, in those of one search for a witness
+_SECONDS = 14.0  # of a search for a kink, in those of one search for a witness
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +16,7 @@ from lossdsl.verify.pieces import NotScalar, Piece, View, affine_slope, contains
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.signs import Budget, infeasible, prove
 from lossdsl.verify.verdict import Proved, Step, Unknown
+from lossdsl.verify.work import deadline, passed
 
 
 @dataclass
@@ -55,13 +55,13 @@ class Stuck(Exception):
     """No engine gets past a subexpression: its text is the message."""
 
 
-def _deadline(budget: Budget) -> float:
+def _deadline(budget: Budget) -> int:
     """When the obligations of all pieces together have cost enough."""
-    return time.perf_counter() + 15 * budget.seconds
+    return deadline(15 * budget.seconds)
 
 
-def _in_time(end: float) -> None:
-    if time.perf_counter() > end:
+def _in_time(end: int) -> None:
+    if passed(end):
         raise Stuck("many pieces: the time allowed ran out")
 
 

@@ -42,6 +42,7 @@ from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Place, Point, elements, entry_name
 from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Refuted, Witness
+from lossdsl.verify.work import CLOCK
 
 Ends = Mapping[tuple[str, Place], Limit]
 _MOST = 4_000  # scalars of one evaluation
@@ -101,6 +102,7 @@ class Along:
         found = memo.get(node)
         if found is None:
             self._steps += 1
+            CLOCK.steps += 1
             if self._steps > _MOST:
                 raise Undecided("too many elements")
             found = memo[node] = self._scalar(node, env, memo)

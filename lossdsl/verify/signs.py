@@ -7,7 +7,6 @@ the leaves.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +16,9 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Field, Form, TooLarge, sign, stand_in
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import transfer
+from lossdsl.verify.work import CLOCK, deadline, passed
+
+_SMT_STEPS = 2_500  # of z3 in a millisecond: 1,200 where it fails, 5,000 where it succeeds
 
 
 @dataclass
@@ -32,8 +34,8 @@ class Budget:
         """The budget of a check, times the effort."""
         return cls(0.1 * effort, int(400 * effort), int(100 * effort))
 
-    def start(self) -> float:
-        return time.process_time() + self.seconds
+    def start(self) -> int:
+        return deadline(self.seconds)
 
 
 def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *, strict: bool = False) -> str | None:
@@ -80,20 +82,24 @@ def _smt(
 
     used = _slots(f, *constraints)
     _close(field, used)
-    variables: dict[int, Any] = {s: z3.Real(f"g{s}") for s in sorted(used)}
-    solver = z3.SolverFor("QF_NRA")
-    solver.set("timeout", budget.smt_milliseconds)
+    context = (
+        z3.Context()
+    )  # its own, and a limit of steps: the answer depends neither on what was asked before nor on time
+    variables: dict[int, Any] = {s: z3.Real(f"g{s}", context) for s in sorted(used)}
+    solver = z3.SolverFor("QF_NRA", context)
+    solver.set("rlimit", _SMT_STEPS * budget.smt_milliseconds)
+    solver.set("timeout", 6 * budget.smt_milliseconds)  # some steps of z3 are not counted
     solver.set("ctrl_c", False)  # an interrupt is the user's: it ends the whole check, not this one answer
 
     def poly(p: Any) -> Any:
         terms = []
         for exponents, coefficient in p.terms():
-            term: Any = z3.RealVal(f"{int(coefficient.p)}/{int(coefficient.q)}")
+            term: Any = z3.RealVal(f"{int(coefficient.p)}/{int(coefficient.q)}", context)
             for slot, k in enumerate(exponents):
                 for _ in range(int(k)):
                     term = term * variables[slot]
             terms.append(term)
-        return z3.Sum(terms) if terms else z3.RealVal(0)
+        return z3.Sum(terms) if terms else z3.RealVal(0, context)
 
     def at_least_zero(g: Form) -> Any:
         if g.den.is_constant():
@@ -105,10 +111,10 @@ def _smt(
         if box.nan:
             return False
         if box.lo > -INF:
-            low = _exact(box.lo)
+            low = _exact(box.lo, context)
             solver.add(v > low if box.lo_open else v >= low)
         if box.hi < INF:
-            high = _exact(box.hi)
+            high = _exact(box.hi, context)
             solver.add(v < high if box.hi_open else v <= high)
         generator = field.generators[s]
         if generator.name == "sqrt":
@@ -124,14 +130,16 @@ def _smt(
             solver.add(den != 0)
             num = num * den
         solver.add(num <= 0 if strict else num < 0)
-    return bool(solver.check() == z3.unsat)
+    answer = solver.check()
+    CLOCK.steps += int(solver.statistics().get_key_value("rlimit count")) // 5
+    return bool(answer == z3.unsat)
 
 
-def _exact(x: float) -> Any:
+def _exact(x: float, context: Any) -> Any:
     import z3
 
     f = Fraction(x)
-    return z3.RealVal(f"{f.numerator}/{f.denominator}")
+    return z3.RealVal(f"{f.numerator}/{f.denominator}", context)
 
 
 def _slots(*forms: Form) -> set[int]:
@@ -170,7 +178,7 @@ def branch(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *
     count = 0
     while pending:
         count += 1
-        if count > budget.boxes or time.process_time() > end:
+        if count > budget.boxes or passed(end):
             return False
         box = pending.pop()
         view = At(field, box)
