@@ -465,7 +465,10 @@ CLASSES = [
         declarations="param T: real > 0 = 1",
     ),
     Classes(
-        "2 - 2 * softmax(z over c)[c = t]", lambda q: 2 - 2 * q, {"calibrated": P, "noise symmetric": P, "proper": R}, logits=True
+        "2 - 2 * softmax(z over c)[c = t]",
+        lambda q: 2 - 2 * q,
+        {"calibrated": P, "noise symmetric": P, "proper": R},
+        logits=True,
     ),
     Classes(
         "log_softmax(z over c)[c = t] / sum(log_softmax(z over c) over c)",
