@@ -106,14 +106,21 @@ def test_a_few_examples_compile_without_spills() -> None:
     compiled(FEW, NVIDIA, ["float32"])
 
 
-@pytest.mark.slow
-def test_every_example_compiles_without_spills() -> None:
-    compiled(sorted(REFERENCES), NVIDIA, ["float32", "bfloat16"])
+FIELDS: dict[str, list[str]] = {}
+for _name in sorted(REFERENCES):
+    FIELDS.setdefault(REFERENCES[_name].file.split("/")[0], []).append(_name)
 
 
 @pytest.mark.slow
-def test_every_example_compiles_for_amd() -> None:
-    compiled(sorted(REFERENCES), AMD, ["float32"])
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_every_example_compiles_without_spills(field: str) -> None:
+    compiled(FIELDS[field], NVIDIA, ["float32", "bfloat16"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_every_example_compiles_for_amd(field: str) -> None:
+    compiled(FIELDS[field], AMD, ["float32"])
 
 
 @pytest.mark.gpu
