@@ -79,6 +79,8 @@ TRUE = [
     ("input r: real[n]\nper = r^2 / 2 if abs(r) <= 1 else abs(r) - 1 / 2\nreturn mean(per)", "even in r"),
     ("input r: real[n]\nper = r * sin(r) + cos(r)\nreturn mean(per)", "even in r"),
     ("input r: real[n]\nper = relu(r) + relu(-r)\nreturn mean(per)", "even in r"),
+    # NaN outside of the signal
+    ("input r: real[n]\naxis i = 4\nper[i] = r[n = reflect(i - 2)]^2\nreturn mean(per)", "even in r"),
     ("input r: real[n]\nper = r^3 / (1 + r^2) - tanh(2 * r)\nreturn mean(per)", "odd in r"),
 ]
 

@@ -188,11 +188,15 @@ class Canonical:
     def _zero(self, form: Form) -> bool:
         return form[1] == self._numbers(("product", Fraction(0), ()))
 
+    def _unsigned(self, form: Form) -> bool:
+        """0 and NaN are their own negatives."""
+        return self._zero(form) or form[1] == self._numbers(("constant", "nan"))
+
     def _flip(self, form: Form) -> Form:
-        return form if self._zero(form) else (-form[0], form[1])
+        return form if self._unsigned(form) else (-form[0], form[1])
 
     def _select(self, condition: Form, a: Form, b: Form) -> Form:
-        lead = b if self._zero(a) else a
+        lead = b if self._unsigned(a) else a
         if lead[0] < 0:
             return -1, self._numbers(("select", condition, self._flip(a), self._flip(b)))
         return self._leaf("select", condition, a, b)
