@@ -31,6 +31,12 @@ CONFIDENCE = """loss h:
     return mean(per)
 """
 
+DETERMINANT = """loss determinant:
+    input a: real[d, e]
+    axis e = d
+    return logdet(a over d, e) + sum(inverse(a over d, e)^2)
+"""
+
 
 def second(function: Any, x: torch.Tensor) -> torch.Tensor:
     """The gradient of the square of the gradient: the formula's, whose helpers are torch functions."""
@@ -90,6 +96,11 @@ def main() -> None:
         found[label + "constants in float64"] = torch.allclose(ours, torch.autograd.grad(confidence(x), x)[0], 1e-13)
         x = x.detach()
         found[label + "second derivative"] = torch.allclose(second(function, x), second(confidence, x))
+        determinant = load_module(emit(spec_of(DETERMINANT), choices), "determinant").determinant
+        x = torch.tensor([[-1.0, 0.3], [0.2, 2.0]], dtype=torch.float64, requires_grad=True)
+        wanted = torch.linalg.slogdet(x)[1] + torch.linalg.inv(x).square().sum()
+        ours, theirs = (torch.autograd.grad(v, x)[0] for v in (determinant(x), wanted))
+        found[label + "a matrix that is not symmetric"] = torch.allclose(ours, theirs, 1e-12)
         found[label + "nan"] = bool(largest(broken, w).isnan())
     print(json.dumps(found))
 

@@ -449,10 +449,14 @@ class PlanFunction:
                 assert call.along is not None
                 text = self.cumulative(call, given[0], call.operands[0][1].index(call.along[0]), call.along[1])
             case "inverse":
-                self.scope.helpers.add("_inverse")
-                text = f"_inverse({given[0]})"
-            case _:
+                function = "_inverse" if self.fused else "_differentiable_inverse"
+                self.scope.helpers.add(function)
+                text = f"{function}({given[0]})"
+            case _ if self.fused:
                 text = f"torch.linalg.slogdet({given[0]})[1]"
+            case _:
+                self.scope.helpers.add("_differentiable_logdet")
+                text = f"_differentiable_logdet({given[0]})"
         self.out.line(f"{self.variable(out)} = {text}{self.like(out)}")
         self.made.add(call.out)
 

@@ -308,7 +308,7 @@ def _derived(loss, name, tensor, axis, text, size):
 ''')
 
 _define('''
-def _number(loss, name, value, text, ok):
+def _number(loss, name, value, text, ok, sizes=()):
     """Refuse a parameter outside of its range (tensors are left unchecked: reading them would synchronise)."""
     if not isinstance(value, (int, float, torch.Tensor)):
         raise TypeError(f"{loss}: {name} must be a number or a tensor, not {type(value).__name__}")
@@ -316,7 +316,8 @@ def _number(loss, name, value, text, ok):
         if value.dim() != 0:
             raise ValueError(f"{loss}: {name} must be a number or a 0-d tensor, not of shape {tuple(value.shape)}")
     elif not ok(value):
-        raise ValueError(f"{loss}: {name} = {value} is outside of its range: {text}")
+        known = "".join(f", {axis}={size}" for axis, size in dict(sizes).items())
+        raise ValueError(f"{loss}: {name} = {value} is outside of its range: {text}{known}")
 ''')
 
 _define('''
@@ -430,6 +431,38 @@ def _inverse(x):
     inverse, info = torch.linalg.inv_ex(x)
     return torch.where((info == 0)[..., None, None], inverse, torch.nan)
 '''
+)
+
+# For automatic differentiation: torch's derivatives of both raise an exception where a matrix is singular, and carry nan
+# from a matrix that nothing reads.
+_define(
+    '''
+def _safe_matrix(x, ok):
+    """x, and the identity where it is not ok."""
+    return torch.where(ok[..., None, None], x, torch.eye(x.shape[-1], dtype=x.dtype, device=x.device))
+'''
+)
+
+_define(
+    '''
+def _differentiable_inverse(x):
+    """The inverse of each matrix; nan, with zero gradient, where there is none."""
+    inverse, info = torch.linalg.inv_ex(x.detach())
+    ok = (info == 0) & inverse.isfinite().all(-1).all(-1)
+    return torch.where(ok[..., None, None], torch.linalg.inv_ex(_safe_matrix(x, ok))[0], torch.nan)
+''',
+    "_safe_matrix",
+)
+
+_define(
+    '''
+def _differentiable_logdet(x):
+    """log |det| of each matrix; zero gradient where it is singular or not finite."""
+    plain = torch.linalg.slogdet(x.detach())[1]
+    ok = plain.isfinite()
+    return torch.where(ok, torch.linalg.slogdet(_safe_matrix(x, ok))[1], plain)
+''',
+    "_safe_matrix",
 )
 
 _define(

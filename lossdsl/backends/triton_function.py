@@ -11,7 +11,7 @@ from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_func
 from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Step, Store
+from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Scatter, Step, Store
 
 LOADED = 28 * 1024  # entries that one program of a flat kernel loads: more does not fit 128 threads' registers
 DEEP = 1  # tiles of the longest row that fit in the registers of a program
@@ -71,6 +71,7 @@ class _Launching(PlanFunction):
         self.given_types = False
         self.types = ""
         self.contiguous: dict[str, str] = {}
+        self.loose: set[str] = set()  # buffers that torch made, in an order of its own in memory
         self.shares: dict[str, tuple[str, str, str]] = {}  # total still in shares -> (head, shares, their number)
 
     # ------------------------------------------------------------------------------------------------ decisions
@@ -78,6 +79,7 @@ class _Launching(PlanFunction):
     def call(self, step: Call) -> None:
         self.reasons.append((step.out, f"{CALLED[step.operation]} is a library's"))
         super().call(step)
+        self.loose.add(step.out)
 
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
         try:
@@ -88,6 +90,7 @@ class _Launching(PlanFunction):
             self.reasons.append((kernel.name, str(why)))
             for b in [*self.shares]:
                 self.whole(b)
+            self.loose |= {s.buffer for s in kernel.statements if isinstance(s, Store | Scatter)}
             return False
         self.launches += 1
         for part, functions in planned:
@@ -117,6 +120,7 @@ class _Launching(PlanFunction):
         names = [self.kernels.add(f, base + ("_long" if k else "")) for k, f in enumerate(functions)]
         for store in part.stores:
             self.output(self.plan.buffer(store.buffer))
+        self.straighten(functions)
         if part.scalar:
             self.print_launch(f"{names[0]}[(1,)]", self.passed(functions[0]), ["ACC=types['ACC']"])
             for b in {a.of for a in functions[0].arguments if a.kind == "parts"}:
@@ -154,6 +158,15 @@ class _Launching(PlanFunction):
         for t in part.totals:
             if t.store.accumulate or not self.only_scalar(t.store.buffer, later):
                 self.whole(t.store.buffer, t.store.accumulate)
+
+    def straighten(self, functions: list[DeviceFunction]) -> None:
+        """Kernels index what they are passed as contiguous memory; what torch made may be transposed."""
+        passed = {a.of for f in functions for a in f.arguments if a.kind == "buffer"}
+        for b in self.plan.buffers:
+            if b.name in passed & self.loose and len(b.dims) > 1:
+                variable = self.variable(b)
+                self.out.line(f"{variable} = {variable}.contiguous()")
+        self.loose -= passed
 
     def tile(
         self, part: Part, function: DeviceFunction, names: list[str], dims: dict[str, Dim]

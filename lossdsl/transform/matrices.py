@@ -1,13 +1,14 @@
 """Derivatives of the log-determinant and the inverse of a matrix, in the same heads.
 
-With P the inverse of B: the derivative of log |det B| in B[i, j] is P[j, i], and dP = -P dB P.
+With P the inverse of B: the derivative of log |det B| in B[i, j] is P[j, i], and dP = -P dB P. A matrix without an inverse
+(where P is nan) gets the adjoint 0, so that nothing comes back from one that no value reads.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from lossdsl.ir.nodes import REAL, TRUE, Apply, Definition, Read, Scalar
+from lossdsl.ir.nodes import REAL, TRUE, ZERO, Apply, Compare, Definition, Read, Scalar, Select
 from lossdsl.ir.rewrite import Fresh, fresh_index
 from lossdsl.transform.arithmetic import mul
 
@@ -23,7 +24,13 @@ def inverse_of(d: Definition, names: Fresh) -> Definition:
 
 def logdet_weight(d: Definition, inverse: str) -> Scalar:
     """The derivative of a log-determinant in the entry of its matrix at the bound indices."""
-    return Read(inverse, (*d.formals, d.bound[1], d.bound[0]), REAL)
+    entry = Read(inverse, (*d.formals, d.bound[1], d.bound[0]), REAL)
+    return _where_defined(entry, entry)
+
+
+def _where_defined(entry: Scalar, value: Scalar) -> Scalar:
+    """The value; 0 where there is no inverse, of which `entry` is an entry."""
+    return Select(Compare("==", entry, entry), value, ZERO)
 
 
 def adjoint_of_matrix(d: Definition, adjoint: Scalar, names: Fresh) -> tuple[list[Definition], Scalar]:
@@ -49,7 +56,7 @@ def adjoint_of_matrix(d: Definition, adjoint: Scalar, names: Fresh) -> tuple[lis
         Apply("neg", (mul(Read(half.tensor, (*outer, i, column), REAL), Read(d.tensor, (*outer, j, column), REAL)),)),
         origin=d.origin,
     )
-    return [half, whole], Read(whole.tensor, whole.formals, REAL)
+    return [half, whole], _where_defined(Read(d.tensor, (*outer, j, i), REAL), Read(whole.tensor, whole.formals, REAL))
 
 
 def tangent_of_inverse(d: Definition, body: Scalar, name: str, names: Fresh) -> list[Definition]:
