@@ -146,3 +146,21 @@ def test_second_derivatives_of_a_network() -> None:
 
 def test_only_losses_of_derivatives_offer_the_helper() -> None:
     assert "def derivative" not in lossdsl.compile(Source("<t>", loss("", "x * y"))).source
+
+
+@pytest.mark.parametrize("target", ["torch", "triton"])
+def test_derivatives_of_special_functions_of_a_high_order(target: str) -> None:
+    """The order of a polygamma is a plain number in every text, and `check` ends without an answer, not with an error."""
+    text = "loss t:\n    input x: real[n] > 0\n    a = derivative(digamma(x), x)\n"
+    text += "    return sum(derivative(derivative(a, x), x) + a)\n"
+    fn = loads(text, target=target).function
+    x = torch.tensor([0.4, 1.0, 3.7], dtype=torch.float64, requires_grad=True)
+    wanted = torch.polygamma(3, x) + torch.polygamma(1, x)
+    torch.testing.assert_close(fn(x), wanted.sum())
+    slope = torch.polygamma(4, x) + torch.polygamma(2, x)
+    for create in (False, True):
+        (ours,) = torch.autograd.grad(fn(x), x, create_graph=create)
+        torch.testing.assert_close(ours, slope)
+    assert torch.autograd.gradgradcheck(fn, x)
+    (report,) = pipeline.check(Source("t.loss", text)).reports
+    assert report.loss == "t"

@@ -166,6 +166,7 @@ NUMBERS = {
     "torch.clamp": (1, 2),
     "torch.xlogy": (0, 1),
     "torch.polygamma": (0,),
+    "_h_polygamma": (0,),
     "torch.fmod": (1,),
     "torch.remainder": (1,),
     "torch.where": (1, 2),

@@ -378,10 +378,11 @@ class Line:
             return self._power(args[0], args[1])
         if node.name in _CORNERS:
             return self._corner(node, args, site)
-        if len(args) == 2:
-            return self.two(node.name, *args)
-        if len(args) == 1:
-            return self.one(node.name, args[0])
+        if all(isinstance(a, Value) for a in args):
+            if len(args) == 2:
+                return self.two(node.name, *args)
+            if len(args) == 1:
+                return self.one(node.name, args[0])
         raise Undecided(f"no value of {node.name}")
 
     def _whole(self, name: str, args: list[Any]) -> Fraction:
