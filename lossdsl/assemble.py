@@ -15,6 +15,7 @@ from lossdsl.card import bracket
 from lossdsl.diagnostics import Source
 from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.check import check as well_formed
+from lossdsl.ir.extents import polynomial
 from lossdsl.ir.nodes import (
     AdjointMap,
     Apply,
@@ -334,7 +335,10 @@ def _bound(node: Scalar | None, is_open: bool) -> Bound | None:
         case Param(name=name):
             return Bound(name, is_open)
         case Size(dim=dim):
-            return Bound(dim, is_open)
+            return Bound(dim, is_open, extent=True)
         case Apply(name="real", args=(inner,)):
             return _bound(inner, is_open)
+    extent = polynomial(node) if node is not None else None
+    if extent is not None:
+        return Bound(extent, is_open)
     return None  # a bound that is an expression is not tested at run time

@@ -252,7 +252,9 @@ CODES: dict[str, Code] = {
     ),
     "E0406": Code("domain or type that does not fit", "See the table of types and domains in the language reference."),
     "E0407": Code(
-        "default that does not fit", "A default is a number of the declared type inside the declared domain."
+        "default or bound that does not fit",
+        "A default is a number of the declared type inside the declared domain. A bound of a parameter is a number or made "
+        "of sizes of axes.",
     ),
     "E0408": Code("index that is no integer", "Positions are integers: axes, `class` and `int` inputs, `floor(x)`."),
     "E0409": Code(

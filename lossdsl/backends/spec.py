@@ -12,10 +12,12 @@ from lossdsl.lower.plan import Key, Plan
 
 @dataclass(frozen=True)
 class Bound:
-    """One end of a range. `value`: an exact number, the name of a parameter, or an extent."""
+    """One end of a range. `value`: an exact number, the name of a parameter, or a polynomial of extents (which may be
+    negative here, as `c - 1` is without classes, unless it is an `extent` itself)."""
 
     value: Fraction | str | Dim
     open: bool = False
+    extent: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from lossdsl.backends import torch_lasting as lasting
 from lossdsl.backends.check_source import check_source
 from lossdsl.backends.spec import Bound, InputSpec, LossSpec, ModuleSpec, ParameterSpec
-from lossdsl.backends.text import Names, Writer, dim_text, docstring, number_text, printable
+from lossdsl.backends.text import Names, Writer, dim_text, docstring, number_text, offset_text, printable
 from lossdsl.backends.torch_function import Emitted, Signature, emit_function
 from lossdsl.backends.torch_runtime import helper_sources
 from lossdsl.dim import Dim
@@ -306,6 +306,8 @@ class Loss:
         at = len(writer.lines)
         writer.line(f"{extents} = _extents({label}, {{{declared}}}, {tensors}{known})")
         self.derived_checks(extents)
+        for p in loss.parameters:
+            self.parameter_in_extents(p, extents)
         self.fill(tensors, extents)
         if any(_domains(i, self.parameters, extents) for i in loss.inputs):
             writer.line("if check_inputs and _plain(*(t for t in " + f"{tensors}.values() if t is not None)):")
@@ -370,13 +372,26 @@ class Loss:
         elif p.kind == "int":
             self.need("_flag")
             self.writer.line(f'_flag({label}, "{name}", {name}, int)')
-        texts = [] if p.kind == "bool" else _range_tests(p.lower, p.upper, "x", self.parameters, "")
+        lower, upper = (None if _by_extents(b) else b for b in (p.lower, p.upper))
+        texts = [] if p.kind == "bool" else _range_tests(lower, upper, "x", self.parameters, "")
         if not texts and p.kind != "real":
             return
         self.need("_number")
-        words = _range_words(p.lower, p.upper, name)
+        words = _range_words(lower, upper, name)
         test = " and ".join(texts) or "True"
         self.writer.line(f'_number({label}, "{name}", {name}, "{words}", lambda x: {test})')
+
+    def parameter_in_extents(self, p: ParameterSpec, extents: str) -> None:
+        """Test the bounds that are extents, which only the tensors of a call bring."""
+        lower, upper = (b if _by_extents(b) else None for b in (p.lower, p.upper))
+        tests = _range_tests(lower, upper, "x", self.parameters, extents)
+        if tests:
+            name = self.parameters[p.name]
+            sizes = sorted({s for b in (lower, upper) if b is not None for s in _symbols_of(b)})
+            shown = ", ".join(f"'{s}': {extents}['{s}']" for s in sizes)
+            words = f'"{_range_words(lower, upper, name)}", lambda x: {" and ".join(tests)}, {{{shown}}}'
+            self.need("_number")
+            self.writer.line(f'_number("{self.loss.name}", "{name}", {name}, {words})')
 
     def domain_checks(self, i: InputSpec, extents: str) -> None:
         name = self.inputs[i.name]
@@ -762,12 +777,26 @@ def _kind_words(i: InputSpec) -> str:
 
 def _size_text(dim: Dim, parameters: dict[str, str], extents: str) -> str:
     """An extent from the variable `extents`; integer parameters that are extents stand for themselves."""
-    return dim_text(dim, {s: parameters.get(s, f"{extents}['{s}']") for s in dim.symbols()}).text
+    return dim_text(dim, _size_names(dim, parameters, extents)).text
+
+
+def _size_names(dim: Dim, parameters: dict[str, str], extents: str) -> dict[str, str]:
+    return {s: parameters.get(s, f"{extents}['{s}']") for s in dim.symbols()}
+
+
+def _by_extents(bound: Bound | None) -> bool:
+    return bound is not None and isinstance(bound.value, Dim)
+
+
+def _symbols_of(bound: Bound) -> tuple[str, ...]:
+    return tuple(bound.value.symbols()) if isinstance(bound.value, Dim) else ()
 
 
 def _bound_text(bound: Bound, parameters: dict[str, str], extents: str) -> str:
     if isinstance(bound.value, Dim):
-        return _size_text(bound.value, parameters, extents)
+        if bound.extent:
+            return _size_text(bound.value, parameters, extents)
+        return offset_text(bound.value, _size_names(bound.value, parameters, extents)).text
     if isinstance(bound.value, str) and bound.value not in ("inf", "-inf", "nan"):
         return parameters.get(bound.value, bound.value)
     return number_text(bound.value).text

@@ -1,20 +1,45 @@
-"""Small extents at which every definition of a program has an element, for samples and plots."""
+"""Extents of a program: their symbols, scalars that are polynomials of them, and small ones for samples and plots."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import Program
+from lossdsl.ir.nodes import Apply, Const, Program, Scalar, Size, postorder
+from lossdsl.primitives.record import Dtype
 
 _WINDOW = 4  # what an extent may grow by before its window counts as large
 
 
 def symbols_of(program: Program) -> set[str]:
-    """Every symbol that an extent of the program depends on."""
+    """Every symbol that an extent of the program depends on, or that one of its scalars asks the size of."""
     dims = [d for i in program.inputs for d in (*i.dims, *((i.classes,) if i.classes else ()))]
     dims += [i.dim for d in program.definitions() for i in (*d.formals, *d.bound)]
+    scalars = [s for d in program.definitions() for s in d.scalars()]
+    ranges = [i.range for i in program.inputs] + [p.range for p in program.parameters]
+    scalars += [bound for r in ranges for bound in (r.lower, r.upper) if bound is not None]
+    dims += [n.dim for n in postorder(*scalars) if isinstance(n, Size)]
     return {s for d in dims for s in d.symbols()}
+
+
+def polynomial(node: Scalar) -> Dim | None:
+    """The polynomial of extents that an INT scalar is (it may be negative), or None."""
+    match node:
+        case Const(value=Fraction() as value, kind=Dtype.INT):
+            return Dim.const(int(value))
+        case Size(dim=dim) if all(c > 0 for _, c in dim.terms):
+            return dim
+        case Apply(name="add" | "sub" | "mul" | "neg", dtype=Dtype.INT):
+            parts = [polynomial(a) for a in node.args]
+            known = [p for p in parts if p is not None]
+            if len(known) < len(parts):
+                return None
+            if node.name == "neg":
+                return -known[0]
+            a, b = known
+            return a + b if node.name == "add" else a - b if node.name == "sub" else a * b
+    return None
 
 
 def roomy(program: Program, extents: Mapping[str, int], fixed: Collection[str], rounds: int) -> dict[str, int]:

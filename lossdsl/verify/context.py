@@ -105,6 +105,8 @@ class Context:
 
     def _in_domains(self, point: Point, evaluator: Evaluator) -> bool:
         for p in self.program.parameters:
+            if p.name in point.extents and point.extents[p.name] != max(0, int(point.parameters[p.name])):
+                return False  # an integer parameter that is an extent is that extent
             if not _obeys([point.parameters[p.name]], p.range, evaluator):
                 return False
         return all(

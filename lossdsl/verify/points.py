@@ -279,7 +279,7 @@ class Sampler:
                     return None
                 parameters[p.name] = value
             if p.name in extents:
-                if p.name not in self.fixed and parameters[p.name] > _REPEATS:  # any value will do, and a small one is fast
+                if p.name not in self.fixed and parameters[p.name] > _REPEATS:  # any value does, a small one is fast
                     parameters[p.name] = max(Fraction(_REPEATS), Fraction(box.lo) if box.lo > 0 else Fraction(0))
                 extents[p.name] = max(0, int(parameters[p.name]))
                 if extents[p.name] > _MOST:

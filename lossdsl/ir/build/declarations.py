@@ -28,6 +28,7 @@ from lossdsl.ir.build.scope import (
     entity_span,
     suggestion,
 )
+from lossdsl.ir.extents import polynomial
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
@@ -265,32 +266,42 @@ def _constant(e: Elaborator, node: tree.Expr, what: str) -> Const:
     return value
 
 
-def _bound(e: Elaborator, node: tree.Expr, constant: bool) -> Scalar:
-    """A bound of a domain: a number, or (inputs) an expression of parameters and sizes."""
-    if constant:
-        return e.number(_constant(e, node, "a bound of a parameter"))
+def _bound(e: Elaborator, node: tree.Expr, of_parameter: bool) -> Scalar:
+    """A bound of a domain: a number, or an expression of parameters and sizes. That of a parameter holds no other
+    parameter (they would bind each other) and has a value in the integers, so that each call can test it."""
     value = e.number(e.expression(e.top_context(Frame()), node))
+    if of_parameter:
+        if not isinstance(value, Const) and not _of_extents(e, value):
+            help = "made of numbers and `size(axis)`: `int in [0, size(c) - 1]`"
+            raise e.sink.fail("E0407", "a bound of a parameter is a number or an extent", node.span, help)
+        return value
     if any(isinstance(s, (Read, Index)) for s in postorder(value)):
         help = "bounds are made of numbers, parameters and `size(axis)`"
         raise e.sink.fail("E0406", "a bound of a domain cannot depend on data", node.span, help)
     return value
 
 
-def _range(e: Elaborator, declared: tree.Type, dtype: Dtype, constant: bool) -> Range:
+def _of_extents(e: Elaborator, value: Scalar) -> bool:
+    """Whether a value is a polynomial of the extents of axes that tensors bring, and of nothing else."""
+    extent = polynomial(value)
+    return extent is not None and all(s in e.axes and s != REST for s in extent.symbols())
+
+
+def _range(e: Elaborator, declared: tree.Type, dtype: Dtype, of_parameter: bool) -> Range:
     lower: Scalar | None = None
     upper: Scalar | None = None
     lower_open = upper_open = False
     for domain in declared.domains:
         match domain:
             case tree.CompareWith(op=op, bound=bound) if op in (">", ">="):
-                lower, lower_open = _bound(e, bound, constant), op == ">"
+                lower, lower_open = _bound(e, bound, of_parameter), op == ">"
             case tree.CompareWith(op=op, bound=bound) if op in ("<", "<="):
-                upper, upper_open = _bound(e, bound, constant), op == "<"
+                upper, upper_open = _bound(e, bound, of_parameter), op == "<"
             case tree.CompareWith():
                 raise e.sink.fail("E0406", f"`{domain.op}` is no domain", domain.span, "use < <= > >= or `in [a, b]`")
             case tree.Between():
-                lower, lower_open = _bound(e, domain.lower, constant), domain.lower_open
-                upper, upper_open = _bound(e, domain.upper, constant), domain.upper_open
+                lower, lower_open = _bound(e, domain.lower, of_parameter), domain.lower_open
+                upper, upper_open = _bound(e, domain.upper, of_parameter), domain.upper_open
             case _:
                 continue
         if declared.kind in _NO_RANGE:
@@ -381,7 +392,7 @@ def _parameters(e: Elaborator, statement: tree.Declaration) -> None:
             if declared.axes:
                 help = "declare it as an `input` or `learnable`"
                 raise e.sink.fail("E0406", "a parameter has no axes", declared.span, help)
-            r = _range(e, declared, parameter.dtype, constant=True)
+            r = _range(e, declared, parameter.dtype, of_parameter=True)
             default = _default(e, statement, k, parameter.dtype, r)
             parameter = Parameter(name.name, kind, r, default, name.span)
         except Failed:
@@ -440,7 +451,7 @@ def declared_input(e: Elaborator, statement: tree.Declaration, name: tree.Ident,
     if declared.kind == "class" and classes is None:
         raise e.sink.fail("E0406", "`class` needs its labels", declared.span, "`class[n] of c`")
     dtype = Input(name.name, (), (), declared.kind).dtype
-    r = _range(e, declared, dtype, constant=False)
+    r = _range(e, declared, dtype, of_parameter=False)
     default = _default(e, statement, k, dtype, r)
     role = statement.keyword  # "input", "learnable" or "state"
     if role == "learnable" and dtype is not REAL:
