@@ -53,3 +53,57 @@ def test_the_largest_of_segments() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     ours, theirs = (torch.autograd.grad(v, task)[0] for v in (found, wanted))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+RETURNS = """
+loss returns:
+    input r: real[b, t]
+    input length: int[b] in [0, size(t)]
+    g[b, t] = r + 0.9 * (g[b, t + 1OTHER] if t + 1 < length else 0)
+    return sum(sum(g^2 over t where t < length))
+"""
+NEXT = """
+loss next_token:
+    input logits: real[b, t, c]
+    input token: class[b, t] of c
+    input length: int[b] in [0, size(t)]
+    score[b, t] = log_softmax(logits over c)[c = token[b, t + 1]] if t + 1 < length else 0
+    change = sum((logits[b, t + 1, c] - logits[b, t, c])^2 over c, t where t + 1 < length)
+    return sum(change) - sum(score)
+"""
+
+
+@pytest.mark.parametrize("other", ["", " else 0"])
+def test_an_access_that_the_length_keeps_in_range_in_a_recurrence(other: str) -> None:
+    """The length is a promise: within it nothing gives way, and nothing outside of the tensor is read if it is broken."""
+    fn = lossdsl.loads(RETURNS.replace("OTHER", other)).function
+    r = torch.randn(3, 4, dtype=torch.float64).requires_grad_()
+    lengths = [3, 0, 4]
+    wanted = torch.zeros((), dtype=torch.float64)
+    for row, k in zip(r, lengths):
+        for j in range(k):
+            wanted = wanted + torch.stack([0.9 ** (i - j) * row[i] for i in range(j, k)]).sum() ** 2
+    found = fn(r, torch.tensor(lengths))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    ours, theirs = (torch.autograd.grad(v, r)[0] for v in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    broken = fn(r, torch.tensor([9, 9, 9]))
+    assert bool(broken.isnan()) == (other == "")
+
+
+@pytest.mark.parametrize("target", ["torch", "triton"])
+def test_an_access_that_the_length_keeps_in_range_in_reductions_and_labels(target: str) -> None:
+    fn = lossdsl.loads(NEXT, target=target).function
+    logits = torch.randn(3, 4, 5, dtype=torch.float64).requires_grad_()
+    token, lengths = torch.randint(5, (3, 4)), [3, 0, 4]
+    wanted = torch.zeros((), dtype=torch.float64)
+    for x, y, k in zip(logits, token, lengths):
+        if k > 1:
+            wanted = (
+                wanted + F.cross_entropy(x[: k - 1], y[1:k], reduction="sum") + (x[1:k] - x[: k - 1]).square().sum()
+            )
+    found = fn(logits, token, torch.tensor(lengths))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    ours, theirs = (torch.autograd.grad(v, logits)[0] for v in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert bool(fn(logits, token, torch.tensor([9, 1, 1])).isnan())

@@ -104,7 +104,7 @@ class Accesses(Reader):
                 mapping[probe] = mapped(kinds[axis], replaced[axis], lower, upper)
                 guards += self._nonempty(ctx, mapping[probe], lower, upper)
                 continue
-            guards += self._unproved(replaced[axis], lower, upper, ctx.path)
+            guards += self._unsecured(replaced[axis], lower, upper, ctx.path)
             mapping[probe] = canonical(replaced[axis])
         ctx.frame.visits[:] = [v for v in ctx.frame.visits if v.variable not in mapping]
         needs = ctx.frame.needs[before:]
@@ -196,7 +196,7 @@ class Accesses(Reader):
             assert not isinstance(item, (tree.ByName, tree.Rest))
             inner = replace(ctx, last=integer(extent - 1))
             index = self.integer_expression(inner, item, "an index")
-            missing += self._unproved(index, Dim.const(0), Dim.const(extent), ctx.path)
+            missing += self._unsecured(index, Dim.const(0), Dim.const(extent), ctx.path)
             form = Affine({a: c * extent for a, c in form.terms.items()}, form.rest * extent).plus(affine(index))
         constants = tuple(v for v in values if isinstance(v, Const))
         value: Scalar = Table(constants, to_scalar(form))

@@ -42,6 +42,7 @@ from lossdsl.ir.build.scope import (
     suggestion,
 )
 from lossdsl.ir.build.values import Values
+from lossdsl.ir.check import depends_on_data
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
@@ -62,7 +63,7 @@ from lossdsl.ir.nodes import (
     postorder,
     real,
 )
-from lossdsl.ir.ranges import contradictory
+from lossdsl.ir.ranges import contradictory, implies
 from lossdsl.syntax import tree
 
 
@@ -80,6 +81,7 @@ class Reader(ABC):
         self.integer_bounds: dict[str, Bound] = {}
         self.values = Values()
         self.prover = Prover(self._promised)
+        self.unpromised = Prover(lambda atom, conditions: UNBOUNDED)
         self.used: set[str] = set()
         self._free: dict[Scalar, frozenset[Index]] = {}
         self._fresh = 0
@@ -251,7 +253,11 @@ class Reader(ABC):
         return self.outside(ctx, guards, read, f"`{tensor.name}`", span)
 
     def outside(self, ctx: Context, guards: list[Scalar], value: Scalar, what: str, span: Span) -> Scalar:
-        """A value that is not proved to exist: where it does not, it is NaN; other than real ones have no NaN."""
+        """A value that is not proved to exist: where it does not, it is NaN; other than real ones have no NaN. Where types
+        promise that it exists, integers are 0 if the promise does not hold, and conditions false."""
+        condition = guards[0] if len(guards) == 1 else And(tuple(guards))
+        if value.dtype is not REAL and self.prover.entails(ctx.path, condition):
+            return Select(condition, value, Const(0, value.dtype))
         if value.dtype is not REAL:
             raise self.sink.fail(
                 "E0405",
@@ -259,7 +265,6 @@ class Reader(ABC):
                 span,
                 "say what stands outside: `x[index else 0]`, or put the access under a condition",
             )
-        condition = guards[0] if len(guards) == 1 else And(tuple(guards))
         return Select(condition, value, Const("nan"))
 
     def _nonempty(self, ctx: Context, index: Scalar, lower: Dim, upper: Dim) -> list[Scalar]:
@@ -305,7 +310,7 @@ class Reader(ABC):
         stored = to_scalar(form.shifted(-slot.lower))
         if has_else:
             self._whole_grid(ctx, tensor.name, slot, form, span)
-            return stored, self._unproved(index, slot.lower, slot.upper, ctx.path), True
+            return stored, self._unsecured(index, slot.lower, slot.upper, ctx.path), True
         conditions = ctx.path
         for s in postorder(index):
             declared = self.inputs.get(s.tensor) if isinstance(s, Read) else None
@@ -320,7 +325,7 @@ class Reader(ABC):
             self._visit(ctx, tensor, slot, form, span)
             if variable is not None and raw_constant(form.terms[variable]) == 1:
                 self._on_grid(ctx.frame, variable, Grid(slot.step, slot.grid or slot.full, tensor.name), span)
-            return stored, [], True
+            return stored, self._unsecured(index, slot.lower, slot.upper, conditions), True
         if tensor.unfinished and ctx.frame.member and not isinstance(index, Index):
             help = f"say what stands there: `{tensor.name}[... else 0]`, or put the access under a condition"
             raise self.sink.fail("E0209", f"nothing says what `{tensor.name}` is before its first step", span, help)
@@ -400,16 +405,33 @@ class Reader(ABC):
                 if isinstance(atom, Index):
                     ctx.frame.visits.append(Visit(tensor.tensor, atom, False, span))
 
-    def _unproved(self, index: Scalar, lower: Dim, upper: Dim, conditions: Sequence[Scalar]) -> list[Scalar]:
+    def _unproved(
+        self, index: Scalar, lower: Dim, upper: Dim, conditions: Sequence[Scalar], prover: Prover | None = None
+    ) -> list[Scalar]:
         """The conditions of `lower <= index < upper` that are not proved."""
+        prover = prover or self.prover
         form = affine(index)
         value = to_scalar(form)
         missing: list[Scalar] = []
-        if not self.prover.at_least_zero(form.shifted(-lower), conditions):
+        if not prover.at_least_zero(form.shifted(-lower), conditions):
             missing.append(Compare(">=", value, to_scalar(Affine({}, lower))))
-        if not self.prover.at_least_zero(Affine({}, upper - 1).plus(form, -1), conditions):
+        if not prover.at_least_zero(Affine({}, upper - 1).plus(form, -1), conditions):
             missing.append(Compare("<", value, to_scalar(Affine({}, upper))))
         return missing
+
+    def _unsecured(self, index: Scalar, lower: Dim, upper: Dim, conditions: Sequence[Scalar]) -> list[Scalar]:
+        """The conditions of `lower <= index < upper` to be tested at run time.
+
+        Those that are not proved, and of an index that is made of positions (`x[t + 1] if t + 1 < length`) also those that
+        are proved only by what a type promises of data: a promise is never trusted with memory. An index that is data
+        itself is clamped by every backend, and needs none.
+        """
+        unproved = self._unproved(index, lower, upper, conditions)
+        if depends_on_data(index):
+            return unproved
+        missing = self._unproved(index, lower, upper, conditions, self.unpromised)
+        facts, signed = (*self.free(index), *conditions), self.integer_parameters()
+        return [m for m in missing if m in unproved or not implies(facts, m, signed=signed)]
 
     def _own(self, form: Affine, slot: Slot) -> Index | None:
         """The index variable that gives way: over the position's own axis, else over an alias of it."""
