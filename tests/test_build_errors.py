@@ -259,3 +259,16 @@ def test_bad_input_is_told_what_to_do(body: str, words: str) -> None:
     (error,) = [d for d in found if d.severity is Severity.ERROR]
     assert words in error.help
     assert error.span.line > 2
+
+
+def test_help_for_functions_of_other_libraries() -> None:
+    """What is called by its name elsewhere, or is a loss of the catalogue, gets what to write instead."""
+    for call, wanted in (
+        ("trace(x)", "sum(a[e = d] over d)"),
+        ("dropout(x)", "random numbers are an `input`"),
+        ("tversky(x, x)", "`use segmentation.tversky`"),
+        ("sigmod(x)", "`sigmoid`"),
+    ):
+        text = f"loss t:\n    input x: real[n]\n    return mean({call})\n"
+        (found,) = (d for d in analyse(Source("t.loss", text)).diagnostics if d.code == "E0204")
+        assert wanted in found.help

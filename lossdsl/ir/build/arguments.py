@@ -75,6 +75,15 @@ def scalar(e: Elaborator, place: Place, ctx: Context, node: tree.Expr) -> tree.E
     return _closed(e, place, frame, value, sorted(e.free(value), key=lambda i: e.axes[base_name(i)].order), inner)
 
 
+def setting(e: Elaborator, ctx: Context, node: tree.Expr) -> Scalar:
+    """What is given for a parameter, as a value: a condition stays one."""
+    ctx, inner = _through(ctx, node)
+    top = replace(
+        e.top_context(Frame(), unwritten=False), locals=ctx.locals, loss_names=ctx.loss_names, calls=ctx.calls
+    )
+    return e.expression(top, inner)
+
+
 def _listed(e: Elaborator, node: tree.Expr) -> list[str] | None:
     """The axes of `z[n, d]` where nothing but axes stands in the brackets."""
     if not isinstance(node, tree.Access) or node.otherwise is not None:

@@ -10,8 +10,9 @@ from fractions import Fraction
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import raw_constant
+from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.elaborate import Elaborator
-from lossdsl.ir.build.scalars import strip
+from lossdsl.ir.build.scalars import kind_text, strip
 from lossdsl.ir.build.scope import (
     REST,
     AxisEntity,
@@ -229,7 +230,8 @@ class Extents:
                     return Dim.symbol(name)
                 help = suggestion(name, [*self.axes, *self.parameters]) or "an extent is made of axes, integer "
                 help = help if help.startswith("did") else "an extent is made of axes, integer parameters and numbers"
-                raise self.e.sink.fail("E0310", f"`{name}` is no axis and no integer parameter", node.span, help)
+                shown = name.rpartition(".")[2]  # of something that is called, without the prefix of the call
+                raise self.e.sink.fail("E0310", f"`{shown}` is no axis and no integer parameter", node.span, help)
             case tree.Unary(op="-"):
                 return -self.value(node.operand)
             case tree.Binary(op="+" | "-" | "*" | "//" | "^" | "**"):
@@ -340,6 +342,29 @@ def _inside(value: Fraction | str, r: Range) -> bool:
     above = lower is None or (value > lower if r.lower_open else value >= lower)
     below = upper is None or (value < upper if r.upper_open else value <= upper)
     return above and below
+
+
+def fit(e: Elaborator, declared: tree.Type, name: str, given: Scalar, span: Span) -> None:
+    """E0406 where what a call gives for a parameter cannot be a value of its type, or is a number outside of its domain.
+    A bound that is an extent says nothing here."""
+    dtype = {"int": INT, "bool": BOOL}.get(declared.kind, REAL)
+    if (dtype is BOOL and given.dtype is not BOOL) or (dtype is INT and given.dtype is REAL):
+        help = {"int": "a whole number", "bool": "`true`, `false` or a comparison"}[declared.kind]
+        raise e.sink.fail("E0406", f"{name} is `{declared.kind}`, and this is {kind_text(given)}", span, help)
+    bounds = [x for d in declared.domains for x in walk(d)]
+    if not isinstance(given, Const) or dtype is BOOL or any(isinstance(x, tree.Name) for x in bounds):
+        return
+    r = _range(e, declared, dtype, of_parameter=True)
+    if given.value == "nan" or not _inside(given.value, r):
+        raise e.sink.fail("E0406", f"this is outside of the domain of {name}, {range_text(r)}", span)
+
+
+def range_text(r: Range) -> str:
+    """A range in brackets: `(0, inf)`."""
+    lower, upper = (str(b.value) if isinstance(b, Const) else end for b, end in ((r.lower, "-inf"), (r.upper, "inf")))
+    left = "(" if r.lower_open or r.lower is None else "["
+    right = ")" if r.upper_open or r.upper is None else "]"
+    return f"{left}{lower}, {upper}{right}"
 
 
 def _first_value(e: Elaborator, node: tree.Expr) -> Const:

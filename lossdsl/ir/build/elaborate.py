@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from lossdsl.diagnostics import Span
+from lossdsl.ir.build.absent import instead
 from lossdsl.ir.build.accesses import Accesses
 from lossdsl.ir.build.affine import (
     conjuncts,
@@ -190,6 +191,8 @@ class Elaborator(Accesses):
             help = suggestion(name, known)
             if not help and name in self.functions:
                 help = f"`{name}` is a built-in function: call it"
+            if not help and name in self.reserved:
+                help = f"what is only reported has no name: write `{name} = ...` and `report {name} = {name}`"
             if not ctx.loss_names and name in self.names:
                 help = "a function at the top of a file sees its own parameters only: pass it, or define it in the loss"
             raise self.sink.fail("E0201", f"unknown name `{name}`", span, help)
@@ -383,7 +386,7 @@ class Elaborator(Accesses):
         if handler is None:
             known = [*self.functions, *self.file_functions]
             known += [n for n, e in self.names.items() if isinstance(e, FunctionEntity)]
-            help = suggestion(node.function, known)
+            help = instead(node.function, known)
             if node.function in self.names:
                 help = f"`{node.function}` is a value: write an access with brackets, `{node.function}[...]`"
             raise self.sink.fail("E0204", f"unknown function `{node.function}`", span, help)

@@ -14,7 +14,7 @@ from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
 from lossdsl.ir.build import arguments
 from lossdsl.ir.build.claims import walk
-from lossdsl.ir.build.declarations import Extents
+from lossdsl.ir.build.declarations import Extents, fit
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.lasting import Lasting, has_lasting
@@ -242,6 +242,8 @@ class _Binder:
             for k, ident in enumerate(statement.names):
                 keyword = left.pop(ident.name, None)
                 if keyword is not None:
+                    given = arguments.setting(self.e, self.ctx, keyword.value)
+                    fit(self.e, statement.type, f"`{ident.name}` of `{self.callee.name}`", given, keyword.value.span)
                     found = arguments.scalar(self.e, self.place, self.ctx, keyword.value)
                     self._value(ident.name, found, keyword.span)
                 elif statement.defaults:

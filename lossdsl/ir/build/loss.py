@@ -308,6 +308,11 @@ class LossBuilder:
         found: dict[str, TensorEntity] = {}
         for statement in statements:
             name = statement.name.name
+            if name == "return":
+                self.sink.add(
+                    "E0202", "`return` is the name of the returned value", statement.name.span, "another name"
+                )
+                continue
             plain = isinstance(statement.value, tree.Name) and statement.value.id == name
             if name in found or ((name in self.e.names or name in self.e.axes) and not plain):
                 help = "a name is one thing in a loss"
