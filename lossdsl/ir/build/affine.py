@@ -20,6 +20,7 @@ from lossdsl.ir.nodes import (
     Index,
     Not,
     Or,
+    Param,
     Read,
     Scalar,
     Select,
@@ -31,6 +32,7 @@ from lossdsl.ir.nodes import (
 Bound = tuple[Dim | None, Dim | None]
 UNBOUNDED: Bound = (None, None)
 NEGATED = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
+CHOICES = ("max2", "min2")  # integers that are one of their two arguments
 _SEARCH_DEPTH = 3
 
 
@@ -64,6 +66,10 @@ class Affine:
                 terms.pop(atom, None)
         return Affine(terms, self.rest + other.rest * factor)
 
+    def times(self, factor: Dim) -> Affine:
+        terms = {atom: c * factor for atom, c in self.terms.items()}
+        return Affine({atom: c for atom, c in terms.items() if c.terms}, self.rest * factor)
+
     def shifted(self, by: Dim | int) -> Affine:
         return Affine(self.terms, self.rest + by)
 
@@ -75,8 +81,7 @@ def _times(a: Affine, b: Affine) -> Affine | None:
     if a.terms and b.terms:
         return None
     many, one = (a, b) if a.terms else (b, a)
-    terms = {atom: c * one.rest for atom, c in many.terms.items()}
-    return Affine({atom: c for atom, c in terms.items() if c.terms}, many.rest * one.rest)
+    return many.times(one.rest)
 
 
 def _grows(dim: Dim) -> bool:
@@ -104,6 +109,18 @@ def affine(node: Scalar) -> Affine:
                 form = _times(args[0], args[1])
         forms[s] = form if form is not None else Affine({s: Dim.const(1)}, Dim.const(0))
     return forms[node]
+
+
+def _evaluated(atoms: Iterable[Scalar]) -> set[Scalar]:
+    """What certainly has a value where the atoms have one: not what stands in the branches of a choice."""
+    found: set[Scalar] = set()
+    stack = list(atoms)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack += node.children[:1] if isinstance(node, (Select, And, Or)) else node.children
+    return found
 
 
 def _extent_scalar(dim: Dim) -> Scalar:
@@ -307,13 +324,16 @@ class Prover:
                     unequal.append(difference)
         positive: set[str] = set()
         atoms = {a for f in [form, *facts, *unequal] for a in f.terms}
-        for atom in atoms:
-            for s in postorder(atom):
-                if isinstance(s, Index):
-                    if all(c >= 0 for _, c in s.dim.terms) and len(s.dim.terms) == 1:
-                        positive.update(a for m, _ in s.dim.terms for a in m if isinstance(a, str))
-                    elif raw_constant(s.dim) is None:
-                        facts.append(Affine({}, s.dim - 1))
+        room = {s.dim for atom in atoms for s in postorder(atom) if isinstance(s, Index)}
+        for s in _evaluated(atoms):
+            lower, upper = self._read_bounds(s, conditions) if isinstance(s, (Read, Param)) else UNBOUNDED
+            if lower is not None and upper is not None:  # it has a value, so its range is not empty
+                room.add(upper - lower + 1)
+        for dim in sorted(room):
+            if all(c >= 0 for _, c in dim.terms) and len(dim.terms) == 1:
+                positive.update(a for m, _ in dim.terms for a in m if isinstance(a, str))
+            elif raw_constant(dim) is None:
+                facts.append(Affine({}, dim - 1))
         known = frozenset(positive)
         for difference in unequal:
             opposite = Affine({}, Dim.const(0)).plus(difference, -1)
@@ -330,6 +350,14 @@ class Prover:
             return True
         if depth == 0:
             return False
+        chosen = next((a for a in form.terms if isinstance(a, Apply) and a.name in CHOICES), None)
+        if chosen is not None and depth == _SEARCH_DEPTH:
+            # Its value is that of one of the two; where the form is above that with either, one of them will do.
+            rest, factor = form.without(chosen), form.terms[chosen]
+            either = nonnegative(factor if chosen.name == "max2" else -factor, positive)
+            cases = (rest.plus(affine(a).times(factor)) for a in chosen.args)
+            if (any if either else all)(self._search(c, facts, positive, conditions, depth) for c in cases):
+                return True
         return any(
             self._search(form.plus(fact, -1), facts, positive, conditions, depth - 1)
             for fact in facts
@@ -378,7 +406,10 @@ class Prover:
             lows, highs = [a[0] for a in args], [a[1] for a in args]
             if atom.name == "max2":
                 return next((x for x in lows if x is not None), None), _greatest(highs, positive)
-            return _least(lows, positive), next((x for x in highs if x is not None), None)
+            least = _least(lows, positive)
+            if least is None and all(x is not None and nonnegative(x, positive) for x in lows):
+                least = Dim.const(0)
+            return least, next((x for x in highs if x is not None), None)
         if atom.name in ("floordiv", "mod") and not forms[1].terms:
             divisor, (lo, hi) = forms[1].rest, args[0]
             if not nonnegative(divisor - 1, positive):

@@ -10,6 +10,7 @@ from fractions import Fraction
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import (
+    CHOICES,
     UNBOUNDED,
     Affine,
     Bound,
@@ -278,6 +279,10 @@ class Reader(ABC):
         """One warning for each tensor where constant positions may be missing, one for each other access."""
         message = f"this index into `{tensor.name}` is not proved to stay in range; outside, the value is nan"
         help = f"say what stands outside: `{tensor.name}[index else 0]`, or put the access under a condition"
+        if "." in tensor.name:  # of something that is called
+            called, _, _ = tensor.name.partition(".")
+            message = f"an index in `{called}` is not proved to stay in range; outside, the value is nan"
+            help = f"declare what is passed to `{called}` with the type that it asks for, as `class[n] of c`"
         for slot, index in zip(tensor.slots, indices, strict=True):
             if isinstance(index, Const) and slot.axis and raw_constant(slot.full) is None:
                 if (tensor.name, slot.axis) in self._short:
@@ -350,7 +355,7 @@ class Reader(ABC):
             self._require(ctx, [Obligation(m, span, message, "put the condition into its `where`") for m in missing])
             return stored, [], True
         quiet = not form.terms and (not form.rest.terms or form.rest == slot.upper - 1)  # the first, the last
-        return stored, missing, quiet
+        return stored, self._unsecured(index, slot.lower, slot.upper, conditions), quiet
 
     def _step(self, form: Affine, variable: Index, slot: Slot, span: Span) -> int:
         """How many positions of the slot one step of its own axis is; a coarser grid has more than one."""
@@ -411,13 +416,9 @@ class Reader(ABC):
         """The conditions of `lower <= index < upper` that are not proved."""
         prover = prover or self.prover
         form = affine(index)
-        value = to_scalar(form)
-        missing: list[Scalar] = []
-        if not prover.at_least_zero(form.shifted(-lower), conditions):
-            missing.append(Compare(">=", value, to_scalar(Affine({}, lower))))
-        if not prover.at_least_zero(Affine({}, upper - 1).plus(form, -1), conditions):
-            missing.append(Compare("<", value, to_scalar(Affine({}, upper))))
-        return missing
+        first, last = _limits(form, lower, upper)
+        missing = [] if prover.at_least_zero(form.shifted(-lower), conditions) else [first]
+        return missing if prover.at_least_zero(Affine({}, upper - 1).plus(form, -1), conditions) else [*missing, last]
 
     def _unsecured(self, index: Scalar, lower: Dim, upper: Dim, conditions: Sequence[Scalar]) -> list[Scalar]:
         """The conditions of `lower <= index < upper` to be tested at run time.
@@ -429,8 +430,13 @@ class Reader(ABC):
         unproved = self._unproved(index, lower, upper, conditions)
         if depends_on_data(index):
             return unproved
+        form = affine(index)
         missing = self._unproved(index, lower, upper, conditions, self.unpromised)
         facts, signed = (*self.free(index), *conditions), self.integer_parameters()
+        if any(isinstance(s, Select) or (isinstance(s, Apply) and s.name in CHOICES) for s in form.terms):
+            # the check of the program splits cases, as many as it can afford: all is guarded, or it has proved all
+            limits = _limits(form, lower, upper)
+            return [] if all(implies(facts, m, signed=signed) for m in limits) else list(limits)
         return [m for m in missing if m in unproved or not implies(facts, m, signed=signed)]
 
     def _own(self, form: Affine, slot: Slot) -> Index | None:
@@ -478,6 +484,12 @@ class Reader(ABC):
                 if not (isinstance(lower, Const) and isinstance(lower.value, Fraction) and lower.value >= 0):
                     found.add(name)
         return frozenset(found)
+
+
+def _limits(form: Affine, lower: Dim, upper: Dim) -> tuple[Scalar, Scalar]:
+    """The conditions `lower <= form` and `form < upper`."""
+    value = to_scalar(form)
+    return Compare(">=", value, to_scalar(Affine({}, lower))), Compare("<", value, to_scalar(Affine({}, upper)))
 
 
 def _grid_text(grid: Grid) -> str:
