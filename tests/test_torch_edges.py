@@ -253,3 +253,22 @@ loss divided:
     assert torch.allclose(value, wanted)
     assert torch.allclose(torch.autograd.grad(value, x)[0], torch.autograd.grad(wanted, x)[0])
     assert torch.allclose(fn(x.detach(), k, m=2), (wanted - 2 * x.sum() + x[2] + x[3]).detach())
+
+
+def test_a_row_that_is_folded_beside_the_whole_tensor_has_no_axes() -> None:
+    """One kernel has both axes; what is folded along one of them only is a number all the same."""
+    rows = " + ".join(f"{head}(x[0, c] over c)" for head in ("logsumexp", "sum", "max", "norm", "prod"))
+    fn = function(
+        f"\nloss t:\n    input x: real[n, c]\n    axis c = 3\n    return logsumexp(x[0, c] over c) * mean(x) * ({rows})\n"
+    )
+    x = leaf(4, 3)
+    row = x[0]
+    total = row.logsumexp(0) + row.sum() + row.max() + row.norm() + row.prod()
+    wanted = row.logsumexp(0) * x.mean() * total
+    value = fn(x)
+    assert value.shape == ()
+    torch.testing.assert_close(value, wanted, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(value, x)[0], torch.autograd.grad(wanted, x)[0], rtol=1e-11, atol=1e-13
+    )
+    assert gradgradcheck(fn, leaf(4, 3))

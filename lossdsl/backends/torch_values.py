@@ -400,7 +400,8 @@ class Values:
         if left:
             text = f"{{0}}.{head}({dims}, keepdim=True)"
         elif head == "logsumexp":
-            text = f"{{0}}.logsumexp({dims})"
+            # along dimensions of one entry, too: those of the other axes of the kernel
+            text = f"{{0}}.logsumexp({tuple(range(len(self.order))) if len(self.order) > 1 else 0})"
         else:
             text = f"{{0}}.{head}()"
         return self.emit("text", (full,), s.type, template=text, axes=left)
