@@ -42,11 +42,13 @@ def _tile(columns, across, resident, block):
     maxnreg: what there is; left to itself, ptxas moves a few registers to memory to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
+    whole = width <= resident and not across
+    warps = 4 if across else max(4, min(width // 512, 32) if whole else min(block // 128, 16))
     if across:
-        return False, {"ROWS": 128, "COLUMNS": 1, "num_warps": 4}
-    whole = width <= resident
-    warps = max(4, min(width // 512, 32) if whole else min(block // 128, 16))
-    sizes = {"ROWS": max(1024 // width, 1) if whole else 1, "COLUMNS": width if whole else block, "num_warps": warps}
+        sizes = {"ROWS": 128, "COLUMNS": 1, "num_warps": warps}
+    else:
+        rows = max(1024 // width, 1) if whole else 1
+        sizes = {"ROWS": rows, "COLUMNS": width if whole else block, "num_warps": warps}
     if not torch.version.hip:
         sizes["maxnreg"] = min(2048 // warps, 255)
     return whole, sizes
