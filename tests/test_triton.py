@@ -80,7 +80,7 @@ def test_values_and_gradients_of_the_catalogue_in_the_interpreter(name: str) -> 
 
 def test_edges_in_the_interpreter() -> None:
     (found,) = run("triton_edges.py", {})
-    assert len(found) == 22
+    assert len(found) == 24
     assert all(found.values()), found
 
 

@@ -37,6 +37,13 @@ DETERMINANT = """loss determinant:
     return logdet(a over d, e) + sum(inverse(a over d, e)^2)
 """
 
+RANKS = """loss ranks:
+    input x: real[n, c]
+    axis c = 3
+    axis n = 4
+    return median(x[1, c] over c) * mean(x^2) + quantile(x[n, 0], q = 0.3 over n)
+"""
+
 
 def second(function: Any, x: torch.Tensor) -> torch.Tensor:
     """The gradient of the square of the gradient: the formula's, whose helpers are torch functions."""
@@ -101,6 +108,11 @@ def main() -> None:
         wanted = torch.linalg.slogdet(x)[1] + torch.linalg.inv(x).square().sum()
         ours, theirs = (torch.autograd.grad(v, x)[0] for v in (determinant(x), wanted))
         found[label + "a matrix that is not symmetric"] = torch.allclose(ours, theirs, 1e-12)
+        ranks = load_module(emit(spec_of(RANKS), choices), "ranks").ranks
+        x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+        wanted = x[1].median() * x.square().mean() + torch.quantile(x[:, 0], 0.3)
+        ours, theirs = (torch.autograd.grad(v, x)[0] for v in (ranks(x), wanted))
+        found[label + "positions that are read at positions under conditions"] = torch.allclose(ours, theirs, 1e-12)
         found[label + "nan"] = bool(largest(broken, w).isnan())
     print(json.dumps(found))
 

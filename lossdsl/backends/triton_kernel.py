@@ -293,7 +293,21 @@ class _Function:
         guard = None if s.guard is None else self.term(s.guard)
         wanted = axes | (guard.axes if guard is not None else frozenset())
         mask = self.mask(wanted)
-        held = "" if guard is None else self.joint(guard) if mask else guard.text
+        alone = not wanted and not self.part.scalar and guard is not None and not guard.static
+        if alone and any(p.data is not None for p in s.subscripts):
+            # the position may be a block of one entry, if it was loaded: then the condition has to be one, too
+            before = dict(self.terms)
+            for p in s.subscripts:
+                if p.data is not None:
+                    term = self.terms[p.data.name]
+                    name = self.scope.names.fresh("place")
+                    self.body.line(f"{name} = {term.text} + tl.zeros({self.one}, tl.int64)")
+                    self.terms[p.data.name] = replace(term, text=name)
+            offset, _, inside = self.offset(s.buffer, s.subscripts)
+            self.terms = before
+        else:
+            alone = False
+        held = "" if guard is None else self.joint(guard) if mask or alone else guard.text
         conditions = [c for c in (mask, held, *inside) if c]
         offset = self.spread_over(offset, axes, wanted)
         void = literal("nan", "acc") if s.type == "acc" else literal(Fraction(0), s.type)
