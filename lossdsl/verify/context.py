@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +31,7 @@ from lossdsl.ir.rewrite import free_indices, with_numbers
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.folds import every_place
 from lossdsl.verify.operations import compare, may_jump, truth
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
@@ -291,7 +291,7 @@ def _box(op: str, value: Fraction) -> Enclosure | None:
 
 def _everywhere(condition: Scalar, evaluator: Evaluator, point: Point) -> bool:
     indices = free_indices(condition)
-    for at in itertools.product(*(range(i.dim.evaluate(point.extents)) for i in indices)):
+    for at in every_place([i.dim.evaluate(point.extents) for i in indices]):
         if truth(evaluator.scalar(condition, dict(zip(indices, at, strict=True)))) is not True:
             return False
     return True

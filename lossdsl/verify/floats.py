@@ -8,7 +8,6 @@ range too.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -38,7 +37,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.folds import flat, whole
+from lossdsl.verify.folds import every_place, flat, whole
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.points import Place, Point, Undecided
 from lossdsl.verify.work import CLOCK
@@ -126,7 +125,7 @@ class Floats:
             env = dict(zip(d.formals[:-1], place, strict=False))
         chosen: list[tuple[Place, Float]] = []
         left_out: list[Place] = []
-        for at in itertools.product(*(range(i.dim.evaluate(self.point.extents)) for i in d.bound)):
+        for at in every_place([i.dim.evaluate(self.point.extents) for i in d.bound]):
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is TRUE or self._holds(d.where, inner):
                 chosen.append((at, self._scalar(d.body, inner, {})))

@@ -6,6 +6,7 @@ places, as the language says (`ir.nodes.Definition`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cmp_to_key
 
@@ -19,6 +20,16 @@ Place = tuple[int, ...]
 
 class Undecided(Exception):
     """A condition or an index is not decided by the enclosures, or the point is outside what can be run."""
+
+
+def every_place(shape: Sequence[int]) -> Iterator[Place]:
+    """Every place of a shape, row by row, one at a time: what is too long is given up after some of them."""
+    if not shape:
+        yield ()
+        return
+    for first in range(shape[0]):
+        for rest in every_place(shape[1:]):
+            yield (first, *rest)
 
 
 def fold(head: str, values: list[Enclosure]) -> Enclosure:

@@ -9,7 +9,6 @@ certainly not 0.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +40,7 @@ from lossdsl.ir.nodes import (
     Table,
 )
 from lossdsl.verify import jets
+from lossdsl.verify.folds import every_place
 from lossdsl.verify.jets import ONE, ZERO, Jet, Undecided, Undefined
 from lossdsl.verify.points import Place, Point
 from lossdsl.verify.work import CLOCK
@@ -121,7 +121,7 @@ class Line:
             env = dict(zip(d.formals[:-1], place[:-1], strict=True))
         chosen: list[tuple[Place, Any]] = []
         excluded: list[Place] = []
-        for at in itertools.product(*(range(i.dim.evaluate(self.point.extents)) for i in d.bound)):
+        for at in every_place([i.dim.evaluate(self.point.extents) for i in d.bound]):
             inner, here = {**env, **dict(zip(d.bound, at, strict=True))}, (*site, at)
             if d.where is not TRUE and not self._holds(d.where, inner, here):
                 excluded.append(at)

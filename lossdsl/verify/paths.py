@@ -6,7 +6,6 @@ exact. The evaluation is that of `points.Evaluator` with germs for numbers; what
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cmp_to_key
@@ -33,7 +32,7 @@ from lossdsl.ir.nodes import (
     Table,
 )
 from lossdsl.verify import germs as g
-from lossdsl.verify.folds import flat
+from lossdsl.verify.folds import every_place, flat
 from lossdsl.verify.germs import ZERO, Germ, Unsettled
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.points import Place, Point
@@ -79,7 +78,7 @@ class Along:
         shape = tuple(i.dim.evaluate(self.point.extents) for i in d.bound)
         chosen: list[tuple[int, Germ]] = []
         left_out: list[int] = []
-        for at in itertools.product(*map(range, shape)):
+        for at in every_place(shape):
             here = {**inner, **dict(zip(d.bound, at, strict=True))}
             memo: dict[Scalar, Germ] = {}
             if d.where is not TRUE and not self._holds(d.where, here, memo):

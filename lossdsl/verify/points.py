@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 
 from lossdsl.dim import Dim
 from lossdsl.ir.extents import roomy, symbols_of
@@ -40,7 +41,16 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.folds import Undecided, fold, inverse_entry, log_determinant, sorted_places, whole, winner
+from lossdsl.verify.folds import (
+    Undecided,
+    every_place,
+    fold,
+    inverse_entry,
+    log_determinant,
+    sorted_places,
+    whole,
+    winner,
+)
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.work import CLOCK
@@ -129,7 +139,7 @@ class Evaluator:
         """The places that the reduction goes over with their values, and those that are left out."""
         chosen: list[tuple[Place, Enclosure]] = []
         left_out: list[Place] = []
-        for at in itertools.product(*map(range, self._shape(d.bound))):
+        for at in every_place(self._shape(d.bound)):
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is not TRUE and not self._holds(d.where, inner):
                 left_out.append(at)
@@ -239,6 +249,7 @@ class Evaluator:
 
 _GROWTH = 12  # extents for a window
 _REPEATS = 8  # how large a parameter that is an extent is chosen
+_ENTRIES = 1 << 15  # how many entries an input may have at a point
 _MOST = 256  # how large it may be where it is fixed
 
 
@@ -285,6 +296,8 @@ class Sampler:
                 if extents[p.name] > _MOST:
                     return None
         extents = roomy(self.program, extents, {p.name for p in self.program.parameters}, _GROWTH)
+        if any(prod(d.evaluate(extents) for d in i.dims) > _ENTRIES for i in self.program.inputs):
+            return None  # no element of so much can be evaluated in the time of a search
         self._into_extents(parameters, extents)
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:

@@ -5,7 +5,6 @@ unbounded   an admissible sequence along which the target goes to an infinity: n
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -36,7 +35,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify import limits
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.folds import Undecided, flat, whole
+from lossdsl.verify.folds import Undecided, every_place, flat, whole
 from lossdsl.verify.limits import ONE, ZERO, Limit, fixed, toward
 from lossdsl.verify.pieces import dependents
 from lossdsl.verify.points import Place, Point, elements, entry_name
@@ -80,7 +79,7 @@ class Along:
             raise Undecided(f"the limit of {d.head}")
         chosen: list[tuple[Place, Limit]] = []
         shape = tuple(i.dim.evaluate(self.point.extents) for i in d.bound)
-        for at in itertools.product(*map(range, shape)):
+        for at in every_place(shape):
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is not TRUE and not self._holds(d.where, inner, {}):
                 continue
