@@ -532,3 +532,17 @@ def test_higher_derivatives_are_those_of_the_limited_gradient() -> None:
     assert torch.allclose(rows, torch.stack([limited(x, y, 0.1)[0] * s for s in (1, -2)]), rtol=1e-12)
     half = x.detach().half().requires_grad_()
     assert torch.autograd.grad(loss(half, y.half()), half, create_graph=True)[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize("target", ["torch", "triton"])
+def test_first_values_are_tensors_of_their_type(target: str) -> None:
+    """An integer tensor as the first value of a real state would round every later one."""
+    learned, centred = (lossdsl.loads(text, target=target) for text in (LEARNED, CENTRED))
+    with pytest.raises(TypeError, match="weight must be a floating point tensor"):
+        learned(weight=torch.ones(3, dtype=torch.int64))
+    with pytest.raises(TypeError, match="weight must be a tensor, not list"):
+        learned(weight=[1.0, 2.0])
+    with pytest.raises(TypeError, match="centre must be a floating point tensor"):
+        centred(centre=torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="momentum = 2 is outside of its range: momentum >= 0 and momentum <= 1"):
+        centred(c=3, momentum=2)

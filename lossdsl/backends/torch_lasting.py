@@ -47,8 +47,15 @@ def _step(loss, step, *tensors):
     ),
     (
         '''
-def _first_extents(loss, declared, tensors, sizes):
-    """The extents of learnable values and states: as given, and those of first values."""
+def _first_extents(loss, declared, tensors, sizes, real):
+    """The extents of learnable values and states: as given, and those of first values. `real`: the names of real ones."""
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{loss}: {name} must be a tensor, not {type(tensor).__name__}")
+        if name in real and not tensor.is_floating_point():
+            raise TypeError(f"{loss}: {name} must be a floating point tensor, not {tensor.dtype}")
     for axis, size in sizes.items():
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
             raise TypeError(f"{loss}: the extent {axis} must be an integer of at least 0, not {size!r}")
@@ -210,7 +217,15 @@ def constructor_lines(
         sizes = ", ".join(f'"{s}": {parameters.get(s) or mangle(s)}' for s in symbols)
         head = f"{extents} = " if symbols else ""
         lines.append(f"{head}_first_extents(")
-        lines += [f'    "{loss.name}",', f"    {{{declared}}},", f"    {{{given}}},", f"    {{{sizes}}},", ")"]
+        real = "".join(f'"{i.name}", ' for i in held if _class(i) == "acc").strip()
+        lines += [
+            f'    "{loss.name}",',
+            f"    {{{declared}}},",
+            f"    {{{given}}},",
+            f"    {{{sizes}}},",
+            f"    ({real}),",
+            ")",
+        ]
     names = {s: f'_size("{loss.name}", {extents}, "{s}")' for s in symbols}
     for i in lasting(loss):
         name, member = inputs[i.name], attribute(i.name)

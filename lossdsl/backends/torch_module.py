@@ -823,7 +823,9 @@ def _range_words(lower: Bound | None, upper: Bound | None, name: str) -> str:
 
 
 def _bound_words(bound: Bound) -> str:
-    return str(bound.value) if not isinstance(bound.value, Fraction) else number_text(bound.value).text
+    if not isinstance(bound.value, Fraction):
+        return str(bound.value)
+    return str(bound.value) if bound.value.denominator == 1 else number_text(bound.value).text
 
 
 def _domains(i: InputSpec, parameters: dict[str, str], extents: str) -> list[tuple[str, str]]:
