@@ -164,7 +164,7 @@ def _triples(ctx: Context, inputs: tuple[str, ...]) -> Iterator[tuple[Point, Poi
         for i in varied:
             if i.name in moved:
                 continue
-            entries = resample.entries(i, low.extents, SPREADS[(k // 2) % 5])
+            entries = resample.entries(i, low.extents, SPREADS[(k // 2) % 5], low.parameters)
             if entries is None:
                 return
             if k % 4 == 2:

@@ -85,7 +85,7 @@ class _Search:
             if base is None or name in own | fixed:
                 continue
             extents = {**base.extents, name: 0}
-            entries = {i.name: self.sampler.entries(i, extents, 2.0) for i in self.ctx.program.inputs}
+            entries = {i.name: self.sampler.entries(i, extents, 2.0, base.parameters) for i in self.ctx.program.inputs}
             point = Point(extents, base.parameters, {n: found or {} for n, found in entries.items()})
             if not self.ctx.admits(point) or not self._inside(point):
                 continue
@@ -270,7 +270,7 @@ class _Search:
     def _other(self, base: Point) -> Point | None:
         inputs = {}
         for i in self.declared:
-            entries = self.sampler.entries(i, base.extents, self.random.choice((2.0, 4.0, 12.0)))
+            entries = self.sampler.entries(i, base.extents, self.random.choice((2.0, 4.0, 12.0)), base.parameters)
             if entries is None:
                 return None
             inputs[i.name] = entries

@@ -112,7 +112,7 @@ def problem(ctx: Context, target: str, link: Scalar | None) -> Problem:
             raise NoProblem(f"a condition on {name}")
     if ctx.symbolic(prediction.name):
         raise NoProblem(f"the domain of {prediction.name} depends on other names")
-    found = set(_reads(program, Read(target, definition.formals, definition.dtype), label.name))
+    found = set(reads(program, Read(target, definition.formals, definition.dtype), label.name))
     if len(found) != 1:
         raise NoProblem(f"one element reads {label.name} at {len(found)} places")
     read = next(iter(found))
@@ -176,7 +176,7 @@ def _conditioned(ctx: Context, name: str) -> bool:
     return bound or name in ctx.assume or name in ctx.fixed
 
 
-def _reads(program: Program, node: Scalar, name: str) -> Iterator[Read]:
+def reads(program: Program, node: Scalar, name: str) -> Iterator[Read]:
     """The reads of an input below a scalar, definitions looked through; a read inside of a recurrence is yielded as it
     stands there."""
     above = dependents(program, name)

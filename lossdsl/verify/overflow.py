@@ -126,7 +126,7 @@ def _without(ctx: Context) -> Iterator[Point]:
         if base is None or any(p.name == name for p in ctx.program.parameters):
             continue
         extents = {**base.extents, name: 0}
-        inputs = {i.name: sampler.entries(i, extents, 2.0) for i in ctx.program.inputs}
+        inputs = {i.name: sampler.entries(i, extents, 2.0, base.parameters) for i in ctx.program.inputs}
         yield Point(extents, base.parameters, {n: found or {} for n, found in inputs.items()})
 
 

@@ -301,7 +301,7 @@ class Sampler:
         self._into_extents(parameters, extents)
         inputs: dict[str, dict[Place, Fraction]] = {}
         for i in self.program.inputs:
-            entries = self.entries(i, extents, spread)
+            entries = self.entries(i, extents, spread, parameters)
             if entries is None:
                 return None
             inputs[i.name] = entries
@@ -342,9 +342,13 @@ class Sampler:
             inputs[i.name] = dict.fromkeys(places, wanted)
         return Point(extents, base.parameters, inputs)
 
-    def entries(self, i: Input, extents: Mapping[str, int], spread: float) -> dict[Place, Fraction] | None:
+    def entries(
+        self, i: Input, extents: Mapping[str, int], spread: float, parameters: Mapping[str, Fraction]
+    ) -> dict[Place, Fraction] | None:
         places = list(itertools.product(*(range(d.evaluate(extents)) for d in i.dims)))
-        box = self.ranges.input(i.name)
+        box = self._domain(i, extents, parameters)
+        if box is None:
+            return None
         if i.kind in ("simplex", "unit"):
             return self._along(i, places)
         out: dict[Place, Fraction] = {}
@@ -366,6 +370,24 @@ class Sampler:
                     return None
                 out[place] = value
         return out
+
+    def _domain(self, i: Input, extents: Mapping[str, int], parameters: Mapping[str, Fraction]) -> Enclosure | None:
+        """Where entries of the input lie, ends that are given by parameters taken at these; None if that is empty."""
+        box = self.ranges.input(i.name)
+        ends = (i.range.lower, i.range.upper)
+        if all(n is None or isinstance(n, Const) for n in ends):
+            return box
+        evaluator = Evaluator(self.program, Point(dict(extents), dict(parameters), {}))
+        found: list[float | None] = []
+        for n in ends:
+            try:
+                value = None if n is None else evaluator.scalar(n, {})
+            except (Undecided, KeyError):  # an end that is an input
+                value = None
+            found.append(None if value is None or value.nan else value.lo if n is ends[0] else value.hi)
+        lo, hi = (a if b is None else b for a, b in zip((box.lo, box.hi), found, strict=True))
+        lo, hi = max(lo, box.lo), min(hi, box.hi)
+        return Enclosure(lo, hi, box.lo_open and lo == box.lo, box.hi_open and hi == box.hi) if lo <= hi else None
 
     def _along(self, i: Input, places: list[Place]) -> dict[Place, Fraction]:
         """Points of the simplex (weights of quarters) and of the sphere (unit vectors)."""

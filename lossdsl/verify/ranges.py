@@ -371,7 +371,7 @@ class Ranges:
         assert scope is not None
         if d.head == "map":
             return scope[d.body]
-        if d.head == "count":
+        if d.head in ("count", "argmax", "argmin", "argsort"):
             return Enclosure(0.0, INF, False, True)
         if d.head in ("any", "all"):
             return EITHER
@@ -393,8 +393,6 @@ class Ranges:
                 return body if some or HEADS[d.head].empty is None else e.hull(body, empty_fold(d.head))
             case "logsumexp":
                 return logsumexp(body, some, most)
-            case "argmax" | "argmin" | "argsort":
-                return Enclosure(0.0, INF, False, True)
             case "prod":
                 if body.finite and body.nonnegative:
                     top = 1.0 if body.hi <= 1 else INF

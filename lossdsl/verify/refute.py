@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import TRUE, Compare, Const, Index, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
+from lossdsl.verify.ascent import ascent
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.descent import descend
@@ -190,7 +192,7 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
             if i.name in inputs:
                 box = ctx.ranges(inputs).input(i.name)
                 entries = dict(low.inputs[i.name])
-                near = resample.entries(i, low.extents, SPREADS[k % 5])
+                near = resample.entries(i, low.extents, SPREADS[k % 5], low.parameters)
                 if near is None:
                     return None
                 for place, v in near.items():
@@ -208,14 +210,41 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
             if room is not None and room.negative:
                 return _too_steep(ctx, (low, high), inputs, target, place, bound)
             best.add(room, (low, high), place)
+    found = _up_the_gradient(ctx, target, inputs, bound, norm)
+    if found is not None:
+        return found
     for points, place in best.best:
 
         def left(points: tuple[Point, ...], place: Place = place) -> Enclosure | None:
             return _room(ctx, points, inputs, target, place, bound, norm)
 
-        found = descend(ctx, points, inputs, left, DESCENTS * ctx.seconds / len(best.best), inputs)
-        if found is not None:
-            return _too_steep(ctx, found, inputs, target, place, bound)
+        lowest = descend(ctx, points, inputs, left, DESCENTS * ctx.seconds / len(best.best), inputs)
+        if lowest is not None:
+            return _too_steep(ctx, lowest, inputs, target, place, bound)
+    return None
+
+
+_ASCENT = 4  # times the time of a search among random points: a gradient says where to go
+
+
+def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str) -> Refuted | None:
+    """Two such points in the direction of a large gradient."""
+    found = ascent(ctx, target, inputs)
+    definition = ctx.program.definition(target)
+    if found is None or definition is None:
+        return None
+    for steep in found.places(_points(replace(ctx, seconds=_ASCENT * ctx.seconds), 15, inputs), norm):
+        env: dict[Index, int] = dict(zip(definition.formals, steep.place, strict=True))
+        try:
+            most = Evaluator(ctx.program, steep.point).scalar(bound, env).hi
+        except (Undecided, KeyError):
+            continue
+        if steep.size <= most * (1 + 1e-7):
+            continue
+        for pair in found.pairs(steep, norm):
+            room = _room(ctx, pair, inputs, target, steep.place, bound, norm) if ctx.admits(pair[1]) else None
+            if room is not None and room.negative:
+                return _too_steep(ctx, pair, inputs, target, steep.place, bound)
     return None
 
 

@@ -54,7 +54,10 @@ def _predictions(sample: Sample, number: int) -> list[Prediction]:
         grid = _INSIDE if problem.probability else _LINE
         return [sample.everywhere(v) for v in grid if within(v, box)]
     sampler = ctx.sampler(9, (name,))
-    found = [sampler.entries(problem.prediction, sample.point.extents, (2.0, 8.0, 0.5)[k % 3]) for k in range(number)]
+    point, spreads = sample.point, (2.0, 8.0, 0.5)
+    found = [
+        sampler.entries(problem.prediction, point.extents, spreads[k % 3], point.parameters) for k in range(number)
+    ]
     return [p for p in found if p is not None]
 
 

@@ -14,17 +14,17 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Const, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show
+from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show, strict, symmetry
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.pieces import View
-from lossdsl.verify.points import within
-from lossdsl.verify.refute import _points, _value
+from lossdsl.verify.points import elements, within
+from lossdsl.verify.refute import _counts, _points, _value
 from lossdsl.verify.risk import vanishes
-from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
+from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, smooth_pieces
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
 
@@ -39,23 +39,69 @@ def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, conca
         return shape
     cases = properties.scalar_views(ctx, target, inputs[0]) if len(inputs) == 1 else "several inputs at once"
     if isinstance(cases, str):
-        return rays.affine_segment(ctx, target, inputs) or Unknown(cases, (*_TRIED, "germs along paths"))
+        if isinstance(shape, Proved) and len(inputs) == 1 and not concave:
+            rows = strict.row(ctx, target, inputs[0], lambda views: _convex_and_curved(views, ctx.budget))
+            if rows is not None:
+                return Proved(rows.method, (*shape.steps, *rows.steps))
+        found = _level(ctx, target, inputs) or rays.affine_segment(ctx, target, inputs)
+        return found or Unknown(cases, (*_TRIED, "invariance under shift", "germs along paths"))
     blocked = shape.blocker if isinstance(shape, Unknown) else ""
-    steps = list(shape.steps) if isinstance(shape, Proved) else []
-    try:
-        for view in cases if isinstance(shape, Proved) else ():
-            for smooth in smooth_pieces(view):
-                if not _single_zeros(smooth, smooth.order(2), ctx.budget):
-                    blocked = f"whether {view.shown(smooth.piece.body)} is curved everywhere"
-                steps.append(Step("second derivative", view.shown(smooth.piece.body), "not 0 but at single points"))
-    except Stuck as reason:
-        blocked = str(reason)
-    except TooLarge:
-        blocked = "the normal form of the second derivative is too large"
-    if not blocked:
-        return Proved("second derivative, piece by piece", tuple(steps))
+    if isinstance(shape, Proved):
+        curved = _curved(cases, ctx.budget)
+        if not isinstance(curved, str):
+            return Proved("second derivative, piece by piece", (*shape.steps, *curved))
+        blocked = curved
     found = _straight(ctx, target, inputs[0], -1 if concave else 1) or rays.affine_segment(ctx, target, inputs)
     return found or Unknown(blocked, (*_TRIED, "search", "germs along paths"))
+
+
+def _level(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None:
+    """Two points between which the loss is constant, because a shift of the row that it reads does not change it."""
+    definition, entry = ctx.program.definition(target), ctx.program.input(inputs[0])
+    if len(inputs) != 1 or definition is None or entry is None or entry.kind != "real" or ctx.symbolic(entry.name):
+        return None
+    own = {f.dim for f in definition.formals}
+    axes = tuple(a for a, d in zip(entry.axes, entry.dims, strict=True) if a and d not in own)
+    if not axes or not isinstance(symmetry.decide(ctx, target, "shift", inputs, axes), Proved):
+        return None
+    for low in itertools.islice(_points(ctx, 52, inputs), 20):
+        entries = low.inputs[entry.name]
+        trio = [low.with_inputs({entry.name: {p: v + Fraction(k, 2) for p, v in entries.items()}}) for k in range(3)]
+        if not entries or not all(map(ctx.admits, trio)):
+            continue
+        for place in elements(ctx.program, target, low):
+            known = [_value(ctx, p, target, place) for p in trio]
+            if all(v is not None and v.bounded for v in known) and _counts(ctx, low, target, place):
+                violation = (
+                    f"the value does not change under a shift over {', '.join(axes)}: constant between the points"
+                )
+                witness = Witness((low.flat(), trio[2].flat(entry.name)), violation, Fraction(1, 2))
+                return Refuted("invariance under shift", witness)
+    return None
+
+
+def _convex_and_curved(cases: list[View], budget: Budget) -> list[Step] | str:
+    shape = convex(cases, budget)
+    if isinstance(shape, Unknown):
+        return shape.blocker
+    curved = _curved(cases, budget)
+    return curved if isinstance(curved, str) else [*shape.steps, *curved]
+
+
+def _curved(cases: list[View], budget: Budget) -> list[Step] | str:
+    """That the second derivative vanishes at single points at most, on each piece of each case; else what is open."""
+    steps = []
+    try:
+        for view in cases:
+            for smooth in smooth_pieces(view):
+                if not _single_zeros(smooth, smooth.order(2), budget):
+                    return f"whether {view.shown(smooth.piece.body)} is curved everywhere"
+                steps.append(Step("second derivative", view.shown(smooth.piece.body), "not 0 but at single points"))
+    except Stuck as reason:
+        return str(reason)
+    except TooLarge:
+        return "the normal form of the second derivative is too large"
+    return steps
 
 
 def _single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:

@@ -75,7 +75,7 @@ def _bowl(ctx: Context, target: str, entry: str) -> Refuted | None:
         return None
 
     def move(low: Point) -> Point | None:
-        entries = sampler.entries(declared, low.extents, 8.0)
+        entries = sampler.entries(declared, low.extents, 8.0, low.parameters)
         return None if entries is None else low.with_inputs({entry: entries})
 
     for concave in (False, True):
