@@ -65,3 +65,51 @@ loss a:
         sum(y)
 """
     assert "W1003" in codes(text)
+
+
+WINDOW = """
+loss a:
+    input x: real[n]
+    param k: int BOUND = 3
+    axis i = k
+    inner = mean(x[n = n + i] over i)
+    whole = sum(x[n = edge(n + i - k // 2)] over i)
+    return sum(inner^2) + sum(whole^3) / k
+"""
+
+
+@pytest.mark.parametrize("bound", [">= 1", "> 0", "in [2, 9]"])
+@pytest.mark.parametrize("target", ["torch", "triton"])
+def test_a_window_as_long_as_a_parameter(target: str, bound: str) -> None:
+    function = lossdsl.loads(WINDOW.replace("BOUND", bound), target=target).function
+    x = torch.randn(6, dtype=torch.float64)
+    for k in (2, 5, 8):
+        places = torch.arange(6)[:, None] + torch.arange(k) - k // 2
+        inner = x.unfold(0, k, 1).mean(1) if k <= 6 else x[:0]
+        wanted = inner.square().sum() + (x[places.clamp(0, 5)].sum(1) ** 3).sum() / k
+        torch.testing.assert_close(function(x, k=k), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_window_that_may_have_a_negative_length() -> None:
+    (problem,) = pipeline.analyse(Source("a", WINDOW.replace("BOUND", ""))).diagnostics
+    assert problem.code == "E0311"
+    assert "declare `param k: int >= 1`" in (problem.help or "")
+
+
+def test_a_recurrence_over_a_tree() -> None:
+    """Half a position is an earlier one, and is in range."""
+    text = """
+loss a:
+    input x: real[t]
+    b[t] = x * (b[t = t // 2] if t > 0 else 1) + (x[t = (t + 3) // 4] if t > 0 else 0)
+    return sum(b^2)
+"""
+    assert codes(text) == []
+    x = torch.randn(7, dtype=torch.float64).requires_grad_()
+    b = [x[0]]
+    for t in range(1, 7):
+        b.append(x[t] * b[t // 2] + x[(t + 3) // 4])
+    wanted, found = torch.stack(b).square().sum(), lossdsl.loads(text).function(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(v, x)[0] for v in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

@@ -169,6 +169,17 @@ def to_scalar(form: Affine) -> Scalar:
     return total
 
 
+def divides(atom: Scalar) -> bool:
+    """Whether an integer is what a division gives."""
+    return isinstance(atom, Apply) and atom.name in ("floordiv", "mod")
+
+
+def limits(form: Affine, lower: Dim, upper: Dim) -> tuple[Scalar, Scalar]:
+    """The conditions `lower <= form` and `form < upper`."""
+    value = to_scalar(form)
+    return Compare(">=", value, to_scalar(Affine({}, lower))), Compare("<", value, to_scalar(Affine({}, upper)))
+
+
 def canonical(node: Scalar) -> Scalar:
     """An INT scalar with its affine part collected: `(h + 1) - 1` is `h`."""
     return to_scalar(affine(node)) if node.dtype is INT else node

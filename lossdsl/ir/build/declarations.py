@@ -452,6 +452,7 @@ def declared_input(e: Elaborator, statement: tree.Declaration, name: tree.Ident,
         axis = REST if isinstance(item, tree.Rest) else item.name
         if axis in axes:
             help = f"a second index over the same extent is `axis m = {axis}`, declared `[{axis}, m]`"
+            help = "all axes that have no name stand together" if axis == REST else help
             raise e.sink.fail("E0302", f"axis `{axis}` stands twice in one type", item.span, help)
         axes.append(axis)
         dims.append(e.axes[axis].dim if axis in e.axes else Dim.symbol(axis))

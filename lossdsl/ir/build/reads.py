@@ -17,7 +17,9 @@ from lossdsl.ir.build.affine import (
     Prover,
     affine,
     conjuncts,
+    divides,
     integer,
+    limits,
     nonnegative,
     raw_constant,
     substitute,
@@ -416,9 +418,13 @@ class Reader(ABC):
         """The conditions of `lower <= index < upper` that are not proved."""
         prover = prover or self.prover
         form = affine(index)
-        first, last = _limits(form, lower, upper)
-        missing = [] if prover.at_least_zero(form.shifted(-lower), conditions) else [first]
-        return missing if prover.at_least_zero(Affine({}, upper - 1).plus(form, -1), conditions) else [*missing, last]
+        sides = (form.shifted(-lower), Affine({}, upper - 1).plus(form, -1))
+        found = zip(limits(form, lower, upper), sides, strict=True)
+        missing = [limit for limit, side in found if not prover.at_least_zero(side, conditions)]
+        if missing and not depends_on_data(index) and any(divides(s) for s in form.terms):
+            facts, signed = (*self.free(index), *conditions), self.integer_parameters()
+            missing = [m for m in missing if not implies(facts, m, signed=signed)]
+        return missing
 
     def _unsecured(self, index: Scalar, lower: Dim, upper: Dim, conditions: Sequence[Scalar]) -> list[Scalar]:
         """The conditions of `lower <= index < upper` to be tested at run time.
@@ -435,8 +441,8 @@ class Reader(ABC):
         facts, signed = (*self.free(index), *conditions), self.integer_parameters()
         if any(isinstance(s, Select) or (isinstance(s, Apply) and s.name in CHOICES) for s in form.terms):
             # the check of the program splits cases, as many as it can afford: all is guarded, or it has proved all
-            limits = _limits(form, lower, upper)
-            return [] if all(implies(facts, m, signed=signed) for m in limits) else list(limits)
+            both = limits(form, lower, upper)
+            return [] if all(implies(facts, m, signed=signed) for m in both) else list(both)
         return [m for m in missing if m in unproved or not implies(facts, m, signed=signed)]
 
     def _own(self, form: Affine, slot: Slot) -> Index | None:
@@ -458,11 +464,13 @@ class Reader(ABC):
             elif self._at_least(have, want) if sign > 0 else self._at_least(want, have):
                 new.append(have)
             else:
+                loose = [s for s in (have - want).symbols() if s in self.names and s not in self.integer_parameters(1)]
+                help = f"declare `param {loose[0]}: int >= 1`, or " if loose else ""
                 raise self.sink.fail(
                     "E0311",
                     f"the ranges of `{base_name(variable)}` cannot be compared here: {have} and {want}",
                     span,
-                    "say what stands outside: `x[index else 0]`",
+                    help + "say what stands outside: `x[index else 0]`",
                 )
         left = (new[1] - new[0]).constant
         if left is not None and left <= 0 and not nonnegative(-variable.dim):
@@ -473,23 +481,23 @@ class Reader(ABC):
 
     def _at_least(self, a: Dim, b: Dim) -> bool:
         """True only if a >= b for all extents; extents count as they are used, never below 0."""
-        return nonnegative(a - b) or contradictory([Compare("<", Size(a), Size(b))], signed=self.integer_parameters())
+        positive = self.integer_parameters(least=1)
+        return nonnegative(a - b, positive) or contradictory(
+            [Compare("<", Size(a), Size(b))], signed=self.integer_parameters()
+        )
 
-    def integer_parameters(self) -> frozenset[str]:
-        """Integer parameters that may be negative."""
-        found = set()
-        for name, entity in self.names.items():
-            if isinstance(entity, ParameterEntity) and entity.parameter.kind == "int":
-                lower = entity.parameter.range.lower
-                if not (isinstance(lower, Const) and isinstance(lower.value, Fraction) and lower.value >= 0):
-                    found.add(name)
-        return frozenset(found)
-
-
-def _limits(form: Affine, lower: Dim, upper: Dim) -> tuple[Scalar, Scalar]:
-    """The conditions `lower <= form` and `form < upper`."""
-    value = to_scalar(form)
-    return Compare(">=", value, to_scalar(Affine({}, lower))), Compare("<", value, to_scalar(Affine({}, upper)))
+    def integer_parameters(self, least: int | None = None) -> frozenset[str]:
+        """Integer parameters that may be negative; with `least` those that are declared to be at least that."""
+        entities = (x for x in self.names.values() if isinstance(x, ParameterEntity) and x.parameter.kind == "int")
+        ranges = {x.parameter.name: x.parameter.range for x in entities}
+        enough = {
+            name
+            for name, r in ranges.items()
+            if isinstance(r.lower, Const)
+            and isinstance(r.lower.value, Fraction)
+            and r.lower.value + (1 if r.lower_open else 0) >= (least or 0)
+        }
+        return frozenset(ranges.keys() - enough if least is None else enough)
 
 
 def _grid_text(grid: Grid) -> str:
