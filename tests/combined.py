@@ -401,3 +401,64 @@ def draw(text_inputs: Any, sizes: dict[str, Any], integers: dict[str, Any], seed
         x = torch.randn(shape, generator=generator, dtype=F64)
         found[i.name] = x.abs() + 0.1 if i.range.lower is not None else x
     return found
+
+
+@case(
+    "quantile_of_everything",
+    """
+    input x: real[n, k]
+    return quantile(x, q = 0.3 over n, k)^2 + median(x)^3 + x[n = argmax(x over n, k) // size(k), k = 0]^2
+    """,
+    {"n": 3, "k": 4},
+)
+def _(x: torch.Tensor) -> torch.Tensor:
+    row = int(x.reshape(-1).argmax()) // x.shape[1]
+    return torch.quantile(x, 0.3) ** 2 + torch.quantile(x, 0.5) ** 3 + x[row, 0] ** 2
+
+
+@case(
+    "windows_in_recurrences",
+    """
+    input x: real[t, h]
+    axis i = 2
+    u[t, h] = x if t == 0 else u[t = t - 1] + 0.1 * x *
+        (u[t = t - 1, h = h + 1 else 0] - 2 * u[t = t - 1] + u[t = t - 1, h = h - 1 else 0])
+    v[t, h] = sum(u[h = edge(h + i)] over i) * v[t = t + 1, h = wrap(h - 1) else 1]
+    return sum(v[t = 0])
+    """,
+    {"t": 3, "h": 4},
+)
+def _(x: torch.Tensor) -> torch.Tensor:
+    rows = [x[0]]
+    for t in (1, 2):
+        before, out = rows[-1], x.new_zeros(1)
+        rows.append(before + 0.1 * x[t] * (torch.cat([before[1:], out]) - 2 * before + torch.cat([out, before[:-1]])))
+    v = torch.ones_like(x[0])
+    for row in reversed(rows):
+        v = (row + torch.cat([row[1:], row[-1:]])) * v.roll(1)
+    return v.sum()
+
+
+@case(
+    "medians_of_segments",
+    """
+    input x: real[n]
+    input g: class[n] of k
+    axis k = 4
+    middle[k] = median(x over n where g == k else 0)
+    spread[k] = median(abs(x - middle[k = g]) over n where g == k else 0)
+    worst = max(x over n where g == k else -9)
+    return sum(middle * spread) + sum(softmax(worst over k where any(g == k over n)) * worst)
+    """,
+    {"n": 7},
+    integers={"g": [0, 3, 0, 0, 3, 3, 1]},
+)
+def _(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    total, worst = x.new_zeros(()), []
+    for k in (0, 1, 3):
+        own = x[g == k]
+        middle = own.quantile(0.5)
+        total = total + middle * (own - middle).abs().quantile(0.5)
+        worst.append(own.max())
+    tops = torch.stack(worst)
+    return total + (tops.softmax(0) * tops).sum()

@@ -239,18 +239,20 @@ class _Function:
             case AxisRef(name):
                 return Term(self.place(name), "int", frozenset((name,)))
 
-    def bind(self, s: Load | Op | Fold, text: str, axes: frozenset[str], static: bool = False) -> None:
+    def bind(
+        self, s: Load | Op | Fold, text: str, axes: frozenset[str], static: bool = False, single: bool = False
+    ) -> None:
         """Give a value its text, or a line and a name of its own."""
         once = self.uses.get(s.name, 0) <= 1 and s.name not in self.named
         wanted = self.wanted.get(s.name, s.name)
         comment = self.comments.get(s.name)
         plain = isinstance(s, Op) and _UNNAMED.match(s.name) and len(text) <= _INLINE
         if plain and (once or text.isidentifier()) and not comment:
-            self.terms[s.name] = Term(text, s.type, axes, static=static)
+            self.terms[s.name] = Term(text, s.type, axes, static=static, single=single)
             return
         name = self.scope.names.fresh(wanted)
         self.body.line(f"{name} = {unwrapped(text)}" + (f"  # {printable(comment)}" if comment else ""))
-        self.terms[s.name] = Term(name, s.type, axes, static=static)
+        self.terms[s.name] = Term(name, s.type, axes, static=static, single=single)
 
     @property
     def one(self) -> str:
@@ -276,9 +278,10 @@ class _Function:
                 axes = frozenset().union(*(a.axes for a in args))
                 logic = s.op in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
                 static = all(a.static for a in args) and (logic or s.type == "int") and s.op != "int"
-                if s.op in ("and", "or") and axes:
-                    args = [replace(a, text=self.joint(a)) for a in args]
-                self.bind(s, operation(s.op, args, s.type), axes, static)
+                single = not axes and any(a.single for a in args)
+                if s.op in ("and", "or") and (axes or single):
+                    args = [a if a.single and not axes else replace(a, text=self.joint(a)) for a in args]
+                self.bind(s, operation(s.op, args, s.type), axes, static, single)
             case Fold():
                 self.fold(s)
 
@@ -332,7 +335,7 @@ class _Function:
             text += f".to({DTYPES[s.type]})"
         if guard is not None and inside and s.pad is not None:
             text = f"tl.where({unwrapped(guard.text)}, {text}, {unwrapped(literal(s.pad.value, s.type).text)})"
-        self.bind(s, text, wanted)
+        self.bind(s, text, wanted, single=s.type != "bool" and not wanted and not self.part.scalar)
 
     # ----------------------------------------------------------------------------------------------------- folds
 

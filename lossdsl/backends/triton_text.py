@@ -21,7 +21,7 @@ class Term:
     """A value in a kernel's text, always an atom: a name, a call, or in parentheses.
 
     literal: a Python number, which takes the type of what it meets; static: Triton may know it when it compiles (an
-    extent of 1 becomes a constant), so that it has no methods.
+    extent of 1 becomes a constant), so that it has no methods; single: it was loaded without varying, as a block of one.
     """
 
     text: str
@@ -29,6 +29,7 @@ class Term:
     axes: frozenset[str] = frozenset()
     literal: bool = False
     static: bool = False
+    single: bool = False
 
 
 DTYPES = {"acc": "ACC", "int": "tl.int64", "bool": "tl.int1"}
