@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lossdsl
 from lossdsl.diagnostics import Severity, Source
@@ -138,3 +139,44 @@ def test_the_hash_of_a_module_sees_what_it_uses(tmp_path: Path) -> None:
     assert header() == before
     (tmp_path / "part.loss").write_text("loss part:\n    input x: real[n]\n    return mean(x^4)\n")
     assert header() != before
+
+
+def test_optional_inputs_of_a_called_loss_keep_their_axes() -> None:
+    """What is left out is its default along the axes that it is declared with, also where nothing else is summed."""
+    text = """
+loss inner:
+    input x: real[n, c]
+    input w: real[n] >= 0 = 1
+    input u: real[n, c] = 2
+    z = w[n = edge(n + 1)] * u
+    scale = w / 4
+    return sum(w * x * z) / sum(w) + mean(u) + max(scale else 0)
+
+loss outer:
+    input x: real[n, c]
+    return inner(x) + inner(x, x[n, 0]^2)
+"""
+    made = lossdsl.loads(text)
+    x = torch.tensor([[0.5, -1.0], [2.0, 0.25], [-0.75, 1.5]], dtype=torch.float64, requires_grad=True)
+    found, wanted = made.outer.function(x), made.inner.function(x) + made.inner.function(x, x[:, 0] ** 2)
+    torch.testing.assert_close(found, wanted, rtol=1e-13, atol=0)
+    ours, theirs = (torch.autograd.grad(v, x)[0] for v in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_conditions_as_arguments() -> None:
+    text = """
+loss inner:
+    input x: real[n]
+    input keep: bool[n]
+    return mean(x^2 over n where keep) + count(keep)
+
+loss outer:
+    input x: real[n]
+    positive = x > 0
+    return inner(x, positive) + inner(x, x < 1 and not positive)
+"""
+    made = lossdsl.loads(text)
+    x = torch.tensor([0.5, -1.0, 2.0, -0.25], dtype=torch.float64)
+    wanted = (x[x > 0] ** 2).mean() + 2 + (x[x <= 0] ** 2).mean() + 2
+    torch.testing.assert_close(made.outer.function(x), wanted)

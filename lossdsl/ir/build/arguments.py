@@ -22,8 +22,11 @@ def _through(ctx: Context, node: tree.Expr) -> tuple[Context, tree.Expr]:
     return ctx, node
 
 
-def tensor(e: Elaborator, place: Place, ctx: Context, node: tree.Expr, what: str) -> TensorEntity:
-    """The tensor that an argument is, with an order of its axes that the file has written."""
+def tensor(
+    e: Elaborator, place: Place, ctx: Context, node: tree.Expr, what: str, condition: bool = False
+) -> TensorEntity:
+    """The tensor that an argument is, with an order of its axes that the file has written. Where no `condition` is asked
+    for, a condition counts 0 and 1."""
     ctx, node = _through(ctx, node)
     if isinstance(node, tree.Name) and node.id not in e.axes:
         entity = e.lookup(ctx, node.id, node.span)
@@ -34,7 +37,7 @@ def tensor(e: Elaborator, place: Place, ctx: Context, node: tree.Expr, what: str
             raise e.sink.fail("E0303", f"the axes of `{entity.name}` are not written", node.span, help)
     listed = _listed(e, node)
     if listed is None:
-        value, frame = _value(e, ctx, node)
+        value, frame = _value(e, ctx, node, condition)
         axes = sorted(e.free(value), key=lambda i: i.name)
         if len(axes) > 1:
             help = "name it as a definition with written axes, `z[n, c] = ...`, or list its axes: `(...)[n, c]`"
@@ -52,7 +55,7 @@ def tensor(e: Elaborator, place: Place, ctx: Context, node: tree.Expr, what: str
         if entity_.written and whole and all(e.axes[a].dim == s.full for a, s in zip(listed, entity_.slots)):
             return replace(entity_, slots=tuple(Slot.whole(a, e.axes[a].dim) for a in listed))
     reordered = entity_ is None or (not entity_.written and sorted(s.axis for s in entity_.slots) == sorted(listed))
-    value, frame = _value(e, ctx, node.base if reordered else node)
+    value, frame = _value(e, ctx, node.base if reordered else node, condition)
     formals = [i for i in map(e.default_index, listed) if isinstance(i, Index)]
     missing = [base_name(i) for i in e.free(value) if i not in formals]
     if missing:
@@ -99,10 +102,11 @@ def _listed(e: Elaborator, node: tree.Expr) -> list[str] | None:
     return names if len(set(names)) == len(names) else None
 
 
-def _value(e: Elaborator, ctx: Context, node: tree.Expr) -> tuple[Scalar, Frame]:
+def _value(e: Elaborator, ctx: Context, node: tree.Expr, condition: bool = False) -> tuple[Scalar, Frame]:
     frame = Frame()
     top = replace(e.top_context(frame, unwritten=False), locals=ctx.locals, loss_names=ctx.loss_names, calls=ctx.calls)
-    return e.number(e.expression(top, node)), frame
+    value = e.expression(top, node)
+    return value if condition else e.number(value), frame
 
 
 def _closed(

@@ -194,12 +194,17 @@ class _Binder:
                 assert formal.default is not None
                 self.values[formal.name] = tree.Paren(inner=formal.default, span=self.node.span)
             elif formal.axes is not None:
-                found = arguments.tensor(e, self.place, self.ctx, argument, f"`{callee.name}`")
+                asked = formal.type is not None and formal.type.kind == "bool"
+                found = arguments.tensor(e, self.place, self.ctx, argument, f"`{callee.name}`", asked)
                 tensors.append((formal, self._fitting(formal, found, argument)))
             else:
                 self._expression(formal, argument)
         for formal, found in tensors:
             self._tensor(formal, found, given[formal.name])
+        absent = [f for f in callee.formals if f.name not in given]
+        if _folded_alone(callee, {f.name for f in absent}):
+            for formal in absent:
+                self._absent(formal)
         lasting = Lasting(e, callee.name, prefix, callee.body)
         self.values.update(lasting.names())
         lines: dict[str, tuple[str, ...]] = {
@@ -321,6 +326,18 @@ class _Binder:
         view = replace(found, name=formal.name, slots=tuple(hidden), written=True, is_input=False)
         self._value(formal.name, view, argument.span)
 
+    def _absent(self, formal: Formal) -> None:
+        """The default of an optional input as a definition over its axes, if other arguments have bound them."""
+        names = [REST if isinstance(a, tree.Rest) else getattr(a, "name", "") for a in formal.axes or ()]
+        if formal.default is None or not names or any(n not in self.axes for n in names):
+            return
+        hidden = tuple(tree.Axis(name=h, span=self.node.span) for n in names for h in self.axes[n])
+        ident = tree.Ident(name=self.prefix + formal.name, span=self.node.span)
+        body = tree.Definition(names=(ident,), axes=hidden, value=self.values[formal.name], span=self.node.span)
+        self.e.names[ident.name] = PendingDefinition(body)
+        self.e.used.add(ident.name)
+        self.values[formal.name] = tree.Name(id=ident.name, span=self.node.span)
+
     def _bind(self, name: str, slots: Sequence[Slot], argument: tree.Expr) -> tuple[str, ...]:
         known = self.axes.get(name)
         if known is not None:
@@ -408,6 +425,23 @@ class _Binder:
             hidden = replace(ident, name=self.prefix + ident.name)
             renamed = replace(renaming.apply(replace(statement, names=())), names=(hidden,))
             self.e.names[hidden.name] = PendingDefinition(renamed, part=(k, len(statement.names)) if several else None)
+
+
+def _folded_alone(callee: Callee, absent: set[str]) -> bool:
+    """Whether some call of the callee is made of absent optional inputs and numbers only, as `sum(w)`: it needs their
+    axes. Everywhere else the default is the number that it is."""
+    flat = set(absent)
+    numbers = {i.name for s in callee.body if isinstance(s, tree.Declaration) and s.keyword == "param" for i in s.names}
+
+    def only(node: tree.Node) -> bool:
+        names = {n.id for n in walk(node) if isinstance(n, tree.Name)}
+        return bool(names & flat) and names <= flat | numbers | _RESERVED
+
+    definitions = [s for s in callee.body if isinstance(s, tree.Definition)]
+    for _ in definitions:
+        flat |= {i.name for s in definitions if only(s.value) for i in s.names}
+    parts = [*definitions, *callee.returns] if flat else []
+    return any(isinstance(n, tree.Call) and any(only(a) for a in n.arguments) for part in parts for n in walk(part))
 
 
 def _inside(function: tree.Def, names: set[str], axes: set[str]) -> tuple[set[str], set[str]]:
