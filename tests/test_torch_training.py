@@ -546,3 +546,11 @@ def test_first_values_are_tensors_of_their_type(target: str) -> None:
         centred(centre=torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="momentum = 2 is outside of its range: momentum >= 0 and momentum <= 1"):
         centred(c=3, momentum=2)
+
+
+def test_latex_names_gradients_that_are_not_the_values_as_the_file_does() -> None:
+    text = "loss t:\n    input x: real[n]\n    return mean(clip_gradient(x^2, 0.1) + straight_through(floor(x), x))\n"
+    shown = pipeline.show(Source("t.loss", text), "latex").text
+    assert shown is not None
+    assert r"\operatorname{clip\_gradient}_{\left[-0.1, 0.1\right]}\left({x_{n}}^{2}\right)" in shown
+    assert r"\operatorname{straight\_through}\left(" in shown

@@ -109,7 +109,11 @@ class _Latex:
             case ir.Stop():
                 return rf"\operatorname{{stop}}\left({self._at(node.a, _SUM)}\right)", _ATOM
             case ir.Proxy():
-                return rf"\operatorname{{proxy}}\left({self._list(node.children)}\right)", _ATOM
+                return rf"\operatorname{{straight\_through}}\left({self._list(node.children)}\right)", _ATOM
+            case ir.AdjointMap(name="clamp"):
+                value, *bounds = node.children
+                limits = rf"\left[{self._list(tuple(bounds))}\right]"
+                return rf"\operatorname{{clip\_gradient}}_{{{limits}}}\left({self._at(value, _SUM)}\right)", _ATOM
             case ir.AdjointMap():
                 label = name_latex(node.name)
                 return rf"\operatorname{{adjoint}}_{{{label}}}\left({self._list(node.children)}\right)", _ATOM
