@@ -36,6 +36,7 @@ TRUE = [
     VECTORS + "per = sum(z / max(norm(z over d), 1/1000) * w over d)",
     VECTORS + "per = sum(z * w over d) / (norm(z over d) * norm(w over d) + 1)",
     VECTORS + "per = norm(z - w over d)",
+    VECTORS + "param e: real > 0 = 1\nper = sum(z * w over d) / sqrt((sum(z^2 over d) + e) * (sum(w^2 over d) + e))",
     ROW + "param q: real in [1/2, 2] = 1\nper = (1 + sum(sigmoid(z) over c))^q",
     ROW + "param s: bool = true\nper = sum(abs(z) over c) if s else max(z over c)",
     PROB + "per = sum(z^3 over c) / (1 + sum(z over c))",
@@ -50,6 +51,8 @@ FALSE = [
     ROW + "param q: real in [1/2, 2] = 1\nper = sum(relu(z) over c)^q",
     ROW + "param q: real in [0, 1] = 1\nper = sum(abs(z) over c)^q",  # at 0 alone
     ROW + "per = sqrt(abs(sum(z over c)))",
+    VECTORS + "param e: real >= 0 = 1\nper = sum(z * w over d) / sqrt((sum(z^2 over d) + e) * (sum(w^2 over d) + e))",
+    VECTORS + "param e: real > 0 = 1\nper = sum(z^2 * w over d) / sqrt((sum(z^2 over d) + e) * (sum(w^2 over d) + e))",
     ROW + "place = argsort(z over c)\nranked = z[c = place]\nper = sum(ranked^2 over c)",
     ROW + "w[c] = 1 + c\nper = sum(w * z over c) if max(z over c) > 0 else 0",  # jumps
     ROW
@@ -132,3 +135,15 @@ def test_nor_is_it_in_two_entries() -> None:
     program = built(f"loss t:\n    {source}\n    return mean(per)\n").program
     for concave in (False, True):
         assert semidefinite(Context(program), "per", ("x", "y"), concave=concave) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (ROW + "per = sum(z over c) if max(z over c) < 1 else 0", "refuted"),  # jumps
+        (ROW + "per = sum(z over c) if max(z over c) < 1 else sum(z over c)", "proved"),
+        (ROW + "per = log(sum(softplus(z) over c where c > 0))", "refuted"),  # -inf where there is one entry alone
+    ],
+)
+def test_what_is_not_continuous_is_not_lipschitz(body: str, wanted: str) -> None:
+    assert status(body, "lipschitz in z") in (wanted, "unknown" if wanted == "proved" else wanted)

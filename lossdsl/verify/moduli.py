@@ -270,7 +270,7 @@ class Moduli:
         if n.name == "neg" and not a.void:
             return Facts(a.lipschitz, a.below, a.above, a.away, a.why)
         if n.name == "sqrt" and self._is_norm(n.args[0], scope):
-            return Facts(True, a.above, True, a.away)
+            return Facts(True, a.above, True, a.away or self._kept_away(n.args[0], scope))
         if steep is not None:
             return Facts(False, why=steep.why)
         boxes = [scope[x] for x in n.args]
@@ -416,6 +416,21 @@ class Moduli:
                     s is None or self._is_norm(b, s) or (not self.varies(b) and s[b].nonnegative) for b, s in sides
                 )
         return False
+
+    def _kept_away(self, n: Scalar, scope: Scope) -> bool:
+        """Whether a scalar is at least some positive number, whether it is Lipschitz or not."""
+        if not self.varies(n):
+            return scope[n].positive
+        match n:
+            case Apply(name="add"):
+                return all(scope[a].nonnegative for a in n.args) and any(self._kept_away(a, scope) for a in n.args)
+            case Apply(name="mul"):
+                return all(self._kept_away(a, scope) for a in n.args)
+            case Apply(name="max2"):
+                return any(self._kept_away(a, scope) for a in n.args)
+            case Apply(name="sqrt"):
+                return self._kept_away(n.args[0], scope)
+        return scope[n].lo > 0
 
     def _through(self, n: Scalar, scope: Scope, found: Facts) -> Facts:
         """A scalar that varies through one Lipschitz subexpression is Lipschitz if its slope in that is bounded."""

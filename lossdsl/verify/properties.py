@@ -408,8 +408,14 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
         if isinstance(composed, Proved):
             return composed
     found = refute.steep(ctx, target, inputs, bound, norm) if bound is not None else None
-    found = found or rays.unbounded_slope(ctx, target, inputs)
+    found = found or rays.unbounded_slope(ctx, target, inputs) or _broken_off(ctx, target, inputs)
     return found or Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search", "germs along paths"))
+
+
+def _broken_off(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None:
+    """A point at which the value jumps or is no real number: no constant holds there."""
+    fails = smoothness(ctx, target, inputs).fails
+    return fails[1] if fails is not None and fails[0] == 0 else None
 
 
 def candidates(program: Program) -> Iterable[Scalar]:
