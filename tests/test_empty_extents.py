@@ -13,8 +13,9 @@ from torch_losses import module
 from lossdsl import pipeline
 from lossdsl.assemble import differentiable, gradient_program
 from lossdsl.diagnostics import Source
+from lossdsl.ir.extents import polynomial
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import Program
+from lossdsl.ir.nodes import Const, Parameter, Program
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -88,6 +89,12 @@ def arguments(p: Program, extents: dict[str, int]) -> dict[str, Any]:
     return arrays
 
 
+def admitted(q: Parameter, value: float, extents: dict[str, int]) -> bool:
+    """Whether a value is not above a bound that is made of extents."""
+    bound = None if q.range.upper is None or isinstance(q.range.upper, Const) else polynomial(q.range.upper)
+    return bound is None or value < (bound + (0 if q.range.upper_open else 1)).evaluate(extents)
+
+
 @pytest.mark.parametrize("name", [*OWN, *NAMED])
 def test_no_entries_along_each_axis(name: str) -> None:
     text = OWN[name] if name in OWN else (EXAMPLES / f"{name}.loss").read_text()
@@ -102,7 +109,13 @@ def test_no_entries_along_each_axis(name: str) -> None:
     symbols = sorted({s for i in p.inputs for d in i.dims for s in d.symbols()} - set(parameters))
     assert symbols
     for empty in symbols:
-        arrays = arguments(p, {**dict.fromkeys(symbols, 3), empty: 0})
+        extents = {**dict.fromkeys(symbols, 3), empty: 0}
+        arrays = arguments(p, extents)
+        if any(not admitted(q, parameters[q.name], extents) for q in p.parameters if q.name in parameters):
+            # no class can be the blank where there are no classes: a parameter that is an index is refused
+            with pytest.raises(ValueError, match="is outside of its range"):
+                function(**{n: torch.tensor(a) for n, a in arrays.items()}, **parameters)
+            continue
         want = interpret(g, {**arrays, seed: np.asarray(1.0)}, parameters)
         tensors = {n: torch.tensor(a, requires_grad=n in wrt) for n, a in arrays.items()}
         value = function(**tensors, **parameters)
