@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import z3
 
 from lossdsl.cli import main
 from lossdsl.progress import Progress
 from lossdsl.verify import check as checking
+from lossdsl.verify import interrupts
 from lossdsl.verify.context import Context
+from tests.test_verify import built
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,6 +111,35 @@ def test_a_signal_ends_a_long_check() -> None:
     _, err = running.communicate(timeout=60)
     assert "Traceback" not in err
     assert not still or running.returncode == 130
+
+
+def test_an_interrupt_waits_for_the_end_of_what_holds_it() -> None:
+    """A destructor would swallow it."""
+
+    class Swallows:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    reached = []
+
+    def works() -> None:
+        with interrupts.held():
+            kept = [Swallows()]
+            kept.clear()
+            reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        works()
+    assert reached
+
+
+def test_a_solver_that_is_interrupted_ends_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(z3.Solver, "check", lambda *_: z3.unknown)
+    monkeypatch.setattr(z3.Solver, "reason_unknown", lambda *_: "interrupted from keyboard")
+    monkeypatch.setattr(z3.Solver, "statistics", lambda *_: pytest.fail("the answer was taken"))
+    loss = built("loss t:\n    input x: real[n]\n    per = x^4 - 3 * x^2 * abs(x) + 3 * x^2\n    return mean(per)\n")
+    with pytest.raises(checking.Interrupted):
+        checking.verify_program(loss)
 
 
 def test_an_interrupt_while_advice_is_sought_keeps_the_card(

@@ -477,9 +477,9 @@ def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
     low = _at(witness.points[0])
     if name == "non-negative":
         return bool(f(low) < 0)
-    if name in ("C0", "C1", "smooth"):
+    if name in ("C0", "C1", "smooth") or (name.startswith("lipschitz") and "jumps" in witness.violation):
         step = _at(witness.points[1], witness.points[0])["x"] - low["x"] if len(witness.points) > 1 else 1
-        order = {"C0": 0, "C1": 1, "smooth": 3}[name]
+        order = {"C1": 1, "smooth": 3}.get(name, 0)
         return jump_is_there(lambda s: f({**low, "x": low["x"] + s * step}), witness.violation, order)
     if len(witness.points) < 2:
         return False

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.verify import enclosure as e
+from lossdsl.verify import interrupts
 from lossdsl.verify.algebra import Field, Form, TooLarge, sign, stand_in
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import transfer
@@ -78,18 +79,24 @@ def _smt(
     *,
     only_constraints: bool = False,
 ) -> bool:
+    with interrupts.held():
+        return _unsat(field, f, constraints, budget, strict, only_constraints)
+
+
+def _unsat(
+    field: Field, f: Form, constraints: Sequence[Form], budget: Budget, strict: bool, only_constraints: bool
+) -> bool:
     import z3  # only here: it costs 50 ms that most obligations do not need
 
     used = _slots(f, *constraints)
     _close(field, used)
-    context = (
-        z3.Context()
-    )  # its own, and a limit of steps: the answer depends neither on what was asked before nor on time
+    # its own context, and a limit of steps: the answer depends neither on what was asked before nor on time
+    context = z3.Context()
     variables: dict[int, Any] = {s: z3.Real(f"g{s}", context) for s in sorted(used)}
     solver = z3.SolverFor("QF_NRA", context)
     solver.set("rlimit", _SMT_STEPS * budget.smt_milliseconds)
     solver.set("timeout", 6 * budget.smt_milliseconds)  # some steps of z3 are not counted
-    solver.set("ctrl_c", False)  # an interrupt is the user's: it ends the whole check, not this one answer
+    solver.set("ctrl_c", interrupts.here())
 
     def poly(p: Any) -> Any:
         terms = []
@@ -131,6 +138,8 @@ def _smt(
             num = num * den
         solver.add(num <= 0 if strict else num < 0)
     answer = solver.check()
+    if answer == z3.unknown and solver.reason_unknown() == "interrupted from keyboard":
+        raise KeyboardInterrupt  # it ends the whole check, not this one answer
     CLOCK.steps += int(solver.statistics().get_key_value("rlimit count")) // 5
     return bool(answer == z3.unsat)
 
