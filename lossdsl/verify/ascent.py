@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import BOOL, REAL, Input, Program, postorder
 from lossdsl.transform.arithmetic import NotYetError
@@ -26,7 +27,8 @@ Array = np.ndarray[Any, Any]
 _FREE = ("real", "prob")  # entries of these kinds may be moved one by one
 _NODE = 5  # steps of the clock for a node at all its places
 _LENGTHS = (Fraction(1, 2**12), Fraction(1, 64), Fraction(1, 2**22), Fraction(1, 2))
-_MOST = 5_000  # entries of all inputs together
+_MOST = 2_000_000  # operations of one gradient
+_OPERATIONS = 500  # of a large array, in a step of the clock
 _GRID = 1024
 
 
@@ -48,6 +50,7 @@ class Ascent:
         self.program: Program = simplify(stabilise(differentiate(ctx.program, target, inputs, trusted=True)))
         self.cotangent = next(i for i in self.program.inputs if i.role == "cotangent")
         self.cost = _NODE * sum(1 for d in self.program.definitions() for _ in postorder(*d.scalars()))
+        self.work: dict[tuple[tuple[str, int], ...], int] = {}  # operations, by extents
         self.random = random.Random(37)
         self.free = [i for i in ctx.program.inputs if i.kind in _FREE and i.dtype is REAL]
         ranges = ctx.ranges(inputs)
@@ -56,8 +59,12 @@ class Ascent:
     def gradient(self, point: Point, place: Place) -> dict[str, Array] | None:
         """d target[place] / d input for each input, if all of it is finite."""
         CLOCK.steps += self.cost
-        if sum(map(len, point.inputs.values())) > _MOST:
+        key = tuple(sorted(point.extents.items()))
+        if key not in self.work:
+            self.work[key] = count(self.program, point.extents)
+        if self.work[key] > _MOST:
             return None
+        CLOCK.steps += self.work[key] // _OPERATIONS
         arrays: dict[str, Array] = {i.name: _array(i, point) for i in self.ctx.program.inputs}
         cotangent = np.zeros([d.evaluate(point.extents) for d in self.cotangent.dims])
         cotangent[place] = 1.0
