@@ -43,12 +43,13 @@ def _tile(columns, across, resident, block):
     """
     width = triton.next_power_of_2(max(columns, 1))
     whole = width <= resident and not across
-    warps = 4 if across else max(4, min(width // 512, 32) if whole else min(block // 128, 16))
     if across:
-        sizes = {"ROWS": 128, "COLUMNS": 1, "num_warps": warps}
+        rows, held, warps = 128, 1, 4
+    elif whole:
+        rows, held, warps = max(1024 // width, 1), width, max(4, min(width // 512, 32))
     else:
-        rows = max(1024 // width, 1) if whole else 1
-        sizes = {"ROWS": rows, "COLUMNS": width if whole else block, "num_warps": warps}
+        rows, held, warps = 1, block, max(4, min(block // 128, 16))
+    sizes = {"ROWS": rows, "COLUMNS": held, "num_warps": warps}
     if not torch.version.hip:
         sizes["maxnreg"] = min(2048 // warps, 255)
     return whole, sizes

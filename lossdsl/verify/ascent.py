@@ -14,11 +14,9 @@ import numpy as np
 
 from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import BOOL, REAL, Input, Program, postorder
+from lossdsl.ir.nodes import BOOL, REAL, Input, postorder
 from lossdsl.transform.arithmetic import NotYetError
-from lossdsl.transform.differentiate import differentiate
-from lossdsl.transform.simplify import simplify
-from lossdsl.transform.stabilise import stabilise
+from lossdsl.transform.gradient import gradient
 from lossdsl.verify.context import Context
 from lossdsl.verify.points import Place, Point, elements, within
 from lossdsl.verify.work import CLOCK
@@ -47,7 +45,7 @@ class Ascent:
 
     def __init__(self, ctx: Context, target: str, inputs: tuple[str, ...]) -> None:
         self.ctx, self.target, self.inputs = ctx, target, inputs
-        self.program: Program = simplify(stabilise(differentiate(ctx.program, target, inputs, trusted=True)))
+        self.program = gradient(ctx.program, target, inputs)
         self.cotangent = next(i for i in self.program.inputs if i.role == "cotangent")
         self.cost = _NODE * sum(1 for d in self.program.definitions() for _ in postorder(*d.scalars()))
         self.work: dict[tuple[tuple[str, int], ...], int] = {}  # operations, by extents
@@ -75,8 +73,8 @@ class Ascent:
                 found = interpret(self.program, {**arrays, self.cotangent.name: cotangent}, parameters)
         except (ValueError, KeyError, OverflowError, ZeroDivisionError):
             return None
-        gradient = {n: np.asarray(found[f"d {n}"], dtype=float).reshape(arrays[n].shape) for n in self.inputs}
-        return gradient if all(np.isfinite(g).all() for g in gradient.values()) else None
+        slopes = {n: np.asarray(found[f"d {n}"], dtype=float).reshape(arrays[n].shape) for n in self.inputs}
+        return slopes if all(np.isfinite(g).all() for g in slopes.values()) else None
 
     def places(self, points: Iterator[Point], norm: str) -> Iterator[Steep]:
         """The points and points near the steepest so far, as they are visited; each is at least as steep as before."""
@@ -86,10 +84,10 @@ class Ascent:
             if point is None or not self.ctx.admits(point):
                 continue
             for place in elements(self.ctx.program, self.target, point) if point is drawn or not best else [best.place]:
-                gradient = self.gradient(point, place)
-                size = 0.0 if gradient is None else dual(list(gradient.values()), norm)
-                if gradient is not None and size > (best.size if best is not None else 0.0):
-                    best = Steep(point, place, gradient, size)
+                found = self.gradient(point, place)
+                size = 0.0 if found is None else dual(list(found.values()), norm)
+                if found is not None and size > (best.size if best is not None else 0.0):
+                    best = Steep(point, place, found, size)
                     yield best
 
     def _near(self, point: Point, k: int) -> Point | None:

@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import REAL, Apply, Definition, Program, Read, Scalar, postorder
-from lossdsl.transform.differentiate import differentiate
+from lossdsl.transform.gradient import gradient
 from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
@@ -217,7 +217,7 @@ def programs_of(program: Program, target: str, wrt: tuple[str, ...]) -> list[tup
     value = simplify(stabilise(program))
     result: list[tuple[Program, tuple[str, ...], bool]] = [(value, (target,), False)]
     if wrt:
-        derived = simplify(stabilise(differentiate(program, target, wrt, trusted=True)))
+        derived = gradient(program, target, wrt)
         names = tuple(o.tensor for o in derived.outputs if o.name != "return")
         result.append((derived, names, True))
     return result

@@ -1,0 +1,17 @@
+"""A gradient as it is compiled, for what reasons about compiled code."""
+
+from __future__ import annotations
+
+from lossdsl.ir.nodes import Program
+from lossdsl.transform.differentiate import differentiate
+from lossdsl.transform.simplify import simplify
+from lossdsl.transform.stabilise import stabilise
+
+
+def gradient(program: Program, target: str, wrt: tuple[str, ...]) -> Program:
+    """Value and vector-Jacobian product of a tensor: first differentiated, then stabilised and simplified. Of a program
+    that is well formed. Raises NotYetError, ValueError or KeyError where there is none."""
+    return simplify(stabilise(differentiate(program, target, wrt, trusted=True)))
+
+
+__all__ = ["gradient"]
