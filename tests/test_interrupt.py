@@ -101,10 +101,22 @@ def test_an_interrupted_compile_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def listening() -> object:
+    """Interrupts are heard, also where a shell runs the tests in the background and has them ignored."""
+    return signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_signal_ends_a_long_check() -> None:
     """Also while a solver is at work: the interrupt is the user's, not the solver's."""
     words = [sys.executable, "-m", "lossdsl", "check", "regression.huber", "--effort", "1000"]
-    running = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listening,
+    )
     time.sleep(4)
     still = running.poll() is None
     running.send_signal(signal.SIGINT)
@@ -128,8 +140,12 @@ def test_an_interrupt_waits_for_the_end_of_what_holds_it() -> None:
             kept.clear()
             reached.append("the end")
 
-    with pytest.raises(KeyboardInterrupt):
-        works()
+    before = listening()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            works()
+    finally:
+        signal.signal(signal.SIGINT, before)  # type: ignore[arg-type]
     assert reached
 
 
