@@ -33,6 +33,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.curvature import Curvatures, Shape, curvature_of
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import clipped
+from lossdsl.verify.pieces import reads_any
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.trends import Trend, Trends
@@ -349,7 +350,7 @@ def smooth(program: Program, ranges: Ranges, target: str, varying: frozenset[str
     """Why a composition of smooth operations is smooth: which they are, and where they are used."""
 
     def moves(n: Scalar) -> bool:
-        return any(isinstance(m, Read) and m.tensor in varying for m in postorder(n))
+        return reads_any(varying, n)
 
     out: list[Line] = []
     for d in needed(program, target):

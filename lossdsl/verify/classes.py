@@ -28,7 +28,7 @@ from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify.enclosure import REALS, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem
 from lossdsl.verify.operations import truth
-from lossdsl.verify.pieces import NotScalar, View, affine_slope, cased, dependents, fold, inline
+from lossdsl.verify.pieces import NotScalar, View, affine_slope, cased, dependents, fold, inline, reads_any
 from lossdsl.verify.ranges import Ranges, matches
 from lossdsl.verify.risk import ETA, LINK
 from lossdsl.verify.show import text
@@ -175,10 +175,10 @@ class Rows:
         return Separable(self.problem, terms.each, terms.own, terms.constant, simplex or self.softmax is not None)
 
     def moves(self, n: Scalar) -> bool:
-        return any(isinstance(m, Read) and m.tensor in self.varying for m in postorder(n))
+        return reads_any(self.varying, n)
 
     def marked(self, n: Scalar) -> bool:
-        return any(isinstance(m, Read) and m.tensor in self.labelled for m in postorder(n))
+        return reads_any(self.labelled, n)
 
     def at_class(self, n: Scalar, place: Scalar) -> Scalar:
         """The scalar in Q, which the prediction at the class is; it may depend on no other place. Raises NoProblem."""

@@ -33,7 +33,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import every_place
 from lossdsl.verify.operations import compare, may_jump, truth
-from lossdsl.verify.pieces import dependents
+from lossdsl.verify.pieces import dependents, reads_any
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
 from lossdsl.verify.ranges import MIRROR, Ranges
 from lossdsl.verify.signs import Budget
@@ -63,8 +63,8 @@ class Context:
             boxes = {n: closed.input(n) for n in names}
             bounded = [n for n, box in boxes.items() if box.lo > -INF or box.hi < INF]
             above = frozenset().union(*(dependents(self.program, n) for n in bounded))
-            nodes = {n for d in self.program.definitions() for n in postorder(*d.scalars())} if bounded else set()
-            jumps = (n for n in nodes if may_jump(n) and _reads(n, above))
+            scalars = [s for d in self.program.definitions() for s in d.scalars()] if bounded else []
+            jumps = (n for n in postorder(*scalars) if may_jump(n) and reads_any(above, n))
             scope = closed.scope()
             self.memo[key] = any(not isinstance(n, Compare) or truth(scope[n]) is None for n in jumps)
         found: bool = self.memo[key]
@@ -97,7 +97,7 @@ class Context:
         """Whether a condition binds the input together with something else, so that no interval of it holds it."""
         above = dependents(self.program, entry)
         return any(
-            _reads(part, above)
+            reads_any(above, part)
             for condition in self.conditions
             for part in _conjuncts(condition)
             if not self._learn(part, {}, {})
@@ -156,10 +156,6 @@ class Context:
         return Context(
             with_numbers(self.program, fixed), self.assume, fixed, self.conditions, self.budget, self.seconds
         )
-
-
-def _reads(node: Scalar, tensors: frozenset[str]) -> bool:
-    return any(isinstance(n, Read) and n.tensor in tensors for n in postorder(node))
 
 
 def _conjuncts(condition: Scalar) -> list[Scalar]:

@@ -34,7 +34,7 @@ from lossdsl.primitives.interval import Interval
 from lossdsl.primitives.record import Curvature, Monotone
 from lossdsl.verify import scalar as one
 from lossdsl.verify.operations import clipped
-from lossdsl.verify.pieces import VARIABLE, NotScalar, View, dependents, fold, inline
+from lossdsl.verify.pieces import VARIABLE, NotScalar, View, dependents, fold, inline, reads_any
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import Budget
@@ -140,7 +140,7 @@ class Curvatures:
         return _compose(curvature, (monotone,), (body,), d.body, d.head)
 
     def varies(self, node: Scalar) -> bool:
-        return any(isinstance(n, Read) and n.tensor in self.varying for n in postorder(node))
+        return reads_any(self.varying, node)
 
     # ------------------------------------------------------------------------------------------------ nodes
 

@@ -13,7 +13,7 @@ from lossdsl.ir.nodes import REAL, Apply, Const, Definition, Group, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.algebra import Field, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
-from lossdsl.verify.pieces import dependents, fold
+from lossdsl.verify.pieces import dependents, fold, reads_any
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import prove
@@ -97,7 +97,7 @@ class Masses:
         return rest
 
     def _varies(self, n: Scalar) -> bool:
-        return any(isinstance(m, Read) and m.tensor in self.varying for m in postorder(n))
+        return reads_any(self.varying, n)
 
     def node(self, n: Scalar, scope: Scope) -> Mass:
         if not self._varies(n):

@@ -20,7 +20,7 @@ from lossdsl.verify import properties
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import NO, YES, truth
-from lossdsl.verify.pieces import NotScalar, dependents, fold, inline
+from lossdsl.verify.pieces import NotScalar, dependents, fold, inline, reads_any
 from lossdsl.verify.points import Evaluator, Point, Undecided
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.verdict import Proved
@@ -155,7 +155,7 @@ def _counted(ctx: Context, target: str, label: Read, prediction: str) -> None:
     if definition is None or definition.support is TRUE:
         return
     moving = dependents(ctx.program, label.tensor) | dependents(ctx.program, prediction)
-    if not any(isinstance(n, Read) and n.tensor in moving for n in postorder(definition.support)):
+    if not reads_any(moving, definition.support):
         return
     declared = ctx.program.input(label.tensor)
     box = Enclosure(0.0, INF, False, True) if declared is not None and declared.kind == "class" else None
@@ -172,7 +172,7 @@ def _counted(ctx: Context, target: str, label: Read, prediction: str) -> None:
 def _conditioned(ctx: Context, name: str) -> bool:
     """Whether a condition of the claim bears on the input."""
     above = dependents(ctx.program, name)
-    bound = any(isinstance(n, Read) and n.tensor in above for c in ctx.conditions for n in postorder(c))
+    bound = reads_any(above, *ctx.conditions)
     return bound or name in ctx.assume or name in ctx.fixed
 
 

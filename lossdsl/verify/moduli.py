@@ -27,14 +27,13 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Stop,
-    postorder,
 )
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify import scalar as one
 from lossdsl.verify.context import Context
 from lossdsl.verify.dominance import Dominance
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, dependents, fold, inline, value_of
+from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, dependents, fold, inline, reads_any, value_of
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
@@ -104,7 +103,7 @@ class Moduli:
         self._nodes: dict[tuple[Scalar, Scope], Facts] = {}
 
     def varies(self, n: Scalar) -> bool:
-        return any(isinstance(m, Read) and m.tensor in self.varying for m in postorder(n))
+        return reads_any(self.varying, n)
 
     def tensor(self, name: str) -> Facts:
         if name not in self._tensors:

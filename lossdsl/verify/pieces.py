@@ -9,7 +9,7 @@ entry, and through which alone the entry is read, by a variable of its own. `spl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -92,13 +92,18 @@ def depends(program: Program, name: str, on: str) -> bool:
     return name in dependents(program, on)
 
 
+def reads_any(tensors: Collection[str], *nodes: Scalar) -> bool:
+    """Whether a scalar reads one of the tensors."""
+    return any(isinstance(n, Read) and n.tensor in tensors for n in postorder(*nodes))
+
+
 def dependents(program: Program, on: str) -> frozenset[str]:
     found = {on}
     for item in program.body:
         members = item.definitions if isinstance(item, Group) else (item,)
         for _ in members:
             for d in members:
-                if any(isinstance(n, Read) and n.tensor in found for s in d.scalars() for n in postorder(s)):
+                if reads_any(found, *d.scalars()):
                     found.add(d.tensor)
     return frozenset(found)
 

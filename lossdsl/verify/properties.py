@@ -43,7 +43,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.operations import one_branch, smooth_at
-from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, views
+from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, reads_any, views
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
@@ -325,7 +325,7 @@ def smooth_composition(program: Program, ranges: Ranges, target: str, inputs: tu
 
 def _rough(program: Program, ranges: Ranges, d: Definition, varying: frozenset[str]) -> str | None:
     def moves(n: Scalar) -> bool:
-        return any(isinstance(m, Read) and m.tensor in varying for m in postorder(n))
+        return reads_any(varying, n)
 
     if moves(d.where) or moves(d.support):
         return f"{d.tensor}: the selection depends on the input"

@@ -7,11 +7,11 @@ import random
 from collections.abc import Iterator
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Index, Read, Scalar, postorder
+from lossdsl.ir.nodes import Index, Scalar
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import dependents
+from lossdsl.verify.pieces import dependents, reads_any
 from lossdsl.verify.points import Evaluator, Point, Undecided, elements, within
 from lossdsl.verify.refute import _counts, _points, _value, _values
 from lossdsl.verify.show import text
@@ -42,7 +42,7 @@ def bent(ctx: Context, target: str, entry: str, low: Scalar | None, high: Scalar
     their distance: the second derivative is so somewhere between. For a target that reads one entry of the input."""
     above = dependents(ctx.program, entry)
     bounds = [b for b in (low, high) if b is not None]
-    if any(_reads(b, above) for b in bounds):
+    if any(reads_any(above, b) for b in bounds):
         return None
     for first, last in _raised(ctx, entry, every=True, alike=True):
         step = next((v - first.inputs[entry][p] for p, v in last.inputs[entry].items()), Fraction(0))
@@ -133,11 +133,7 @@ def _raised(ctx: Context, entry: str, *, every: bool = False, alike: bool = Fals
 def _support_moves(ctx: Context, target: str, entry: str) -> bool:
     """Whether an element may be left out at one value of the input and not at another."""
     definition = ctx.program.definition(target)
-    return definition is None or _reads(definition.support, dependents(ctx.program, entry))
-
-
-def _reads(node: Scalar, tensors: frozenset[str]) -> bool:
-    return any(isinstance(n, Read) and n.tensor in tensors for n in postorder(node))
+    return definition is None or reads_any(dependents(ctx.program, entry), definition.support)
 
 
 __all__ = ["bent", "disordered", "infinite", "outgrows"]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lossdsl.ir.nodes import REAL, TRUE, Apply, Definition, Group, Program, Read, Scalar, Select, postorder
+from lossdsl.ir.nodes import REAL, TRUE, Apply, Definition, Group, Program, Read, Scalar, Select
 from lossdsl.primitives import HEADS, PRIMITIVES
 from lossdsl.primitives.interval import Interval
 from lossdsl.primitives.record import Monotone
 from lossdsl.verify.operations import clipped
-from lossdsl.verify.pieces import dependents
+from lossdsl.verify.pieces import dependents, reads_any
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step, Unknown
@@ -94,7 +94,7 @@ class Trends:
         return _composed((HEADS[d.head].monotone(Interval(box.lo, box.hi)),), (body,), d.body, d.head)
 
     def varies(self, node: Scalar) -> bool:
-        return any(isinstance(n, Read) and n.tensor in self.varying for n in postorder(node))
+        return reads_any(self.varying, node)
 
     def node(self, n: Scalar, scope: Scope) -> Trend:
         if not self.varies(n):

@@ -16,7 +16,7 @@ from lossdsl.verify.algebra import TooLarge, minus
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import truth
-from lossdsl.verify.pieces import NotScalar, View, dependents, fold, inline, split, target_scalar, views
+from lossdsl.verify.pieces import NotScalar, View, dependents, fold, inline, reads_any, split, target_scalar, views
 from lossdsl.verify.points import Evaluator, Point, Undecided
 from lossdsl.verify.refute import _points
 from lossdsl.verify.regret import fixed_view
@@ -57,7 +57,7 @@ def _one(ctx: Context, target: str, entry: str, condition: Scalar) -> Verdict:
         if any(isinstance(n, Read) and n.tensor in above for n in where.fixed):
             raise NotScalar(f"a condition that holds at single values of {entry}")
         body = fold(substitute(target_scalar(ctx.program, target), where.fixed))
-        if not any(isinstance(n, Read) and n.tensor in above for n in postorder(body)):
+        if not reads_any(above, body):
             step = Step("does not occur", text(body), f"free of {entry} where {text(condition)}")
             return Proved("slope, piece by piece", (step,))
         found = _proved(views(ctx.program, ctx.ranges((entry,)), target, entry, body), where, ctx)
