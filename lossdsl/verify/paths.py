@@ -1,7 +1,7 @@
 """A program along a path: the germ of each element as `t` goes to infinity, every branch decided for all large t.
 
-The entries of one input move, `x + t d` (far out along a ray) or `p + d / t` (towards a point); all else is fixed and
-exact. The evaluation is that of `points.Evaluator` with germs for numbers; what no germ decides raises Unsettled.
+Entries of inputs move, `x + t d` (far out along a ray) or `p + d / t` (towards a point), and parameters may; all else is
+fixed and exact. The evaluation is that of `points.Evaluator` with germs for numbers; what no germ decides raises Unsettled.
 """
 
 from __future__ import annotations
@@ -44,10 +44,16 @@ YES, NO = g.constant(_ONE), ZERO
 
 
 class Along:
-    """Germs of elements along a path: `moving` has the entries that are not fixed."""
+    """Germs of elements along a path: `moving` has the entries that are not fixed, `parameters` the parameters."""
 
-    def __init__(self, program: Program, point: Point, moving: Mapping[str, Mapping[Place, Germ]]) -> None:
-        self.program, self.point, self.moving = program, point, moving
+    def __init__(
+        self,
+        program: Program,
+        point: Point,
+        moving: Mapping[str, Mapping[Place, Germ]],
+        parameters: Mapping[str, Germ] | None = None,
+    ) -> None:
+        self.program, self.point, self.moving, self.parameters = program, point, moving, parameters or {}
         self.definitions = {d.tensor: d for d in program.definitions()}
         self.touched = False  # whether an entry that moves was read
         self._memo: dict[tuple[str, Place], Germ] = {}
@@ -113,7 +119,8 @@ class Along:
                     raise Unsettled(n.value)
                 return g.constant(Fraction(n.value))
             case Param():
-                return g.constant(self.point.parameters[n.name])
+                found = self.parameters.get(n.name)
+                return g.constant(self.point.parameters[n.name]) if found is None else found
             case Size():
                 return g.constant(Fraction(n.dim.evaluate(self.point.extents)))
             case Index():
@@ -230,6 +237,8 @@ def apply(node: Apply, args: list[Germ]) -> Germ:
         case "clamp":
             return g.neg(g.larger(g.neg(g.larger(a, args[1])), g.neg(args[2])))
         case "pow" | "powi":
+            if any(m != g.CONSTANT for m, _ in args[1].terms):
+                return g.exponential(g.mul(args[1], g.logarithm(a)))  # Unsettled unless a is positive
             exponent = args[1].number()
             if not isinstance(exponent, Fraction) or (exponent.denominator != 1 and a.sign() < 0):
                 raise Unsettled("a power of what may be negative")

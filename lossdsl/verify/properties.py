@@ -26,6 +26,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import free_indices, members, substitute
 from lossdsl.verify import (
     chords,
+    escape,
     gradients,
     hessian,
     inequalities,
@@ -523,6 +524,8 @@ def bounded(ctx: Context, target: str) -> Verdict:
         for concave in (False, True):
             if isinstance(convexity(ctx, target, (i.name,), concave=concave), Proved):
                 found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
+    found = found or escape.unbounded(ctx, target)
     return found or Unknown(
-        f"enclosure {box}", ("interval", "limits along sequences", "rays of convex losses", "search")
+        f"enclosure {box}",
+        ("interval", "limits along sequences", "rays of convex losses", "germs along paths", "search"),
     )
