@@ -1,14 +1,15 @@
 """Write the catalogue's pages: `docs/catalogue.md` (counts by field) and `docs/catalogue/<field>.md`.
 
 Each loss has its file, a plot, its gradient, what is true of it, and its cost, as `lossdsl check` finds them now.
-Run: `make catalogue`, or `python docs/make_catalogue.py [--index] [FIELD ...]` (the index alone takes a second).
+Run: `make catalogue`, or `python docs/make_catalogue.py [--index] [FIELD ...]` (the index alone takes a second). A page is
+written when its field is done, whole, so that what is interrupted leaves good pages; those of fields and plots of losses
+that there are no longer are removed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
@@ -85,10 +86,13 @@ def section(entry: Entry) -> str:
     source = Source(str(entry.path), text + "\n")
     lines = [f"## {entry.name}", "", "```loss", text, "```", ""]
     image = PLOTS / f"{entry.name}.png"
+    drawn = image.with_suffix(".part.png")
     try:
-        plotting.plot(source, image, only=entry.name, wrt=None, dpi=56)
+        plotting.plot(source, drawn, only=entry.name, wrt=None, dpi=56)
+        drawn.replace(image)
         lines += [f"![{entry.name} and its gradient along one entry](plots/{image.name})", ""]
     except plotting.CannotPlot as reason:
+        image.unlink(missing_ok=True)
         lines += [f"No plot: {reason}.", ""]
     shown = pipeline.show(source, "grad", only=entry.name)
     if shown.text:
@@ -123,23 +127,45 @@ def name(f: Finding) -> str:
     return words + (f" when {f.when}" if f.when else "")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--index", action="store_true", help="only the index")
+    parser.add_argument("--jobs", type=int, help="processes (one for each processor)")
     parser.add_argument("fields", nargs="*", help="fields whose pages are written (all)")
-    options = parser.parse_args()
-    (DOCS / "catalogue.md").write_text(index(), encoding="utf-8")
+    options = parser.parse_args(arguments)
+    unknown = {*options.fields} - {e.field for e in entries()}
+    if unknown:
+        parser.error(f"no field {', '.join(sorted(unknown))}")
+    write(DOCS / "catalogue.md", index())
     if options.index:
         return
-    if not options.fields:
-        shutil.rmtree(PAGES, ignore_errors=True)
     PLOTS.mkdir(parents=True, exist_ok=True)
     shipped = [e for e in entries() if not options.fields or e.field in options.fields]
-    with ProcessPoolExecutor() as pool:
-        sections = dict(zip(shipped, pool.map(section, shipped)))
-    for field, found in groupby(shipped, key=lambda e: e.field):
-        page = "\n\n".join(sections[e] for e in found)
-        (PAGES / f"{field}.md").write_text(f"# {field}\n\n{page}\n", encoding="utf-8")
+    with ProcessPoolExecutor(options.jobs) as pool:
+        sections = pool.map(section, shipped)
+        for field, found in groupby(shipped, key=lambda e: e.field):
+            write(PAGES / f"{field}.md", page(field, [next(sections) for _ in found]))
+    remove_stale()
+
+
+def page(field: str, sections: Sequence[str]) -> str:
+    return "\n\n".join([f"# {field}", *sections]) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page, or leave the one that is there."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def remove_stale() -> None:
+    """Remove pages and plots of what the catalogue has no longer."""
+    shipped = entries()
+    kept = {f"{e.field}.md" for e in shipped} | {f"plots/{e.name}.png" for e in shipped}
+    for path in [*PAGES.glob("*"), *PLOTS.glob("*")]:
+        if path.is_file() and path.relative_to(PAGES).as_posix() not in kept:
+            path.unlink()
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_no_eval_of_user_text() -> None:
 
 def test_no_search_goes_by_a_clock_of_time() -> None:
     """`verify/work.py` counts work; the time that a question took is told by `guard.py` and `check.py` alone."""
-    for room in ("verify", "advice"):
+    for room in ("verify", "advice", "plotting"):
         for path in (ROOT / "lossdsl" / room).glob("*.py"):
             if path.name not in ("guard.py", "check.py"):
                 assert "import time" not in path.read_text(), path

@@ -31,6 +31,22 @@ def test_info_nce() -> None:
     assert run(text, {"q": q, "k": k}, temperature=0.25)["return"] == pytest.approx(expected, rel=1e-13)
 
 
+def test_what_is_known_is_not_evaluated_again() -> None:
+    text = """program p
+  input x: real[n]
+  twice[n] = map . 2.0 * x[n]
+  group n forward
+    run[n] = map . x[n] + (run[n - 1] if n > 0 else 0.0)
+  value = sum n . twice[n] * run[n]
+  output return = value
+"""
+    program, arrays = parse_ir(text), {"x": np.array([1.0, 2.0, 3.0])}
+    assert interpret(program, arrays)["return"] == 2 * 1 + 4 * 3 + 6 * 6
+    for known in ({"twice": np.ones(3)}, {"run": np.ones(3)}, {"twice": np.ones(3), "run": np.ones(3)}):
+        values = {"twice": 2 * arrays["x"], "run": np.cumsum(arrays["x"]), **known}
+        assert interpret(program, arrays, known=known)["return"] == values["twice"] @ values["run"]
+
+
 def test_cross_entropy_with_ignored_targets_and_rest_axes() -> None:
     text = """program p
   input x: real[n, c, ...]

@@ -10,6 +10,7 @@ from lossdsl.ir.nodes import Apply, Const, Program, Scalar, Size, postorder
 from lossdsl.primitives.record import Dtype
 
 _WINDOW = 4  # what an extent may grow by before its window counts as large
+_FAR = 1 << 16  # an extent at which windows of halves of halves have entries too
 
 
 def symbols_of(program: Program) -> set[str]:
@@ -71,4 +72,4 @@ def _grown(program: Program, extents: Mapping[str, int], fixed: Collection[str],
 def _grows(dim: Dim, symbol: str) -> bool:
     """Whether an extent grows with a symbol."""
     ones = dict.fromkeys(dim.symbols(), 1)
-    return dim.evaluate({**ones, symbol: 64}) > dim.evaluate(ones)
+    return dim.evaluate({**ones, symbol: _FAR}) > dim.evaluate(ones)

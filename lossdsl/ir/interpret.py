@@ -114,10 +114,15 @@ class Interpreter:
     """Evaluates the definitions of one program for one set of arguments; `values` has every tensor by name."""
 
     def __init__(
-        self, program: Program, inputs: Mapping[str, Any], parameters: Mapping[str, float | int | bool] | None = None
+        self,
+        program: Program,
+        inputs: Mapping[str, Any],
+        parameters: Mapping[str, float | int | bool] | None = None,
+        known: Mapping[str, Array] | None = None,
     ) -> None:
-        """`inputs`: arrays by name (missing optional ones take their default). Raises ShapeError, or ValueError for a
-        missing input, parameter or extent."""
+        """`inputs`: arrays by name (missing optional ones take their default). `known`: definitions that need not be
+        evaluated, by tensor name, in the IR's packed shape. Raises ShapeError, or ValueError for a missing input,
+        parameter or extent."""
         given = dict(parameters or {})
         self.program = program
         self.extents = bind_extents(program, inputs, given)
@@ -129,7 +134,7 @@ class Interpreter:
                 self.parameters[p.name] = _constant(p.default).item()
             else:
                 raise ValueError(f"parameter {p.name} of {program.name} is not given")
-        self.values: dict[str, Array] = {}
+        self.values: dict[str, Array] = dict(known or {})
         for entry in program.inputs:
             value = inputs.get(entry.name)
             if value is not None:
@@ -145,8 +150,9 @@ class Interpreter:
         with np.errstate(all="ignore"):
             for item in self.program.body:
                 if isinstance(item, Group):
-                    self._group(item)
-                else:
+                    if any(d.tensor not in self.values for d in item.definitions):
+                        self._group(item)
+                elif item.tensor not in self.values:
                     self.values[item.tensor] = self._definition(item, {})
 
     def extent(self, dim: Dim) -> int:
@@ -430,14 +436,16 @@ def interpret(
     parameters: Mapping[str, float | int | bool] | None = None,
     *,
     outputs: Iterable[str] | None = None,
+    known: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Values of the program's outputs by output name, in float64 (int64, bool).
 
     `inputs` are arrays in the declared shapes (`...` unpacked, as a caller has them); `parameters` overrides defaults.
     The next value of a state is called "update NAME". `outputs` selects by output name or by tensor name (any definition); results have the IR's packed shape.
+    Definitions that are `known` are not evaluated again.
     Raises ShapeError or ValueError (missing input, parameter, extent, unknown output).
     """
-    machine = Interpreter(program, inputs, parameters)
+    machine = Interpreter(program, inputs, parameters, known)
     machine.run()
     roles = {o.name: o.tensor for o in program.outputs}
     roles.update((f"update {o.name}", o.tensor) for o in program.updates)

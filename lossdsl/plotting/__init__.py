@@ -1,0 +1,7 @@
+"""`lossdsl plot`: loss and gradient against the residual or the margin, by the reference interpreter."""
+
+from lossdsl.plotting.curve import Curve, sweep
+from lossdsl.plotting.draw import plot
+from lossdsl.plotting.sample import CannotPlot
+
+__all__ = ["CannotPlot", "Curve", "plot", "sweep"]
