@@ -127,7 +127,22 @@ program counted
   output return = value
 """
 
+# Rounds that need what is the same in all of them, under conditions that change from one to the next.
+SAME = """
+program same
+  input x: real[b, c]
+  input on: binary[t, b]
+  input scale: real[b]
+  top[b]: int = argmax c . x[b, c]
+  group t forward
+    s[t, b] = sum c . tanh(a[t - 1, b, c] if t >= 1 else x[b, c] - x[b, top[b]])
+    a[t, b, c] = map . (x[b, c] - x[b, top[b]]) * s[t, b] if on[t, b] == 1 else s[t, b] / scale[b]
+  value = sum t, b, c . a[t, b, c]
+  output return = value
+"""
+
 TEXTS = {
+    "same": SAME,
     "counted": COUNTED,
     "spread": SPREAD,
     "direct": DIRECT,

@@ -78,6 +78,15 @@ def test_a_round_has_only_what_carries() -> None:
     assert [a.role for a in round_.axes] == ["lane"]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("entry", "differ"), [("value", 0), ("value_and_gradient", 1)])
+def test_what_is_the_same_in_all_rounds_is_stored_once(entry: str, differ: int) -> None:
+    """A difference of entries, whatever the conditions under which a round reads it. The slope of tanh does differ."""
+    _, plan = planned(program("same"), entry)
+    steps = {b.name: [str(d) for d in b.dims] for b in plan.buffers if ".step" in b.name or "_step" in b.name}
+    assert ["b", "c"] in steps.values(), "nothing is made before the loop"
+    assert [*steps.values()].count(["t", "b", "c"]) == differ
+
+
 def test_two_axes_run_by_anti_diagonals_where_they_can() -> None:
     for entry, count in (("value", 1), ("backward", 2)):
         _, plan = planned(program("soft_dtw"), entry)

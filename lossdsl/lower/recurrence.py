@@ -69,10 +69,15 @@ def arranged(program: Program, fresh: Fresh, keep: Iterable[str]) -> tuple[Progr
     dims = {i.name: i.dims for i in program.inputs} | {
         d.tensor: d.dims for i in body for d in (i.definitions if isinstance(i, Group) else (i,))
     }
+    winners = {
+        d.tensor: d.bound[0].dim
+        for d in program.definitions()
+        if d.head in ("argmax", "argmin") and len(d.bound) == 1 and d.where is TRUE
+    }
     out: list[Item] = []
     for item in body:
         if isinstance(item, Group):
-            hoist = _Hoist(item, dims, fresh)
+            hoist = _Hoist(item, dims, winners, fresh)
             group = hoist.run()
             out += [*hoist.made, group]
             if hoist.made:
@@ -240,6 +245,9 @@ class _Hoist:
 
     group: Group
     dims: Mapping[str, tuple[Dim, ...]]
+    winners: Mapping[
+        str, Dim
+    ]  # of tensors that are positions of a largest or smallest entry: the extent they are below
     fresh: Fresh
     made: list[Definition] = field(default_factory=list)
 
@@ -307,6 +315,10 @@ class _Hoist:
             return node
         # Where it is not read it is 0: it may have no finite value there, nor a finite derivative.
         guards = tuple(p for p in path if not self.carried(p))
+        if self.everywhere(node):  # but not where that alone would store it again for each round
+            own = {*free_indices(node)}
+            guards = tuple(p for p in guards if own.issuperset(free_indices(p)))
+            path = guards
         if len(guards) < len(path) and any(not self.safe(r) for r in reads(node)):
             return node
         free = {i for i in free_indices(node, *guards) if isinstance(i, Index)}
@@ -359,6 +371,29 @@ class _Hoist:
     def safe(self, read: Read) -> bool:
         dims = self.dims.get(read.tensor)
         return dims is not None and all(in_range(i, n) for i, n in zip(read.indices, dims))
+
+    def everywhere(self, node: Scalar) -> bool:
+        """Whether a node is a sum or a product of what can be read at all of its indices, with no guard."""
+        for n in postorder(node):
+            if isinstance(n, Apply):
+                if n.dtype is REAL and n.name not in ("add", "sub", "mul", "neg", "real"):
+                    return False
+            elif not isinstance(n, Read | Const | Param | Size | Index):
+                return False
+        present = {i.dim for i in free_indices(node)}
+        return all(self.safe(r) or self.winning(r, present) for r in reads(node))
+
+    def winning(self, read: Read, present: set[Dim]) -> bool:
+        """Whether the positions of a read that are not in range by themselves are those of a largest or smallest entry,
+        of which there is one."""
+        dims = self.dims.get(read.tensor)
+        if dims is None:
+            return False
+        for i, n in zip(read.indices, dims):
+            won = self.winners.get(i.tensor) if isinstance(i, Read) else None
+            if not in_range(i, n) and not (won == n and n in present):
+                return False
+        return True
 
     def affordable(self, node: Scalar, formals: tuple[Index, ...]) -> bool:
         """Whether some array that exists anyway grows with all extents of it."""
