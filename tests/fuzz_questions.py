@@ -240,7 +240,12 @@ def _entry_bound(loss: Entry, region: Region, fails: Callable[[Any], bool], refu
     if len(refuted.witness.points) == 1 and set(refuted.witness.points[0]) == {"a"}:
         return _stays_above(loss, refuted.witness.points[0]["a"])
     (point,) = entry_points(loss, refuted)
-    return _admitted(loss, region, point) and fails(_entry_value(loss, point))
+    return _admitted(loss, region, point) and _fails(fails, _entry_value(loss, point), refuted)
+
+
+def _fails(fails: Callable[[Any], bool], value: Any, refuted: Refuted) -> bool:
+    """Whether the value fails the test, or is none where that is said."""
+    return bool(mp.isnan(value)) if refuted.method == "undefined inside of the domain" else fails(value)
 
 
 def _entry_mirror(loss: Entry, sign: int, refuted: Refuted) -> bool | None:
@@ -256,6 +261,8 @@ def _entry_ray(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
     points = entry_points(loss, refuted)
     if len(points) == 3:
         return all(_admitted(loss, region, p) for p in points) and _rises([_entry_value(loss, p) for p in points])
+    if len(points) == 1 and refuted.method == "undefined inside of the domain":
+        return _admitted(loss, region, points[0]) and bool(mp.isnan(_entry_value(loss, points[0])))
     if len(points) != 2 or region.x is not None:
         return None
     ray = [{k: v + s * (points[1][k] - v) for k, v in points[0].items()} for s in _FURTHER]
@@ -501,7 +508,7 @@ def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
 
 
 def _row_bound(loss: Row, fails: Callable[[Any], bool], refuted: Refuted) -> bool | None:
-    return _any_row(loss, refuted, lambda points: fails(_row_value(loss, points[0])))
+    return _any_row(loss, refuted, lambda points: _fails(fails, _row_value(loss, points[0]), refuted))
 
 
 def _row_pair(loss: Row, relation: Callable[[Any, Any], bool], refuted: Refuted) -> bool | None:

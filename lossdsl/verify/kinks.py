@@ -90,7 +90,7 @@ class _Search:
             if not self.ctx.admits(point) or not self._inside(point):
                 continue
             for place in elements(self.ctx.program, self.target, point, 1):
-                with _precision(_PRECISIONS[0]):
+                with precision(_PRECISIONS[0]):
                     try:
                         reason = "infinite" if self._value(point, {}, 0, None, place).infinite else ""
                     except Undefined as why:
@@ -209,7 +209,7 @@ class _Search:
 
     def _at(self, point: Point, direction: Direction, place: Place) -> Jump | None:
         for bits in _PRECISIONS:
-            with _precision(bits):
+            with precision(bits):
                 try:
                     here = self._value(point, direction, 0, None, place)
                 except Undefined as reason:
@@ -245,7 +245,7 @@ class _Search:
         if far is None or not self._inside(base) or not self._inside(far):
             return
         direction = {n: {p: far.inputs[n][p] - v for p, v in base.inputs[n].items()} for n in self.names}
-        with _precision(_PRECISIONS[0]):
+        with precision(_PRECISIONS[0]):
             states = [self._states(base, direction, t, place) for t in (Fraction(0), Fraction(1))]
             if states[0] is None or states[1] is None:
                 return
@@ -261,7 +261,7 @@ class _Search:
             if len(seen) > _SITES or passed(self.end):
                 return
             self.tried[_kind(site)] = self.tried.get(_kind(site), 0) + 1
-            with _precision(_PRECISIONS[0]):
+            with precision(_PRECISIONS[0]):
                 low, high = self._bisected(base, direction, site, states[0][site], place)
             found = self._crossing(base, direction, low, high, place)
             if found is not None:
@@ -310,7 +310,7 @@ class _Search:
 
     def _crossing(self, base: Point, direction: Direction, low: Fraction, high: Fraction, place: Place) -> Jump | None:
         for bits in _PRECISIONS:
-            with _precision(bits):
+            with precision(bits):
                 whole = jets.ball(low).union(jets.ball(high))
                 try:
                     lines = [Line(self.ctx.program, base, direction, s, whole) for s in (-1, 1)]
@@ -408,7 +408,7 @@ def _shown(gap: Any) -> Enclosure:
 
 
 @contextmanager
-def _precision(bits: int) -> Iterator[None]:
+def precision(bits: int) -> Iterator[None]:
     before = flint.ctx.prec
     flint.ctx.prec = bits
     try:
@@ -417,4 +417,4 @@ def _precision(bits: int) -> Iterator[None]:
         flint.ctx.prec = before
 
 
-__all__ = ["Jump", "jump"]
+__all__ = ["Jump", "jump", "precision"]

@@ -31,6 +31,7 @@ from lossdsl.verify import (
     hessian,
     inequalities,
     moduli,
+    novalue,
     rays,
     refute,
     refute_order,
@@ -169,7 +170,7 @@ def _nonnegative(ctx: Context, target: str, strict: bool) -> Verdict:
             if lowest is not None:
                 return lowest
             break
-    found = refute.negative(ctx, target, strict=strict)
+    found = refute.negative(ctx, target, strict=strict) or novalue.undefined(ctx, target)
     return found or Unknown(blocked, ("interval", "pieces", "search"))
 
 
@@ -524,7 +525,7 @@ def bounded(ctx: Context, target: str) -> Verdict:
         for concave in (False, True):
             if isinstance(convexity(ctx, target, (i.name,), concave=concave), Proved):
                 found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
-    found = found or escape.unbounded(ctx, target)
+    found = found or escape.unbounded(ctx, target) or novalue.undefined(ctx, target)
     return found or Unknown(
         f"enclosure {box}",
         ("interval", "limits along sequences", "rays of convex losses", "germs along paths", "search"),

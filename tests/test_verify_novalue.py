@@ -1,0 +1,91 @@
+"""Points without a value: bounds do not hold there, and the interpreter says the same of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lossdsl.diagnostics import Source
+from lossdsl.ir.interpret import interpret
+from lossdsl.pipeline import analyse
+from lossdsl.verify import novalue, properties
+from lossdsl.verify.context import Context
+from lossdsl.verify.points import Point
+from lossdsl.verify.verdict import Refuted
+
+
+def asked(text: str) -> tuple[Context, str]:
+    analysis = analyse(Source("x.loss", text))
+    assert analysis.losses, analysis.diagnostics
+    program = analysis.losses[0].program
+    target = program.target or analysis.losses[0].tensors.get("per") or program.outputs[0].tensor
+    return Context(program, seconds=0.4), target
+
+
+def loss(body: str, *, x: str = "real[n]", more: str = "") -> str:
+    return f"loss l:\n    input x: {x}\n{more}    per[n] = {body}\n    return mean(per over n)\n"
+
+
+Y = "    input y: real[n]\n"
+WITHOUT = [
+    loss("(x[n] - y[n])^2 / (x[n] - y[n])^2", more=Y),
+    loss("x[n]^2 / (abs(x[n]) + eps)", more="    param eps: real >= 0 = 1\n"),
+    loss("sum((x[n, c] - mean(x[n, c] over c))^2 over c) / (size(c) - 1)", x="real[n, c]"),
+    loss("sqrt(x[n])^2"),
+    loss("log(x[n])^2"),
+    loss("x[n] * (1 / x[n])", x="real[n] >= 0"),  # 0 * inf
+]
+WITH = [
+    loss("-log(x[n])", x="prob[n]"),  # inf at 0, which is a value
+    loss("1 / x[n]^2"),
+    loss("xlogy(x[n], x[n]) + 1", x="prob[n]"),
+    loss("1 / (1 / x[n]^2)"),  # 1 / inf
+    loss("x[n]^2 / (x[n]^2 + eps)", more="    param eps: real > 0 = 1\n"),
+    loss("(x[n]^2 / x[n]^2 if x[n] > 0 else 0)"),
+    loss("mean(x[n, c]^2 over c)", x="real[n, c]"),  # over no class, too
+    loss("sqrt(max(x[n, c]^2 over c)) / (1 + sqrt(relu(max(x[n, c] over c))))", x="real[n, c]"),
+    loss("sum(x[n, c]^2 over c) / sum(x[n, c] over c)", x="simplex[n, c] over c"),
+]
+
+
+@pytest.mark.parametrize("text", WITHOUT)
+def test_a_bound_does_not_hold_where_there_is_no_value(text):
+    ctx, target = asked(text)
+    found = novalue.undefined(ctx, target)
+    assert isinstance(found, Refuted)
+    assert "no value" in found.witness.violation
+    assert isinstance(properties.nonnegative(ctx, target), Refuted)
+    assert isinstance(properties.bounded(ctx, target), Refuted)
+
+
+@pytest.mark.parametrize("text", WITHOUT)
+def test_the_interpreter_has_no_value_there_either(monkeypatch, text):
+    ctx, target = asked(text)
+    seen: list[Point] = []
+    real = novalue._why
+
+    def remembered(c, t, point, place):
+        seen.append(point)
+        return real(c, t, point, place)
+
+    monkeypatch.setattr(novalue, "_why", remembered)
+    assert novalue.undefined(ctx, target) is not None
+    point = seen[-1]
+    arrays = {}
+    for i in ctx.program.inputs:
+        array = np.zeros(tuple(d.evaluate(point.extents) for d in i.dims))
+        for place, v in point.inputs[i.name].items():
+            array[place] = float(v)
+        arrays[i.name] = array
+    parameters = {n: float(v) for n, v in point.parameters.items()}
+    with np.errstate(all="ignore"):
+        value = interpret(ctx.program, arrays, parameters, outputs=[target])[target]
+    assert any(math.isnan(v) for v in np.asarray(value).flat)
+
+
+@pytest.mark.parametrize("text", WITH)
+def test_infinities_and_what_is_not_taken_are_values(text):
+    ctx, target = asked(text)
+    assert novalue.undefined(ctx, target) is None
