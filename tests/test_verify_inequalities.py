@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import Apply, Param
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import transfer
-from tests.test_verify_symmetry import status
+from tests.test_verify_symmetry import built, status
 
 LOGITS = (
     "input x, y: real[n, c]\ninput t: class[n] of c\ninput p, q: simplex[n, c] over c\ninput k: real[n, c] >= 0\n"
@@ -34,6 +35,15 @@ TRUE = [
     "per = 2 * logsumexp(x over c) - x[c = t] - x[c = argmax(y over c)]",
     "per = logsumexp(0, logsumexp(x over c)) - (x[c = t] if a > w else 0)",
     "per = -log_softmax(x over c)[c = argmax(y over c)]",
+    "per = sum(x^2 + expm1(y) - y over c) / 2",
+    "per = sum(exp(logp) * logp - exp(logp) * logq over c)",
+    "per = sum(softplus(x) over c) - logsumexp(x over c)",
+    "per = logaddexp(logsumexp(x over c), 0) - logaddexp(logsumexp(x over c where c > t), 0)",
+    "per = 1 - (sum(p * q over c) + h) / (sum(p + q - p * q over c) + h)",
+    "per = mean(softplus(x) - p * x over c)",
+    "per = -logp[c = t] - (w - 1) * expm1(logp[c = t])",
+    "per = a - log(1 + a)",
+    "per = logsumexp(x over c where c >= c) - x[c = t]",
 ]
 
 
@@ -43,6 +53,17 @@ def test_bounds_are_proved(body: str) -> None:
 
 
 FALSE = [
+    "per = sum(x^2 + expm1(y) - 1.01 * y over c) / 2",
+    "per = sum(exp(logp) * logp - exp(logq) * logq over c)",
+    "per = sum(softplus(x) over c) - 1.2 * logsumexp(x over c)",
+    "per = logaddexp(logsumexp(x over c where c > t), 0) - logaddexp(logsumexp(x over c), 0)",
+    "per = logsumexp(x over c where c > t) - logsumexp(x over c)",
+    "per = 1 - (sum(p * p over c) + h) / (sum(p * q over c) + h)",
+    "per = mean(softplus(x) - 1.1 * p * x over c)",
+    "per = -logp[c = t] + (1 + w) * expm1(logp[c = t])",
+    "per = a - 1.1 * log(1 + a)",
+    "per = logsumexp(x over c where c > t) - x[c = t]",
+    "per = sum(softplus(x) - 1 over c) - logsumexp(x over c)",
     "per = sum(exp(logp) * (logq - logp) over c)",
     "per = sum(exp(logp) * (logq - logp) over c) + 1",
     "per = sum(exp(logq) * (logp - logq) over c where c != t)",
@@ -98,3 +119,36 @@ def test_log_sums_of_infinities_are_enclosed(x: float, y: float) -> None:
             assert not (box.lo_open and value == box.lo)
             assert not (box.hi_open and value == box.hi)
     assert transfer(node, [Enclosure(x, x, nan=True), Enclosure(-math.inf, y)]).nan
+
+
+@pytest.mark.parametrize("body", TRUE)
+def test_no_drawn_point_is_below_a_proved_bound(body: str) -> None:
+    lines = "".join(f"    {line}\n" for line in (LOGITS + body + MEAN).split("\n") if line.strip())
+    loss = built(f"loss t:\n{lines}")
+    rng = np.random.default_rng(5)
+    with np.errstate(all="ignore"):
+        for k in range(150):
+            n, c = 2, int(rng.integers(1, 5))
+            scale = float(rng.choice([0.1, 1.0, 10.0, 50.0]))
+            rows = rng.dirichlet(np.full(c, float(rng.choice([0.1, 1.0]))), size=(2, n))
+            inputs = {
+                "x": rng.normal(size=(n, c)) * scale,
+                "y": rng.normal(size=(n, c)) * (scale if k % 2 else 1e-2),
+                "t": rng.integers(0, c, size=n),
+                "p": rows[0],
+                "q": rows[1],
+                "k": rng.exponential(size=(n, c)),
+                "a": rng.uniform(1e-6, 1 - 1e-6, size=n),
+                "b": rng.uniform(1e-6, 1 - 1e-6, size=n),
+            }
+            parameters = {"w": float(rng.uniform(0.001, 0.999)), "h": float(rng.exponential())}
+            used = {i.name for i in loss.program.inputs}
+            known = {p.name for p in loss.program.parameters}
+            found = interpret(
+                loss.program,
+                {name: v for name, v in inputs.items() if name in used},
+                {name: v for name, v in parameters.items() if name in known},
+                outputs=[loss.tensors["per"]],
+            )
+            for value in np.asarray(found[loss.tensors["per"]]).flat:
+                assert not value < -1e-9 * (1 + scale)

@@ -164,6 +164,9 @@ class FloatRanges(Ranges):
             return Enclosure(found.lo, min(found.hi, slack)) if found.lo <= slack else found
         return Enclosure(max(found.lo, -slack), found.hi) if found.hi >= -slack else found
 
+    def long_sum(self, d: Definition, found: Enclosure, scope: Scope) -> Enclosure:
+        return found  # rounding has no part in those rules
+
     def _entropy(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
         factors = list(masses.flat(node))
         if not any(isinstance(f, Apply) and f.name == "exp" and not inverse for f, inverse in factors):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -43,6 +44,9 @@ from lossdsl.primitives import HEADS
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, REALS, UNIT, Enclosure
 from lossdsl.verify.operations import EITHER, NO, YES, compare, empty_fold, logsumexp, total, transfer, truth
+
+if TYPE_CHECKING:
+    from lossdsl.verify.norms import Norms
 
 
 class Scope:
@@ -157,6 +161,8 @@ class Scope:
             case Select():
                 return self._select(node)
             case Compare():
+                if node.a is node.b and self._certain(node.a):
+                    return YES if node.op in ("<=", ">=", "==") else NO
                 return compare(node.op, memo[node.a], memo[node.b])
             case And() | Or() | Not():
                 return self._logic(node)
@@ -169,6 +175,12 @@ class Scope:
             case Apply():
                 return self._apply(node)
         return ANYTHING
+
+    def _certain(self, node: Scalar) -> bool:
+        """Whether a node is one and the same number wherever it is read, in every arithmetic: nothing is computed."""
+        if isinstance(node, Read):
+            return self.ranges.program.input(node.tensor) is not None
+        return isinstance(node, (Index, Size, Param))
 
     def _logic(self, node: Scalar) -> Enclosure:
         if isinstance(node, Not):
@@ -348,6 +360,7 @@ class Ranges:
         inner = copy.copy(self)
         inner._assumed, inner._invariants = {**self._assumed, **boxes}, dict(self._invariants)
         inner._memo, inner._scopes = {}, {}
+        inner.__dict__.pop("norms", None)  # which are of what was not supposed
         return inner
 
     def _step(self, group: Group, assumed: dict[str, Enclosure]) -> dict[str, Enclosure]:
@@ -387,7 +400,7 @@ class Ranges:
             most = most * size if size is not None else INF
         match d.head:
             case "sum":
-                return total(body, some, most)
+                return self.long_sum(d, total(body, some, most), scope)
             case "max" | "min":
                 # without elements it has a value only if the head says so: readers ask first
                 return body if some or HEADS[d.head].empty is None else e.hull(body, empty_fold(d.head))
@@ -402,6 +415,20 @@ class Ranges:
 
     # ---------------------------------------------------------------------------------------------- facts
 
+    def long_sum(self, d: Definition, found: Enclosure, scope: Scope) -> Enclosure:
+        """What is known of a sum beside the enclosure by its terms."""
+        products = isinstance(d.body, Apply) and d.body.name in ("mul", "pow", "powi", "add", "sub", "neg")
+        if found.nan or not found.finite or found.bounded or not products:
+            return found
+        fact = self.norms.of_sum(d, scope)
+        return found if fact is None else e.meet(found, fact) or found
+
+    @cached_property
+    def norms(self) -> Norms:
+        from lossdsl.verify.norms import Norms  # its rules look through definitions, which is made of ranges
+
+        return Norms(self)
+
     def refine(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
         """What is known of a node beside the enclosure of its operation."""
         fact: Enclosure | None = None
@@ -412,7 +439,7 @@ class Ranges:
         elif node.name == "add" and isinstance(node.args[1], Apply) and node.args[1].name == "neg":
             fact = self._difference(node.args[0], node.args[1].args[0], scope)
         elif node.name == "div":
-            fact = self._average(node, scope)
+            fact = self._average(node, scope) or (None if found.nan else self.norms.of_quotient(node, scope))
         if fact is None:
             return found
         return (
@@ -433,8 +460,24 @@ class Ranges:
             if not matches(d.body, x, formals, set(d.bound), self.names):
                 continue
             upward = sign if d.head != "min" else -sign
-            return Enclosure(-INF, 0.0, True, False) if upward > 0 else Enclosure(0.0, INF, False, True)
+            gap = self._above_entries(d, scope) if d.head == "logsumexp" else Enclosure(0.0, INF, False, True)
+            return e.neg(gap) if upward > 0 else gap
         return None
+
+    def _above_entries(self, d: Definition, scope: Scope) -> Enclosure:
+        """log sum exp less an entry, log(1 + sum of exp of the others less it): with n entries in an interval of width w,
+        from log(1 + (n - 1) e^-w) to log(1 + (n - 1) e^w)."""
+        inside = scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound))
+        body, least, most = self.scope(inside)[d.body], 1.0, 1.0
+        for i in d.bound:
+            size = self.extent(i.dim, inside)
+            least, most = least * size.lo, most * size.hi
+        if body.nan or not body.bounded or least <= 1:
+            return Enclosure(0.0, INF, False, True)
+        width = Enclosure(0.0, e.add_up(body.hi, -body.lo))
+        lo = _spread_log(least, e.neg(width)).lo
+        hi = _spread_log(most, width).hi if most < INF else INF
+        return Enclosure(max(lo, 0.0), hi, lo <= 0, hi == INF)
 
     def names(self, node: Scalar, dim: Dim) -> bool:
         """Whether an index scalar certainly names an element of the axis (a class that is read is one of its classes
@@ -473,6 +516,15 @@ _CANDIDATES = (
     Enclosure(-INF, INF, True, False),
     Enclosure(-INF, INF),
 )
+
+
+def _spread_log(count: float, width: Enclosure) -> Enclosure:
+    """log(1 + (count - 1) e^width)."""
+    others = e.mul(Enclosure(count - 1, count - 1), transfer(_EXP, [width]))
+    return transfer(_LOG1P, [others])
+
+
+_EXP, _LOG1P = (Apply(name, (Const(1),)) for name in ("exp", "log1p"))
 
 
 def _within(a: Enclosure, b: Enclosure) -> bool:

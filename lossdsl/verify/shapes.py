@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+from lossdsl.dim import Dim
 from lossdsl.ir.nodes import Compare, Const, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show, strict, symmetry
@@ -22,6 +23,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.pieces import View
 from lossdsl.verify.points import elements, within
+from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.refute import _counts, _points, _value
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, smooth_pieces
@@ -228,7 +230,7 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
 def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
     """Values of the parameters with which the target is enclosed above the bound: then that is not its infimum."""
     real = [p for p in ctx.program.parameters if p.kind == "real" and p.name not in ctx.fixed]
-    if not isinstance(bound, Const) or isinstance(bound.value, str) or not real:
+    if not isinstance(bound, Const) or isinstance(bound.value, str):
         return None
     boxes = ctx.ranges()
     for value in (None, Fraction(1, 4), Fraction(1), Fraction(2), Fraction(1, 2)):  # None: the defaults
@@ -239,11 +241,23 @@ def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
         at = at.at_defaults()
         if any(p.name not in at.fixed for p in ctx.program.parameters):
             continue
-        box = at.ranges().tensor(target)
-        if not box.nan and box.lo > bound.value:
-            point = {p.name: at.fixed[p.name] for p in ctx.program.parameters}
-            return Refuted("interval enclosure", Witness((point,), f"{target} is in {box} there, for all inputs"))
+        for ranges, where in ((at.ranges(), ""), (_Long(at.program, at.assume), ", where axes have 2 entries or more")):
+            box = ranges.tensor(target)
+            if not box.nan and box.lo > bound.value:
+                point = {p.name: at.fixed[p.name] for p in ctx.program.parameters}
+                words = f"{target} is in {box} there, for all inputs{where}"
+                return Refuted("interval enclosure", Witness((point,), words))
     return None
+
+
+class _Long(Ranges):
+    """Ranges where every axis of an extent of its own has at least 2 entries."""
+
+    def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
+        box = super().extent(dim, nonempty)
+        names = set(dim.symbols())
+        free = len(names) == 1 and dim == Dim.symbol(*names) and not names & {p.name for p in self.program.parameters}
+        return Enclosure(max(box.lo, 2.0), box.hi, False, box.hi_open) if free else box
 
 
 def _approached(view: View, bound: Scalar, budget: Budget) -> Step | None:
