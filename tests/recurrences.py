@@ -141,7 +141,22 @@ program same
   output return = value
 """
 
+# Windows whose entries count under a condition on them, with and without a border; how many there are.
+GATED = """
+program gated
+  input x: real[b, h, w]
+  input y: real[b, h, w]
+  input k: real[i: 3]
+  out[b, h, w: w - 2] = sum i: 3, j: 3 . (k[i] * (x[b, h + i - 1, w + j] * y[b, h + i - 1, w + j]) if 0.1 <= x[b, h + i - 1, w + j] - 0.5 * y[b, h + i - 1, w + j] else 0.0) if h + i - 1 >= 0 and h + i - 1 < size(h) else 0.0
+  number[b, h: h - 2, w: w - 2] = sum i: 3, j: 3 . 1.0 if y[b, h + i, w + j] > 0.0 else 0.0
+  value.0 = sum b, h, w: w - 2 . tanh(out[b, h, w])
+  value.1 = sum b, h: h - 2, w: w - 2 . number[b, h, w] * x[b, h, w]
+  value = map . value.0 + value.1
+  output return = value
+"""
+
 TEXTS = {
+    "gated": GATED,
     "same": SAME,
     "counted": COUNTED,
     "spread": SPREAD,

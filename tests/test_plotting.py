@@ -196,3 +196,20 @@ def test_a_sparse_curve_shows_its_points(tmp_path: Path) -> None:
         _draw(named("huber"), plotting.Curve("x", x, x**2, 2 * x, ()), out, 56)
         marks[points] = out.read_text().count("<use")
     assert marks[41] >= marks[401] + 2 * 41
+
+
+def test_a_long_title_is_not_cut(tmp_path: Path) -> None:
+    from matplotlib import pyplot
+
+    from lossdsl.plotting.draw import _draw
+
+    program = named("dino")
+    x = np.linspace(-1, 1, 401)
+    found: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyplot, "close", lambda figure: found.extend(figure.axes[0].get_title().split("\n")))
+        _draw(program, plotting.Curve("x", x, x**2, 2 * x, ()), tmp_path / "x.png", 56)
+    pyplot.close("all")
+    assert len(found) > 1
+    assert max(len(line) for line in found) <= 60
+    assert " ".join(found).startswith("dino (student_temperature = 0.1, ")

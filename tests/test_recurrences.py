@@ -110,6 +110,13 @@ def test_sorts_and_matrices_are_calls() -> None:
         assert [s.operation for s in plan.steps if isinstance(s, Call)].count(operation) == 1
 
 
+def test_a_condition_on_the_entries_of_a_window_is_no_reason_to_make_it_whole() -> None:
+    """It holds at a position or not, so that entries are 0 where it does not, and each offset has a pass."""
+    for entry, windows in (("value", {"out", "number"}), ("value_and_gradient", {"out", "number", "x'.1", "y'"})):
+        _, plan = planned(program("gated"), entry)
+        assert {w.split()[0] for w in plan.why if " is made along j, then i" in w} == windows
+
+
 def test_a_window_whose_weights_are_products_has_a_pass_for_each_offset() -> None:
     _, plan = planned(program("ssim"), "value_and_gradient")
     loops = recurrences(plan)

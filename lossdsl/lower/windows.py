@@ -15,7 +15,7 @@ from math import prod
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import ONE, REAL, TRUE, ZERO, Apply, Definition, Index, Read, Scalar, Select
 from lossdsl.ir.rewrite import Fresh, canonical, free_indices, reads, substitute
-from lossdsl.lower.extent import form, index
+from lossdsl.lower.extent import form, in_range, index
 from lossdsl.lower.products import conjunction, conjuncts, factors, terms
 
 OFFSETS = 256  # of a window, at most
@@ -130,15 +130,26 @@ class _Separated:
             else:
                 outer.append(node)
         masks: dict[Index, list[Scalar]] = {o: [] for o in self.offsets}
+        gates: list[Scalar] = []
+        outside: list[Scalar] = []
         for w in where:
             touched = self.along_(w)
-            if len(touched) != 1:
+            if not touched:
+                outside.append(w)
+            elif len(touched) == len(self.offsets):
+                gates.append(w)
+            elif len(touched) == 1:
+                masks[touched[0]].append(w)
+            else:
                 return None
-            masks[touched[0]].append(w)
-        places = self.places(shared)
+        places = self.places([*shared, *gates])
         if places is None:
             return None
-        current, formals = self.source(shared, places)
+        if outside and not self.readable([*shared, *gates, *(n for o in self.offsets for n in own[o])], places):
+            return None
+        if gates and not self.readable([*shared, *gates], places):
+            return None
+        current, formals = self.source(shared, gates, places)
         for o in reversed(self.offsets):
             position, formal, whole = places[o]
             allowed = {*formals, o, formal} - {whole}
@@ -157,7 +168,7 @@ class _Separated:
         value = Read(current, formals, REAL)
         for node in reversed(outer):
             value = Apply("mul", (node, value))
-        return value
+        return Select(conjunction(outside), value, ZERO) if outside else value
 
     def places(self, shared: list[Scalar]) -> dict[Index, tuple[Scalar, Index, Index]] | None:
         """For each offset: the one position at which everything shared depends on it, the formal in that position, and
@@ -184,14 +195,23 @@ class _Separated:
             return None
         return found
 
-    def source(
-        self, shared: list[Scalar], places: dict[Index, tuple[Scalar, Index, Index]]
-    ) -> tuple[str, tuple[Index, ...]]:
-        """A tensor with what is shared at every position, and the indices of its positions."""
+    def readable(self, nodes: list[Scalar], places: dict[Index, tuple[Scalar, Index, Index]]) -> bool:
+        """Whether all reads are in range by themselves: a pass has not the conditions under which it is read."""
         swap: dict[Scalar, Scalar] = {position: whole for position, _, whole in places.values()}
-        body = substitute(shared[0], swap)
+        found = reads(*(substitute(n, swap) for n in nodes))
+        return all(in_range(i, n) for r in found for i, n in zip(r.indices, self.dims[r.tensor]))
+
+    def source(
+        self, shared: list[Scalar], gates: list[Scalar], places: dict[Index, tuple[Scalar, Index, Index]]
+    ) -> tuple[str, tuple[Index, ...]]:
+        """A tensor with what is shared at every position, 0 where a condition on the position does not hold, and the
+        indices of its positions."""
+        swap: dict[Scalar, Scalar] = {position: whole for position, _, whole in places.values()}
+        body = substitute(shared[0], swap) if shared else ONE
         for f in shared[1:]:
             body = Apply("mul", (body, substitute(f, swap)))
+        if gates:
+            body = Select(conjunction([substitute(g, swap) for g in gates]), body, ZERO)
         if isinstance(body, Read):
             plain = tuple(i for i in body.indices if isinstance(i, Index))
             if len(plain) == len(body.indices) == len(set(plain)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from pathlib import Path
 
 from lossdsl import pipeline
@@ -11,6 +12,7 @@ from lossdsl.ir.nodes import Program
 from lossdsl.plotting.curve import Curve, sweep
 from lossdsl.plotting.sample import CannotPlot, parameters
 
+_TITLE = 60  # letters in a line of it
 _SPARSE = 50  # so few points are marked: between them the curve is a guess
 
 
@@ -51,7 +53,8 @@ def _draw(program: Program, curve: Curve, path: Path, dpi: int) -> None:
             axes.plot(*places, "o", color="tab:blue", markerfacecolor=face, markersize=6, label=words + some)
     shown = {n: str(v).lower() if isinstance(v, bool) else f"{v:g}" for n, v in parameters(program).items()}
     settings = ", ".join(f"{n} = {v}" for n, v in shown.items())
-    axes.set(xlabel=curve.axis, title=program.name + (f" ({settings})" if settings else ""))
+    title = textwrap.fill(program.name + (f" ({settings})" if settings else ""), _TITLE)
+    axes.set(xlabel=curve.axis, title=title)
     axes.legend()
     figure.savefig(path, dpi=dpi)
     pyplot.close(figure)
