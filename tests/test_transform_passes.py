@@ -106,6 +106,23 @@ def test_simplify_never_hides_where_something_is_undefined(kept: str) -> None:
     assert simplify(p) == p
 
 
+def test_what_picks_entries_of_what_is_computed_stays() -> None:
+    """One class of many is what has to be stored, not all of them; of an input there is nothing to be stored."""
+    for row, made in (("exp(x[n, c])", True), ("x[n, c]", False)):
+        given = program(
+            f"""program f
+  input x: real[n, c]
+  param k: int = 0
+  row[n, c] = map . {row}
+  one[n] = map . row[n, k] if k >= 0 and k < size(c) else 0.0
+  picked[n] = map . row[n, k]
+  value = sum n . tanh(one[n]) * tanh(picked[n]) * row[n, k]
+  output return = value
+"""
+        )
+        assert any(d.tensor == "picked" for d in simplify(given).definitions()) == made
+
+
 def test_conditions() -> None:
     n, x = _n(), _read()
     a, b = Compare(">", n, Const(2, INT)), Compare("<", x, Const(1))

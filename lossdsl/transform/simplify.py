@@ -36,7 +36,7 @@ from lossdsl.ir.nodes import (
     Size,
     postorder,
 )
-from lossdsl.ir.rewrite import canonical, cse, instantiate, map_item, map_scalars, prune, roots, transform
+from lossdsl.ir.rewrite import canonical, cse, instantiate, map_item, map_scalars, prune, reads, roots, transform
 from lossdsl.transform.arithmetic import conjunction, conjuncts, disjunction, negation
 from lossdsl.transform.differentiate import facts_of
 from lossdsl.transform.eliminate import normal_indices
@@ -291,13 +291,17 @@ def inline(program: Program) -> Program:
     """Maps that are no dearer to compute than to read are put in their readers (outputs and commented ones stay).
 
     An index that depends on data keeps its read: outside of its range a read is NaN, a copy of the body need not be.
+    So does a map that picks entries of what is computed: it is smaller than that, which then need not be stored.
     """
     kept = {*roots(program)}
-    small = {
-        d.tensor: d
-        for d in program.body
-        if isinstance(d, Definition) and d.tensor not in kept and d.comment is None and _passes_on(d)
-    }
+    given = {i.name for i in program.inputs}  # and what is no more than an entry of them
+    small: dict[str, Definition] = {}
+    for d in program.body:
+        if isinstance(d, Definition) and d.tensor not in kept and d.comment is None and _passes_on(d):
+            mine = [*reads(d.body)]
+            if all(r.tensor in given or not _by_data(r) for r in mine):
+                small[d.tensor] = d
+                given |= {d.tensor} if all(r.tensor in given for r in mine) else set()
     if not small:
         return program
     memo: dict[Scalar, Scalar] = {}
