@@ -162,7 +162,7 @@ def test_unbounded(text):
         loss("1 if x[n] > 0 else exp(x[n])"),
         loss("x[n] if x[n] < 5 else 5", x="real[n] in [0, inf)"),
         loss("(x[n] - x[n]) * exp(x[n])"),
-        loss("x[n] * log(x[n])", x="prob[n]"),
+        loss("x[n] * log(x[n])", x="real[n] in (0, 1]"),  # at 0 it has no value: test_verify_novalue.py
     ],
 )
 def test_a_bounded_loss_is_never_called_unbounded(text):
@@ -195,6 +195,12 @@ Z, LABEL = "real[n, c]", "    input t: class[n] of c\n"
         loss("softplus(-x[n])"),
         loss("w[n] * softplus(-x[n])", more="    input w: real[n] >= 0 = 1\n"),
         loss("softplus(-a * x[n])", more="    param a: real > 0 = 1\n"),
+        loss("-sum(softmax(x[n, c] over c) * log_softmax(x[n, c] over c) over c)", x=Z),
+        loss("logsumexp(z[n, c] over c) - z[n, t[n]]", x=Z, more=LABEL + "    param m: real >= 0 = 1\n    z[n, c] = 2 * (x[n, c] - (m if c == t[n] else 0))\n"),
+        loss("exp(mean(log(x[n, c]) over c))", x="real[n, c] > 0"),
+        loss("(x[n] - a)^2", more="    param a: real = 1\n"),
+        loss("abs(x[n])", x="real[n] in [0, size(n)]"),
+        loss("-x[n] if x[n] > log(f) else 1", x="real[n] <= 0", more="    param f: real in (0, 1) = 1/2\n"),
     ],
 )  # fmt: skip
 def test_the_infimum_is_approached_at_all_extents(text):
@@ -205,6 +211,12 @@ def test_the_infimum_is_approached_at_all_extents(text):
     "text",
     [
         loss("x[n]^2 + 1"),
+        loss("sum(softmax(x[n, c] over c)^2 over c) - sum(softmax(x[n, c] over c) * log_softmax(x[n, c] over c) over c)", x=Z),
+        loss("(x[n] - a)^2 + (x[n] - b)^2", more="    param a, b: real = 1\n"),
+        loss("x[n]", x="real[n] in [s, 5 + s]", more="    param s: real >= 0 = 1\n"),
+        loss("abs(x[n])", x="real[n] in [1, 1 + size(n)]"),
+        loss("logsumexp(2 * (x[n, c] + (m if c != t[n] else 0)) over c) - 2 * x[n, t[n]]", x="real[n, c] in [0, 1]", more=LABEL + "    param m: real >= 0 = 1\n"),
+        loss("exp(mean(log(x[n, c]) over c))", x="real[n, c] > 1"),
         loss("abs(x[n] - 1) + abs(x[n] + 1)"),
         loss("exp(-x[n]) + exp(x[n] - 10)"),
         loss("softplus(x[n]) + relu(1 - x[n])"),
@@ -223,6 +235,6 @@ def test_the_infimum_is_approached_at_all_extents(text):
         loss("count(x[n, c] > 0 over c) + exp(x[n, 0])", x=Z),
         loss("max(x[n, c]^2 over c) + exp(-sum(x[n, c]^2 over c))", x=Z),
     ],
-)
+)  # fmt: skip
 def test_an_infimum_that_is_not_there_is_not_proved(text):
     assert not isinstance(asked(text, lambda c, t: shapes.infimum(c, t, Const(0))), Proved)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from lossdsl.ir.nodes import (
+    INT,
     TRUE,
     AdjointMap,
     And,
@@ -32,7 +34,7 @@ from lossdsl.ir.nodes import (
     Stop,
     Table,
 )
-from lossdsl.ir.rewrite import members, substitute
+from lossdsl.ir.rewrite import members, substitute, transform
 from lossdsl.primitives import HEADS
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import limits
@@ -40,7 +42,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed
 from lossdsl.verify.operations import EITHER, total
-from lossdsl.verify.pieces import NotScalar, inline
+from lossdsl.verify.pieces import NotScalar, fold, inline
 from lossdsl.verify.ranges import Ranges, product_of_sizes
 
 _MOST = 3_000  # scalars of one evaluation
@@ -146,8 +148,62 @@ class Alike:
                     return mean
                 if n.name == "sub" and n.args[0] is not n.args[1] and self._same(*n.args):
                     n = Apply("sub", (n.args[0], n.args[0]))
+                if n.name == "sub":
+                    gap = self._above_only(n.args[1], n.args[0], facts)
+                    if gap is not None:
+                        return limits.negated(gap)
+                    gap = self._above_only(n.args[0], n.args[1], facts)
+                    if gap is not None:
+                        return gap
+                if n.name == "mul" and self._decays(n, facts):
+                    return limits.toward(0.0, -1)
                 return limits.apply(n, [self.scalar(a, facts) for a in n.args])
         raise Undecided("no rule")
+
+    def _above_only(self, total: Scalar, x: Scalar, facts: Facts) -> Limit | None:
+        """A log-sum-exp less the only one of its entries that does not go to -inf: it goes to 0 from above."""
+        d = self._definitions.get(total.tensor) if isinstance(total, Read) else None
+        if not isinstance(total, Read) or d is None or d.head != "logsumexp" or d.support is not TRUE:
+            return None
+        at = self._placed(d, total.indices)
+        if len(at.bound) != 1 or at.where is not TRUE:
+            return None
+        first, rest = ({**facts, at.bound[0]: holds} for holds in (True, False))
+        try:
+            value, others = self.scalar(at.body, first), self.scalar(at.body, rest)
+            same = self._canonical(at.body, first) is self._canonical(x, facts)
+        except (Split, NotScalar, Undecided):
+            return None
+        falls = others.infinite and others.moves and others.box.lo < 0
+        return limits.toward(0.0) if same and falls and not value.infinite else None
+
+    def _canonical(self, node: Scalar, facts: Facts) -> Scalar:
+        """The scalar once definitions are put in, with 0 for the indices and labels that are the first."""
+
+        def step(n: Scalar) -> Scalar:
+            if isinstance(n, Index) and facts.get(n):
+                return _FIRST
+            if isinstance(n, Read) and n.dtype is INT and n.tensor in self.chosen:
+                choice = self.chosen[n.tensor]
+                return _FIRST if choice.axis is None and choice.first.exact_zero else n
+            return n
+
+        return fold(transform(self._put_in(node), step, {}))
+
+    def _decays(self, n: Apply, facts: Facts) -> bool:
+        """Whether the product is u exp(u) of one u that goes to -inf: it goes to 0 from below."""
+        try:
+            parts = [self._put_in(a) for a in n.args]
+        except NotScalar:
+            return False
+        for (a, b), u in ((parts, n.args[1]), (parts[::-1], n.args[0])):
+            exponent = a.args[0] if isinstance(a, Apply) and a.name == "exp" else None
+            if isinstance(a, Apply) and a.name == "expdiff":
+                exponent = Apply("sub", a.args)
+            if exponent is b:
+                value = self.scalar(u, facts)
+                return value.infinite and value.moves and value.box.lo < 0
+        return False
 
     def _truth(self, n: Scalar, facts: Facts) -> bool | None:
         if n is TRUE:
@@ -180,7 +236,7 @@ class Alike:
 
     def _put_in(self, node: Scalar) -> Scalar:
         if node not in self._expanded:
-            self._expanded[node] = inline(self.program, node)
+            self._expanded[node] = transform(inline(self.program, node), _decided, {})
         return self._expanded[node]
 
     def _read(self, n: Read, facts: Facts) -> Limit:
@@ -250,6 +306,14 @@ class Alike:
         else:
             value = self.scalar(d.body, facts)
         return _Part(value, taken is True and count is True, taken is True and count is not False)
+
+
+_FIRST = Const(Fraction(0), INT)
+
+
+def _decided(n: Scalar) -> Scalar:
+    """A selection between two of the same."""
+    return n.a if isinstance(n, Select) and n.a is n.b else n
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 
-from lossdsl.ir.nodes import Const, Definition, Group, Input, Program, Scalar
-from lossdsl.ir.rewrite import map_item, map_scalars, rename_tensors
+from lossdsl.ir.nodes import Const, Definition, Group, Input, Param, Program, Range, Read, Scalar
+from lossdsl.ir.rewrite import map_item, map_scalars, rename_tensors, transform
 from lossdsl.verify.alike import Alike, Choice, Split
 from lossdsl.verify.context import Context
 from lossdsl.verify.continuity import of_values
@@ -59,6 +60,7 @@ def _products(options: list[list[Choice | None]]) -> Iterator[tuple[Choice | Non
 def _merged(program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:
     """The program as it is, and with inputs of the same domain being one and the same."""
     yield program, []
+    yield from _at_parameters(program, used)
     names: dict[str, str] = {}
     seen: dict[object, str] = {}
     for i in used:
@@ -88,13 +90,38 @@ def _merged(program: Program, used: list[Input]) -> Iterator[tuple[Program, list
     yield replace(program, inputs=inputs).with_body(tuple(merged)), note
 
 
+def _at_parameters(program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:
+    """The program where unrestricted inputs are parameters: all of them at all of their places."""
+    free = [i for i in used if i.kind == "real" and i.default is None and i.range == Range()]
+    real = [p.name for p in program.parameters if p.kind == "real"]
+    if not free or not real or len(free) != len([i for i in used if i.differentiable]) or len(real) ** len(free) > 9:
+        return
+    for chosen in itertools.product(real, repeat=len(free)):
+        into = dict(zip((i.name for i in free), chosen, strict=True))
+
+        def step(n: Scalar, into: dict[str, str] = into) -> Scalar:
+            return Param(into[n.tensor]) if isinstance(n, Read) and n.tensor in into else n
+
+        body = tuple(map_item(x, lambda d: map_scalars(d, lambda s: transform(s, step, {}))) for x in program.body)
+        inputs = tuple(i for i in program.inputs if i.name not in into)
+        yield replace(program, inputs=inputs).with_body(body), [f"{a} = {b}" for a, b in into.items()]
+
+
 _NEAR_ZERO, _NEAR_ONE = toward(0.0, 1), toward(1.0, -1)
 
 
 def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
     """What an input may be; None: anything."""
-    if ctx.symbolic(i.name) or i.default is not None:
+    if i.default is not None:
         return [None]
+    if ctx.symbolic(i.name):  # the lower end belongs to the domain, if that holds anything
+        low = i.range.lower
+        closed = i.kind == "real" and isinstance(low, Const) and isinstance(low.value, Fraction)
+        if not closed or i.range.lower_open or i.name in ctx.assume:
+            return [None]
+        assert isinstance(low, Const)
+        assert isinstance(low.value, Fraction)
+        return [Choice(fixed(low.value), fixed(low.value), None, str(low.value)), None]
     box = Ranges(program, ctx.assume).input(i.name)
     found: list[Choice] = []
 
@@ -102,8 +129,7 @@ def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
         if _inside(value, box):
             found.append(Choice(value, value, None, text))
 
-    def first(one: Limit, others: Limit, text: str) -> None:
-        axis = _axis(i, program)
+    def first(one: Limit, others: Limit, text: str, axis: int | None = _axis(i, program)) -> None:
         if axis is not None and _inside(one, box) and _inside(others, box):
             found.append(Choice(one, others, axis, text))
 
@@ -134,6 +160,12 @@ def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
     first(PLUS, MINUS, "inf at the first, -inf elsewhere")
     first(PLUS, ZERO, "inf at the first, 0 elsewhere")
     alike(fixed(2), "2")
+    if box.lo_open and box.lo > -INF:
+        alike(toward(box.lo, 1), f"near {box.lo:g}")
+    if box.hi_open and box.hi < INF:
+        alike(toward(box.hi, -1), f"near {box.hi:g}")
+    if len(i.dims) > 1 and _axis(i, program) != 0:
+        first(ONE, fixed(-1), "1 at the first of the first axis, -1 elsewhere", 0)
     return [*found, None]
 
 

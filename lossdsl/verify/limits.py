@@ -394,6 +394,13 @@ def apply(node: Apply, args: Sequence[Limit]) -> Limit:
     raise Undecided(f"the limit of {name}")
 
 
+def _below(a: Limit, b: Limit) -> bool:
+    """Whether a lies below b from some point on: their limits do, one of which may be a value that does not vary."""
+    if a.box.hi == b.box.lo:
+        return (a.box.hi_open and not a.moves and b.point) or (b.box.lo_open and not b.moves and a.point)
+    return a.box.hi < b.box.lo
+
+
 def holds(op: str, a: Limit, b: Limit) -> bool | None:
     """Whether `a op b` from some point of the sequence on; None if that depends on what does not vary.
 
@@ -404,9 +411,9 @@ def holds(op: str, a: Limit, b: Limit) -> bool | None:
         return truth(compare(op, a.box, b.box))
     if a.infinite and b.infinite and a.box.lo == b.box.lo:
         raise Undecided("a comparison of infinities")
-    if a.box.hi < b.box.lo or (a.infinite and a.box.lo < 0) or (b.infinite and b.box.lo > 0):
+    if _below(a, b) or (a.infinite and a.box.lo < 0) or (b.infinite and b.box.lo > 0):
         return op != "=="
-    if b.box.hi < a.box.lo or a.infinite or b.infinite:
+    if _below(b, a) or a.infinite or b.infinite:
         return op == "!="
     if a.point and b.point and a.box.lo == b.box.lo and a.moves != b.moves:
         below = a.side < 0 if a.moves else b.side > 0
