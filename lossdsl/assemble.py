@@ -40,6 +40,7 @@ from lossdsl.lower.schedule import schedule
 from lossdsl.readable import gradient_lines
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.differentiate import differentiate
+from lossdsl.transform.positions import positions
 from lossdsl.transform.simplify import defaulted, simplify, with_defaults
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify.verdict import COST, SCALABILITY, Finding, Proved, Report, Step, Unknown, Verdict
@@ -49,16 +50,17 @@ OPTIONAL = 4  # optional inputs whose every combination gets plans of its own
 
 def value_program(program: Program) -> Program:
     """The value in its stable form."""
-    return _finished(program)
+    return _finished(positions(program))
 
 
 def gradient_program(program: Program, output: str, wrt: Sequence[str], absent: Iterable[str] = ()) -> Program:
     """Value and vector-Jacobian product of the tensor `output` in the inputs `wrt`, without the optional inputs
     `absent`: first differentiated, then stabilised. Outputs: "return", then "d NAME" for each, then the reports."""
-    given = defaulted(program, absent)
+    present = defaulted(program, absent)
+    given = positions(present)
     derived = _with_reports(given, output, differentiate(given, output, tuple(wrt)))
     well_formed(derived)
-    return _finished(derived if given is program else simplify(derived))
+    return _finished(derived if present is program else simplify(derived))
 
 
 def _with_reports(program: Program, output: str, derived: Program) -> Program:
