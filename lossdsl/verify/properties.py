@@ -32,6 +32,7 @@ from lossdsl.verify import (
     inequalities,
     moduli,
     novalue,
+    partials,
     rays,
     refute,
     refute_order,
@@ -409,6 +410,10 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
         composed = moduli.lipschitz(ctx, target, inputs[0])
         if isinstance(composed, Proved):
             return composed
+    elif norm == "l1":
+        entrywise = partials.lipschitz(ctx, target, inputs[0], bound, lambda: moduli.lipschitz(ctx, target, inputs[0]))
+        if entrywise is not None:
+            return entrywise
     found = refute.steep(ctx, target, inputs, bound, norm) if bound is not None else None
     found = found or rays.unbounded_slope(ctx, target, inputs) or _broken_off(ctx, target, inputs)
     return found or Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search", "germs along paths"))
