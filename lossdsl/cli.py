@@ -418,7 +418,7 @@ def fmt(files: tuple[str, ...], only_check: bool) -> None:
 @cli.command()
 @click.argument("file")
 @click.option("-o", "--output", "output", required=True, metavar="OUT.png", help="PNG, SVG or PDF.")
-@click.option("--of", "wrt", help="The input to vary; the first differentiable one if not given.")
+@click.option("--of", "wrt", help="The input or learnable value to vary; the first that changes the loss if not given.")
 def plot(file: str, output: str, wrt: str | None) -> None:
     """Draw the loss and its gradient against the residual or the margin, kinks marked.
 
