@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 import lossdsl
@@ -15,6 +16,7 @@ from lossdsl.verify.points import Point, Undecided
 from lossdsl.verify.verdict import Refuted
 from tests.test_verify import built
 from tests.test_verify_attack import status
+from tests.test_verify_symmetry import status as status_of
 
 
 def value(body: str, **inputs: float) -> Float:
@@ -152,3 +154,52 @@ def test_sums_of_weights(declared: str, body: str, word: str, expected: str) -> 
 def test_most_sums_of_weights_are_decided() -> None:
     found = [status(f"{d}\nper = {b}", f"finite in {w}") for d, b, w, _ in MASSES]
     assert found.count("unknown") <= 1, found
+
+
+# ------------------------------------------------------------------------------------- sums that share a weight
+
+_ROWS = (
+    "input x, y: real[n, c]\ninput t: class[n] of c\nparam q: real in (0, 1] = 1/2\nparam b: real in [0, 1] = 1/2\n"
+    "logp = log_softmax(x over c)\nlogq = log_softmax(y over c)\n"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "per = -sum(exp(logp) * logp over c)",  # an entropy is at most log n
+        "per = -b * logp[c = t] - (1 - b) * sum(exp(logp) * logp over c)",
+        "per = -expm1(q * logp[c = t]) / q",  # x / q * q in the gradient
+        "per = -(1 - b) * logp[c = t] - b / max(1, size(c) - 1) * sum(logp over c where c != t)",
+    ],
+)
+def test_gradients_of_rows_are_finite_in_float16(body: str) -> None:
+    assert status_of(_ROWS + body + "\nreturn mean(per)", "finite in float16") == "proved"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "per = -sum(exp(logp) * logq over c) * 3",  # a cross entropy is not bounded
+        "per = sum(exp(logp) * logp * logq over c)",
+        "per = -expm1(q * logp[c = t]) / (q * q)",
+        "per = -sum(exp(x) * x over c)",  # no weights
+        "per = -b / max(1, size(n) - 1) * sum(logp over c where c != t)",
+        "per = -b / max(1 / 1000000, size(c) - 1) * sum(1000000 * logp over c where c != t)",
+    ],
+)
+def test_near_misses_are_not_proved_finite(body: str) -> None:
+    assert status_of(_ROWS + body + "\nreturn mean(per)", "finite in float16") != "proved"
+
+
+def test_an_entropy_of_many_classes_is_below_its_bound() -> None:
+    """In float32, as it is computed, at the numbers of float16 that are furthest out."""
+    rng = np.random.default_rng(2)
+    for count in (1, 2, 1000, 300_000):
+        for scale in (0.0, 1e-3, 5.0, 65504.0):
+            x = (rng.normal(size=count) * scale).clip(-65504, 65504).astype(np.float32)
+            top = x.max()
+            logp = x - (top + np.log(np.exp(x - top).sum(dtype=np.float32)))
+            value = (np.exp(logp) * np.abs(logp)).sum(dtype=np.float32)
+            slack = 131008 * 2.0**-21 + 2.0**-9
+            assert value <= np.exp(slack) * (np.log(count) + 2 * slack) * (1 + 2.0**-13)

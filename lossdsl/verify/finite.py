@@ -138,7 +138,7 @@ class FloatRanges(Ranges):
 
     def refine(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
         """An element minus the log-sum-exp of its row exceeds 0 only by the error of the latter; an average is between its
-        elements; y exp(y) is at most 1/e in size where y <= 0."""
+        elements; y exp(y) is at most 1/e in size where y <= 0; x / q * q is x but for rounding."""
         if node.name == "div":
             total, fact = scope[node.args[0]], self._average(node, scope)
             if fact is None or fact.nan or total.nan or not total.bounded:  # the sum itself may overflow
@@ -168,8 +168,10 @@ class FloatRanges(Ranges):
         return found  # rounding has no part in those rules
 
     def _entropy(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
-        factors = list(masses.flat(node))
-        if not any(isinstance(f, Apply) and f.name == "exp" and not inverse for f, inverse in factors):
+        factors, cancelled = masses.cancelled(list(masses.flat(node)))
+        if cancelled and not found.bounded:  # it may overflow on the way
+            return found
+        if not cancelled and not any(isinstance(f, Apply) and f.name == "exp" and not inv for f, inv in factors):
             return found
         size = Enclosure(1.0, 1.0)
         for box in masses.boxes_of(factors, scope):

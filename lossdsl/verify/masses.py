@@ -1,7 +1,8 @@
 """Sums of floats whose terms share a weight that adds up to at most 1: a softmax, 1/size of the axis, a single class.
 
-However long the axis is, such a sum is at most the largest of what is weighted. Enclosures alone give that times the
-number of terms.
+However long the axis is, such a sum is at most the largest of what is weighted, and that of the logarithms of the weights
+themselves at most the logarithm of the number of terms (an entropy is largest where all weights are equal; Cover and
+Thomas, Elements of Information Theory, 2.6.4). Enclosures alone give the largest term times the number of terms.
 """
 
 from __future__ import annotations
@@ -90,14 +91,30 @@ class _Sum:
         for k, (factor, inverse) in enumerate(factors):
             mass = self._mass(factor, inverse, scope)
             if mass is not None:
-                rest = _sized([*factors[:k], *factors[k + 1 :]], scope)
+                others = [*factors[:k], *factors[k + 1 :]]
+                log_weight = _logarithm(factor)
+                own = next((j for j, (f, below) in enumerate(others) if f is log_weight and not below), None)
+                if own is not None:  # an entropy
+                    mass *= self._entropy(log_weight, scope)
+                    del others[own]
+                rest = _sized(others, scope)
                 return None if rest is None else mass * rest
         return None
+
+    def _entropy(self, log_weight: Scalar | None, scope: Scope) -> float:
+        """What the sizes of the logarithms are at most on the average of the weights: an entropy is at most log n, and the
+        logarithms are off by their error."""
+        terms = 1.0
+        for i in self.d.bound:
+            terms *= self.ranges.extent(i.dim, scope.nonempty).hi
+        if terms == INF or not isinstance(log_weight, Apply):
+            return INF
+        return (math.log(max(terms, 1.0)) + 2 * _slack(log_weight.args, scope)) * _ROUNDING
 
     def _mass(self, factor: Scalar, inverse: bool, scope: Scope) -> float | None:
         """What the weights add up to at most."""
         if inverse:
-            return 1.0 if product_of_sizes(factor) == sorted(i.dim for i in self.d.bound) else None
+            return self._counted(factor)
         if isinstance(factor, Apply) and factor.name == "expdiff":
             x, total = factor.args
         elif isinstance(factor, Apply) and factor.name == "exp" and isinstance(factor.args[0], Apply):
@@ -117,9 +134,37 @@ class _Sum:
                 return None
         if {found.get(i) for i in d.bound} != self.bound:
             return None
-        size = max(_size(scope[x]), _size(scope[total]))
-        slack = size * 2.0**-21 + 2.0**-9  # of the exponents: the log-sum-exp is rounded to its own last digit
+        slack = _slack((x, total), scope)
         return math.exp(slack) * _ROUNDING if slack < 2 else None
+
+    def _counted(self, divisor: Scalar) -> float | None:
+        """Of the reciprocal of a count: of all terms, or of all but j of them, n / max(1, n - j) <= 1 + j."""
+        if product_of_sizes(divisor) == sorted(i.dim for i in self.d.bound):
+            return 1.0
+        while isinstance(divisor, Apply) and divisor.name in ("real", "int"):
+            divisor = divisor.args[0]
+        if not isinstance(divisor, Apply) or divisor.name != "max2" or len(self.d.bound) != 1:
+            return None
+        for least, rest in (divisor.args, divisor.args[::-1]):
+            if not isinstance(least, Const) or isinstance(least.value, str) or least.value < 1:
+                continue
+            if isinstance(rest, Apply) and rest.name == "sub" and isinstance(rest.args[1], Const):
+                left_out = rest.args[1].value
+                whole_axis = product_of_sizes(rest.args[0]) == [self.d.bound[0].dim]
+                if whole_axis and not isinstance(left_out, str) and 0 <= left_out < 100:
+                    return float(1 + left_out)
+        return None
+
+
+def _slack(ends: tuple[Scalar, ...], scope: Scope) -> float:
+    """The error of the logarithm of a weight: the log-sum-exp is rounded to its own last digit."""
+    return max(_size(scope[x]) for x in ends) * 2.0**-21 + 2.0**-9
+
+
+def _logarithm(weight: Scalar) -> Scalar | None:
+    if not isinstance(weight, Apply) or weight.name not in ("exp", "expdiff"):
+        return None
+    return weight.args[0] if weight.name == "exp" else Apply("sub", weight.args)
 
 
 def whole(d: Definition) -> bool:
@@ -137,6 +182,16 @@ def flat(node: Scalar) -> Iterator[tuple[Scalar, bool]]:
         yield from ((f, inverse != (node.name == "div")) for f, inverse in flat(node.args[1]))
     else:
         yield node, False
+
+
+def cancelled(factors: list[tuple[Scalar, bool]]) -> tuple[list[tuple[Scalar, bool]], bool]:
+    """The factors without those that are also divided by, and whether there are such."""
+    left = list(factors)
+    for f, inverse in factors:
+        if not inverse and (f, False) in left and (f, True) in left:
+            left.remove((f, False))
+            left.remove((f, True))
+    return left, len(left) < len(factors)
 
 
 def _size(box: Enclosure) -> float:
@@ -167,4 +222,4 @@ def boxes_of(factors: list[tuple[Scalar, bool]], scope: Scope) -> Iterator[Enclo
             yield e.reciprocal(scope[f]) if inverse else scope[f]
 
 
-__all__ = ["bound", "boxes_of", "flat", "whole"]
+__all__ = ["bound", "boxes_of", "cancelled", "flat", "whole"]
