@@ -446,7 +446,7 @@ def plot(file: str, output: str, wrt: str | None) -> None:
 @click.option("--shape", metavar="n=4096,c=8192", default="", help="Extents; `...=64x64` for the axes that stay open.")
 @click.option("--peer", metavar="module:function", help="Also measure this function, called with the inputs in order.")
 @click.option(
-    "--wrt", metavar="NAMES", default="", help="Inputs that get a gradient, with commas [default: the first]."
+    "--wrt", metavar="NAMES", default="", help="Inputs that get a gradient, with commas; the first if not given."
 )
 @click.option("--dtype", type=click.Choice(["float32", "float64", "float16", "bfloat16"]), default="float32")
 @click.option("--device", default="cpu", show_default=True)

@@ -191,6 +191,15 @@ def test_new_makes_a_loss_that_checks(tmp_path: Path) -> None:
     assert run("fmt", "--check", "my_loss.loss", cwd=tmp_path).returncode == 0
 
 
+def test_help_is_shown_whole() -> None:
+    """What stands in brackets is markup, and would be left out."""
+    from lossdsl import cli
+
+    for command in cli.cli.commands.values():
+        for text in (command.help, *(getattr(p, "help", None) for p in command.params)):
+            assert "[" not in (text or ""), (command.name, text)
+
+
 def test_plot_draws_and_refuses(tmp_path: Path) -> None:
     out = tmp_path / "huber.png"
     assert run("plot", HUBER, "-o", str(out)).returncode == 0
