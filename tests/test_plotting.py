@@ -213,3 +213,24 @@ def test_a_long_title_is_not_cut(tmp_path: Path) -> None:
     assert len(found) > 1
     assert max(len(line) for line in found) <= 60
     assert " ".join(found).startswith("dino (student_temperature = 0.1, ")
+
+
+@pytest.mark.parametrize(
+    ("marked", "complete", "label"),
+    [(0, True, None), (0, False, "kinks are not marked"), (1, False, "kink of the loss (not all are marked)")],
+)
+def test_kinks_that_were_not_looked_for_are_owned_to(
+    marked: int, complete: bool, label: str | None, tmp_path: Path
+) -> None:
+    from matplotlib import pyplot
+
+    from lossdsl.plotting.draw import _draw
+
+    x = np.linspace(-1, 1, 401)
+    kinks = (plotting.Kink(0.0, 0.0, corner=True),) * marked
+    found: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyplot, "close", lambda figure: found.extend(figure.axes[0].get_legend_handles_labels()[1]))
+        _draw(named("mae"), plotting.Curve("x", x, abs(x), np.sign(x), kinks, complete), tmp_path / "x.png", 56)
+    pyplot.close("all")
+    assert found[2:] == ([label] if label else [])

@@ -2,6 +2,7 @@
 
 from lossdsl.plotting.curve import Curve, sweep
 from lossdsl.plotting.draw import plot
+from lossdsl.plotting.kinks import Kink
 from lossdsl.plotting.sample import CannotPlot
 
-__all__ = ["CannotPlot", "Curve", "plot", "sweep"]
+__all__ = ["CannotPlot", "Curve", "Kink", "plot", "sweep"]

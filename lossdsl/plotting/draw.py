@@ -51,6 +51,8 @@ def _draw(program: Program, curve: Curve, path: Path, dpi: int) -> None:
         if found:
             places = [k.x for k in found], [k.loss for k in found]
             axes.plot(*places, "o", color="tab:blue", markerfacecolor=face, markersize=6, label=words + some)
+    if some and not curve.kinks:
+        axes.plot([], [], " ", label="kinks are not marked")
     shown = {n: str(v).lower() if isinstance(v, bool) else f"{v:g}" for n, v in parameters(program).items()}
     settings = ", ".join(f"{n} = {v}" for n, v in shown.items())
     title = textwrap.fill(program.name + (f" ({settings})" if settings else ""), _TITLE)
