@@ -90,3 +90,36 @@ def test_the_interpreter_has_no_value_there_either(monkeypatch, text):
 def test_infinities_and_what_is_not_taken_are_values(text):
     ctx, target = asked(text)
     assert novalue.undefined(ctx, target) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loss("(x[n] - y[n])^2 * exp(x[n])", more=Y),
+        loss("sum(softplus(x[n, c]) over c)", x="real[n, c]"),  # over no class
+        loss("softplus(logsumexp(x[n, c] over c))", x="real[n, c]"),
+        loss("logsumexp(x[n, c] over c) - x[n, t[n]]", x="real[n, c]", more="    input t: class[n] of c\n"),  # of one
+    ],
+)
+def test_a_value_of_0_is_not_positive(text):
+    ctx, target = asked(text)
+    found = novalue.zero(ctx, target)
+    assert isinstance(found, Refuted)
+    assert isinstance(properties.nonnegative(ctx, target, strict=True), Refuted)
+    assert not isinstance(properties.nonnegative(ctx, target), Refuted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loss("softplus(x[n])"),
+        loss("x[n]^2 + eps", more="    param eps: real > 0 = 1\n"),
+        loss("1 - tanh(x[n])"),
+        loss("sum(softplus(x[n, c]) over c)", x="real[n, c]", more="    input t: class[n] of c\n"),
+        loss("abs(x[n] - sqrt(2)) + abs(x[n]^2 - 2) + exp(-x[n])"),
+        loss("x[n] if x[n] > 0 else 1"),
+    ],
+)
+def test_a_value_that_is_not_0_is_not_said_to_be(text):
+    ctx, target = asked(text)
+    assert novalue.zero(ctx, target) is None

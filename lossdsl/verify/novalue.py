@@ -3,7 +3,7 @@
 A bound (`per >= 0`, `bounded`) is about values: where there is none, it does not hold. Such points are special, so that
 they are sought where losses divide by 0: at extents of 0 and 1, parameters at the closed ends of their ranges, entries
 that are 0, or alike, or those of another input. That the value is none is certified in exact numbers and Arb balls
-(`lines`), infinities being values. Extrema over nothing are left out: bounds are about the entries of a row, if it has any.
+(`lines`), infinities being values; so is that a value is exactly 0. Extrema over nothing are left out: bounds are about the entries of a row, if it has any.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.jets import Undecided, Undefined
 from lossdsl.verify.kinks import precision
-from lossdsl.verify.lines import Line
+from lossdsl.verify.lines import Line, Value
 from lossdsl.verify.points import Place, Point, Sampler, elements
+from lossdsl.verify.refute import counts
 from lossdsl.verify.verdict import Refuted, Witness
 from lossdsl.verify.work import deadline, passed
 
@@ -31,19 +32,43 @@ def undefined(ctx: Context, target: str) -> Refuted | None:
     """An admissible point at which an element of the target has certainly no value, infinities included."""
     if not ctx.ranges().tensor(target).nan:
         return None
-    end, misses = deadline(2 * ctx.seconds), 0
-    for point in _special(ctx):
-        if passed(end) or misses > _MISSES:
-            return None
-        if point is None or not ctx.admits(point):
-            misses += 1
-            continue
+    for point in _admitted(ctx):
         for place in elements(ctx.program, target, point, 2):
             reason = _why(ctx, target, point, place)
             if reason:
                 words = f"there is no value: {reason}{_lengths(point)}"
                 return Refuted("undefined inside of the domain", Witness((point.flat(),), words))
     return None
+
+
+def zero(ctx: Context, target: str) -> Refuted | None:
+    """An admissible point at which an element of the target that counts is exactly 0, so that it is not positive."""
+    for point in _admitted(ctx):
+        for place in elements(ctx.program, target, point, 2):
+            if _is_zero(ctx, target, point, place) and counts(ctx, point, target, place):
+                return Refuted("exact value at a point", Witness((point.flat(),), f"the value is 0{_lengths(point)}"))
+    return None
+
+
+def _is_zero(ctx: Context, target: str, point: Point, place: Place) -> bool:
+    with precision(_BITS):
+        try:
+            value = Line(ctx.program, point, {}, 0, None).element(target, place)
+        except (Undefined, Undecided, ValueError, OverflowError, ZeroDivisionError, KeyError):
+            return False
+    return not value.infinite and value.jet.nothing if isinstance(value, Value) else value == 0
+
+
+def _admitted(ctx: Context) -> Iterator[Point]:
+    """Special points that are admissible, until the time is up."""
+    end, misses = deadline(2 * ctx.seconds), 0
+    for point in _special(ctx):
+        if passed(end) or misses > _MISSES:
+            return
+        if point is None or not ctx.admits(point):
+            misses += 1
+            continue
+        yield point
 
 
 def _why(ctx: Context, target: str, point: Point, place: Place) -> str:
@@ -118,4 +143,4 @@ def _entries(
     return entries
 
 
-__all__ = ["undefined"]
+__all__ = ["undefined", "zero"]

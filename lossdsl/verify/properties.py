@@ -172,6 +172,8 @@ def _nonnegative(ctx: Context, target: str, strict: bool) -> Verdict:
                 return lowest
             break
     found = refute.negative(ctx, target, strict=strict) or novalue.undefined(ctx, target)
+    if found is None and strict:
+        found = novalue.zero(ctx, target)
     return found or Unknown(blocked, ("interval", "pieces", "search"))
 
 

@@ -481,5 +481,17 @@ def is_tail(smooth: Smooth, sign: int) -> bool:
     return True
 
 
-points, value, values = _points, _value, _values
-__all__ = ["DESCENTS", "SPREADS", "Lowest", "kink", "negative", "points", "steep", "unbounded_slope", "value", "values"]
+counts, points, value, values = _counts, _points, _value, _values
+__all__ = [
+    "DESCENTS",
+    "SPREADS",
+    "Lowest",
+    "counts",
+    "kink",
+    "negative",
+    "points",
+    "steep",
+    "unbounded_slope",
+    "value",
+    "values",
+]
