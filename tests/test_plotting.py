@@ -175,8 +175,15 @@ def test_lengths_are_inside_their_domain() -> None:
     assert curve.axis == "emission of the true class"
 
 
+def test_an_end_that_is_open_is_not_taken() -> None:
+    """`x < 0` is -1, not 0, of which the loss is infinite."""
+    curve = plotting.sweep(named("orpo"))
+    assert np.isfinite(curve.loss[:-1]).all()
+    assert np.ptp(curve.loss[:-1]) > 0.1
+
+
 def test_a_loss_that_is_no_number_is_refused() -> None:
-    with pytest.raises(plotting.CannotPlot, match="not a number at any point"):
+    with pytest.raises(plotting.CannotPlot, match="not a finite number at any point"):
         plotting.sweep(written("loss f:\n    input x: real[n]\n    return mean(sqrt(-1 - x^2))\n"))
 
 

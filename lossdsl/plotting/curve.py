@@ -61,7 +61,7 @@ def sweep(program: Program, wrt: str | None = None) -> Curve:
                 return tried[-1].curve()
     best = max(tried, key=lambda t: t.worth)
     if not best.worth:
-        raise CannotPlot(f"{program.name} is not a number at any point of a plot")
+        raise CannotPlot(f"{program.name} is not a finite number at any point of a plot")
     return best.curve()
 
 
@@ -155,8 +155,8 @@ class _Try:
 
     def _worth(self) -> int:
         """3 where the loss changes with the entry, 2 where only its value does (of a gradient that is held back), 1 for
-        a constant, 0 where it is no number."""
-        known = [(v, g) for v, g, _ in self.values.values() if not np.isnan(v)]
+        a constant, 0 where it is no finite number."""
+        known = [(v, g) for v, g, _ in self.values.values() if np.isfinite(v)]
         if not known:
             return 0
         if any(g != 0 and not np.isnan(g) for _, g in known):

@@ -102,6 +102,8 @@ def ordinary(i: Input, sizes: Mapping[str, int]) -> np.ndarray:
         value = (lower + upper) / 2
     elif value == lower and i.range.lower is not None:
         value = lower + 1.0
+    elif value == upper and i.range.upper is not None:
+        value = upper - 1.0
     return np.full(shape, value)
 
 
