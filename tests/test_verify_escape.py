@@ -62,6 +62,9 @@ def test_no_bound_holds_for_all_parameters(text):
         loss("sigmoid(w * x[n]) * exp(-w) * w", more=param("w: real > 0 = 1")),
         loss("x[n] / w", more=param("w: real > 0 = 1"), x="real[n] in [0, w]"),  # the domain moves with the parameter
         loss("w * sigmoid(x[n]) if w < 1 else 0", more=param("w: real >= 0 = 1")),
+        loss(
+            "1 / (w - 0.333333333333333314829616256247390992939472198486328125)", more=param("w: real in (1/3, 1] = 1")
+        ),
     ],
 )
 def test_a_bound_that_holds_is_not_denied(text):

@@ -15,6 +15,7 @@ from lossdsl.verify.alike import Alike, Choice, Split
 from lossdsl.verify.context import Context
 from lossdsl.verify.continuity import of_values
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.escape import exact_end
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed, toward
 from lossdsl.verify.pieces import dependents
@@ -160,9 +161,9 @@ def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
     first(PLUS, MINUS, "inf at the first, -inf elsewhere")
     first(PLUS, ZERO, "inf at the first, 0 elsewhere")
     alike(fixed(2), "2")
-    if box.lo_open and box.lo > -INF:
+    if box.lo_open and exact_end(ctx, i, low=True) is not None:
         alike(toward(box.lo, 1), f"near {box.lo:g}")
-    if box.hi_open and box.hi < INF:
+    if box.hi_open and exact_end(ctx, i, low=False) is not None:
         alike(toward(box.hi, -1), f"near {box.hi:g}")
     if len(i.dims) > 1 and _axis(i, program) != 0:
         first(ONE, fixed(-1), "1 at the first of the first axis, -1 elsewhere", 0)

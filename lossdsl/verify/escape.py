@@ -141,9 +141,10 @@ def _scaled(ctx: Context, p: Parameter, base: Point, generator: random.Random) -
         ends.append(_Move(max(here, Fraction(0)), Fraction(1), True))
     if box.lo == -INF:
         ends.append(_Move(min(here, Fraction(0)), Fraction(-1), True))
-    if box.lo_open and box.lo > -INF:
+    low, high = (exact_end(ctx, p, low=low) for low in (True, False))
+    if box.lo_open and low is not None:
         ends.append(_Move(Fraction(box.lo), Fraction(min(box.hi, box.lo + 2) - box.lo) / 2, False))
-    if box.hi_open and box.hi < INF:
+    if box.hi_open and high is not None:
         ends.append(_Move(Fraction(box.hi), -Fraction(box.hi - max(box.lo, box.hi - 2)) / 2, False))
     if ends:
         yield p.name, generator.choice(ends)
@@ -164,12 +165,24 @@ def _moved(ctx: Context, i: Input, base: Point, generator: random.Random) -> dic
         elif box.lo == -INF:
             found[i.name, place] = _Move(here, -abs(rate), True)
         else:
-            low = rate > 0
+            end, sign = exact_end(ctx, i, low=rate > 0), 1 if rate > 0 else -1
             room = Fraction(box.hi) - Fraction(box.lo)
-            if room > 0:
-                end, sign = (Fraction(box.lo), 1) if low else (Fraction(box.hi), -1)
+            if end is not None and room > 0:
                 found[i.name, place] = _Move(end, sign * min(Fraction(1), room / 2), False)
     return found
 
 
-__all__ = ["unbounded"]
+def exact_end(ctx: Context, declared: Input | Parameter, *, low: bool) -> Fraction | None:
+    """The finite end of a domain, if its enclosure is not rounded: what goes there stays in the domain."""
+    box = ctx.ranges().input(declared.name) if isinstance(declared, Input) else ctx.ranges().parameter(declared.name)
+    bound = declared.range.lower if low else declared.range.upper
+    end: Fraction | None = None
+    if isinstance(bound, Const) and isinstance(bound.value, Fraction):
+        end = bound.value
+    elif bound is None and declared.kind == "prob":
+        end = Fraction(0 if low else 1)
+    here = box.lo if low else box.hi
+    return end if end is not None and abs(here) < INF and Fraction(here) == end else None
+
+
+__all__ = ["exact_end", "unbounded"]
