@@ -220,6 +220,7 @@ def test_a_long_title_is_not_cut(tmp_path: Path) -> None:
     assert len(found) > 1
     assert max(len(line) for line in found) <= 60
     assert " ".join(found).startswith("dino (student_temperature = 0.1, ")
+    assert all(line.endswith((",", ")")) for line in found)
 
 
 @pytest.mark.parametrize(

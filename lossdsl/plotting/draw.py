@@ -13,6 +13,7 @@ from lossdsl.plotting.curve import Curve, sweep
 from lossdsl.plotting.sample import CannotPlot, parameters
 
 _TITLE = 60  # letters in a line of it
+_TIED = "\u00a0"  # a space at which no line ends
 _SPARSE = 50  # so few points are marked: between them the curve is a guess
 
 
@@ -54,9 +55,9 @@ def _draw(program: Program, curve: Curve, path: Path, dpi: int) -> None:
     if some and not curve.kinks:
         axes.plot([], [], " ", label="kinks are not marked")
     shown = {n: str(v).lower() if isinstance(v, bool) else f"{v:g}" for n, v in parameters(program).items()}
-    settings = ", ".join(f"{n} = {v}" for n, v in shown.items())
+    settings = ", ".join(f"{n}{_TIED}={_TIED}{v}" for n, v in shown.items())
     title = textwrap.fill(program.name + (f" ({settings})" if settings else ""), _TITLE)
-    axes.set(xlabel=curve.axis, title=title)
+    axes.set(xlabel=curve.axis, title=title.replace(_TIED, " "))
     axes.legend()
     figure.savefig(path, dpi=dpi)
     pyplot.close(figure)
