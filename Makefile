@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOOK := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-.PHONY: demo test test-all bench references check-references catalogue verification lint format clean
+.PHONY: demo test test-all test-gpu bench references check-references catalogue verification lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("lossdsl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -25,6 +25,9 @@ test: $(STAMP)  ## style, types and every test but the long sweeps
 test-all: $(STAMP) check-references  ## the long sweeps too, and the libraries again
 	$(LOOK)
 	$(BIN)/python -m pytest -n auto -m "not gpu"
+
+test-gpu: $(STAMP)  ## every loss of the catalogue on a CUDA device
+	$(BIN)/python -m pytest -n auto -m gpu
 
 bench: $(STAMP)  ## ratios against eager and torch.compile, in one process
 	$(BIN)/python benchmarks/peers.py

@@ -75,11 +75,11 @@ def dice(p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def info_nce(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(q @ k.t() / 0.1, torch.arange(len(q)))
+    return F.cross_entropy(q @ k.t() / 0.1, torch.arange(len(q), device=q.device))
 
 
 def ssim(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    line = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
+    line = torch.exp(-((torch.arange(11.0, device=x.device) - 5) ** 2) / (2 * 1.5**2))
     line = line / line.sum()
     channels = x.shape[1]
     rows, columns = line.view(1, 1, 1, -1).expand(channels, 1, 1, 11), line.view(1, 1, -1, 1).expand(channels, 1, 11, 1)
@@ -113,7 +113,7 @@ def soft_dtw(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     older, old, start_old, start_older = None, cost[:, 0, :1], 0, 0
     for k in range(1, t + u - 1):
         low, high = max(0, k - u + 1), min(t, k + 1)
-        rows = torch.arange(low, high)
+        rows = torch.arange(low, high, device=x.device)
         here = cost[:, rows, k - rows]
         padded = torch.cat([inf, old, inf], 1)
         up, left = padded[:, low - start_old : high - start_old], padded[:, low - start_old + 1 : high - start_old + 1]

@@ -33,6 +33,9 @@ POINTERS = {
 }
 
 
+WIDTHS = [2**k for k in range(6, 15)]
+
+
 class Recorder:
     """Stands for a kernel of the module: a launch compiles it for every target."""
 
@@ -40,7 +43,9 @@ class Recorder:
         self.kernel, self.found, self.targets = kernel, found, targets
 
     def __getitem__(self, grid: Any) -> Any:
-        def launch(*args: Any, num_warps: int = 4, maxnreg: int | None = None, **constants: Any) -> None:
+        def launch(
+            *args: Any, num_warps: int = 4, num_stages: int = 3, maxnreg: int | None = None, **constants: Any
+        ) -> None:
             signature: dict[str, str] = {}
             values: dict[Any, Any] = {}
             attributes: dict[Any, Any] = {}
@@ -54,16 +59,18 @@ class Recorder:
                     signature[name], values[(k,)] = "constexpr", 1
                 else:
                     signature[name] = "i32"
+                    if self.found["aligned"]:
+                        attributes[(k,)] = [["tt.divisibility", 16]]
             for name, value in constants.items():
                 signature[name] = "constexpr"
                 values[(self.kernel.arg_names.index(name),)] = value
-            key = f"{self.kernel.__name__} {signature} {constants} {num_warps}"
+            key = f"{self.kernel.__name__} {signature} {constants} {num_warps} {len(attributes)}"
             if key in self.found["kernels"]:
                 return
             source = ASTSource(self.kernel, signature, values, attributes)
             spills = 0
             for target in self.targets:
-                options = {"num_warps": num_warps}
+                options = {"num_warps": num_warps, "num_stages": num_stages}
                 if maxnreg is not None and target.backend == "cuda":  # elsewhere _tile does not ask for it
                     options["maxnreg"] = maxnreg
                 try:
@@ -92,7 +99,7 @@ def spilled(ptx: str, arch: int) -> int:
 
 
 def sweep(name: str, types: list[torch.dtype], targets: list[GPUTarget]) -> dict[str, Any]:
-    found: dict[str, Any] = {"example": name, "kernels": {}, "errors": []}
+    found: dict[str, Any] = {"example": name, "kernels": {}, "errors": [], "aligned": False}
     reference = REFERENCES[name]
     module = module_of(reference.file)
     space = vars(module)
@@ -105,11 +112,14 @@ def sweep(name: str, types: list[torch.dtype], targets: list[GPUTarget]) -> dict
             space[key] = Recorder(value, found, targets)
     space["_launches"] = lambda *tensors: True
     tile = space.get("_tile")
-    sizes = [lambda c, a, r, b: tile(r, False, r, b), lambda c, a, r, b: tile(r + 1, False, r, b)]
-    if tile is not None:
-        sizes.append(lambda c, a, r, b: tile(c, True, r, b))
-    for of_tile in sizes if tile is not None else [None]:
-        space["_tile"] = of_tile
+    widest = lambda *limits: max(w for w in WIDTHS if tile(w, False, *limits)[0])  # noqa: E731
+    sizes = [
+        (False, lambda c, a, *limits: tile(widest(*limits), a, *limits)),
+        (False, lambda c, a, *limits: tile(2**15 + 1, a, *limits)),
+        (True, lambda c, a, *limits: tile(2**15, a, *limits)),
+        (False, lambda c, a, *limits: tile(c, True, *limits)),
+    ]
+    for found["aligned"], space["_tile"] in sizes if tile is not None else [(False, None)]:
         for dtype in types:
             for case in reference.cases:
                 arrays, parameters = case(np.random.default_rng(0))

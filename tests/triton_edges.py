@@ -1,12 +1,11 @@
-"""Edges of Triton modules in the interpreter, with rows walked in blocks and held whole; prints one JSON line."""
+"""Edges of Triton modules with rows walked in blocks and held whole, in the interpreter (TRITON_INTERPRET=1) or on a
+device; prints one JSON line."""
 
 from __future__ import annotations
 
 import json
 import os
 from typing import Any
-
-os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +56,7 @@ def confidence(x: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
+    torch.set_default_device("cpu" if "TRITON_INTERPRET" in os.environ else "cuda")
     torch.manual_seed(0)
     found: dict[str, bool] = {}
     for choices in (Choices(resident=2, block=2), Choices()):

@@ -1,28 +1,24 @@
-"""Run Triton modules of examples in Triton's interpreter against the references: run as a program by the tests.
+"""Run Triton modules of examples against the references: on a device, or as a program in Triton's interpreter.
 
-Arguments: a JSON object {"examples": [...], "resident": int, "block": int, "device": "cpu" | "cuda"}. Prints one JSON
-line for each example and type: the largest error of value and gradients, relative to the largest entry.
+Arguments: a JSON object {"examples": [...], "choices": {...}}. Prints one JSON line for each example and
+type: the largest error of value and gradients, relative to the largest entry. The interpreter is chosen by
+TRITON_INTERPRET=1 in the environment, which triton reads when it is imported.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
+from references import REFERENCES
+from triton_emit import module_of
 
-WANTED = json.loads(sys.argv[1])
-if WANTED["device"] == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
-
-import torch  # noqa: E402
-from references import REFERENCES  # noqa: E402
-from triton_emit import module_of  # noqa: E402
-
-from lossdsl.lower.plan import Choices  # noqa: E402
+from lossdsl.lower.plan import Choices
 
 
 def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -33,7 +29,7 @@ def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return difference / max(float(theirs.detach().abs().max()), 1e-3) if difference == difference else float("inf")
 
 
-def worst(name: str, module: Any, dtype: torch.dtype) -> float:
+def worst(name: str, module: Any, dtype: torch.dtype, device: str) -> float:
     reference = REFERENCES[name]
     function = getattr(module, reference.file.rsplit("/", 1)[1])
     found = 0.0
@@ -44,7 +40,7 @@ def worst(name: str, module: Any, dtype: torch.dtype) -> float:
         # the reference sees what a tensor of that type holds
         held = {n: torch.tensor(a).to(dtype) if n in real else torch.tensor(a) for n, a in arrays.items()}
         exact = {n: (t.double() if n in real else t).clone().requires_grad_(n in wrt) for n, t in held.items()}
-        ours = {n: t.to(WANTED["device"]).requires_grad_(n in wrt) for n, t in held.items()}
+        ours = {n: t.to(device).requires_grad_(n in wrt) for n, t in held.items()}
         value, expected = function(**ours, **parameters), reference.value(**exact, **parameters)
         value.backward()
         expected.backward()
@@ -65,18 +61,33 @@ def counting(original: Any, launches: list[bool]) -> Any:
     return counted
 
 
+def spilled(module: Any) -> dict[str, int]:
+    """Registers that kernels compiled so far spill, by the driver; nothing for kernels that spill none."""
+    found: dict[str, int] = {}
+    for name, kernel in vars(module).items():
+        for cache, *_ in getattr(kernel, "device_caches", {}).values():
+            found[name] = max([found.get(name, 0), *(compiled.n_spills for compiled in cache.values())])
+    return {name: most for name, most in found.items() if most}
+
+
+def results(name: str, choices: Choices, device: str) -> Iterator[dict[str, Any]]:
+    """Error and launches of an example in float32, with the spills of its kernels, then in float64."""
+    module = module_of(REFERENCES[name].file, choices)
+    launches: list[bool] = []
+    vars(module)["_launches"] = counting(module._launches, launches)
+    for dtype in (torch.float32, torch.float64):
+        found = worst(name, module, dtype, device)
+        spills = spilled(module) if device == "cuda" and dtype == torch.float32 else {}
+        yield {"example": name, "type": str(dtype), "error": found, "launches": sum(launches), "spills": spills}
+
+
 def main() -> None:
+    wanted = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
-    choices = Choices(resident=WANTED["resident"], block=WANTED["block"])
-    for name in WANTED["examples"]:
-        module = module_of(REFERENCES[name].file, choices)
-        launches: list[bool] = []
-        vars(module)["_launches"] = counting(module._launches, launches)
-        for dtype in (torch.float64, torch.float32):
-            found = worst(name, module, dtype)
-            print(
-                json.dumps({"example": name, "type": str(dtype), "error": found, "launches": sum(launches)}), flush=True
-            )
+    choices = Choices(**wanted["choices"])
+    for name in wanted["examples"]:
+        for found in results(name, choices, "cpu"):
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

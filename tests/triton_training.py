@@ -1,5 +1,5 @@
-"""A program for test_triton.py: modules with states, the step and learnable values, Triton's (in its interpreter) against
-the torch target's. Prints one line of JSON for each loss: the largest difference and the number of kernels."""
+"""A program for test_triton.py: modules with states, the step and learnable values, Triton's (in its interpreter, or on a
+device) against the torch target's. Prints one line of JSON for each loss: the largest difference and the number of kernels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import os
 import warnings
 from typing import Any
-
-os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
 import torch
 from test_torch_training import ANNEALED, CENTRED, LEARNED, QUEUED, RUNNING
@@ -20,6 +18,7 @@ def drawn(*shape: int) -> torch.Tensor:
     return torch.randn(shape)
 
 
+torch.set_default_device("cpu" if "TRITON_INTERPRET" in os.environ else "cuda")
 torch.manual_seed(0)  # what the table draws is the same each time, and so are the errors
 
 # Each loss with the arguments of its constructor, and what follows x in a call.

@@ -11,7 +11,7 @@ from lossdsl.backends.spec import LossSpec, ModuleSpec
 from lossdsl.backends.torch_function import Emitted
 from lossdsl.backends.torch_module import Loss, Module
 from lossdsl.backends.triton_function import Kernels, dispatching, launching_function
-from lossdsl.backends.triton_runtime import runtime_sources
+from lossdsl.backends.triton_runtime import INSTEAD, runtime_sources
 from lossdsl.lower.plan import Choices, Plan
 from lossdsl.primitives.helpers import TRITON_HELPERS, helper_sources
 
@@ -32,6 +32,7 @@ def emitted(spec: ModuleSpec) -> tuple[str, list[str]]:
 
 class _TritonModule(Module):
     imports = ("torch", "triton", "triton.language")
+    instead = INSTEAD
 
     def __init__(self, spec: ModuleSpec, choices: Choices) -> None:
         super().__init__(spec)
@@ -47,10 +48,11 @@ class _TritonModule(Module):
 
     def sources(self) -> list[str]:
         device = self.kernels.sources()
-        called = [*device, *self.kernels.runtime]
+        own = super().sources()
+        called = [*device, *self.kernels.runtime, *(text for text in own if text in INSTEAD.values())]
         # the texts without the kernels' own names, which may begin like those of helpers
         helpers = [text.rstrip("\n") for text in helper_sources(self.kernels.texts, TRITON_HELPERS)]
-        return [*super().sources(), *helpers, *runtime_sources(called), *device]
+        return [*own, *helpers, *runtime_sources(called), *device]
 
 
 class _TritonLoss(Loss):

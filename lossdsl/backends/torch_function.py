@@ -14,7 +14,7 @@ from functools import reduce
 
 from lossdsl.backends.blocks import blocked, widths
 from lossdsl.backends.sanitise_plan import sanitise_plan
-from lossdsl.backends.text import ATOM, SUM, UNARY, Names, Text, Writer, number_text, offset_text
+from lossdsl.backends.text import ATOM, PRODUCT, SUM, UNARY, Names, Text, Writer, number_text, offset_text
 from lossdsl.backends.torch_body import Body
 from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
 from lossdsl.backends.torch_register import Number, Reg, Scope, Slices, Term, Write, stacked
@@ -290,25 +290,42 @@ class PlanFunction:
         if not self.fused:
             self.plan_steps(step.steps)
             return
-        start, stop = self.names.fresh("start"), self.names.fresh("stop")
+        start, stop, rows = (self.names.fresh(n) for n in ("start", "stop", "rows"))
         total = self.scope.dim(step.extent).text
+        self.out.line(f"{rows} = {self.rows_of_a_round(step)}")
         for name in _written(step.steps):
             buffer = self.plan.buffer(name)
             if buffer.role != "chunk":
                 self.empty(buffer)
         for inner in step.steps:
             if isinstance(inner, Call) and self.plan.buffer(inner.out).role == "chunk":
-                self.round_memory(self.plan.buffer(inner.out), step)
-        self.out.line(f"for {start} in range(0, {total}, {step.size}):")
+                self.round_memory(self.plan.buffer(inner.out), rows, step)
+        self.out.line(f"for {start} in range(0, {total}, {rows}):")
         self.out.indent()
-        self.out.line(f"{stop} = min({start} + {step.size}, {total})")
+        self.out.line(f"{stop} = min({start} + {rows}, {total})")
         self.scope.rounds[step.axis] = (start, stop)
+        self.begin_round(step.axis, start, stop)
         self.plan_steps(step.steps)
         del self.scope.rounds[step.axis]
         for b in self.plan.buffers:
             if b.role == "chunk":
                 self.made.discard(b.name)
         self.out.dedent()
+
+    def rows_of_a_round(self, step: ChunkLoop) -> str:
+        """The rows of a round: as many as the plan says in a CPU's cache, more elsewhere."""
+        chunks = [b for b in self.plan.buffers if b.role == "chunk"]
+        widths = {self.product([d for k, d in enumerate(b.dims) if k != b.chunked]) for b in chunks} or {"1"}
+        width = widths.pop() if len(widths) == 1 else f"max({', '.join(sorted(widths))})"
+        self.scope.helpers.add("_rows")
+        return f"_rows({self.scope.need('device')}, {step.size}, {width})"
+
+    def product(self, dims: Sequence[Dim]) -> str:
+        made = [self.scope.dim(d) for d in dims]
+        return made[0].text if len(made) == 1 else " * ".join(t.at(PRODUCT) for t in made) or "1"
+
+    def begin_round(self, axis: str, start: str, stop: str) -> None:
+        """What a target needs to know of a round of a loop over rows."""
 
     def recurrence(self, step: Recurrence) -> None:
         """A Python loop. Fused, a round writes its slices of the buffers; in a formula they are kept in a dict, and
@@ -364,11 +381,11 @@ class PlanFunction:
             self.scope.slices[name] = Slices(rows, places, sizes, whole)
         return made
 
-    def round_memory(self, buffer: Buffer, step: ChunkLoop) -> None:
+    def round_memory(self, buffer: Buffer, count: str, step: ChunkLoop) -> None:
         """Memory for one round, used again in each."""
         sizes = [self.scope.dim(d).text for d in buffer.dims]
         if buffer.chunked is not None:
-            sizes[buffer.chunked] = f"min({step.size}, {self.scope.dim(step.extent)})"
+            sizes[buffer.chunked] = f"min({count}, {self.scope.dim(step.extent)})"
         rows = self.names.fresh(f"{self.variable(buffer)}_rows")
         shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
         dtype, device = self.dtype(buffer), self.scope.need("device")

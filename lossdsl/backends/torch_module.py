@@ -6,7 +6,7 @@ for plain eager tensors, `formula` for everything that transforms or traces), th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -36,13 +36,14 @@ class Module:
     """The whole text. A target with kernels of its own replaces what is printed for a loss, imports and helpers."""
 
     imports: tuple[str, ...] = ("torch",)
+    instead: Mapping[str, str] = {}  # other texts of helpers
 
     def loss(self, loss: LossSpec) -> Loss:
         return Loss(self, loss)
 
     def sources(self) -> list[str]:
         """Helpers of the module."""
-        return helper_sources(self.helpers)
+        return helper_sources(self.helpers, self.instead)
 
     def notes(self) -> list[str]:
         """Lines of the module's header, asked for when everything else is printed."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from lossdsl import primitives
 from lossdsl.backends.torch_lasting import HELPERS
@@ -39,6 +40,12 @@ _define('''
 def _block(device, count, width=1):
     """How many of `count` rows to work on at a time: what fits in the cache of a CPU; all of them elsewhere."""
     return max(262144 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
+''')
+
+_define('''
+def _rows(device, size, width):
+    """Rows of a round whose row has `width` entries: `size` on a CPU; elsewhere what keeps it busy in 256 MiB."""
+    return size if device.type == "cpu" else max(size, 2**26 // max(width, 1))
 ''')
 
 _define('''
@@ -128,6 +135,13 @@ def _evaluate(table, tensors, options, reduction):
     "_Kernels",
 )
 
+_define('''
+def _scale(gradient, by):
+    """Multiply a gradient in place."""
+    if not (by.device.type == "cpu" and by.item() == 1):
+        gradient.mul_(by)
+''')
+
 _define(
     '''
 class _Kernels(torch.autograd.Function):
@@ -175,11 +189,11 @@ class _Kernels(torch.autograd.Function):
             if gradients is None:  # a second backward: by the same kernel, so that it gives the same bits
                 made_names, kernel = ctx.found
                 gradients = dict(zip(made_names, kernel(*saved, *options, _one(grad_output))[1:]))
-            if not (grad_output.device.type == "cpu" and grad_output.item() == 1):
-                for name in wrt:  # ours alone: scaled in place and handed over
-                    gradients[name].mul_(grad_output)
+            for name in wrt:  # ours alone: scaled in place and handed over
+                _scale(gradients[name], grad_output)
         return None, None, None, None, *(gradients[n] if n in wrt else None for n in names)
 ''',
+    "_scale",
     "_plain",
     "_differentiate",
     "_one",
@@ -604,8 +618,9 @@ for _source, _needs in HELPERS:
     _define(_source, *_needs)
 
 
-def helper_sources(names: Iterable[str]) -> list[str]:
-    """The texts of the helpers with these names and of what they call, in a fixed order."""
+def helper_sources(names: Iterable[str], instead: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The texts of the helpers with these names and of what they call, in a fixed order. `instead`: other texts for some,
+    which need no more of these helpers."""
     wanted: set[str] = set()
     todo = sorted(names)
     facets: set[str] = set()
@@ -616,7 +631,7 @@ def helper_sources(names: Iterable[str]) -> list[str]:
         elif name not in wanted:
             wanted.add(name)
             todo += _NEEDS[name]
-    own = [text for name, text in _SOURCES.items() if name in wanted]
+    own = [instead.get(name, text) for name, text in _SOURCES.items() if name in wanted]
     return own + (_facet_sources(facets) if facets else [])
 
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 from lossdsl.backends.text import PRODUCT, Writer
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature, reads
-from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_function
+from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_function, walking_function
 from lossdsl.backends.triton_parts import Part, parts
+from lossdsl.backends.triton_round import Round, Walk, walk
+from lossdsl.backends.triton_runtime import SHARES
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Scatter, Step, Store
+from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Recurrence, Scatter, Step, Store
 
-LOADED = 28 * 1024  # entries that one program of a flat kernel loads: more does not fit 128 threads' registers
-DEEP = 1  # tiles of the longest row that fit in the registers of a program
+FLAT = 2048  # entries of a program of a flat kernel, 8 warps
+LOADED, LIVE = 48 * 1024, 18 * 1024  # entries that one loads, and that are alive at a time: more spills registers
 
 
 CALLED = {
@@ -72,9 +74,16 @@ class _Launching(PlanFunction):
         self.types = ""
         self.contiguous: dict[str, str] = {}
         self.loose: set[str] = set()  # buffers that torch made, in an order of its own in memory
+        self.outside = ""  # why the recurrence around is a loop in Python
+        self.walked: dict[tuple[Dim, ...], None] = {}  # the extents of the axes that a kernel walks
         self.shares: dict[str, tuple[str, str, str]] = {}  # total still in shares -> (head, shares, their number)
 
     # ------------------------------------------------------------------------------------------------ decisions
+
+    def begin_round(self, axis: str, start: str, stop: str) -> None:
+        count = self.names.fresh("count")
+        self.out.line(f"{count} = {stop} - {start}")
+        self.scope.extents |= {f"{axis}.start": start, f"{axis}.count": count}
 
     def call(self, step: Call) -> None:
         self.reasons.append((step.out, f"{CALLED[step.operation]} is a library's"))
@@ -82,20 +91,85 @@ class _Launching(PlanFunction):
         self.loose.add(step.out)
 
     def on_device(self, kernel: Kernel, later: Sequence[Step]) -> bool:
+        if not self.scope.rounds:
+            return self.launched(kernel, later)
+        whole = self.plan
         try:
-            if self.inside():
-                raise Unsupported("it works on a round of a loop")
+            for axis in self.scope.rounds:
+                kernel, self.plan = Round(axis).kernel(kernel, whole), Round(axis).plan(whole)
+            return self.launched(kernel, later)
+        except Unsupported as why:
+            return self.stays(kernel, str(why))
+        finally:
+            self.plan = whole
+
+    def launched(self, kernel: Kernel, later: Sequence[Step]) -> bool:
+        try:
+            if self.scope.loops:
+                raise Unsupported(self.outside)
             planned = [(part, self.device(part)) for part in parts(kernel)]
         except Unsupported as why:
-            self.reasons.append((kernel.name, str(why)))
-            for b in [*self.shares]:
-                self.whole(b)
-            self.loose |= {s.buffer for s in kernel.statements if isinstance(s, Store | Scatter)}
-            return False
+            return self.stays(kernel, str(why))
         self.launches += 1
         for part, functions in planned:
             self.launch(kernel, part, functions, later)
         return True
+
+    def recurrence(self, step: Recurrence) -> None:
+        try:
+            if self.inside():
+                raise Unsupported("a recurrence is inside of a loop")
+            found = walk(step)
+            function = walking_function(found, self.plan)
+        except Unsupported as why:
+            self.outside = str(why)
+            super().recurrence(step)
+        else:
+            self.walking(step, found, function)
+
+    def walking(self, step: Recurrence, found: Walk, function: DeviceFunction) -> None:
+        """Launch a recurrence that a kernel walks: a program for a few rows, with all of their columns."""
+        self.launches += 1
+        read = {s.buffer for part, _ in found.parts for s in part.statements if isinstance(s, Load)}
+        for b in [*self.shares]:
+            if b in read:
+                self.whole(b)
+        for part, _ in found.parts:
+            for store in part.stores:
+                self.output(self.plan.buffer(store.buffer))
+        self.straighten([function])
+        part = found.widest
+        dims = {a.name: a.extent for a in part.kernel.axes}
+        self.walked[(step.extent, *(dims[a] for a in (*part.rows, *part.columns)))] = None
+        name = self.kernels.add(function, f"{self.plan.key.loss}_{part.kernel.name}s")
+        self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
+        rows = self.product([dims[a] for a in part.rows])
+        if part.columns:
+            self.kernels.runtime.add("_lanes")
+            columns = self.product([dims[a] for a in part.columns])
+            programs, sizes = rows or "1", ["**types", f"**_lanes({columns})"]
+        elif part.rows:
+            programs, sizes = f"triton.cdiv({rows}, 128)", ["**types", "BLOCK=128", "num_stages=1"]
+        else:
+            programs, sizes = "1", ["ACC=types['ACC']", "num_warps=1", "num_stages=1"]
+        if part.rows or part.columns:
+            variable = self.names.fresh("programs")
+            self.out.line(f"{variable} = {programs}")
+            everything = [variable, *([columns] if part.columns else [])]
+            self.out.line(f"if {' and '.join(f'{x} > 0' for x in everything)}:")
+            self.out.indent()
+            self.print_launch(f"{name}[({variable},)]", self.passed(function), sizes)
+            self.out.dedent()
+        else:
+            self.print_launch(f"{name}[(1,)]", self.passed(function), sizes)
+
+    def stays(self, kernel: Kernel, why: str) -> bool:
+        """The kernel is left to torch operations."""
+        self.reasons.append((kernel.name, why))
+        for b in [*self.shares]:
+            self.whole(b)
+        self.loose |= {s.buffer for s in kernel.statements if isinstance(s, Store | Scatter)}
+        return False
 
     def device(self, part: Part) -> list[DeviceFunction]:
         """The device functions of a part: one, or for whole and for long rows."""
@@ -110,12 +184,10 @@ class _Launching(PlanFunction):
 
     # ------------------------------------------------------------------------------------------------ launching
 
-    def product(self, dims: Sequence[Dim]) -> str:
-        made = [self.scope.dim(d) for d in dims]
-        return made[0].text if len(made) == 1 else " * ".join(t.at(PRODUCT) for t in made)
-
     def launch(self, kernel: Kernel, part: Part, functions: list[DeviceFunction], later: Sequence[Step]) -> None:
         dims = {a.name: a.extent for a in kernel.axes}
+        if not self.scope.rounds:  # there are few rows in a round
+            self.walked[tuple(dims[a] for a in (*part.rows, *part.columns))] = None
         base = f"{self.plan.key.loss}_{kernel.name}"
         names = [self.kernels.add(f, base + ("_long" if k else "")) for k, f in enumerate(functions)]
         for store in part.stores:
@@ -132,12 +204,13 @@ class _Launching(PlanFunction):
             entries = self.names.fresh("rows" if part.columns else "entries")
             self.out.line(f"{entries} = {rows}")
         if part.columns:
-            name, sizes, step = self.tile(part, functions[0], names, dims)
+            name, sizes, step = self.tile(part, functions, names, dims)
         else:
-            block = self.choices.block
-            while block > 256 and max(f.loads for f in functions) * block > LOADED:
+            block = min(self.choices.block, FLAT)
+            while block > 512 and (functions[0].loads * block > LOADED or functions[0].live * block > LIVE):
                 block //= 2
-            name, sizes, step = names[0], [f"BLOCK={block}"], str(block)
+            self.kernels.runtime.add("_entries")
+            name, sizes, step = names[0], [f"**_entries({block}, 8)"], str(block)
         programs = self.names.fresh("programs")
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
         self.out.line(f"{programs} = triton.cdiv({entries}, {step})")
@@ -169,23 +242,23 @@ class _Launching(PlanFunction):
         self.loose -= passed
 
     def tile(
-        self, part: Part, function: DeviceFunction, names: list[str], dims: dict[str, Dim]
+        self, part: Part, functions: list[DeviceFunction], names: list[str], dims: dict[str, Dim]
     ) -> tuple[str, list[str], str]:
         """(function, sizes to pass, rows of a tile) of a part with columns; their choice is printed."""
         columns = self.product([dims[a] for a in part.columns])
-        resident = self.choices.resident
-        while resident * function.live > self.choices.resident * DEEP and resident > 1024:
-            resident //= 2
         lane = part.kernel.lane
         across = "False"
         if lane is not None and lane in part.rows:
             across = f"{self.scope.dim(dims[lane]).at(PRODUCT)} > 1"
-        whole, sizes = self.names.fresh("whole"), self.names.fresh("sizes")
-        block = max(self.choices.block, 1)
+        is_whole, sizes = self.names.fresh("whole"), self.names.fresh("sizes")
+        whole, long = functions
+        few = long.live <= 3 and long.loads <= 3 and len(part.columns) == 1 and len(part.rows) <= 2
+        block = 16384 if few else 4096 if long.live <= 8 else 2048
+        limits = f"{whole.live}, {self.choices.resident}, {min(block, self.choices.block)}"
         self.kernels.runtime.add("_tile")
-        self.out.line(f"{whole}, {sizes} = _tile({columns}, {across}, {resident}, {block})")
+        self.out.line(f"{is_whole}, {sizes} = _tile({columns}, {across}, {limits})")
         name = self.names.fresh("kernel")
-        self.out.line(f"{name} = {names[0]} if {whole} else {names[1]}")
+        self.out.line(f"{name} = {names[0]} if {is_whole} else {names[1]}")
         return name, [f"**{sizes}"], f'{sizes}["ROWS"]'
 
     def output(self, buffer: Buffer) -> None:
@@ -220,7 +293,7 @@ class _Launching(PlanFunction):
         b = self.plan.buffer(buffer)
         self.empty(b)
         self.kernels.runtime.add(f"_store_{head}")
-        more = [f"ADD={add}", "BLOCK=1024"]
+        more = [f"ADD={add}", f"BLOCK={SHARES}"]
         self.print_launch(f"_store_{head}[(1,)]", [shares, self.variable(b), count], more)
 
     def passed(self, function: DeviceFunction) -> list[str]:
@@ -270,7 +343,9 @@ class _Launching(PlanFunction):
         if self.given_types:
             given = [self.scope.variables[b.name] for b in self.plan.buffers if b.role == "input"]
             self.kernels.runtime.update(("_types", "_launches", "_setting"))
-            lines.append(f"types = _types(acc, {', '.join(given)})")
+            shapes = {frozenset(b.dims) for b in self.plan.buffers if b.role == "input"}
+            walked = {self.product(d): None for d in self.walked if len(d) > 1 and frozenset(d) not in shapes}
+            lines.append(f"types = _types(acc, {', '.join([*given, *walked])})")
         return lines
 
 

@@ -8,12 +8,14 @@ held whole (`whole`), or walked block by block once for every fold that needs an
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.backends.text import SUM, Names, Writer, offset_text, printable
-from lossdsl.backends.triton_parts import Part, Total, operands, subscript_axes
-from lossdsl.backends.triton_runtime import TOTALS
+from lossdsl.backends.triton_parts import Part, Total, guards, operands, subscript_axes
+from lossdsl.backends.triton_round import Walk
+from lossdsl.backends.triton_runtime import SHARES, TOTALS
 from lossdsl.backends.triton_text import (
     DTYPES,
     Term,
@@ -87,10 +89,40 @@ def device_function(part: Part, plan: Plan, mode: str, pending: dict[str, str]) 
     return _Function(part, plan, mode, pending).emit()
 
 
+def walking_function(walk: Walk, plan: Plan) -> DeviceFunction:
+    """The text of a recurrence whose rounds are walked on the device. Raises Unsupported.
+
+    What a round stores, the next ones read from memory, perhaps in another thread: a barrier ends each kernel of it."""
+    mode = "whole" if walk.widest.columns else "flat"
+    head = _Function(walk.widest, plan, mode, {})
+    index = head.scope.names.fresh("turn")
+    head.known[str(walk.index)] = index
+    head.begin()
+    extent = head.extent(walk.extent)
+    head.body.line(f"for step in range(0, {extent}):")
+    head.body.indent()
+    turn = "step" if walk.direction > 0 else f"{extent} - 1 - step"
+    head.body.line(f"{index} = tl.full([], {turn}, {'tl.int64' if head.part.scalar else 'INDEX'})")
+    compared: set[str] = set()
+    for part, below in walk.parts:
+        made = _Function(part, plan, mode, {})
+        made.scope, made.body, made.known = head.scope, head.body, head.known
+        if below is not None:
+            made.body.line(f"if {index} < {made.extent(below)}:")
+            made.body.indent()
+        made.all()
+        if below is not None:
+            made.body.dedent()
+        made.body.line("tl.debug_barrier()")
+        compared |= made.compared()
+    head.body.dedent()
+    return head.function(compared)
+
+
 class _Function:
     def __init__(self, part: Part, plan: Plan, mode: str, pending: dict[str, str]) -> None:
         self.part, self.plan, self.mode, self.pending = part, plan, mode, pending
-        words = "row col index inside in_row in_col pid start ROWS COLUMNS BLOCK ACC INDEX programs"
+        words = "row col index inside in_row in_col pid start step ROWS COLUMNS BLOCK ACC INDEX programs"
         self.scope = _Scope(Names(words.split()))
         self.dims = {a.name: a.extent for a in part.kernel.axes}
         self.terms: dict[str, Term] = {}
@@ -113,6 +145,9 @@ class _Function:
                             self.named.add(o.name)
         self.columns = frozenset(part.columns)
         self.rows = frozenset(part.rows)
+        self.guards = guards(part)
+        self.tiles = 0  # alive at one time
+        self.known: dict[str, str] = {}  # variables by the name of an extent
 
     # ------------------------------------------------------------------------------------------------- arguments
 
@@ -126,11 +161,14 @@ class _Function:
         return self.argument("buffer", buffer, f"{buffer}_ptr")
 
     def extent(self, *dims: Dim) -> str:
-        """An extent, or the product of several: a number, or an argument."""
+        """An extent, or the product of several: a number, or an argument; the index of a round is known here."""
+        if len(dims) == 1 and str(dims[0]) in self.known:
+            return self.known[str(dims[0])]
         if len(dims) == 1 and dims[0].constant is not None:
             return str(dims[0].constant)
         words = [str(d) for d in dims]
         wanted = "rest" if words == ["..."] else words[0] if len(words) == 1 else "entries"
+        wanted = wanted.replace(".", "_")  # of a round
         wanted = wanted if wanted.isidentifier() else "extent"
         return self.argument("extent", " * ".join(f"({w})" for w in words), wanted, dims)
 
@@ -235,7 +273,7 @@ class _Function:
                     return Term(f"({variable} != 0)", "bool", static=True)
                 return Term(variable, type_, static=type_ == "int")
             case SizeRef(dim):
-                return Term(self.extent(dim), "int", static=True)
+                return Term(self.extent(dim), "int", static=str(dim) not in self.known)
             case AxisRef(name):
                 return Term(self.place(name), "int", frozenset((name,)))
 
@@ -289,7 +327,7 @@ class _Function:
         if s.buffer in self.pending:
             parts = self.argument("parts", s.buffer, f"{s.buffer}_parts_ptr")
             count = self.argument("count", s.buffer, f"{s.buffer}_count")
-            self.bind(s, f"_shares_{self.pending[s.buffer]}({parts}, {count}, 1024)", frozenset())
+            self.bind(s, f"_shares_{self.pending[s.buffer]}({parts}, {count}, {SHARES})", frozenset())
             return
         buffer = self.plan.buffer(s.buffer)
         offset, axes, inside = self.offset(s.buffer, s.subscripts)
@@ -401,8 +439,8 @@ class _Function:
     def store(self, s: Store) -> None:
         buffer = self.plan.buffer(s.buffer)
         value = self.term(s.value)
-        if buffer.role == "chunk" or s.accumulate:
-            raise Unsupported("it works on a round of a loop")
+        if s.accumulate:
+            raise Unsupported("it adds up over the rounds of a loop")
         offset, axes, inside = self.offset(s.buffer, s.subscripts)
         if inside:
             raise Unsupported("it stores at positions given by data")
@@ -484,10 +522,11 @@ class _Function:
                 self.body.line(f"{name} = tl.full([ROWS, 1], {unwrapped(start.text)}, {dtype})")
         kept = dict(self.places), dict(self.terms)
         cols = self.extent(*(self.dims[a] for a in self.part.columns))
-        self.body.line(f"for start in range(0, {cols}, COLUMNS):")
+        self.body.line(f"for start in range(0, {self.end_of_loop(sinks, cols)}, COLUMNS):")
         self.body.indent()
         self.column_lines("start + ", cols)
         order = self.soonest(inner, sinks)
+        self.tiles = max(self.tiles, self.live(order))
         for now in order:
             if isinstance(now, Store):
                 self.store(now)
@@ -506,6 +545,19 @@ class _Function:
             name = "sum" if t.fold.head == "count" else t.fold.head
             self.body.line(f"{share} = {reduced(name, text, 'None')}")
             self.store_share(t, share)
+
+    def end_of_loop(self, sinks: list[Fold | Store], cols: str) -> str:
+        """Where a loop over the columns ends: at once where a condition that is the same for all rows, such as one on
+        parameters, says that nothing of what it makes is needed."""
+        guards = {self.guards.get(s.name) if isinstance(s, Fold) else None for s in sinks}
+        guard = guards.pop()
+        if guards or guard is None or guard.condition not in self.terms or self.terms[guard.condition].static:
+            return cols
+        condition = unwrapped(self.joint(self.terms[guard.condition]))
+        branches = f"{cols}, 0" if guard.holds else f"0, {cols}"
+        name = self.scope.names.fresh("end")
+        self.body.line(f"{name} = tl.sum(tl.where({condition}, {branches}))")
+        return name
 
     def soonest(self, inner: list[Load | Op | Fold], sinks: list[Fold | Store]) -> list[Statement]:
         """The values of one round and its sinks, each as soon as its operands are there: tiles die early."""
@@ -569,9 +621,18 @@ class _Function:
     def column_lines(self, start: str, cols: str) -> None:
         self.body.line(f"col = {start}tl.arange(0, COLUMNS)[None, :]")
         self.body.line(f"in_col = col < {cols}")
-        self.body.line("inside = in_row & in_col")
+        self.body.line(f"inside = {'in_row & ' if self.part.rows else ''}in_col")
 
     def emit(self) -> DeviceFunction:
+        self.begin()
+        if self.mode == "long":
+            self.long()
+        else:
+            self.all()
+        return self.function(self.compared())
+
+    def begin(self) -> None:
+        """The places that a program works on."""
         part = self.part
         if part.rows:
             size = self.extent(*(self.dims[a] for a in part.rows))
@@ -581,18 +642,24 @@ class _Function:
             else:
                 self.body.line("row = tl.program_id(0).to(INDEX) * ROWS + tl.arange(0, ROWS)[:, None]")
                 self.body.line(f"in_row = row < {size}")
-        if self.mode == "long":
-            self.long()
-        else:
-            if part.columns:
-                self.column_lines("", self.extent(*(self.dims[a] for a in part.columns)))
-            waiting = list(part.totals)
-            for s in part.statements:
+        if self.mode == "whole" and part.columns:
+            self.column_lines("", self.extent(*(self.dims[a] for a in part.columns)))
+
+    def all(self) -> None:
+        """Every value, where nothing is walked in blocks."""
+        demanded = self.demanded()
+        self.tiles = self.live(demanded)
+        for s in demanded:
+            if isinstance(s, Total):
+                self.total(s)
+            elif isinstance(s, Store):
+                self.store(s)
+            else:
                 self.statement(s)
-            for t in waiting:
-                self.total(t)
-            for store in part.stores:
-                self.store(store)
+
+    def function(self, compared: set[str]) -> DeviceFunction:
+        """The text around the body. `compared`: parameters that are made blocks of one entry."""
+        part = self.part
         arguments = list(self.scope.arguments.values())
         # An order that does not depend on the body, so that the functions for whole and for long rows agree.
         order = {"buffer": 0, "parts": 1, "count": 2, "parameter": 3, "extent": 4}
@@ -614,7 +681,6 @@ class _Function:
         out.indent()
         kinds = dict(self.plan.parameters)
         shape = "" if part.scalar else "[1]" if self.mode == "flat" else "[1, 1]"
-        compared = self.compared()
         for a in arguments:
             if a.kind == "parameter" and kinds[a.of] == "acc":
                 text = f"_setting({a.name}, ACC)"
@@ -622,7 +688,7 @@ class _Function:
                 out.line(f"{a.name} = " + (f"tl.full({shape}, {text}, ACC)" if shape and a.of in compared else text))
         out.block(self.body.lines)
         loads = sum(isinstance(s, Load) and bool(part.spread[s.name]) for s in part.statements)
-        return DeviceFunction(out.lines, arguments, part.totals, self.live(), loads)
+        return DeviceFunction(out.lines, arguments, part.totals, self.tiles, loads)
 
     def compared(self) -> set[str]:
         """Parameters that a condition on nothing else reads."""
@@ -638,19 +704,49 @@ class _Function:
                     pending += operands(made[name])
         return found
 
-    def live(self) -> int:
-        """Tiles that are alive at one time when rows are held whole."""
+    def demanded(self) -> list[Load | Op | Fold | Total | Store]:
+        """Folds, totals and stores, and each other value just before the first of them that needs it: what is made of a
+        row before its folds are known would hold registers while they run."""
+        at = {s.name: k for k, s in enumerate(self.part.statements)}
+        order: list[Load | Op | Fold | Total | Store] = []
+        there: set[str] = set()
+
+        def demand(roots: tuple[Operand, ...]) -> None:
+            missing: set[str] = set()
+            pending = [*roots]
+            while pending:
+                o = pending.pop()
+                if isinstance(o, Value) and o.name not in there | missing:
+                    missing.add(o.name)
+                    pending += operands(self.part.statements[at[o.name]])
+            order.extend(self.part.statements[k] for k in sorted(at[name] for name in missing))
+            there.update(missing)
+
+        for s in self.part.statements:
+            if isinstance(s, Fold):
+                demand((Value(s.name),))
+        for t in self.part.totals:
+            demand(operands(t.fold))
+            order.append(t)
+        for store in self.part.stores:
+            demand(operands(store))
+            order.append(store)
+        return order
+
+    def live(self, order: Sequence[Statement | Total]) -> int:
+        """Tiles, or blocks, that are alive at one time."""
+        wide = self.columns or self.rows
+        indices = len(wide) if len(wide) > 1 else 0  # of the axes that are packed into one
         last: dict[str, int] = {}
-        sinks = [*self.part.statements, *(t.fold for t in self.part.totals), *self.part.stores]
-        for k, s in enumerate(sinks):
-            for o in operands(s):
+        for k, s in enumerate(order):
+            for o in operands(s.fold if isinstance(s, Total) else s):
                 if isinstance(o, Value):
                     last[o.name] = k
         most = 0
         alive: set[str] = set()
-        for k, s in enumerate(self.part.statements):
-            if self.part.spread[s.name] & self.columns:
-                alive.add(s.name)
-            most = max(most, len(alive))
+        for k, s in enumerate(order):
             alive = {n for n in alive if last.get(n, 0) > k}
-        return most
+            if isinstance(s, Load | Op | Fold) and self.part.spread[s.name] & wide and last.get(s.name, 0) > k:
+                alive.add(s.name)  # it may take the place of what it was made from
+            most = max(most, len(alive))
+        return most + indices

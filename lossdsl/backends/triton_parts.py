@@ -147,6 +147,35 @@ def _closure(roots: Iterable[Operand], made: dict[str, Load | Op | Fold]) -> tup
     return tuple(s for name, s in made.items() if name in needed)
 
 
+@dataclass(frozen=True)
+class Guard:
+    """A condition that varies along no axis, and whether it has to hold for a value to be needed."""
+
+    condition: str
+    holds: bool
+
+
+def guards(part: Part) -> dict[str, Guard | None]:
+    """Of each value that only branches of selections need: what all of them ask for; None for one always needed."""
+    found: dict[str, Guard | None] = {}
+
+    def need(o: Operand, guard: Guard | None) -> None:
+        if isinstance(o, Value):
+            found[o.name] = guard if found.get(o.name, guard) == guard else None
+
+    sinks: list[Statement] = [*part.stores, *(t.fold for t in part.totals)]
+    for sink in sinks:
+        for o in operands(sink):
+            need(o, None)
+    for s in reversed(part.statements):
+        for k, o in enumerate(operands(s)):
+            choice = s.args[0] if isinstance(s, Op) and s.op == "select" and k else None
+            uniform = isinstance(choice, Value) and not part.spread[choice.name]
+            own = Guard(choice.name, k == 1) if isinstance(choice, Value) and uniform else None
+            need(o, found.get(s.name) or own)
+    return found
+
+
 def spreads(statements: Sequence[Statement]) -> dict[str, frozenset[str]]:
     """The axes that each value varies along."""
     spread: dict[str, frozenset[str]] = {}

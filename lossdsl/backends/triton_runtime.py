@@ -9,6 +9,7 @@ from lossdsl import primitives
 from lossdsl.backends.triton_text import identity, merged, pad, reduced, state_type
 
 # Heads whose folds may be split between programs: one state component, combined by one small program.
+SHARES = 4096  # as many are added up at a time
 TOTALS = ("sum", "prod", "max", "min", "any", "all", "count")
 
 _FIXED = {
@@ -29,31 +30,61 @@ def _argument(value, acc, device):
     return float(value)
 ''',
     "_types": '''
-def _types(acc, *tensors):
-    """The types to compute in: of values, and of offsets (64 bits only where 32 might not do)."""
-    wide = any(t is not None and t.numel() >= 2**30 for t in tensors)
+def _types(acc, *walked):
+    """The types to compute in: of values, and of offsets in what is walked, tensors or so many entries (64 bits only
+    where 32 might not do)."""
+    wide = any(t is not None and (t if isinstance(t, int) else t.numel()) >= 2**30 for t in walked)
     return {"ACC": tl.float64 if acc == torch.float64 else tl.float32, "INDEX": tl.int64 if wide else tl.int32}
 ''',
     "_tile": '''
-def _tile(columns, across, resident, block):
+def _tile(columns, across, tiles, resident, block):
     """(whole, sizes): whether a program holds whole rows, and the rows and columns that it holds at a time.
 
     across: neighbouring rows, not columns, lie side by side in memory, so that a program takes many rows at once.
+    tiles: as many of a whole row are in registers at one time. Longer rows are walked in blocks, and read again for what
+    needs a fold of all of it: in few programs with many threads, so that they are still in the device's cache.
     maxnreg: what there is; left to itself, ptxas moves a few registers to memory to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
-    whole = width <= resident and not across
+    warps = max(4, min(width // 512, 32))
+    fits = tiles * width // (32 * warps) <= min(2048 // warps, 255) - 20
+    whole = fits and width <= resident and not across
     if across:
         rows, held, warps = 128, 1, 4
     elif whole:
-        rows, held, warps = max(1024 // width, 1), width, max(4, min(width // 512, 32))
+        rows, held = max(1024 // width, 1), width
     else:
-        rows, held, warps = 1, block, max(4, min(block // 128, 16))
+        held = min(block, width, 16384 if columns % 16 == 0 else 8192)  # else addresses take registers, too
+        rows, warps = 1, max(4, min(held // 256, 32))
     sizes = {"ROWS": rows, "COLUMNS": held, "num_warps": warps}
     if not torch.version.hip:
         sizes["maxnreg"] = min(2048 // warps, 255)
     return whole, sizes
 ''',
+    "_entries": '''
+def _entries(block, warps):
+    """Sizes of a program of so many entries. maxnreg: see `_tile`."""
+    sizes = {"BLOCK": block, "num_warps": warps}
+    if not torch.version.hip:
+        sizes["maxnreg"] = min(2048 // warps, 255)
+    return sizes
+''',
+    "_lanes": '''
+def _lanes(columns):
+    """Sizes of a recurrence whose columns read each other: all of them in one program. Rounds are not overlapped."""
+    held = triton.next_power_of_2(max(columns, 1))
+    return {"ROWS": 1, "COLUMNS": held, "num_warps": max(1, min(held // 128, 16)), "num_stages": 1}
+''',
+    "_scale_kernel": """
+@triton.jit
+def _scale_kernel(gradient_ptr, by_ptr, count, step, BLOCK: tl.constexpr):
+    by = tl.load(by_ptr)
+    if by != 1:
+        for start in range(tl.program_id(0).to(tl.int64) * BLOCK, count, step):
+            index = start + tl.arange(0, BLOCK)
+            gradient = tl.load(gradient_ptr + index, mask=index < count)
+            tl.store(gradient_ptr + index, gradient.to(by.dtype) * by, mask=index < count)
+""",
     "_setting": """
 @triton.jit
 def _setting(x, ACC: tl.constexpr):
@@ -146,6 +177,21 @@ def _store_{name}(parts_ptr, out_ptr, count, ADD: tl.constexpr, BLOCK: tl.conste
 """
     return made
 
+
+# Helpers of torch modules that a Triton module has otherwise.
+INSTEAD = {
+    "_scale": """
+def _scale(gradient, by):
+    \"\"\"Multiply a gradient in place; by 1, which only the device sees, nothing is read or written.\"\"\"
+    count = gradient.numel()
+    if not (_launches(gradient, by) and gradient.is_contiguous()):
+        gradient.mul_(by)
+    elif count:
+        programs = min(triton.cdiv(count, 4096), 1024)
+        with torch.cuda.device_of(gradient):
+            _scale_kernel[(programs,)](gradient, by, count, 4096 * programs, BLOCK=4096, num_warps=8)
+""".strip("\n"),
+}
 
 RUNTIME: dict[str, str] = {name: text.strip("\n") for name, text in {**_FIXED, **_totals()}.items()}
 _ORDER = sorted(

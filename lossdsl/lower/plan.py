@@ -311,8 +311,8 @@ class Plan:
 @dataclass(frozen=True)
 class Choices:
     """Sizes that tuning may change; lowering never reads them elsewhere. `rows`: rows of a ChunkLoop; `resident`: the
-    longest row (in elements) that a loop target keeps in registers."""
+    longest row (in elements) that a loop target keeps in registers; `block`: the most elements it works on at a time."""
 
     rows: int = 256
     resident: int = 16384
-    block: int = 1024
+    block: int = 16384
