@@ -15,6 +15,7 @@ from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Recurrence, Scatter, Step, Store
 
+LANES = 4096  # entries that read each other's in a recurrence, which one program has to hold
 FLAT = 2048  # entries of a program of a flat kernel, 8 warps
 LOADED, LIVE = 48 * 1024, 18 * 1024  # entries that one loads, and that are alive at a time: more spills registers
 
@@ -124,44 +125,58 @@ class _Launching(PlanFunction):
         except Unsupported as why:
             self.outside = str(why)
             super().recurrence(step)
-        else:
-            self.walking(step, found, function)
-
-    def walking(self, step: Recurrence, found: Walk, function: DeviceFunction) -> None:
-        """Launch a recurrence that a kernel walks: a program for a few rows, with all of their columns."""
+            return
         self.launches += 1
         read = {s.buffer for part, _ in found.parts for s in part.statements if isinstance(s, Load)}
         for b in [*self.shares]:
-            if b in read:
+            if b in read or found.widest.columns:  # nothing is left to one of two branches
                 self.whole(b)
         for part, _ in found.parts:
             for store in part.stores:
                 self.output(self.plan.buffer(store.buffer))
         self.straighten([function])
+        if not found.widest.columns:
+            self.walking(step, found, function)
+            return
+        dims = {a.name: a.extent for a in found.widest.kernel.axes}
+        columns = self.product([dims[a] for a in found.widest.columns])
+        self.out.line(f"if {columns} <= {min(LANES, self.choices.block)}:")
+        self.out.indent()
+        self.walking(step, found, function)
+        self.out.dedent()
+        self.out.line("else:  # more than one program should hold")
+        self.out.indent()
+        reasons = [*self.reasons]
+        super().recurrence(step)
+        self.reasons = reasons
+        self.out.dedent()
+
+    def walking(self, step: Recurrence, found: Walk, function: DeviceFunction) -> None:
+        """Launch a recurrence that a kernel walks: a program for a few rows, with all of their columns."""
         part = found.widest
         dims = {a.name: a.extent for a in part.kernel.axes}
         self.walked[(step.extent, *(dims[a] for a in (*part.rows, *part.columns)))] = None
         name = self.kernels.add(function, f"{self.plan.key.loss}_{part.kernel.name}s")
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
-        rows = self.product([dims[a] for a in part.rows])
+        if not part.rows and not part.columns:
+            self.print_launch(
+                f"{name}[(1,)]", self.passed(function), ["ACC=types['ACC']", "num_warps=1", "num_stages=1"]
+            )
+            return
+        rows = self.product([dims[a] for a in part.rows]) or "1"
+        programs = self.names.fresh("programs")
         if part.columns:
             self.kernels.runtime.add("_lanes")
             columns = self.product([dims[a] for a in part.columns])
-            programs, sizes = rows or "1", ["**types", f"**_lanes({columns})"]
-        elif part.rows:
-            programs, sizes = f"triton.cdiv({rows}, 128)", ["**types", "BLOCK=128", "num_stages=1"]
+            sizes = [f"**_lanes({columns})"]
+            self.out.line(f"{programs} = {rows} if {columns} > 0 else 0")
         else:
-            programs, sizes = "1", ["ACC=types['ACC']", "num_warps=1", "num_stages=1"]
-        if part.rows or part.columns:
-            variable = self.names.fresh("programs")
-            self.out.line(f"{variable} = {programs}")
-            everything = [variable, *([columns] if part.columns else [])]
-            self.out.line(f"if {' and '.join(f'{x} > 0' for x in everything)}:")
-            self.out.indent()
-            self.print_launch(f"{name}[({variable},)]", self.passed(function), sizes)
-            self.out.dedent()
-        else:
-            self.print_launch(f"{name}[(1,)]", self.passed(function), sizes)
+            sizes = ["BLOCK=128", "num_stages=1"]
+            self.out.line(f"{programs} = triton.cdiv({rows}, 128)")
+        self.out.line(f"if {programs} > 0:")
+        self.out.indent()
+        self.print_launch(f"{name}[({programs},)]", self.passed(function), ["**types", *sizes])
+        self.out.dedent()
 
     def stays(self, kernel: Kernel, why: str) -> bool:
         """The kernel is left to torch operations."""
