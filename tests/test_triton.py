@@ -62,7 +62,7 @@ def check_values(results: list[dict[str, Any]], count: int) -> None:
 # rows of 300 columns fewer blocks are enough.
 LONG = ["info_nce"]
 SHORT = [name for name in SPINE if name not in LONG]
-TINY, SMALL = {"resident": 1, "block": 2}, {"resident": 1, "block": 64}
+TINY, SMALL = {"resident": 1, "block": 2}, {"resident": 1, "block": 256}
 
 
 @pytest.mark.parametrize(("names", "choices"), [(SHORT, TINY), (SHORT, {}), (LONG, SMALL), (LONG, {})])

@@ -50,23 +50,23 @@ def test_no_bound_holds_for_all_parameters(text):
     assert len(found.witness.points) == 3
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        loss("min(x[n]^2, w^2) / (1 + w^2)", more=param("w: real > 0 = 1")),
-        loss("x[n]^2 / (x[n]^2 + w^2)", more=param("w: real > 0 = 1")),
-        loss("tanh(x[n]) / a", more=param("a: real in [1/4, 1] = 1")),
-        loss("-log(max(sigmoid(x[n]), eps))", more=param("eps: real in [0.001, 1) = 0.1")),
-        loss("(1 - a^b)", more=param("a: real in (0, 1) = 0.5", "b: real in (0, 1] = 1")),
-        loss("w * sigmoid(x[n])", more=param("w: real in [0, 1000] = 1")),
-        loss("sigmoid(w * x[n]) * exp(-w) * w", more=param("w: real > 0 = 1")),
-        loss("x[n] / w", more=param("w: real > 0 = 1"), x="real[n] in [0, w]"),  # the domain moves with the parameter
-        loss("w * sigmoid(x[n]) if w < 1 else 0", more=param("w: real >= 0 = 1")),
-        loss(
-            "1 / (w - 0.333333333333333314829616256247390992939472198486328125)", more=param("w: real in (1/3, 1] = 1")
-        ),
-    ],
-)
+HOLD = [
+    loss("min(x[n]^2, w^2) / (1 + w^2)", more=param("w: real > 0 = 1")),
+    loss("x[n]^2 / (x[n]^2 + w^2)", more=param("w: real > 0 = 1")),
+    loss("tanh(x[n]) / a", more=param("a: real in [1/4, 1] = 1")),
+    loss("-log(max(sigmoid(x[n]), eps))", more=param("eps: real in [0.001, 1) = 0.1")),
+    loss("(1 - a^b)", more=param("a: real in (0, 1) = 0.5", "b: real in (0, 1] = 1")),
+    loss("w * sigmoid(x[n])", more=param("w: real in [0, 1000] = 1")),
+    loss("sigmoid(w * x[n]) * exp(-w) * w", more=param("w: real > 0 = 1")),
+    loss("x[n] / w", more=param("w: real > 0 = 1"), x="real[n] in [0, w]"),  # the domain moves with the parameter
+    loss("w * sigmoid(x[n]) if w < 1 else 0", more=param("w: real >= 0 = 1")),
+    loss("1 / (w - 0.333333333333333314829616256247390992939472198486328125)", more=param("w: real in (1/3, 1] = 1")),
+]
+# A search that finds nothing takes all of its budget.
+FEW = [t if k % 3 == 0 else pytest.param(t, marks=pytest.mark.slow) for k, t in enumerate(HOLD)]
+
+
+@pytest.mark.parametrize("text", FEW)
 def test_a_bound_that_holds_is_not_denied(text):
     ctx, target = asked(text)
     assert escape.unbounded(ctx, target) is None

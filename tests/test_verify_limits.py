@@ -148,23 +148,25 @@ def test_unbounded(text):
     assert isinstance(bounded(text), Refuted)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        loss("x[n] / (1 + abs(x[n]))"),
-        loss("x[n] * exp(-x[n]^2)"),
-        loss("x[n] - (x[n] + sin(x[n]))"),
-        loss("x[n]^2 / (1 + x[n]^2)"),
-        loss("log(x[n] + 1) - log(x[n])", x="real[n] in [1, inf)"),
-        loss("logsumexp(x[n, c] over c) - max(x[n, c] over c)", x="real[n, c]"),
-        loss("tanh(x[n]) * 1000"),
-        loss("log(1 + exp(-x[n])) / (1 + exp(-x[n]))"),
-        loss("1 if x[n] > 0 else exp(x[n])"),
-        loss("x[n] if x[n] < 5 else 5", x="real[n] in [0, inf)"),
-        loss("(x[n] - x[n]) * exp(x[n])"),
-        loss("x[n] * log(x[n])", x="real[n] in (0, 1]"),  # at 0 it has no value: test_verify_novalue.py
-    ],
-)
+BOUNDED = [
+    loss("x[n] / (1 + abs(x[n]))"),
+    loss("x[n] * exp(-x[n]^2)"),
+    loss("x[n] - (x[n] + sin(x[n]))"),
+    loss("x[n]^2 / (1 + x[n]^2)"),
+    loss("log(x[n] + 1) - log(x[n])", x="real[n] in [1, inf)"),
+    loss("logsumexp(x[n, c] over c) - max(x[n, c] over c)", x="real[n, c]"),
+    loss("tanh(x[n]) * 1000"),
+    loss("log(1 + exp(-x[n])) / (1 + exp(-x[n]))"),
+    loss("1 if x[n] > 0 else exp(x[n])"),
+    loss("x[n] if x[n] < 5 else 5", x="real[n] in [0, inf)"),
+    loss("(x[n] - x[n]) * exp(x[n])"),
+    loss("x[n] * log(x[n])", x="real[n] in (0, 1]"),  # at 0 it has no value: test_verify_novalue.py
+]
+# A search that finds nothing takes all of its budget.
+FEW = [t if k % 3 == 0 else pytest.param(t, marks=pytest.mark.slow) for k, t in enumerate(BOUNDED)]
+
+
+@pytest.mark.parametrize("text", FEW)
 def test_a_bounded_loss_is_never_called_unbounded(text):
     assert not isinstance(bounded(text), Refuted)
 

@@ -1,9 +1,10 @@
 """Points at which a loss has no value: `0 / 0`, `inf - inf`, a root of a negative number.
 
 A bound (`per >= 0`, `bounded`) is about values: where there is none, it does not hold. Such points are special, so that
-they are sought where losses divide by 0: at extents of 0 and 1, parameters at the closed ends of their ranges, entries
-that are 0, or alike, or those of another input. That the value is none is certified in exact numbers and Arb balls
-(`lines`), infinities being values; so is that a value is exactly 0. Extrema over nothing are left out: bounds are about the entries of a row, if it has any.
+they are sought where losses divide by 0: at extents of 1 and 0, parameters at the closed ends of their ranges, entries that are
+0, or alike, or those of another input. That the value is none is certified in exact numbers and Arb balls (`lines`),
+infinities being values; so is that a value is exactly 0 (that of a sum over nothing, say). What has no value over an axis
+without entries is left out: bounds are about the entries of a row, if it has any.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def undefined(ctx: Context, target: str) -> Refuted | None:
     """An admissible point at which an element of the target has certainly no value, infinities included."""
     if not ctx.ranges().tensor(target).nan:
         return None
-    for point in _admitted(ctx):
+    for point in _admitted(ctx, 1):
         for place in elements(ctx.program, target, point, 2):
             reason = _why(ctx, target, point, place)
             if reason:
@@ -43,7 +44,7 @@ def undefined(ctx: Context, target: str) -> Refuted | None:
 
 def zero(ctx: Context, target: str) -> Refuted | None:
     """An admissible point at which an element of the target that counts is exactly 0, so that it is not positive."""
-    for point in _admitted(ctx):
+    for point in _admitted(ctx, 0):
         for place in elements(ctx.program, target, point, 2):
             if _is_zero(ctx, target, point, place) and counts(ctx, point, target, place):
                 return Refuted("exact value at a point", Witness((point.flat(),), f"the value is 0{_lengths(point)}"))
@@ -59,10 +60,10 @@ def _is_zero(ctx: Context, target: str, point: Point, place: Place) -> bool:
     return not value.infinite and value.jet.nothing if isinstance(value, Value) else value == 0
 
 
-def _admitted(ctx: Context) -> Iterator[Point]:
-    """Special points that are admissible, until the time is up."""
+def _admitted(ctx: Context, least: int) -> Iterator[Point]:
+    """Special points that are admissible, of extents of at least `least`, until the time is up."""
     end, misses = deadline(2 * ctx.seconds), 0
-    for point in _special(ctx):
+    for point in _special(ctx, least):
         if passed(end) or misses > _MISSES:
             return
         if point is None or not ctx.admits(point):
@@ -88,7 +89,7 @@ def _lengths(point: Point) -> str:
     return f", where {', '.join(small)}" if small else ""
 
 
-def _special(ctx: Context) -> Iterator[Point | None]:
+def _special(ctx: Context, least: int) -> Iterator[Point | None]:
     """Points where losses divide by 0; None where none could be drawn. Extents are only 0 where 1 and 2 do not do."""
     sampler, generator = ctx.sampler(47), random.Random(47)
     fixed = {p.name for p in ctx.program.parameters}
@@ -100,7 +101,7 @@ def _special(ctx: Context) -> Iterator[Point | None]:
         extents = dict(base.extents)
         for name in extents:
             if name not in fixed and generator.random() < 0.4:
-                extents[name] = 1 if k < 24 or generator.random() < 0.5 else 0
+                extents[name] = 1 if k < 24 or generator.random() < 0.5 else least
         parameters = _ends(ctx, base) if k % 4 == 3 else base.parameters
         drawn: dict[str, dict[Place, Fraction]] = {}
         for i in ctx.program.inputs:
