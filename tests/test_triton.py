@@ -65,7 +65,9 @@ SHORT = [name for name in SPINE if name not in LONG]
 TINY, SMALL = {"resident": 1, "block": 2}, {"resident": 1, "block": 256}
 
 
-@pytest.mark.parametrize(("names", "choices"), [(SHORT, TINY), (SHORT, {}), (LONG, SMALL), (LONG, {})])
+@pytest.mark.parametrize(
+    ("names", "choices"), [(SHORT, TINY), (SHORT, {}), pytest.param(LONG, SMALL, marks=pytest.mark.slow), (LONG, {})]
+)
 def test_values_and_gradients_in_the_interpreter(names: list[str], choices: dict[str, int]) -> None:
     check_values(run("triton_interpret.py", {"examples": names, "choices": choices}), len(names))
 
