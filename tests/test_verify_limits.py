@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import mpmath as mp
 import pytest
+from verify_losses import loss
 
 from lossdsl.diagnostics import Source
 from lossdsl.ir.nodes import REAL, Apply, Const, Read, Scalar
@@ -125,10 +126,6 @@ def asked(text: str, decide):
 
 def bounded(text: str):
     return asked(text, properties.bounded)
-
-
-def loss(body: str, *, x: str = "real[n]", more: str = "") -> str:
-    return f"loss l:\n    input x: {x}\n{more}    per[n] = {body}\n    return mean(per over n)\n"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import TRUE, Apply, Const, Definition, Index, Program, Read, Scalar
+from lossdsl.ir.nodes import TRUE, Apply, Definition, Index, Program, Read, Scalar
 from lossdsl.ir.rewrite import substitute
+from lossdsl.verify.pieces import square_root
 from lossdsl.verify.ranges import Ranges, Scope
 
 
@@ -114,7 +115,7 @@ class Dominance:
             case Apply(name="add") if all(scope[part].nonnegative for part in total.args):
                 return any(self._square(a, part, scope) for part in total.args)
             case Apply(name="mul" | "pow" | "powi"):
-                root = _root(total)
+                root = square_root(total)
                 return root is not None and root is a
             case Read() if not any(self._varies(i) for i in total.indices):
                 d = self._definitions.get(total.tensor)
@@ -123,7 +124,7 @@ class Dominance:
                 body = substitute(d.body, dict(zip(d.formals, total.indices, strict=True)))
                 if d.head == "map":
                     return self._square(a, body, scope)
-                root = _root(body)
+                root = square_root(body)
                 return d.head == "sum" and root is not None and self._instance(root, a, d)
         return False
 
@@ -159,16 +160,6 @@ def _factors(b: Scalar) -> tuple[Scalar, Scalar] | None:
         if isinstance(inside, Apply) and inside.name == "mul" and inside.args[0] is not inside.args[1]:
             return Apply("sqrt", (inside.args[0],)), Apply("sqrt", (inside.args[1],))
     return None
-
-
-def _root(n: Scalar) -> Scalar | None:
-    """Of what `n` is the square."""
-    if not isinstance(n, Apply):
-        return None
-    if n.name == "mul" and n.args[0] is n.args[1]:
-        return n.args[0]
-    two = n.name in ("pow", "powi") and isinstance(n.args[1], Const) and n.args[1].value == 2
-    return n.args[0] if two else None
 
 
 __all__ = ["Dominance"]

@@ -17,23 +17,19 @@ from collections.abc import Iterator, Sequence
 from lossdsl.ir.nodes import (
     TRUE,
     ZERO,
-    AdjointMap,
     Apply,
     Compare,
-    Const,
     Definition,
     Index,
-    Proxy,
     Read,
     Scalar,
     Select,
-    Stop,
     postorder,
 )
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import NotScalar, inline
+from lossdsl.verify.pieces import NotScalar, inline, square_root, value_of
 from lossdsl.verify.ranges import Ranges, Scope, matches
 from lossdsl.verify.weights import Weights
 
@@ -85,7 +81,7 @@ class Norms:
         if isinstance(body, Apply) and body.name == "neg":
             inner = self._sum(body.args[0], bound, scope, whole=whole)
             return None if inner is None else e.neg(inner)
-        root = _root(body)
+        root = square_root(body)
         if root is not None:
             most = self.squares(root, bound, scope)
             # a row of a simplex has an entry above 0
@@ -207,7 +203,7 @@ class Norms:
         if any(i in d.bound for n in p.indices for i in postorder(n)):
             return None
         body = self._inlined(substitute(d.body, dict(zip(d.formals, p.indices, strict=True))))
-        root = None if body is None else _root(_plain(body))
+        root = None if body is None else square_root(_plain(body))
         return None if root is None else (_plain(root), d.bound)
 
     def _norm_of_entry(self, n: Scalar, x: Scalar, scope: Scope) -> bool:
@@ -277,24 +273,14 @@ class Norms:
 
 def _plain(n: Scalar) -> Scalar:
     """Without what only declares a derivative."""
-    while isinstance(n, (Stop, AdjointMap, Proxy)):
-        n = n.value if isinstance(n, Proxy) else n.a
+    while (inner := value_of(n)) is not n:
+        n = inner
     return n
 
 
 def _ways(n: Apply) -> tuple[tuple[Scalar, Scalar], tuple[Scalar, Scalar]]:
     a, b = n.args
     return (a, b), (b, a)
-
-
-def _root(n: Scalar) -> Scalar | None:
-    """x of x^2."""
-    if not isinstance(n, Apply) or len(n.args) != 2:
-        return None
-    a, b = n.args
-    if n.name == "mul" and a is b:
-        return a
-    return a if n.name in ("pow", "powi") and isinstance(b, Const) and b.value == 2 else None
 
 
 def _indicates(a: Scalar, bound: Sequence[Index]) -> bool:

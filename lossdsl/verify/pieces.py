@@ -138,6 +138,16 @@ def value_of(n: Scalar) -> Scalar:
     return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
 
 
+def square_root(n: Scalar) -> Scalar | None:
+    """Of what `n` is the square."""
+    if not isinstance(n, Apply):
+        return None
+    if n.name == "mul" and n.args[0] is n.args[1]:
+        return n.args[0]
+    two = n.name in ("pow", "powi") and isinstance(n.args[1], Const) and n.args[1].value == 2
+    return n.args[0] if two else None
+
+
 def target_scalar(program: Program, target: str) -> Scalar:
     """One element of the target, at indices named as its formals."""
     definition = program.definition(target)
