@@ -117,8 +117,17 @@ def test_states_steps_and_learnable_values_in_the_interpreter() -> None:
 
 def check_recurrences(results: list[dict[str, Any]]) -> None:
     assert {"cumulative", "leader", "ctc", "soft_dtw", "gae_value"} <= {r["loss"] for r in results if r["walked"]}
+    assert {"gated", "spread", "direct"} <= {r["loss"] for r in results if r["summed"]}
     for r in results:
         assert r["error"] <= 1e-12, r
+
+
+def test_a_window_is_a_kernel_each_way() -> None:
+    """What a window reads and where its adjoint adds are both shifted; neither is a loop of torch operations."""
+    text, reasons = emitted(spec_of((EXAMPLES / "perceptual/ssim.loss").read_text()))
+    assert not reasons
+    _, *device = text.split("_on_device(")
+    assert not any("addcmul_" in part.split("\ndef ")[0] for part in device)
 
 
 def test_recurrences_in_the_interpreter() -> None:

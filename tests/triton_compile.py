@@ -59,7 +59,7 @@ class Recorder:
                     signature[name], values[(k,)] = "constexpr", 1
                 else:
                     signature[name] = "i32"
-                    if self.found["aligned"]:
+                    if a % 16 == 0 if self.found["aligned"] is None else self.found["aligned"]:
                         attributes[(k,)] = [["tt.divisibility", 16]]
             for name, value in constants.items():
                 signature[name] = "constexpr"
@@ -114,12 +114,13 @@ def sweep(name: str, types: list[torch.dtype], targets: list[GPUTarget]) -> dict
     tile = space.get("_tile")
     widest = lambda *limits: max(w for w in WIDTHS if tile(w, False, *limits)[0])  # noqa: E731
     sizes = [
+        (None, tile),  # as they are
         (False, lambda c, a, *limits: tile(widest(*limits), a, *limits)),
         (False, lambda c, a, *limits: tile(2**15 + 1, a, *limits)),
         (True, lambda c, a, *limits: tile(2**15, a, *limits)),
         (False, lambda c, a, *limits: tile(c, True, *limits)),
     ]
-    for found["aligned"], space["_tile"] in sizes if tile is not None else [(False, None)]:
+    for found["aligned"], space["_tile"] in sizes if tile is not None else [(None, None), (False, None)]:
         for dtype in types:
             for case in reference.cases:
                 arrays, parameters = case(np.random.default_rng(0))

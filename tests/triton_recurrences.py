@@ -1,6 +1,6 @@
 """A program for test_triton.py: recurrences, Triton's modules (in its interpreter, or on a device) against the
 torch target's, in float64. Prints one line of JSON for each: the largest difference of value and gradients, relative to
-the largest entry, and whether a kernel walks its recurrence."""
+the largest entry, and whether a kernel walks its recurrence or adds up its window."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def main() -> None:
     for name in [*TEXTS, *NAMED]:
         (ours, text), (theirs, _) = results(name, "triton"), results(name, "torch")
         apart = [float((a - b).abs().max() / b.abs().max().clamp(min=1e-3)) for a, b in zip(ours, theirs, strict=True)]
-        print(json.dumps({"loss": name, "error": max(apart), "walked": "tl.debug_barrier()" in text}), flush=True)
+        found = {"walked": "tl.debug_barrier()" in text, "summed": "_sum += " in text}
+        print(json.dumps({"loss": name, "error": max(apart), **found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -191,8 +191,8 @@ class PlanFunction:
                         self.blocks(*block, steps[at + 1 :])
                 case Call():
                     self.call(step)
-                case Fill(buffer, value):
-                    self.fill(self.plan.buffer(buffer), number_text(value.value, value.type).text)
+                case Fill():
+                    self.filled(step, steps[at + 1 :])
                 case ChunkLoop():
                     self.settle()
                     self.loop(step)
@@ -240,6 +240,9 @@ class PlanFunction:
     def shape(self, buffer: Buffer) -> str:
         sizes = [self.scope.dim(d).text for d in buffer.dims]
         return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+    def filled(self, step: Fill, later: Sequence[Step]) -> None:
+        self.fill(self.plan.buffer(step.buffer), number_text(step.value.value, step.value.type).text)
 
     def fill(self, buffer: Buffer, value: str) -> None:
         text = (

@@ -7,13 +7,26 @@ from dataclasses import dataclass, field
 
 from lossdsl.backends.text import PRODUCT, Writer
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature, reads
-from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_function, walking_function
+from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_function, summing_function, walking_function
 from lossdsl.backends.triton_parts import Part, parts
-from lossdsl.backends.triton_round import Round, Walk, walk
+from lossdsl.backends.triton_round import Round, Sum, Walk, added, summed, walk
 from lossdsl.backends.triton_runtime import SHARES
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Buffer, Call, Choices, Kernel, Load, Plan, Recurrence, Scatter, Step, Store
+from lossdsl.lower.plan import (
+    Allocate,
+    Buffer,
+    Call,
+    Choices,
+    Fill,
+    Kernel,
+    Load,
+    Plan,
+    Recurrence,
+    Scatter,
+    Step,
+    Store,
+)
 
 LANES = 4096  # entries that read each other's in a recurrence, which one program has to hold
 FLAT = 2048  # entries of a program of a flat kernel, 8 warps
@@ -77,6 +90,7 @@ class _Launching(PlanFunction):
         self.loose: set[str] = set()  # buffers that torch made, in an order of its own in memory
         self.outside = ""  # why the recurrence around is a loop in Python
         self.walked: dict[tuple[Dim, ...], None] = {}  # the extents of the axes that a kernel walks
+        self.waiting: dict[str, Fill] = {}  # what buffers that nothing filled yet begin with
         self.shares: dict[str, tuple[str, str, str]] = {}  # total still in shares -> (head, shares, their number)
 
     # ------------------------------------------------------------------------------------------------ decisions
@@ -116,20 +130,36 @@ class _Launching(PlanFunction):
             self.launch(kernel, part, functions, later)
         return True
 
+    def filled(self, step: Fill, later: Sequence[Step]) -> None:
+        """A sum over the rounds of a loop that follows at once begins with the value itself."""
+        after = next((s for s in later if not isinstance(s, Allocate | Fill)), None)
+        if isinstance(after, Recurrence) and step.buffer in added(after):
+            self.waiting[step.buffer] = step
+        else:
+            super().filled(step, later)
+
     def recurrence(self, step: Recurrence) -> None:
         try:
             if self.inside():
                 raise Unsupported("a recurrence is inside of a loop")
+            if added(step):
+                sums = summed(step, self.plan)
+                self.summing(sums, summing_function(sums, self.plan, self.waiting))
+                return
             found = walk(step)
             function = walking_function(found, self.plan)
         except Unsupported as why:
             self.outside = str(why)
+            for first in self.waiting.values():
+                super().filled(first, ())
+            self.waiting.clear()
             super().recurrence(step)
             return
         self.launches += 1
-        read = {s.buffer for part, _ in found.parts for s in part.statements if isinstance(s, Load)}
-        for b in [*self.shares]:
-            if b in read or found.widest.columns:  # nothing is left to one of two branches
+        for part, _ in found.parts:
+            self.complete(part)
+        if found.widest.columns:  # nothing is left to one of two branches
+            for b in [*self.shares]:
                 self.whole(b)
         for part, _ in found.parts:
             for store in part.stores:
@@ -150,6 +180,43 @@ class _Launching(PlanFunction):
         super().recurrence(step)
         self.reasons = reasons
         self.out.dedent()
+
+    def summing(self, found: Sum, function: DeviceFunction) -> None:
+        """Launch loops that only add up: a flat kernel, each of whose entries is a sum."""
+        self.launches += 1
+        self.waiting.clear()
+        part = found.part
+        self.complete(part)
+        dims = {a.name: a.extent for a in part.kernel.axes}
+        self.walked[tuple(dims[a] for a in part.rows)] = None
+        name = self.kernels.add(function, f"{self.plan.key.loss}_{part.kernel.name}")
+        for store in part.stores:
+            self.output(self.plan.buffer(store.buffer))
+        self.straighten([function])
+        entries, programs = self.names.fresh("entries"), self.names.fresh("programs")
+        self.out.line(f"{entries} = {self.product([dims[a] for a in part.rows])}")
+        sizes, step = self.flat(function)
+        self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
+        self.out.line(f"{programs} = triton.cdiv({entries}, {step})")
+        self.out.line(f"if {programs} > 0:")
+        self.out.indent()
+        self.print_launch(f"{name}[({programs},)]", self.passed(function), ["**types", sizes])
+        self.out.dedent()
+
+    def flat(self, function: DeviceFunction) -> tuple[str, int]:
+        """(sizes to pass, entries of a program) of a function without columns."""
+        block = min(self.choices.block, FLAT)
+        while block > 512 and (function.loads * block > LOADED or function.live * block > LIVE):
+            block //= 2
+        self.kernels.runtime.add("_entries")
+        return f"**_entries({block}, 8)", block
+
+    def complete(self, part: Part) -> None:
+        """Add up the shares of the totals that a part reads."""
+        read = {s.buffer for s in part.statements if isinstance(s, Load)}
+        for b in [*self.shares]:
+            if b in read:
+                self.whole(b)
 
     def walking(self, step: Recurrence, found: Walk, function: DeviceFunction) -> None:
         """Launch a recurrence that a kernel walks: a program for a few rows, with all of their columns."""
@@ -191,10 +258,7 @@ class _Launching(PlanFunction):
         modes = ["whole", "long"] if part.columns else ["flat"]
         pending = {b: head for b, (head, _, _) in self.shares.items()} if part.scalar else {}
         if not part.scalar:
-            read = {s.buffer for s in part.statements if isinstance(s, Load)}
-            for b in [*self.shares]:
-                if b in read:
-                    self.whole(b)
+            self.complete(part)
         return [device_function(part, self.plan, mode, pending) for mode in modes]
 
     # ------------------------------------------------------------------------------------------------ launching
@@ -221,11 +285,8 @@ class _Launching(PlanFunction):
         if part.columns:
             name, sizes, step = self.tile(part, functions, names, dims)
         else:
-            block = min(self.choices.block, FLAT)
-            while block > 512 and (functions[0].loads * block > LOADED or functions[0].live * block > LIVE):
-                block //= 2
-            self.kernels.runtime.add("_entries")
-            name, sizes, step = names[0], [f"**_entries({block}, 8)"], str(block)
+            size, count = self.flat(functions[0])
+            name, sizes, step = names[0], [size], str(count)
         programs = self.names.fresh("programs")
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
         self.out.line(f"{programs} = triton.cdiv({entries}, {step})")

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from lossdsl.backends.text import SUM, Names, Writer, offset_text, printable
 from lossdsl.backends.triton_parts import Part, Total, guards, operands, subscript_axes
-from lossdsl.backends.triton_round import Walk
+from lossdsl.backends.triton_round import Sum, Walk
 from lossdsl.backends.triton_runtime import SHARES, TOTALS
 from lossdsl.backends.triton_text import (
     DTYPES,
@@ -34,6 +34,7 @@ from lossdsl.backends.triton_text import (
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     AxisRef,
+    Fill,
     Fold,
     Literal,
     Load,
@@ -51,6 +52,7 @@ from lossdsl.lower.plan import (
 
 _UNNAMED = re.compile(r"v\d+\Z")
 _INLINE = 60  # characters of a value that is written where it is used
+UNROLLED = 16  # rounds of a loop that adds up, at most, that are printed as one after another to the machine
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,34 @@ def walking_function(walk: Walk, plan: Plan) -> DeviceFunction:
     return head.function(compared)
 
 
+def summing_function(found: Sum, plan: Plan, starts: dict[str, Fill]) -> DeviceFunction:
+    """The text of loops that add up, a sum held in registers. `starts`: what buffers that have no memory yet begin with.
+    Raises Unsupported."""
+    made = _Function(found.part, plan, "flat", {})
+    made.begin()
+    before, made.body = made.body, Writer()
+    made.before = before
+    for index, extent, direction in found.loops:
+        turn, step = made.scope.names.fresh("turn"), made.scope.names.fresh("step")
+        made.known[str(index)] = turn
+        count = made.extent(extent)
+        turns = "tl.static_range" if 0 < (extent.constant or 0) <= UNROLLED else "range"
+        made.body.line(f"for {step} in {turns}(0, {count}):")
+        made.body.indent()
+        made.body.line(f"{turn} = tl.full([], {step if direction > 0 else f'{count} - 1 - {step}'}, INDEX)")
+    sums = {s.buffer: made.scope.names.fresh(f"{s.buffer}_sum") for s in found.part.stores}
+    made.sums = sums
+    made.all()
+    loops, made.body, made.sums = made.body, before, {}
+    for s in found.part.stores:
+        made.start(s, sums[s.buffer], starts.get(s.buffer))
+    made.body.block(loops.lines)
+    for s in found.part.stores:
+        made.terms[s.buffer] = Term(sums[s.buffer], "acc", made.rows)
+        made.store(replace(s, value=Value(s.buffer), accumulate=False))
+    return made.function(made.compared())
+
+
 class _Function:
     def __init__(self, part: Part, plan: Plan, mode: str, pending: dict[str, str]) -> None:
         self.part, self.plan, self.mode, self.pending = part, plan, mode, pending
@@ -148,6 +178,8 @@ class _Function:
         self.guards = guards(part)
         self.tiles = 0  # alive at one time
         self.known: dict[str, str] = {}  # variables by the name of an extent
+        self.sums: dict[str, str] = {}  # variables of what rounds of a loop add up, by buffer
+        self.before: Writer | None = None  # what stands before the loops
 
     # ------------------------------------------------------------------------------------------------- arguments
 
@@ -192,7 +224,7 @@ class _Function:
             text = f"{text} % {self.extent(self.dims[axis])}"
         word = axis if axis.isidentifier() else "rest"
         name = self.scope.names.fresh(f"{word}_index")
-        self.body.line(f"{name} = {text}")
+        (self.before or self.body).line(f"{name} = {text}")
         self.places[axis] = name
         return name
 
@@ -439,6 +471,9 @@ class _Function:
     def store(self, s: Store) -> None:
         buffer = self.plan.buffer(s.buffer)
         value = self.term(s.value)
+        if s.buffer in self.sums:
+            self.body.line(f"{self.sums[s.buffer]} += {unwrapped(typed(value))}")
+            return
         if s.accumulate:
             raise Unsupported("it adds up over the rounds of a loop")
         offset, axes, inside = self.offset(s.buffer, s.subscripts)
@@ -452,6 +487,20 @@ class _Function:
         pointer = self.pointer(s.buffer) + (f" + {offset}" if buffer.dims else "")
         mask = " & ".join(c for c in conditions if c)
         self.body.line(f"tl.store({pointer}, {unwrapped(value.text)}{f', mask={mask}' if mask else ''})")
+
+    def start(self, s: Store, name: str, start: Fill | None) -> None:
+        """What a sum begins with: a number, or what its entry holds."""
+        buffer = self.plan.buffer(s.buffer)
+        if buffer.type in ("int", "bool"):
+            raise Unsupported("it counts over the rounds of a loop")
+        offset, axes, inside = self.offset(s.buffer, s.subscripts)
+        if inside or not axes or axes != self.rows:
+            raise Unsupported("rounds of a loop add to entries of others")
+        if start is None:
+            text = f"tl.load({self.pointer(s.buffer)} + {offset}, mask={self.mask(axes)}).to(ACC)"
+        else:
+            text = f"tl.full([BLOCK], {unwrapped(literal(start.value.value, 'acc').text)}, ACC)"
+        self.body.line(f"{name} = {text}")
 
     # ------------------------------------------------------------------------------------------------ long rows
 

@@ -95,6 +95,8 @@ def operation(op: str, args: list[Term], type_: str) -> str:
             if args[0].static:
                 return f"tl.full([], {unwrapped(texts[0])}, {wanted})"
             return f"{texts[0]}.to({wanted})"
+        case "neg" if type_ == "acc":
+            return f"(-1.0 * {texts[0]})"  # of which the machine makes a sign; of -x Triton makes a difference
         case "table":
             *entries, at = args
             text = typed(literal("nan", "acc")) if type_ == "acc" else entries[-1].text

@@ -79,7 +79,7 @@ _IDENTITY: dict[str, Fraction | str] = {
 TRUE_LITERAL = Literal(Fraction(1), "bool")
 _GROWING = (
     *("axes", "statements", "folds", "spread", "labels", "spaces", "formal_axes", "space_axes", "inlined", "met"),
-    *("_memo", "_shared", "_fragile", "_enclosing", "_folded"),
+    *("_memo", "_shared", "_negated", "_fragile", "_enclosing", "_folded"),
 )
 
 
@@ -201,6 +201,7 @@ class Body:
         self.met: set[str] = set(self.results)  # tensors of which it was asked how they are made or read here
         self._memo: dict[tuple[Scalar, Path], Operand] = {}
         self._shared: dict[object, str] = {}
+        self._negated: dict[str, Operand] = {}  # value -> of what it is the negative
         self._gathered: dict[tuple[str, tuple[Subscript, ...]], list[tuple[frozenset[Scalar], Operand]]] = {}
         self._fragile: dict[Scalar, bool] = {}
         self._loose = 0
@@ -644,7 +645,36 @@ class Body:
         return varies - self.fixed
 
     def _op(self, kind: str, op: str, args: tuple[Operand, ...]) -> Operand:
-        return self._define(kind, ("op", kind, op, args), lambda name: Op(name, kind, op, args), self._spread_of(args))
+        opposite = self._opposite(kind, op, args)
+        if opposite is not None:
+            return opposite if op == "neg" else self._op(kind, "neg", (opposite,))
+        value = self._define(kind, ("op", kind, op, args), lambda name: Op(name, kind, op, args), self._spread_of(args))
+        if op == "neg" and isinstance(value, Value):
+            self._negated[value.name] = args[0]
+        return value
+
+    def _opposite(self, kind: str, op: str, args: tuple[Operand, ...]) -> Operand | None:
+        """A value that is there already, of which this one is the negative: both need one exponential then."""
+
+        def there(name: str, *given: Operand) -> Operand | None:
+            found = self._shared.get(("op", kind, name, given))
+            return None if found is None else Value(found)
+
+        negated = [self._negated.get(a.name) if isinstance(a, Value) else None for a in args]
+        match op, negated:
+            case "neg", [a]:
+                return a
+            case "sub", _:
+                return there("sub", args[1], args[0])
+            case "real", [a] if a is not None:
+                return there("real", a)
+            case "mul", [a, b]:
+                for first, second in ((a, args[1]), (b, args[0])):
+                    if first is not None:
+                        found = there("mul", first, second) or there("mul", second, first)
+                        if found is not None:
+                            return found
+        return None
 
     def _define(self, kind: str, key: object, make: Callable[[str], Statement], varies: frozenset[str]) -> Operand:
         name = self._shared.get(key)

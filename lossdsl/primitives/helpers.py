@@ -13,7 +13,9 @@ interpreter and on every device; libdevice does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import factorial
 
 from lossdsl.primitives.numerics import ERFCX_SERIES
 
@@ -154,28 +156,20 @@ def _clenshaw(coefficients: tuple[float, ...]) -> str:
     return "\n".join(lines)
 
 
-def _odd_series(terms: int) -> str:
-    """1 - s/3 + s^2/5 - ... by Horner, unrolled, in `s`: atan(w) / w for s = w^2."""
-    lines = [f"    p = {(-1) ** (terms - 1) / (2 * terms - 1)!r} + 0.0 * s"]
-    for k in range(terms - 2, -1, -1):
-        lines.append(f"    p = p * s + {(-1) ** k / (2 * k + 1)!r}")
+def _horner(x: str, coefficients: Sequence[Fraction], narrow: int) -> str:
+    """The polynomial in `x` as `p`, unrolled: float32 needs the first `narrow` coefficients only."""
+    *rest, last = (repr(float(c)) for c in coefficients[narrow:])
+    lines = [f"    p = {float(coefficients[narrow - 1])!r} + 0.0 * {x}"]
+    lines += [f"    if {x}.dtype == tl.float64:", f"        p = {last} + 0.0 * {x}"]
+    lines += [f"        p = p * {x} + {c}" for c in reversed(rest)]
+    lines += [f"        p = p * {x} + {float(coefficients[narrow - 1])!r}"]
+    lines += [f"    p = p * {x} + {float(c)!r}" for c in reversed(coefficients[: narrow - 1])]
     return "\n".join(lines)
 
 
-def _atanh_series(terms: int) -> str:
-    """1 + s/3 + s^2/5 + ...: atanh(w) / w for s = w^2."""
-    lines = [f"    p = {1 / (2 * terms - 1)!r} + 0.0 * s"]
-    for k in range(terms - 2, -1, -1):
-        lines.append(f"    p = p * s + {1 / (2 * k + 1)!r}")
-    return "\n".join(lines)
-
-
-def _expm1_series(terms: int) -> str:
-    """1 + x/2 (1 + x/3 (1 + ...)): expm1(x) / x."""
-    lines = ["    p = 1.0 + 0.0 * near"]
-    for k in range(terms, 1, -1):
-        lines.append(f"    p = 1.0 + near * p * {1 / k!r}")
-    return "\n".join(lines)
+ATANH = [Fraction(1, 2 * k + 1) for k in range(13)]  # atanh(w) / w in w^2
+ATAN = [Fraction((-1) ** k, 2 * k + 1) for k in range(21)]  # atan(w) / w in w^2
+EXPM1 = [Fraction(1, factorial(k + 1)) for k in range(16)]  # expm1(x) / x
 
 
 # in the order of their needs: a helper may call those above it
@@ -214,7 +208,7 @@ def _h_log1p_tl(x):
     near = (x > -0.29) & (x < 0.41)
     w = tl.where(near, x / (2.0 + x), 0.0)
     s = w * w
-{_atanh_series(13)}
+{_horner("s", ATANH, 5)}
     return tl.where(near, 2.0 * w * p, tl.log(1.0 + x))
 """,
     "_h_expm1_tl": f"""\
@@ -222,19 +216,19 @@ def _h_log1p_tl(x):
 def _h_expm1_tl(x):
     small = (x > -0.5) & (x < 0.5)
     near = tl.where(small, x, 0.0)
-{_expm1_series(16)}
+{_horner("near", EXPM1, 9)}
     return tl.where(small, near * p, tl.exp(x) - 1.0)
 """,
     "_h_sigmoid_tl": """\
 @triton.jit
 def _h_sigmoid_tl(x):
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
+    e = tl.exp(-1.0 * tl.abs(x))
+    return tl.where(x >= 0, 1.0, e) * (1.0 / (1.0 + e))
 """,
     "_h_softplus_tl": """\
 @triton.jit
 def _h_softplus_tl(x):
-    return tl.where(x < 0, 0.0, x) + _h_log1p_tl(tl.exp(-tl.abs(x)))
+    return tl.where(x < 0, 0.0, x) + _h_log1p_tl(tl.exp(-1.0 * tl.abs(x)))
 """,
     "_h_log1mexp_tl": """\
 @triton.jit
@@ -300,7 +294,7 @@ def _h_atan_tl(x):
     turned = w > 0.41421356237309503
     v = tl.where(turned, (w - 1.0) / (w + 1.0), w)
     s = v * v
-{_odd_series(21)}
+{_horner("s", ATAN, 9)}
     r = tl.where(turned, 0.7853981633974483 + v * p, v * p)
     r = tl.where(a > 1.0, 1.5707963267948966 - r, r)
     return tl.where(x < 0, -r, r)
