@@ -184,6 +184,7 @@ def calls(run: Callable[[], None], patience: float = 0.2) -> float:
 
 def replayed(run: Callable[[], None], milliseconds: int) -> float:
     """Seconds of the device, from a graph; of the device and what is around it where a graph cannot be recorded."""
+    torch.cuda.empty_cache()  # what the recording before held
     try:
         found = do_bench_cudagraph(run, rep=milliseconds, return_mode="median")
     except RuntimeError:
