@@ -30,6 +30,7 @@ from lossdsl.lower.plan import (
 
 LANES = 4096  # entries that read each other's in a recurrence, which one program has to hold
 FLAT = 2048  # entries of a program of a flat kernel, 8 warps
+SHIFTED = 256  # of one that reads at shifted positions, where several of a thread would not be read at once
 LOADED, LIVE = 48 * 1024, 18 * 1024  # entries that one loads, and that are alive at a time: more spills registers
 
 
@@ -195,21 +196,13 @@ class _Launching(PlanFunction):
         self.straighten([function])
         entries, programs = self.names.fresh("entries"), self.names.fresh("programs")
         self.out.line(f"{entries} = {self.product([dims[a] for a in part.rows])}")
-        sizes, step = self.flat(function)
-        self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
-        self.out.line(f"{programs} = triton.cdiv({entries}, {step})")
+        block = min(self.choices.block, SHIFTED)
+        self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting", "_entries"))
+        self.out.line(f"{programs} = triton.cdiv({entries}, {block})")
         self.out.line(f"if {programs} > 0:")
         self.out.indent()
-        self.print_launch(f"{name}[({programs},)]", self.passed(function), ["**types", sizes])
+        self.print_launch(f"{name}[({programs},)]", self.passed(function), ["**types", f"**_entries({block}, 8)"])
         self.out.dedent()
-
-    def flat(self, function: DeviceFunction) -> tuple[str, int]:
-        """(sizes to pass, entries of a program) of a function without columns."""
-        block = min(self.choices.block, FLAT)
-        while block > 512 and (function.loads * block > LOADED or function.live * block > LIVE):
-            block //= 2
-        self.kernels.runtime.add("_entries")
-        return f"**_entries({block}, 8)", block
 
     def complete(self, part: Part) -> None:
         """Add up the shares of the totals that a part reads."""
@@ -285,8 +278,11 @@ class _Launching(PlanFunction):
         if part.columns:
             name, sizes, step = self.tile(part, functions, names, dims)
         else:
-            size, count = self.flat(functions[0])
-            name, sizes, step = names[0], [size], str(count)
+            block = min(self.choices.block, FLAT)
+            while block > 512 and (functions[0].loads * block > LOADED or functions[0].live * block > LIVE):
+                block //= 2
+            self.kernels.runtime.add("_entries")
+            name, sizes, step = names[0], [f"**_entries({block}, 8)"], str(block)
         programs = self.names.fresh("programs")
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
         self.out.line(f"{programs} = triton.cdiv({entries}, {step})")
