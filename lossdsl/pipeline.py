@@ -103,11 +103,15 @@ def check(
 ) -> Checked:
     """Analyse, and decide properties and claims of every loss; `effort` multiplies the verifier's budgets; `watch` is told
     what is decided next. A KeyboardInterrupt ends it: `broken_off` then says at what."""
+    return _checked(source, only, lambda b: report(b, effort=effort, watch=watch))
+
+
+def _checked(source: Source, only: str | None, verified: Callable[[BuiltLoss], Report]) -> Checked:
     analysis = analyse(source, only)
     reports: list[Report] = []
     for b in () if analysis.failed else analysis.losses:
         try:
-            reports.append(report(b, effort=effort, watch=watch))
+            reports.append(verified(b))
         except Interrupted as stopped:
             return Checked(analysis, (*reports, stopped.report), f"{b.name}: {stopped.asked}")
     return Checked(analysis, tuple(reports))
@@ -207,7 +211,7 @@ def compile(
     source: Source, *, target: str, only: str | None = None, effort: float = 1.0, native: bool = False
 ) -> CompileResult:
     """Check and emit. A refuted claim is in the reports; whether that stops a build is the caller's decision."""
-    checked = check(source, effort=effort, only=only)
+    checked = _checked(source, only, lambda b: verify_program(b, effort=effort, searching=False))
     if checked.broken_off:
         raise KeyboardInterrupt
     losses = checked.analysis.losses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
@@ -66,9 +67,11 @@ def _judged(built: BuiltLoss, base: Context, watch: Watch) -> Iterator[ClaimResu
         yield ClaimResult(c.text, c.span.line, guarded(partial(claims.decide, c))[0], c.negated)
 
 
-def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unwatched) -> Report:
+def verify_program(
+    built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unwatched, searching: bool = True
+) -> Report:
     """Decide the standard properties and all claims of a loss. `effort` multiplies the budgets; `watch` is told what is
-    decided next. Never raises for a property that no engine decides; raises Interrupted for a KeyboardInterrupt."""
+    decided next; without `searching`, only proofs of properties are wanted. Never raises for a property that no engine decides; raises Interrupted for a KeyboardInterrupt."""
     base = _context(built, effort)
     results: list[ClaimResult] = []
     found: list[Finding] = []
@@ -82,19 +85,19 @@ def verify_program(built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unw
     try:
         for result in _judged(built, base, told):
             results.append(result)
-        for f in findings(built, base, told):
+        for f in findings(built, base, told, searching):
             found.append(f)  # one by one: what is found is kept
     except KeyboardInterrupt:
         raise Interrupted(Report(built.program.name, tuple(found), tuple(results)), now) from None
     return consistent(built, Report(built.program.name, tuple(found), tuple(results)))
 
 
-def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched) -> Iterator[Finding]:
+def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
     """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness, and those of the table
     of questions that stand under a criterion."""
     program = built.program
     target = program.target or program.outputs[0].tensor
-    quick = Context(program, base.assume, base.fixed, base.conditions, base.budget, base.seconds / 4, base.memo)
+    quick = replace(base, seconds=base.seconds / 4, searching=searching)
 
     def ask(
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -49,6 +49,7 @@ class Context:
     conditions: tuple[Scalar, ...] = ()
     budget: Budget = field(default_factory=Budget)
     seconds: float = 0.2  # for one search for a witness
+    searching: bool = True  # False: only proofs are wanted, and there are no points to search
     memo: dict[object, Any] = field(default_factory=dict, repr=False)  # of this program under these assumptions
 
     def ranges(self, interior: Iterable[str] = ()) -> Ranges:
@@ -72,7 +73,7 @@ class Context:
 
     def sampler(self, seed: int, interior: Iterable[str] = ()) -> Sampler:
         names = frozenset(interior)
-        return Sampler(self.program, self.ranges(names), seed, self.fixed, names)
+        return Sampler(self.program, self.ranges(names), seed, self.fixed, names, empty=not self.searching)
 
     def admits(self, point: Point) -> bool:
         """Whether the point certainly meets every condition, for all elements of the tensors that it reads, and lies
@@ -129,13 +130,14 @@ class Context:
         for part in _conjuncts(condition):
             self._learn(part, assume, fixed)
         program = with_numbers(self.program, fixed) if fixed != self.fixed else self.program
-        return Context(program, assume, fixed, (*self.conditions, condition), self.budget, self.seconds)
+        conditions = (*self.conditions, condition)
+        return replace(self, program=program, assume=assume, fixed=fixed, conditions=conditions, memo={})
 
     def extended(self, items: Iterable[Definition | Group]) -> Context:
         """The context with further definitions at the end of its program, what is fixed in them, too."""
         program = self.program.with_body((*self.program.body, *items))
         program = with_numbers(program, self.fixed) if self.fixed else program
-        return Context(program, self.assume, self.fixed, self.conditions, self.budget, self.seconds)
+        return replace(self, program=program, memo={})
 
     def stable(self) -> Context | None:
         """The context of the same mathematics with stable primitives in place of what is written out (`log(sum(exp(x)))`
@@ -143,8 +145,7 @@ class Context:
         if "stable" not in self.memo:
             program = stabilise(self.program)
             same = program.body == self.program.body
-            args = (self.assume, self.fixed, self.conditions, self.budget, self.seconds)
-            self.memo["stable"] = None if same else Context(program, *args)
+            self.memo["stable"] = None if same else replace(self, program=program, memo={})
         found: Context | None = self.memo["stable"]
         return found
 
@@ -153,9 +154,7 @@ class Context:
         for p in self.program.parameters:
             if p.default is not None and isinstance(p.default.value, Fraction):
                 fixed.setdefault(p.name, p.default.value)
-        return Context(
-            with_numbers(self.program, fixed), self.assume, fixed, self.conditions, self.budget, self.seconds
-        )
+        return replace(self, program=with_numbers(self.program, fixed), fixed=fixed, memo={})
 
 
 def _conjuncts(condition: Scalar) -> list[Scalar]:

@@ -245,7 +245,9 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
         gradients = (Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt)
         steps = (Step("float ranges", target, "value finite"), *gradients)
         return Proved(method, steps)
-    witness = _overflow(programs, ctx, cotangents, form) or _far_out(programs, ctx, form, target)
+    witness = None
+    if ctx.searching:
+        witness = _overflow(programs, ctx, cotangents, form) or _far_out(programs, ctx, form, target)
     safe = _safe(programs, ctx, cotangents, form, wrt)
     value = Bracket(None, safe, f"finite where every real input is within {safe:.6g}" if safe else None)
     if witness is not None:

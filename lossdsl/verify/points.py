@@ -263,6 +263,7 @@ class Sampler:
     fixed: Mapping[str, Fraction] = field(default_factory=dict)
     interior: frozenset[str] = frozenset()  # inputs that stay inside of their simplex
     dots: int = 1  # the least extent of axes that are written `...`
+    empty: bool = False  # it has no points
     _random: random.Random = field(init=False, repr=False)
     _folded: bool = field(init=False, repr=False)  # entries along `...` meet
 
@@ -274,6 +275,8 @@ class Sampler:
         self._folded = any("..." in i.dim.symbols() for i in bound)
 
     def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
+        if self.empty:
+            return None
         along = {"...": max(self.dots, extent if self._folded else 1)}
         extents = {s: along.get(s, extent) for s in sorted(symbols_of(self.program))}
         parameters: dict[str, Fraction] = {}

@@ -393,7 +393,7 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
                 continue
             verdict = scalar.slope_between(cases, fold(Apply("neg", (b,))), b, ctx.budget)
             if isinstance(verdict, Proved):
-                exact = text(b) if attained(ctx, cases, b) else None
+                exact = text(b) if attained(replace(ctx, searching=True), cases, b) else None
                 upper = float(b.value) if isinstance(b, Const) and not isinstance(b.value, str) else None
                 lower = upper if exact is not None else None
                 return Proved(verdict.method, verdict.steps, Bracket(lower, upper, exact))
