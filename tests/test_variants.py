@@ -147,7 +147,11 @@ def decided(report: Report) -> dict[tuple[str, str], Any]:
     return {(f.property, ",".join(f.wrt)): f.verdict for f in report.findings}
 
 
-@pytest.mark.parametrize("name", SPINE)
+# Those whose searches are long: half of the time of all.
+LONG = {"batch_hard_triplet", "evidential_regression", "generalised_cross_entropy", "triplet"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in SPINE])
 def test_verdicts_are_the_same_or_better(name: str) -> None:
     before = None
     for variant in VARIANTS:

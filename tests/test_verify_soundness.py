@@ -36,8 +36,8 @@ def hold(total: Tally, share: float) -> None:
 
 @pytest.mark.parametrize("block", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_slice_of_the_fuzz(block: int) -> None:
-    """About 450 questions, in a minute."""
-    hold(asked(range(30 * block, 30 * block + 30)), SHARE - 0.02)
+    """About 350 questions, in less than a minute."""
+    hold(asked(range(24 * block, 24 * block + 24)), SHARE - 0.02)
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_the_fuzz_at_length(block: int) -> None:
 def test_the_attacks_find_what_is_false() -> None:
     """What the verifier refutes is attacked as if it had been proved: the search has to see most of it."""
     found, false = 0, 0
-    for seed in range(500, 512):
+    for seed in range(500, 508):
         rng = random.Random(seed)
         loss, answered = answers(rng)
         with mp.workdps(FIND):
@@ -60,14 +60,14 @@ def test_the_attacks_find_what_is_false() -> None:
                 if isinstance(verdict, Refuted):
                     false += 1
                     found += search(loss, question, rng, 20) is not None
-    assert false > 30
+    assert false > 20
     assert found > 0.8 * false, (found, false)
 
 
 def test_a_counterexample_to_what_is_true_is_seen() -> None:
     """Made-up points against what the verifier proves: the second look accepts none."""
     seen = 0
-    for seed in range(520, 532):
+    for seed in range(520, 529):
         rng = random.Random(seed)
         loss, answered = answers(rng)
         if not isinstance(loss, Entry):
@@ -86,7 +86,7 @@ def test_a_counterexample_to_what_is_true_is_seen() -> None:
                     continue
                 assert not stands, (question.claim, loss.source([]))
                 seen += stands is False
-    assert seen > 10
+    assert seen > 7
 
 
 # ---------------------------------------------------------------------------------------- what others got wrong

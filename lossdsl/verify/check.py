@@ -87,9 +87,17 @@ def verify_program(
             results.append(result)
         for f in findings(built, base, told, searching):
             found.append(f)  # one by one: what is found is kept
+        found = [_again(f, base) for f in found]
     except KeyboardInterrupt:
         raise Interrupted(Report(built.program.name, tuple(found), tuple(results)), now) from None
     return consistent(built, Report(built.program.name, tuple(found), tuple(results)))
+
+
+def _again(f: Finding, base: Context) -> Finding:
+    """What is known of convexity in the end: later questions go on with its search."""
+    if f.property != "convex" or not isinstance(f.verdict, Unknown):
+        return f
+    return replace(f, verdict=properties.convexity(replace(base, seconds=0.0), f.of, f.wrt))
 
 
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:

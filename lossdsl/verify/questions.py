@@ -23,7 +23,7 @@ from lossdsl.verify.guard import guarded
 from lossdsl.verify.labels import TWO_VALUED, NoProblem, problem
 from lossdsl.verify.pieces import View, dependents
 from lossdsl.verify.signs import Budget
-from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Verdict
+from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Unknown, Verdict
 from lossdsl.verify.work import deadline, passed
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
@@ -222,6 +222,9 @@ QUESTIONS: tuple[Question, ...] = (
 )
 
 
+CONTINUED = ("convex", "concave")  # with whose search a later question goes on, so that it may be over at the end
+
+
 def answers(built: BuiltLoss, *, effort: float = 1.0) -> Iterator[tuple[Subject, Question, Verdict, float]]:
     """Every question that is asked of the loss, its verdict, and the seconds that it took."""
     budget = Budget.of(effort)
@@ -229,12 +232,17 @@ def answers(built: BuiltLoss, *, effort: float = 1.0) -> Iterator[tuple[Subject,
     if of is None:
         return
     least, end = of.ctx.seconds, deadline(3 * effort)
+    found: list[tuple[Question, Verdict, float]] = []
     for question in asked(of):
         # points of more numbers take longer to draw and to evaluate; the whole report stays within its time
         longer = ROW in of.kinds and not passed(end)
         of.ctx.seconds = least * (3 if longer else 1)
-        verdict, seconds = guarded(partial(question.decide, of))
+        found.append((question, *guarded(partial(question.decide, of))))
+    of.ctx.seconds = 0.0
+    for question, verdict, seconds in found:
+        if question.property in CONTINUED and isinstance(verdict, Unknown):
+            verdict, _ = guarded(partial(question.decide, of))
         yield of, question, verdict, seconds
 
 
-__all__ = ["QUESTIONS", "Question", "Subject", "answers", "asked", "subject"]
+__all__ = ["CONTINUED", "QUESTIONS", "Question", "Subject", "answers", "asked", "subject"]
