@@ -27,7 +27,7 @@ import lossdsl  # noqa: E402
 from lossdsl.backends import emit_native  # noqa: E402
 from lossdsl.backends.check_source import SourceError, check_source  # noqa: E402
 from lossdsl.backends.native_runtime import FLAGS, IMPORTS, LOADER  # noqa: E402
-from lossdsl.backends.native_windows import without_adding_loops  # noqa: E402
+from lossdsl.backends.windows import without_adding_loops  # noqa: E402
 from lossdsl.lower.interpret import run_plan  # noqa: E402
 from lossdsl.lower.plan import Kernel, Literal, Op, Recurrence  # noqa: E402
 from lossdsl.primitives import CXX_HELPERS, PRIMITIVES, helper_sources  # noqa: E402

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from lossdsl import primitives
 from lossdsl.backends.native_kernel import native_function
 from lossdsl.backends.native_layout import Argument, Around, NativeFunction, any_element, element_type, element_word
-from lossdsl.backends.native_windows import without_adding_loops
 from lossdsl.backends.text import Names, Writer, offset_text
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
 from lossdsl.backends.triton_function import CALLED
 from lossdsl.backends.triton_parts import parts
 from lossdsl.backends.triton_text import Unsupported
+from lossdsl.backends.windows import without_adding_loops
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Step, Within
 

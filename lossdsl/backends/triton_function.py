@@ -9,9 +9,10 @@ from lossdsl.backends.text import PRODUCT, Writer
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature, reads
 from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_function, summing_function, walking_function
 from lossdsl.backends.triton_parts import Part, parts
-from lossdsl.backends.triton_round import Round, Sum, Walk, added, summed, walk
+from lossdsl.backends.triton_round import Round, Sum, Walk, summed, walk
 from lossdsl.backends.triton_runtime import SHARES
 from lossdsl.backends.triton_text import Unsupported
+from lossdsl.backends.windows import added
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     Allocate,

@@ -128,18 +128,18 @@ def summing_function(found: Sum, plan: Plan, starts: dict[str, Fill]) -> DeviceF
     made.begin()
     before, made.body = made.body, Writer()
     made.before = before
-    for index, extent, direction in found.loops:
-        turn, step = made.scope.names.fresh("turn"), made.scope.names.fresh("step")
-        made.known[str(index)] = turn
-        count = made.extent(extent)
+    for axis, extent in found.loops:
+        turn, step = made.scope.names.fresh(f"{axis}_index"), made.scope.names.fresh("step")
+        made.places[axis] = turn
+        size = made.extent(extent)
         turns = "tl.static_range" if 0 < (extent.constant or 0) <= UNROLLED else "range"
-        made.body.line(f"for {step} in {turns}(0, {count}):")
+        made.body.line(f"for {step} in {turns}(0, {size}):")
         made.body.indent()
-        made.body.line(f"{turn} = tl.full([], {step if direction > 0 else f'{count} - 1 - {step}'}, INDEX)")
+        made.body.line(f"{turn} = tl.full([], {step}, INDEX)")
+    made.loops = frozenset(axis for axis, _ in found.loops)
     sums = {s.buffer: made.scope.names.fresh(f"{s.buffer}_sum") for s in found.part.stores}
-    made.sums = sums
-    made.all()
-    loops, made.body, made.sums = made.body, before, {}
+    made.add(found.folds, [sums[s.buffer] for s in found.part.stores])
+    loops, made.body, made.before = made.body, before, None
     for s in found.part.stores:
         made.start(s, sums[s.buffer], starts.get(s.buffer))
     made.body.block(loops.lines)
@@ -178,7 +178,7 @@ class _Function:
         self.guards = guards(part)
         self.tiles = 0  # alive at one time
         self.known: dict[str, str] = {}  # variables by the name of an extent
-        self.sums: dict[str, str] = {}  # variables of what rounds of a loop add up, by buffer
+        self.loops: frozenset[str] = frozenset()  # axes of loops that add up, whose index is in `places`
         self.before: Writer | None = None  # what stands before the loops
 
     # ------------------------------------------------------------------------------------------------- arguments
@@ -239,7 +239,7 @@ class _Function:
     def offset(self, buffer: str, subscripts: tuple[Subscript, ...]) -> tuple[str, frozenset[str], list[str]]:
         """(offset, axes that it varies along, conditions that positions given by data are in range)."""
         dims = self.plan.buffer(buffer).dims
-        axes = subscript_axes(subscripts)
+        axes = subscript_axes(subscripts) - self.loops
         inside: list[str] = []
         text, k = "", 0
         while k < len(subscripts):
@@ -270,7 +270,8 @@ class _Function:
         return None
 
     def position(self, s: Subscript, dim: Dim, inside: list[str]) -> str:
-        parts = [self.place(a) if c == 1 else f"{c} * {self.place(a)}" for a, c in s.axes]
+        signs = {1: "", -1: "-"}
+        parts = [f"{signs.get(c, f'{c} * ')}{self.place(a)}" for a, c in s.axes]
         if s.data is not None:
             term = self.terms[s.data.name]
             parts.append(term.text)
@@ -307,7 +308,7 @@ class _Function:
             case SizeRef(dim):
                 return Term(self.extent(dim), "int", static=str(dim) not in self.known)
             case AxisRef(name):
-                return Term(self.place(name), "int", frozenset((name,)))
+                return Term(self.place(name), "int", frozenset((name,)) - self.loops)
 
     def bind(
         self, s: Load | Op | Fold, text: str, axes: frozenset[str], static: bool = False, single: bool = False
@@ -471,9 +472,6 @@ class _Function:
     def store(self, s: Store) -> None:
         buffer = self.plan.buffer(s.buffer)
         value = self.term(s.value)
-        if s.buffer in self.sums:
-            self.body.line(f"{self.sums[s.buffer]} += {unwrapped(typed(value))}")
-            return
         if s.accumulate:
             raise Unsupported("it adds up over the rounds of a loop")
         offset, axes, inside = self.offset(s.buffer, s.subscripts)
@@ -487,6 +485,18 @@ class _Function:
         pointer = self.pointer(s.buffer) + (f" + {offset}" if buffer.dims else "")
         mask = " & ".join(c for c in conditions if c)
         self.body.line(f"tl.store({pointer}, {unwrapped(value.text)}{f', mask={mask}' if mask else ''})")
+
+    def add(self, folds: Sequence[Fold], sums: Sequence[str]) -> None:
+        """What a round of loops adds to sums."""
+        for o in (o for s in folds for o in operands(s) if isinstance(o, Value)):
+            self.uses[o.name] = self.uses.get(o.name, 0) + 1
+        for s in self.part.statements:
+            self.statement(s)
+        for s, name in zip(folds, sums, strict=True):
+            text = unwrapped(typed(self.term(s.value)))
+            if s.where is not None:
+                text = f"tl.where({unwrapped(self.joint(self.term(s.where)))}, {text}, 0.0)"
+            self.body.line(f"{name} += {text}")
 
     def start(self, s: Store, name: str, start: Fill | None) -> None:
         """What a sum begins with: a number, or what its entry holds."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import count
 
 from lossdsl.backends.triton_parts import Part, operands, spreads
 from lossdsl.backends.triton_text import Unsupported
+from lossdsl.backends.windows import folded
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     AxisRef,
     Fold,
     Kernel,
-    Literal,
     Load,
     Op,
     Operand,
@@ -126,117 +124,31 @@ class Walk:
 
 @dataclass(frozen=True)
 class Sum:
-    """Loops whose rounds only add to buffers: each entry of them is one sum. `loops`: the index of a round, the extent
-    and the direction of each loop, the outermost first."""
+    """Loops whose rounds only add to buffers: each entry of them is a sum. `loops`: (axis, extent), the outermost first;
+    `folds`: what each store of the part is the sum of, and where it counts."""
 
-    loops: tuple[tuple[Dim, Dim, int], ...]
+    loops: tuple[tuple[str, Dim], ...]
     part: Part
-
-
-def added(step: Recurrence) -> list[str]:
-    """The buffers that the rounds of a recurrence add to, if they do nothing else."""
-    kernel = (_nested(step) or [step])[-1]
-    stores = [s for s in kernel.statements if isinstance(s, Store)] if isinstance(kernel, Kernel) else []
-    return [s.buffer for s in stores] if all(s.accumulate for s in stores) else []
-
-
-def _nested(step: Step) -> list[Step]:
-    """Loops around each other and the one kernel in the innermost; empty beyond whatever else it is."""
-    found = [step]
-    while isinstance(found[-1], Recurrence):
-        inner = found[-1].steps
-        if len(inner) != 1 or not isinstance(inner[0], Recurrence | Kernel):
-            return []
-        found.append(inner[0])
-    return found
+    folds: tuple[Fold, ...]
 
 
 def summed(step: Recurrence, plan: Plan) -> Sum:
-    """A recurrence whose rounds only add (`added`) as sums. Raises Unsupported."""
-    *outer, kernel = _nested(step)
-    assert isinstance(kernel, Kernel)
+    """A recurrence whose rounds only add (`windows.added`) as sums. Raises Unsupported."""
+    kernels = folded(step, {b.name: b for b in plan.buffers})
+    if len(kernels) != 1:
+        raise Unsupported("it adds up over the rounds of a recurrence")
+    (kernel,) = kernels
+    folds = tuple(s for s in kernel.statements if isinstance(s, Fold))
     stores = [s for s in kernel.statements if isinstance(s, Store)]
-    loops = [s for s in outer if isinstance(s, Recurrence)]
-    if any(isinstance(s, Fold | Scatter) for s in kernel.statements):
+    names = folds[0].axes
+    if [s.value for s in stores] != [Value(f.name) for f in folds] or any(f.axes != names for f in folds):
         raise Unsupported("it combines entries in a round of a recurrence")
-    if {s.buffer for s in stores} & {s.buffer for s in kernel.statements if isinstance(s, Load)}:
-        raise Unsupported("it adds to what it reads")
-    made, moved = [], _gathered(kernel, frozenset(s.axis for s in loops), plan)
-    for s in loops:
-        index = Dim.symbol(f"{s.axis}.index")
-        made.append((index, s.extent, s.direction))
-        moved = _turned(moved, s.axis, index)
-    return Sum(tuple(made), _part(moved, tuple(a.name for a in kernel.axes), ()))
-
-
-def _gathered(kernel: Kernel, loops: frozenset[str], plan: Plan) -> Kernel:
-    """The kernel with an axis over all entries of what it adds to where the rounds of the loops add to shifted ones:
-    each entry reads, in a round, what would have been added to it there."""
-    stores = [s for s in kernel.statements if isinstance(s, Store)]
-    moved: dict[str, tuple[Subscript, Dim]] = {}  # axis -> (where it adds, the extent there)
-    for s in stores:
-        for at, extent in zip(s.subscripts, plan.buffer(s.buffer).dims):
-            turning = [x for x in at.axes if x[0] in loops]
-            if not turning and not at.data:
-                continue
-            own = [x for x in at.axes if x[0] not in loops]
-            if at.data or len(own) != 1 or own[0][1] != 1 or moved.setdefault(own[0][0], (at, extent)) != (at, extent):
-                raise Unsupported("rounds of a loop add to different entries")
-    for s in stores:
-        for a, (at, _) in moved.items():
-            if [x for x in s.subscripts if any(b == a for b, _ in x.axes)] != [at]:
-                raise Unsupported("rounds of a loop add to different entries")
-    for a in moved:
-        kernel = _moved_axis(kernel, a, *moved[a])
-    return kernel
-
-
-def _number(value: int) -> Literal:
-    return Literal(Fraction(value), "int")
-
-
-def _moved_axis(kernel: Kernel, axis: str, at: Subscript, extent: Dim) -> Kernel:
-    """The kernel with an axis that counts the positions `at`, of which there are `extent`, and not what it counted."""
-    before = next(a.extent for a in kernel.axes if a.name == axis)
-    taken = {s.name for s in kernel.statements if isinstance(s, Load | Op | Fold)}
-    made: list[Statement] = []
-
-    def op(type_: str, name: str, *args: Operand) -> Value:
-        value = next(v for n in count(1) if (v := f"v{n}") not in taken)
-        taken.add(value)
-        made.append(Op(value, type_, name, args))
-        return Value(value)
-
-    turns = tuple((b, c) for b, c in at.axes if b != axis)
-    place: Operand = AxisRef(axis)
-    if at.offset.terms:
-        place = op("int", "sub", place, SizeRef(at.offset))
-    for b, c in turns:
-        place = op("int", "sub", place, AxisRef(b) if c == 1 else op("int", "mul", _number(c), AxisRef(b)))
-    exists = op("bool", "and", op("bool", "ge", place, _number(0)), op("bool", "lt", place, SizeRef(before)))
-
-    def subscripts(buffer: str, given: tuple[Subscript, ...]) -> tuple[Subscript, ...]:
-        out = []
-        for s in given:
-            factor = sum(c for a, c in s.axes if a == axis)
-            axes = (*s.axes, *((b, -c * factor) for b, c in turns if factor))
-            out.append(replace(s, axes=axes, offset=s.offset - at.offset * factor))
-        return tuple(out)
-
-    for s in kernel.statements:
-        new = _moved(s, {AxisRef(axis): place}, subscripts)
-        match new:
-            case Load() if new != s:
-                guard = exists if new.guard is None else op("bool", "and", exists, new.guard)
-                made.append(replace(new, guard=guard, pad=new.pad or Literal(Fraction(0), new.type)))
-            case Store() if isinstance(s, Store):
-                value = op("acc", "select", exists, new.value, Literal(Fraction(0)))
-                back = tuple(x if y != at else Subscript(((axis, 1),)) for x, y in zip(new.subscripts, s.subscripts))
-                made.append(replace(new, subscripts=back, value=value))
-            case _:
-                made.append(new)
-    axes = tuple(replace(a, extent=extent) if a.name == axis else a for a in kernel.axes)
-    return replace(kernel, axes=axes, statements=tuple(made))
+    extents = {a.name: a.extent for a in kernel.axes}
+    loops = tuple((a, extents[a]) for a in extents if a in names)
+    rows = tuple(a for a in extents if a not in names)
+    inner = tuple(s for s in kernel.statements if not isinstance(s, Fold))
+    part = _part(replace(kernel, statements=inner), rows, (), frozenset(f.name for f in folds))
+    return Sum(loops, replace(part, spread={n: axes - set(names) for n, axes in part.spread.items()}), folds)
 
 
 def walk(step: Recurrence) -> Walk:
@@ -315,16 +227,18 @@ def _turned(kernel: Kernel, axis: str, index: Dim) -> Kernel:
     return replace(kernel, statements=statements)
 
 
-def _part(kernel: Kernel, rows: tuple[str, ...], columns: tuple[str, ...]) -> Part:
+def _part(kernel: Kernel, rows: tuple[str, ...], columns: tuple[str, ...], apart: frozenset[str] = frozenset()) -> Part:
+    """`apart`: values that are made otherwise."""
     statements = kernel.statements
     stores = tuple(s for s in statements if isinstance(s, Store))
     values = tuple(s for s in statements if isinstance(s, Load | Op | Fold))
     spread = spreads(statements)
     for store in stores:
         axes = {a for s in store.subscripts for a, _ in s.axes}
-        if any(isinstance(o, Value) and not spread[o.name] <= axes for o in operands(store)):
+        values_ = [o.name for o in operands(store) if isinstance(o, Value) and o.name not in apart]
+        if any(not spread[name] <= axes for name in values_):
             raise Unsupported("a value that varies along an axis is stored without it")
     return Part(kernel, rows, columns, values, stores, (), spread)
 
 
-__all__ = ["Round", "Sum", "Walk", "added", "summed", "walk"]
+__all__ = ["Round", "Sum", "Walk", "summed", "walk"]
