@@ -10,12 +10,14 @@ import pytest
 from recurrences import NAMED, TEXTS, arguments, program
 
 from lossdsl.assemble import differentiable, gradient_program, value_program
+from lossdsl.backends.window_joins import joined
+from lossdsl.backends.windows import without_adding_loops
 from lossdsl.ir.interpret import interpret
 from lossdsl.ir.nodes import Program
 from lossdsl.ir.text import parse_ir
 from lossdsl.lower.cost import cost
 from lossdsl.lower.interpret import run_plan
-from lossdsl.lower.plan import Call, Key, Plan, Recurrence
+from lossdsl.lower.plan import Call, Key, Load, Plan, Recurrence
 from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import kernels, loads, schedule, stores
 from lossdsl.lower.text import parse_plan, print_plan
@@ -47,6 +49,12 @@ def test_plan_is_the_program(name: str, entry: str) -> None:
         got = run_plan(plan, {**arrays, **cotangents}, parameters)
         for role, value in got.items():
             np.testing.assert_allclose(value, want[role], rtol=1e-9, atol=1e-12, err_msg=role)
+        for other in (joined(plan), without_adding_loops(plan), without_adding_loops(joined(plan))):
+            assert parse_plan(print_plan(other)) == other
+            if other != plan:
+                again = run_plan(other, {**arrays, **cotangents}, parameters)
+                for role, value in again.items():
+                    np.testing.assert_allclose(value, got[role], rtol=1e-12, atol=1e-13, err_msg=role)
 
 
 def test_a_recurrence_that_runs_the_other_way_is_another() -> None:
@@ -126,6 +134,71 @@ def test_a_window_whose_weights_are_products_has_a_pass_for_each_offset() -> Non
     _, plan = planned(program("direct"), "value")
     (outer,) = recurrences(plan)
     assert any(isinstance(s, Recurrence) for s in outer.steps)
+
+
+WINDOW = """
+program windows
+  input x: real[b, h]
+  input y: real[b, h]
+  input k: real[i: 3]
+  {lines}
+  value.0 = sum b, h: h - 2 . tanh({one}[b, h])
+  value.1 = sum b, h: {places} . tanh({other}[b, h])
+  value = map . value.0 + value.1
+  output return = value
+"""
+OF_X = "p[b, h: h - 2] = sum i: 3 . k[i] * x[b, h + i]"
+SQUARES = ("s[b, h] = map . {}", "q[b, h: h - 2] = sum i: 3 . k[i] * s[b, h + i]")
+
+
+def windows(*lines: str, one: str = "p", other: str = "q", places: str = "h - 2") -> tuple[Plan, Plan]:
+    """The plan of a value as it is, and with its windows together."""
+    text = WINDOW.format(lines="\n  ".join(lines), one=one, other=other, places=places)
+    _, plan = planned(parse_ir(text), "value")
+    return plan, joined(plan)
+
+
+def test_windows_over_the_same_entries_are_one_loop() -> None:
+    plan, together = windows(OF_X, "q[b, h: h - 2] = sum i: 3 . y[b, h + i] * x[b, h + i]")
+    assert (len(recurrences(plan)), len(recurrences(together))) == (2, 1)
+    (kernel,) = recurrences(together)[0].steps
+    assert [s.buffer for s in kernel.statements if isinstance(s, Load)] == ["k", "x", "y"]  # x once
+
+
+@pytest.mark.parametrize(
+    ("line", "places"),
+    [
+        ("q[b, h: h - 3] = sum i: 4 . x[b, h + i]", "h - 3"),  # more offsets
+        ("q[b, h: h - 4] = sum i: 3 . k[i] * p[b, h + i]", "h - 4"),  # of what the other makes
+        ("q[b, h: h - 2] = sum i: 3 . k[i] * n[b] * y[b, h + i]", "h - 2"),  # of a total of what the other makes
+    ],
+)
+def test_windows_that_are_not(line: str, places: str) -> None:
+    between = ["n[b] = sum h: h - 2 . p[b, h]"] if "n[b]" in line else []
+    plan, together = windows(OF_X, *between, line, places=places)
+    assert len(recurrences(plan)) == len(recurrences(together)) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        ("x[b, h]^2", True),
+        ("x[b, h] * y[b, h]", True),
+        ("exp(x[b, h])", False),  # more work at each offset than a read
+        ("x[b, h] * y[b, h] + x[b, h]^2", False),
+    ],
+)
+def test_an_array_for_windows_alone_is_made_where_it_is_read(body: str, made: bool) -> None:
+    plan, together = windows(OF_X, SQUARES[0].format(body), SQUARES[1])
+    assert "s" in {b.name for b in plan.buffers}
+    assert ("s" not in {b.name for b in together.buffers}) == made
+
+
+def test_an_array_that_is_read_elsewhere_too_stays() -> None:
+    lines = (SQUARES[0].format("x[b, h]^2"), SQUARES[1], "c[b, h: h - 2] = map . q[b, h] * s[b, h + 1]")
+    plan, together = windows(*lines, one="q", other="c")
+    assert "s" in {b.name for b in plan.buffers}
+    assert "s" in {b.name for b in together.buffers}
 
 
 def test_a_mirrored_window_makes_nothing_outside_of_its_array() -> None:

@@ -12,6 +12,7 @@ from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_round import Round, Sum, Walk, summed, walk
 from lossdsl.backends.triton_runtime import SHARES
 from lossdsl.backends.triton_text import Unsupported
+from lossdsl.backends.window_joins import joined
 from lossdsl.backends.windows import added
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
@@ -73,7 +74,7 @@ class Launched:
 def launching_function(
     plan: Plan, name: str, signature: Signature, kernels: Kernels, choices: Choices, comment: str
 ) -> Launched:
-    made = _Launching(plan, name, signature, kernels, choices, comment)
+    made = _Launching(joined(plan), name, signature, kernels, choices, comment)
     emitted = made.emit()
     return Launched(emitted if made.launches else None, tuple(made.reasons))
 
