@@ -11,6 +11,7 @@ Run: `python benchmarks/gpu.py [--json OUT] [--only WORD] [--seconds S]`.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -184,6 +185,7 @@ def calls(run: Callable[[], None], patience: float = 0.2) -> float:
 
 def replayed(run: Callable[[], None], milliseconds: int) -> float:
     """Seconds of the device, from a graph; of the device and what is around it where a graph cannot be recorded."""
+    gc.collect()
     torch.cuda.empty_cache()  # what the recording before held
     try:
         found = do_bench_cudagraph(run, rep=milliseconds, return_mode="median")
@@ -274,7 +276,7 @@ def main() -> None:
             if given.only.lower() not in name.lower() or time.perf_counter() - start > given.seconds:
                 continue
             row = measure(name, case, dtype, given.milliseconds, bandwidth)
-            torch.cuda.empty_cache()
+            gc.collect()
             rows.append(row)
             print(shown(row), flush=True)
             for provider, why in row["failed"].items():
