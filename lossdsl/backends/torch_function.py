@@ -273,7 +273,7 @@ class PlanFunction:
             buffer = self.plan.buffer(name)
             self.fill(buffer, "0" if buffer.type == "int" else "0.0")
         axis = kernel.axes[0]
-        for name in _written([kernel]):
+        for name in written([kernel]):
             self.empty(self.plan.buffer(name))
         start, stop, size = (self.names.fresh(n) for n in ("start", "stop", "block"))
         total = self.scope.dim(axis.extent).text
@@ -296,7 +296,7 @@ class PlanFunction:
         start, stop, rows = (self.names.fresh(n) for n in ("start", "stop", "rows"))
         total = self.scope.dim(step.extent).text
         self.out.line(f"{rows} = {self.rows_of_a_round(step)}")
-        for name in _written(step.steps):
+        for name in written(step.steps):
             buffer = self.plan.buffer(name)
             if buffer.role != "chunk":
                 self.empty(buffer)
@@ -786,7 +786,7 @@ def _product(operands: list[tuple[str, tuple[str, ...]]], out: tuple[str, ...]) 
     return f'torch.einsum("{form}", {", ".join(t for t, _ in operands)})', None
 
 
-def _written(steps: Sequence[Step]) -> list[str]:
+def written(steps: Sequence[Step]) -> list[str]:
     names: dict[str, None] = {}
     for step in steps:
         match step:
@@ -797,7 +797,7 @@ def _written(steps: Sequence[Step]) -> list[str]:
             case Fill(buffer=buffer):
                 names[buffer] = None
             case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner):
-                names.update((n, None) for n in _written(inner))
+                names.update((n, None) for n in written(inner))
     return list(names)
 
 
@@ -860,7 +860,7 @@ def _accumulated(steps: Sequence[Step]) -> set[str]:
             case ChunkLoop(steps=inner):
                 names |= _accumulated(inner)
             case Recurrence(steps=inner) | Within(steps=inner):
-                names |= {*_accumulated(inner), *_written(inner)}  # later rounds read what earlier ones made
+                names |= {*_accumulated(inner), *written(inner)}  # later rounds read what earlier ones made
     return names
 
 

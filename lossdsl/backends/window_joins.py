@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count
 
+from lossdsl.backends.torch_function import reads, written
 from lossdsl.backends.triton_parts import operands
 from lossdsl.backends.windows import added
 from lossdsl.lower.plan import (
     Allocate,
     AxisRef,
     Buffer,
-    Call,
     Fill,
     Fold,
     Free,
@@ -83,14 +83,14 @@ def _gathered(steps: list[Step], at: int) -> list[Step]:
 
 def _free_between(loop: Recurrence, between: Sequence[Step]) -> bool:
     """Whether a loop, with what fills its buffers, can run before the steps."""
-    own, read = set(added(loop)), _read(loop)
+    own, read = set(added(loop)), set(reads([loop]))
     filled = {s.buffer for s in between if isinstance(s, Fill)}
     if not own <= filled:
         return False  # it adds to what is there
     for s in between:
         if isinstance(s, Allocate | Free) or (isinstance(s, Fill) and s.buffer in own):
             continue
-        if (_written(s) & (read | own)) or (_read(s) & own):
+        if not (read | own).isdisjoint(written([s])) or not own.isdisjoint(reads([s])):
             return False
     return True
 
@@ -106,7 +106,7 @@ def _one(first: Recurrence, second: Recurrence) -> Recurrence | None:
     if len(stored) > TOGETHER or len({s.buffer for s in stored}) < len(stored):
         return None
     axes = {x.name: y.name for x, y in zip(b.axes, a.axes)} | {second.axis: first.axis}
-    if (b.lane and axes[b.lane]) != a.lane or set(added(first)) & _read(second):
+    if (b.lane and axes[b.lane]) != a.lane or not set(added(first)).isdisjoint(reads([second])):
         return None
     if _indexed(b.statements) and any(x != y for x, y in axes.items()):
         return None
@@ -195,7 +195,7 @@ def _unshared(
         needed = _made_from(kernel, store)
         if needed is None or buffer.role != "temporary" or buffer.name in kept or not _whole(kernel, store, buffer):
             continue
-        readers = [s for s in steps if buffer.name in _read(s)]
+        readers = [s for s in steps if buffer.name in reads([s])]
         if not all(isinstance(s, Recurrence) and _unguarded(s, buffer.name) for s in readers):
             continue
         changed = {id(s): _inlined(s, buffer.name, needed, store, kernel) for s in readers if isinstance(s, Recurrence)}
@@ -306,30 +306,6 @@ def _pruned(kernel: Kernel) -> Kernel:
             kept.append(s)
             used |= {o.name for o in operands(s) if isinstance(o, Value)}
     return replace(kernel, statements=tuple(reversed(kept)))
-
-
-def _read(step: Step) -> set[str]:
-    match step:
-        case Kernel():
-            return {s.buffer for s in step.statements if isinstance(s, Load)}
-        case Call():
-            return {n for n, _ in step.operands} | ({step.out} if step.accumulate else set())
-        case Fill() | Allocate() | Free():
-            return set()
-    return {b for s in step.steps for b in _read(s)}
-
-
-def _written(step: Step) -> set[str]:
-    match step:
-        case Kernel():
-            return {s.buffer for s in step.statements if isinstance(s, Store | Scatter)}
-        case Call():
-            return {step.out}
-        case Fill():
-            return {step.buffer}
-        case Allocate() | Free():
-            return set()
-    return {b for s in step.steps for b in _written(s)}
 
 
 __all__ = ["joined"]
