@@ -210,7 +210,8 @@ def _placed(source: Source, program: Program) -> Iterator[None]:
 def compile(
     source: Source, *, target: str, only: str | None = None, effort: float = 1.0, native: bool = False
 ) -> CompileResult:
-    """Check and emit. A refuted claim is in the reports; whether that stops a build is the caller's decision."""
+    """Emit, after deciding claims and proving what a docstring says; nothing else is searched for counterexamples. A
+    refuted claim is in the reports; whether that stops a build is the caller's decision."""
     checked = _checked(source, only, lambda b: verify_program(b, effort=effort, searching=False))
     if checked.broken_off:
         raise KeyboardInterrupt
