@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -164,3 +165,77 @@ def test_derivatives_of_special_functions_of_a_high_order(target: str) -> None:
     assert torch.autograd.gradgradcheck(fn, x)
     (report,) = pipeline.check(Source("t.loss", text)).reports
     assert report.loss == "t"
+
+
+ROWS = "loss t:\n    input z, w: real[n, c]\n    input keep: bool[n, c]\n    param a: real > 0 = 2\n"
+# definitions; what is returned; the same by autograd
+COUPLED: dict[str, tuple[str, str, Any]] = {
+    "softmax": (
+        "",
+        "sum(derivative(logsumexp(z over c), z) * w over n, c)",
+        lambda z, w, k, a: torch.softmax(z, 1) * w,
+    ),
+    "masked": (
+        "s = sum(z^2 * w over c where keep)",
+        "sum(derivative(s, z) * z over n, c)",
+        lambda z, w, k, a: torch.where(k, 2 * z * w, 0.0) * z,
+    ),
+    "a mean beside its entries": (
+        "m = mean(z over c)",
+        "sum(derivative((z - m)^2, z) over n, c)",
+        lambda z, w, k, a: 2 * (z - z.mean(1, keepdim=True)) * (1 - 1 / z.shape[1]),
+    ),
+    "a sum of sums": (
+        "s = sum(exp(z) over c)\nt = sum(log(s) over n)",
+        "sum(derivative(t, z) * w over n, c)",
+        lambda z, w, k, a: torch.softmax(z, 1) * w,
+    ),
+    "in a parameter": (
+        "s = sum(exp(a * z) over n, c)",
+        "derivative(log(s), a)",
+        lambda z, w, k, a: torch.softmax((a * z).flatten(), 0) * z.flatten(),
+    ),
+    "a second derivative": (
+        "l = logsumexp(z over c)",
+        "sum(derivative(derivative(l, z), z) over n, c)",
+        lambda z, w, k, a: torch.softmax(z, 1) * (1 - torch.softmax(z, 1)),
+    ),
+    "in a definition": (
+        "u = z * w\ns = sum(u^3 over c)",
+        "sum(derivative(s, u) over n, c)",
+        lambda z, w, k, a: 3 * (z * w) ** 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COUPLED))
+def test_through_reductions(name: str) -> None:
+    """The values, and how the loss trains: the derivative of a derivative."""
+    lines, returned, reference = COUPLED[name]
+    text = ROWS + "".join(f"    {line}\n" for line in [*filter(None, lines.split("\n")), f"return {returned}"])
+    rng = np.random.default_rng(1)
+    z, w = (torch.tensor(rng.normal(size=(3, 4)), requires_grad=True) for _ in range(2))
+    keep = torch.tensor(rng.random((3, 4)) > 0.4)
+    given = {"z": z, "w": w, "keep": keep, "a": 1.5}
+    function = loads(text).function
+    found = function(**{k: v for k, v in given.items() if k in inspect.signature(function).parameters})
+    wanted = reference(z, w, keep, 1.5).sum()
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    mine, theirs = (torch.autograd.grad(v, (z, w), allow_unused=True, materialize_grads=True) for v in (found, wanted))
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        ("m = max(z over c)", "`max`"),
+        ("axis t = 3\nm[n, t] = 0.5 * m[n, t - 1] + z[n, 0] if t > 0 else z[n, 0]", "position"),
+    ],
+)
+def test_what_has_no_term(lines: str, what: str) -> None:
+    returned = "derivative(m, z)" if "max" in lines else "derivative(m[n, 2], z)"
+    text = ROWS + "".join(f"    {line}\n" for line in [*lines.split("\n"), f"return sum({returned} over n, c)"])
+    analysis = pipeline.analyse(Source("<test>", text))
+    (problem,) = [d for d in analysis.diagnostics if d.code == "E0409"]
+    assert what in problem.message or "recurrence" in problem.message
