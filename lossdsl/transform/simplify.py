@@ -7,7 +7,7 @@ about the loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -119,12 +119,25 @@ def simple(node: Scalar) -> Scalar:
         case Compare():
             return _compare(node)
         case And():
-            return conjunction(node.args)
+            return conjunction(_under(node.args[:k], c) for k, c in enumerate(node.args))
         case Or():
             return disjunction(node.args)
         case Not():
             return negation(node.a)
     return node
+
+
+def _under(known: Sequence[Scalar], node: Scalar) -> Scalar:
+    """The node where the conditions hold: no selection by one of them is left in it."""
+
+    def step(n: Scalar) -> Scalar:
+        if not isinstance(n, Select):
+            return n
+        rest = [c for c in conjuncts(n.condition) if c not in known]
+        return n if len(rest) == len(conjuncts(n.condition)) else _select(conjunction(rest), n.a, n.b)
+
+    repeats = (isinstance(n, Select) and any(c in known for c in conjuncts(n.condition)) for n in postorder(node))
+    return transform(node, step, {}) if any(repeats) else node
 
 
 def _number(node: Scalar) -> Fraction | None:
@@ -262,13 +275,11 @@ def _select(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         return b
     if isinstance(condition, Not):
         return _select(condition.a, b, a)
-    if isinstance(a, Select):
-        known = conjuncts(condition)
-        rest = [c for c in conjuncts(a.condition) if c not in known]
-        if len(rest) < len(conjuncts(a.condition)):
-            return _select(condition, _select(conjunction(rest), a.a, a.b), b)
-        if a.b is b:
-            return _select(conjunction((condition, a.condition)), a.a, b)
+    a = _under(conjuncts(condition), a)
+    if a is b:
+        return a
+    if isinstance(a, Select) and a.b is b:
+        return _select(conjunction((condition, a.condition)), a.a, b)
     if isinstance(b, Select) and b.condition is condition:
         return _select(condition, a, b.b)
     return Select(condition, a, b)
