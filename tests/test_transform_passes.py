@@ -132,6 +132,32 @@ def test_conditions() -> None:
     assert negation(b) is ir.Not(b), "an order of reals is false on both sides at NaN"
 
 
+def test_a_condition_that_holds_selects_nothing_below_it() -> None:
+    x, y, minus = _read(), _read("y"), Const("-inf")
+    known, other = Compare("<", y, x), Compare("<", x, y)
+    inner = ir.Select(known, x, minus)
+    assert simple(ir.Select(known, Apply("exp", (inner,)), y)) is ir.Select(known, Apply("exp", (x,)), y)
+    both = ir.And((known, Compare("<", minus, Apply("max2", (inner, y)))))
+    assert simple(both) is ir.And((known, Compare("<", minus, Apply("max2", (x, y)))))
+    for kept in (
+        ir.Select(other, Apply("exp", (inner,)), y),  # another condition
+        ir.Select(known, y, Apply("exp", (inner,))),  # where it does not hold
+        ir.And((Compare("<", minus, inner), known)),  # before it
+    ):
+        assert simple(kept) is kept
+
+
+def test_of_a_sum_of_probabilities_of_which_a_part_is_positive_nothing_is_asked() -> None:
+    a, b, c, minus = _read("a"), _read("b"), _read("c"), Const("-inf")
+    part = Apply("logaddexp", (a, b))
+    slope = scalar_derivative(Apply("logaddexp", (part, c)), a)
+    tests = {n for n in ir.postorder(slope) if isinstance(n, Compare)}
+    assert tests == {Compare("<", minus, Apply("max2", (a, b)))}
+    in_c = scalar_derivative(Apply("logaddexp", (part, c)), c)
+    tests = {n for n in ir.postorder(in_c) if isinstance(n, Compare)}
+    assert tests == {Compare("<", minus, Apply("max2", (c, part)))}
+
+
 def test_a_condition_and_its_opposite() -> None:
     n, x = _n(), _read()
     a, b = Compare("==", n, Const(2, INT)), Compare("<", x, Const(1))

@@ -64,30 +64,9 @@ def conjunction(conditions: Iterable[Scalar]) -> Scalar:
         return FALSE
     if any(isinstance(c, Or) for c in flat):
         flat = tuple(c for c in flat if not any(_implies(d, c) for d in flat if d is not c))
-    flat = tuple(c for k, c in enumerate(flat) if not any(_is_more(d, c) for d in flat[:k]))
     if not flat:
         return TRUE
     return flat[0] if len(flat) == 1 else And(flat)
-
-
-def _is_more(known: Scalar, condition: Scalar) -> bool:
-    """Whether -inf < max2(logaddexp(a, b), c) is asked where -inf < max2(a, b): of probabilities, whether a sum is
-    positive of which a part is."""
-    part, whole = _largest(known), _largest(condition)
-    sums = [set(n.args) for n in whole if isinstance(n, Apply) and n.name == "logaddexp"]
-    return bool(part) and set(part) in sums
-
-
-def _largest(condition: Scalar) -> tuple[Scalar, ...]:
-    """a and b of -inf < max2(a, b)."""
-    if isinstance(condition, Compare) and condition.op == "<" and _minus_infinity(condition.a):
-        if isinstance(condition.b, Apply) and condition.b.name == "max2":
-            return condition.b.args
-    return ()
-
-
-def _minus_infinity(node: Scalar) -> bool:
-    return isinstance(node, Const) and node.value == "-inf"
 
 
 def _implies(strong: Scalar, weak: Scalar) -> bool:

@@ -224,7 +224,38 @@ def adjoints(body: Scalar, seed: Scalar, wanted: Callable[[Read], bool]) -> dict
                         value = _pull(node, place, bar)
                         if value is not None:
                             send(argument, path, value)
-    return found
+    return {read: _once(g) for read, g in found.items()}
+
+
+def _once(g: Guarded) -> Guarded:
+    """Without tests of log-probabilities that another one answers."""
+
+    def step(n: Scalar) -> Scalar:
+        if not isinstance(n, And):
+            return n
+        return conjunction(c for c in n.args if not any(_is_more(d, c) for d in n.args))
+
+    return Guarded(g.conditions, transform(g.value, step, {}))
+
+
+def _is_more(known: Scalar, condition: Scalar) -> bool:
+    """Whether -inf < max2(logaddexp(a, b), c) is asked beside -inf < max2(a, b): of probabilities, whether a sum is
+    positive of which a part is. (Where c is NaN so are the value and, then, its derivative.)"""
+    part, whole = _largest(known), _largest(condition)
+    sums = [set(n.args) for n in whole if isinstance(n, Apply) and n.name == "logaddexp"]
+    return bool(part) and set(part) in sums
+
+
+def _largest(condition: Scalar) -> tuple[Scalar, ...]:
+    """a and b of -inf < max2(a, b)."""
+    if isinstance(condition, Compare) and condition.op == "<" and _minus_infinity(condition.a):
+        if isinstance(condition.b, Apply) and condition.b.name == "max2":
+            return condition.b.args
+    return ()
+
+
+def _minus_infinity(node: Scalar) -> bool:
+    return isinstance(node, Const) and node.value == "-inf"
 
 
 def _with(path: tuple[Scalar, ...], condition: Scalar) -> tuple[Scalar, ...]:
