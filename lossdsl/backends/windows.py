@@ -60,7 +60,7 @@ def added(step: Recurrence) -> list[str]:
 
 def folded(step: Recurrence, buffers: Buffers) -> tuple[Kernel, ...]:
     """The kernels of a loop's round, or of that of loops around each other, as those of all rounds: each store is of folds
-    over the loops' axes. None where they are not."""
+    over the loops' axes. Empty where that cannot be."""
     loops, kernels = _nest(step)
     written = {s.buffer for k in kernels for s in k.statements if isinstance(s, Store)}
     read = {s.buffer for k in kernels for s in k.statements if isinstance(s, Load)}
