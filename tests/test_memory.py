@@ -18,5 +18,7 @@ from memory import CASES, measure
 def test_peak_memory(name: str) -> None:
     torch.manual_seed(0)
     found = measure(name)
+    if found.composed <= 1:  # on a busy machine the profiler loses events now and then
+        found = measure(name)
     assert found.composed > 1  # MiB: the profiler has seen the allocations
     assert 1 < found.ours <= 1.5 * found.composed, found
