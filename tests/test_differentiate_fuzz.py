@@ -80,7 +80,7 @@ def verify(seed: int) -> bool:
 
 
 def test_random_programs() -> None:
-    assert sum(verify(seed) for seed in range(200)) >= 180
+    assert sum(verify(seed) for seed in range(120)) >= 108
 
 
 @pytest.mark.slow

@@ -442,7 +442,7 @@ def words_of(module: Any) -> list[str]:
     return sorted(line.strip("# \t") for line in found)
 
 
-@settings(max_examples=24, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=16, deadline=None, suppress_health_check=list(HealthCheck))
 @given(MODULE)
 def test_random_trees_survive(module: tree.Module) -> None:
     formatted = format_module(module)

@@ -148,7 +148,7 @@ def decided(report: Report) -> dict[tuple[str, str], Any]:
 
 
 # Those whose searches are long: half of the time of all.
-LONG = {"batch_hard_triplet", "evidential_regression", "generalised_cross_entropy", "triplet"}
+LONG = {"batch_hard_triplet", "evidential_regression", "focal", "generalised_cross_entropy", "triplet"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in SPINE])

@@ -91,7 +91,7 @@ def test_what_is_not(body: str) -> None:
 def test_what_is_proved_of_random_rows_stands() -> None:
     """By the search for steep places, which knows of no rules; and the two engines never contradict one another."""
     proved = refuted = 0
-    for seed in range(48):
+    for seed in range(36):
         rng = random.Random(seed)
         loss = random_row(rng)
         program = built(loss.source([])).program
@@ -106,8 +106,8 @@ def test_what_is_proved_of_random_rows_stands() -> None:
         with mp.workdps(30):
             for line in row_lines(loss, rng, Region(), 2):
                 assert unbounded(line, rng) is None, (loss.per.text, line)
-    assert proved > 15
-    assert refuted > 2
+    assert proved > 11
+    assert refuted > 1
 
 
 # ------------------------------------------------------------------------------- branches on a switch, once unsound

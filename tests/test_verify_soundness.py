@@ -36,8 +36,8 @@ def hold(total: Tally, share: float) -> None:
 
 @pytest.mark.parametrize("block", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_slice_of_the_fuzz(block: int) -> None:
-    """About 350 questions, in less than a minute."""
-    hold(asked(range(24 * block, 24 * block + 24)), SHARE - 0.02)
+    """About 300 questions, in less than a minute."""
+    hold(asked(range(20 * block, 20 * block + 20)), SHARE - 0.02)
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_the_fuzz_at_length(block: int) -> None:
 def test_the_attacks_find_what_is_false() -> None:
     """What the verifier refutes is attacked as if it had been proved: the search has to see most of it."""
     found, false = 0, 0
-    for seed in range(500, 508):
+    for seed in range(500, 506):
         rng = random.Random(seed)
         loss, answered = answers(rng)
         with mp.workdps(FIND):
@@ -60,7 +60,7 @@ def test_the_attacks_find_what_is_false() -> None:
                 if isinstance(verdict, Refuted):
                     false += 1
                     found += search(loss, question, rng, 20) is not None
-    assert false > 20
+    assert false > 15
     assert found > 0.8 * false, (found, false)
 
 
