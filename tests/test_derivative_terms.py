@@ -167,7 +167,7 @@ def test_derivatives_of_special_functions_of_a_high_order(target: str) -> None:
     assert report.loss == "t"
 
 
-ROWS = "loss t:\n    input z, w: real[n, c]\n    input keep: bool[n, c]\n    param a: real > 0 = 2\n"
+ROWS = "loss t:\n    input z, w: real[n, c]\n    axis k = c\n    input keep: bool[n, c]\n    param a: real > 0 = 2\n"
 # definitions; what is returned; the same by autograd
 COUPLED: dict[str, tuple[str, str, Any]] = {
     "softmax": (
@@ -199,6 +199,11 @@ COUPLED: dict[str, tuple[str, str, Any]] = {
         "l = logsumexp(z over c)",
         "sum(derivative(derivative(l, z), z) over n, c)",
         lambda z, w, k, a: torch.softmax(z, 1) * (1 - torch.softmax(z, 1)),
+    ),
+    "a sum over the axis of a sum over it": (
+        "m[n, c] = sum(exp(z[c = k] * w) over k)\ns = sum(m[c = k]^2 over k)",
+        "sum(derivative(s, z) * z over n, c)",
+        lambda z, w, k, a: torch.func.grad(lambda u: ((u[:, None, :] * w[:, :, None]).exp().sum(2) ** 2).sum())(z) * z,
     ),
     "in a definition": (
         "u = z * w\ns = sum(u^3 over c)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import NoReturn
 
 from lossdsl.diagnostics import Span
@@ -125,6 +126,7 @@ class _Through:
     def __init__(self, place: Place, variable: Read | Param, above: set[str]) -> None:
         self.place, self.variable, self.above = place, variable, above
         self.name = variable.tensor if isinstance(variable, Read) else variable.name
+        self.fresh = count()  # bound indices of one reduction are not those of another around it
         self.definitions: dict[str, Definition | None] = {}
         for item in place.body:
             for d in members(item):
@@ -191,7 +193,7 @@ class _Through:
             what = "a recurrence" if d is None else f"`{d.head}`"
             help = "take the derivative of what stands inside of it; through a sum, a mean or a logsumexp it is known"
             raise _Coupled(f"`{self.name}` is read below {what} here: entries are coupled", help)
-        bound = {i: Index(f"{i.name}%{len(self.place.body)}", i.dim) for i in d.bound}
+        bound = {i: Index(f"{i.name}%{next(self.fresh)}", i.dim) for i in d.bound}
         into = _scalars(zip((*d.formals, *bound), (*read.indices, *bound.values()), strict=True))
         where, body = substitute(d.where, into), substitute(d.body, into)
         found: list[_Term] = []
