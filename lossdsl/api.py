@@ -28,8 +28,8 @@ Spec = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Compiled:
-    """`source`: the module's text; `reports`: one for each loss, of its claims and what is proved; `notes`: what runs as torch operations,
-    and why."""
+    """`source`: the module's text; `reports`: one for each loss, of its claims and what is proved; `notes`: what runs as
+    torch operations, and why."""
 
     source: str
     reports: tuple[Report, ...]

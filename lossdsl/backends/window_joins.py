@@ -13,7 +13,7 @@ from itertools import chain, count
 
 from lossdsl.backends.torch_function import reads, written
 from lossdsl.backends.triton_parts import operands
-from lossdsl.backends.windows import added
+from lossdsl.backends.windows import added, everywhere
 from lossdsl.lower.plan import (
     Allocate,
     AxisRef,
@@ -193,7 +193,7 @@ def _unshared(
     for store in [s for s in kernel.statements if isinstance(s, Store)]:
         buffer = buffers[store.buffer]
         needed = _made_from(kernel, store)
-        if needed is None or buffer.role != "temporary" or buffer.name in kept or not _whole(kernel, store, buffer):
+        if needed is None or buffer.role != "temporary" or buffer.name in kept or not everywhere(kernel, store, buffer):
             continue
         readers = [s for s in steps if buffer.name in reads([s])]
         if not all(isinstance(s, Recurrence) and _unguarded(s, buffer.name) for s in readers):
@@ -238,14 +238,6 @@ def _made_from(kernel: Kernel, store: Store) -> list[Statement] | None:
 
 def _indexed(statements: Sequence[Statement]) -> bool:
     return any(isinstance(o, AxisRef) for s in statements for o in operands(s))
-
-
-def _whole(kernel: Kernel, store: Store, buffer: Buffer) -> bool:
-    extents = {a.name: a.extent for a in kernel.axes}
-    plain = [s.axes[0][0] for s in store.subscripts if len(s.axes) == 1 and s == Subscript(((s.axes[0][0], 1),))]
-    return len(plain) == len(buffer.dims) == len(set(plain)) and all(
-        extents[a] == d for a, d in zip(plain, buffer.dims)
-    )
 
 
 def _unguarded(loop: Recurrence, buffer: str) -> bool:

@@ -243,16 +243,20 @@ def _mentions(step: Step | None, buffer: str) -> bool:
     return True  # a loop, or a call: not looked into
 
 
+def everywhere(kernel: Kernel, store: Store, buffer: Buffer) -> bool:
+    """Whether a kernel stores at every place of a buffer, each once."""
+    extents = {a.name: a.extent for a in kernel.axes}
+    plain = [p.axes[0][0] for p in store.subscripts if p.axes and p == Subscript(((p.axes[0][0], 1),))]
+    same = all(extents.get(a) == d for a, d in zip(plain, buffer.dims))
+    return len(plain) == len(buffer.dims) == len(set(plain)) and same
+
+
 def _storing(kernel: Kernel, buffer: str, b: Buffer) -> Kernel | None:
     """The kernel with its only access to the buffer, an adding store at every place, as a plain one."""
     uses = [s for s in kernel.statements if not isinstance(s, Op | Fold) and s.buffer == buffer]
     if len(uses) != 1 or not isinstance(uses[0], Store) or not uses[0].accumulate or not b.dims:
         return None
-    extents = {a.name: a.extent for a in kernel.axes}
-    places = [p.axes[0][0] if p == Subscript(((p.axes[0][0], 1),)) else "" for p in uses[0].subscripts if p.axes]
-    if len(places) != len(b.dims) or len(set(places)) != len(places) or "" in places:
-        return None
-    if any(extents.get(a) != d for a, d in zip(places, b.dims)):
+    if not everywhere(kernel, uses[0], b):
         return None
     whole = replace(uses[0], accumulate=False)
     return replace(kernel, statements=tuple(whole if s is uses[0] else s for s in kernel.statements))

@@ -71,7 +71,8 @@ def verify_program(
     built: BuiltLoss, *, effort: float = 1.0, watch: Watch = _unwatched, searching: bool = True
 ) -> Report:
     """Decide the standard properties and all claims of a loss. `effort` multiplies the budgets; `watch` is told what is
-    decided next; without `searching`, only proofs of properties are wanted. Never raises for a property that no engine decides; raises Interrupted for a KeyboardInterrupt."""
+    decided next; without `searching`, only proofs of properties are wanted. Never raises for a property that no engine
+    decides; raises Interrupted for a KeyboardInterrupt."""
     base = _context(built, effort)
     results: list[ClaimResult] = []
     found: list[Finding] = []
