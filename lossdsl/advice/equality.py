@@ -144,7 +144,7 @@ class _Logs(Field):
 
     def _translate(self, node: Scalar) -> Form:
         if isinstance(node, Stop):
-            return self._leaf(node)  # its value is that of what is inside, its derivative is not
+            return self.leaf(node)  # its value is that of what is inside, its derivative is not
         return super()._translate(node)
 
     def log(self, p: Form) -> Form:

@@ -236,4 +236,10 @@ def why(
                 *given,
                 f"{', by ' if comma else 'by '}interval evaluation on every box of a subdivision of the domain.",
             ]
+        case "interval evaluation after fixing what only differences and ratios depend on":
+            return [
+                *asked,
+                *given,
+                f"{', by ' if comma else 'by '}interval evaluation: only differences or ratios matter, the rest is fixed.",
+            ]
     return [*asked, *given, "."]

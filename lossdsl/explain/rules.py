@@ -17,7 +17,10 @@ STATEMENTS: dict[str, str] = {
     "one interval evaluation of the factored form": "The expression is brought to lowest terms and factored exactly; "
     "the signs of its factors over the whole domain decide its sign",
     "z3": "No real numbers satisfy the conditions and the contrary (decided exactly by z3, real arithmetic)",
-    "interval branch and bound": "Interval evaluation has the sign on every box of a subdivision of the domain",
+    "interval evaluation after fixing": "The expression depends on differences or ratios of what it reads alone, so "
+    "that some of it can be fixed; interval evaluation of the factors then has a definite sign",
+    "interval branch and bound": "Interval evaluation has the sign on every box of a subdivision of the domain, or on the "
+    "face of the box at which a monotone expression is smallest",
     "the case cannot occur": "The conditions of this case contradict one another",
     "exact normal form": "Both sides have the same exact normal form (a quotient of polynomials in logarithms, "
     "exponentials and what is left), so that they are equal wherever they are defined",

@@ -8,6 +8,7 @@ every real value of the leaves at which the expression is defined, so that equal
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -153,7 +154,7 @@ class Field:
             self.generators.append(generator)
         return Form(_GENERATORS[slot], _constant(1))
 
-    def _leaf(self, node: Scalar) -> Form:
+    def leaf(self, node: Scalar) -> Form:
         return self._new(node, Generator("leaf", (), node, self.scope[node]))
 
     def _primitive(self, name: str, *arguments: Form, enclosure: Enclosure | None = None) -> Form:
@@ -165,17 +166,17 @@ class Field:
     def _translate(self, node: Scalar) -> Form:
         if isinstance(node, Const):
             if isinstance(node.value, str):
-                return self._leaf(node)
+                return self.leaf(node)
             return Form(_constant(node.value), _constant(1))
         if isinstance(node, (Read, Param, Size, Index)):
-            return self._leaf(node)
+            return self.leaf(node)
         if isinstance(node, Stop):
             return self._memo[node.a]
         if not isinstance(node, Apply):
-            return self._leaf(node)
+            return self.leaf(node)
         args = [self._memo.get(a) for a in node.args]
         if any(a is None for a in args):
-            return self._leaf(node)
+            return self.leaf(node)
         f = [a for a in args if a is not None]
         return self.apply(node.name, f, self.scope[node])
 
@@ -315,25 +316,37 @@ def _leads_negative(p: Form) -> bool:
     return not p.zero and p.num.leading_coefficient() < 0
 
 
-def sign(field: Field, f: Form) -> Enclosure:
-    """An enclosure of the sign of a form through its factors: (0, 1] positive, [0, 1] non-negative, and so on."""
-    if f.zero:
-        return Enclosure(0.0, 0.0)
-    result = Enclosure(1.0, 1.0)
-    for p, must_not_vanish in ((f.num, False), (f.den, True)):
-        content, factors = p.factor()
-        if content < 0:
-            result = e.neg(result)
-        for factor, k in factors:
-            box = field.polynomial(factor)
+@dataclass(frozen=True)
+class Factors:
+    """A form as a sign times powers of irreducible polynomials, some of them in the denominator."""
+
+    negative: bool
+    powers: tuple[tuple[Poly, int, bool], ...]  # polynomial, exponent, whether it must not vanish
+
+    @classmethod
+    def of(cls, f: Form) -> Factors:
+        negative, powers = False, []
+        for p, must_not_vanish in ((f.num, False), (f.den, True)):
+            content, factors = p.factor()
+            negative ^= bool(content < 0)
+            powers += [(factor, int(k), must_not_vanish) for factor, k in factors]
+        return cls(negative, tuple(powers))
+
+    def sign(self, enclosing: Callable[[Poly], Enclosure]) -> Enclosure:
+        """An enclosure of the sign: (0, 1] positive, [0, 1] non-negative, and so on."""
+        result = Enclosure(-1.0, -1.0) if self.negative else Enclosure(1.0, 1.0)
+        for factor, k, must_not_vanish in self.powers:
+            box = enclosing(factor)
             if must_not_vanish and not box.nonzero:
                 return ANYTHING
-            if k % 2 == 0:
-                part = Enclosure(0.0, INF, box.nonzero, True)
-            else:
-                part = box
+            part = Enclosure(0.0, INF, box.nonzero, True) if k % 2 == 0 and not box.nan else box
             result = e.mul(result, _unit(part))
-    return result
+        return result
+
+
+def sign(field: Field, f: Form) -> Enclosure:
+    """An enclosure of the sign of a form through its factors."""
+    return Enclosure(0.0, 0.0) if f.zero else Factors.of(f).sign(field.polynomial)
 
 
 def _unit(box: Enclosure) -> Enclosure:
@@ -347,33 +360,79 @@ def _unit(box: Enclosure) -> Enclosure:
 
 def replace(field: Field, f: Form, slot: int, by: Form) -> Form:
     """The form with generator `slot` (a leaf) replaced. Raises TooLarge."""
-    memo: dict[int, Form] = {slot: by}
+    return _mapped(field, field, [f], {slot: by})[0]
+
+
+def carried(field: Field, forms: Sequence[Form]) -> tuple[Field, list[Form]]:
+    """A field of its own for forms: what encloses its generators follows from the boxes of the leaves alone, and so holds
+    wherever those are, not only on a piece. Raises TooLarge."""
+    other = Field(field.scope)
+    return other, _mapped(field, other, forms, {})
+
+
+def _mapped(field: Field, other: Field, forms: Sequence[Form], memo: dict[int, Form]) -> list[Form]:
+    """Forms of one field in another one, with the images of some generators given."""
 
     def generator(s: int) -> Form:
         if s not in memo:
             g = field.generators[s]
+            if g.leaf is not None:
+                memo[s] = other.leaf(g.leaf)
+                return memo[s]
             arguments = [of_form(a) for a in g.arguments]
-            if all(new is old for new, old in zip(arguments, g.arguments, strict=True)):
+            if other is field and all(new is old for new, old in zip(arguments, g.arguments, strict=True)):
                 memo[s] = Form(_GENERATORS[s], _constant(1))
             else:
-                memo[s] = field.apply(g.name, arguments)
+                memo[s] = other.apply(g.name, arguments)
         return memo[s]
 
     def of_form(g: Form) -> Form:
-        slots = {s for p in (g.num, g.den) for exponents, _ in p.terms() for s, k in enumerate(exponents) if k}
-        new = {s: generator(s) for s in sorted(slots)}
+        new = {s: generator(s) for s in sorted(slots_of(g))}
         if all(n.num == _GENERATORS[s] and n.den.is_constant() for s, n in new.items()):
             return g
         return times(polynomial(g.num, new), power(polynomial(g.den, new), -1))
 
     def polynomial(p: Poly, new: dict[int, Form]) -> Form:
-        total = field.number(0)
+        total = other.number(0)
         for exponents, coefficient in p.terms():
-            term = field.number(Fraction(int(coefficient.p), int(coefficient.q)))
+            term = other.number(Fraction(int(coefficient.p), int(coefficient.q)))
             for s, k in enumerate(exponents):
                 if k:
                     term = times(term, power(new[s], int(k)))
             total = plus(total, term)
         return total
 
-    return of_form(f)
+    return [of_form(f) for f in forms]
+
+
+def slots_of(*forms: Form) -> set[int]:
+    """The generators that occur in forms, not those inside of them."""
+    return {
+        s for f in forms for p in (f.num, f.den) for exponents, _ in p.terms() for s, k in enumerate(exponents) if k
+    }
+
+
+def all_slots(field: Field, *forms: Form) -> list[int]:
+    """The generators that occur in forms, and those inside of them."""
+    seen: set[int] = set()
+    todo = list(slots_of(*forms))
+    while todo:
+        s = todo.pop()
+        if s not in seen:
+            seen.add(s)
+            todo.extend(slots_of(*field.generators[s].arguments))
+    return sorted(seen)
+
+
+def leaves_of(field: Field, *forms: Form) -> list[int]:
+    return [s for s in all_slots(field, *forms) if not field.generators[s].arguments]
+
+
+def varying(field: Field, f: Form, leaves: Iterable[int]) -> list[int]:
+    """The generators of a form, other than leaves, that vary with one of the leaves."""
+    wanted = set(leaves)
+    return [
+        s
+        for s in all_slots(field, f)
+        if field.generators[s].arguments and wanted & set(leaves_of(field, *field.generators[s].arguments))
+    ]

@@ -6,7 +6,19 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.primitives import PRIMITIVES
-from lossdsl.verify.algebra import _GENERATORS, Field, Form, TooLarge, _constant, minus, plus, power, quotient, times
+from lossdsl.verify.algebra import (
+    _GENERATORS,
+    Field,
+    Form,
+    TooLarge,
+    _constant,
+    minus,
+    plus,
+    power,
+    quotient,
+    slots_of,
+    times,
+)
 
 
 class FormAlgebra:
@@ -73,8 +85,7 @@ def derivative(field: Field, f: Form, slot: int) -> Form:
 
     def of_form(g: Form) -> Form:
         total = field.number(0)
-        used = {s for p in (g.num, g.den) for exponents, _ in p.terms() for s, k in enumerate(exponents) if k}
-        for s in sorted(used):
+        for s in sorted(slots_of(g)):
             inner = of_generator(s)
             if inner.zero:
                 continue

@@ -64,7 +64,7 @@ def _proved(ctx: Context, body: Scalar, scope: Scope, inputs: tuple[str, ...], c
         return None
     try:
         pieces = split(body, scope)
-        if len(pieces) != 1 or irregular(pieces[0]) is not None:
+        if len(pieces) != 1 or irregular(pieces[0], entries) is not None:
             return None  # joins of pieces along surfaces are no business of this rule
         piece = pieces[0]
         if any(isinstance(n, Select) and any(contains(n, e) for e in entries) for n in postorder(piece.body)):

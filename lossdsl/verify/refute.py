@@ -12,6 +12,7 @@ from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
 from lossdsl.verify.ascent import ascent
+from lossdsl.verify.boxes import At
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.descent import descend
@@ -22,7 +23,7 @@ from lossdsl.verify.pieces import VARIABLE, View
 from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
 from lossdsl.verify.scalar import Join, Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
-from lossdsl.verify.signs import At, Budget
+from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Refuted, Witness
 from lossdsl.verify.work import deadline, passed
 

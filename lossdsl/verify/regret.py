@@ -16,6 +16,7 @@ from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties, symmetry
 from lossdsl.verify.algebra import TooLarge, plus, times
+from lossdsl.verify.boxes import At
 from lossdsl.verify.classes import ROW, Rows
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem, Sample
@@ -26,7 +27,7 @@ from lossdsl.verify.ranges import Scope
 from lossdsl.verify.refute import _points
 from lossdsl.verify.risk import Branch, beside, branches, expected, weighted_views
 from lossdsl.verify.scalar import Stuck, smooth_pieces
-from lossdsl.verify.signs import At, prove
+from lossdsl.verify.signs import prove
 from lossdsl.verify.verdict import Proved, Refuted, Witness
 
 Prediction = dict[Place, Fraction]

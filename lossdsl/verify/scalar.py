@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -65,8 +65,9 @@ def _in_time(end: int) -> None:
         raise Stuck("many pieces: the time allowed ran out")
 
 
-def irregular(piece: Piece) -> Scalar | None:
-    """The smallest subexpression that may be undefined, infinite or not smooth in the piece; None if there is none."""
+def irregular(piece: Piece, variables: Sequence[Scalar]) -> Scalar | None:
+    """The smallest subexpression that may be undefined or infinite in the piece, or not smooth where it contains one of
+    the variables; None if there is none."""
     scope = piece.scope
     for n in postorder(piece.body):
         if n.dtype is INT and not isinstance(n, Apply):
@@ -75,7 +76,8 @@ def irregular(piece: Piece) -> Scalar | None:
         if not box.finite:
             return n
         if isinstance(n, Apply) and n.dtype is not INT and not smooth_at(n, [scope[a] for a in n.args]):
-            return n
+            if any(contains(n, v) for v in variables):
+                return n
     return None
 
 
@@ -100,7 +102,7 @@ def _smooth_pieces(view: View) -> list[Smooth]:
         raise Stuck(str(reason)) from None
     found = []
     for piece in pieces:
-        bad = irregular(piece)
+        bad = irregular(piece, [view.variable])
         if bad is not None:
             raise Stuck(f"{view.shown(bad)} may be undefined, infinite or not smooth")
         for n in (n for part in (piece.body, *piece.constraints) for n in postorder(part)):

@@ -38,6 +38,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Field, Form, TooLarge, plus, power, times
+from lossdsl.verify.boxes import At
 from lossdsl.verify.classes import INSIDE, ROW, Q, Rows, Separable
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -48,7 +49,6 @@ from lossdsl.verify.regret import numbers, samples
 from lossdsl.verify.risk import Branch, branches, continuous
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
-from lossdsl.verify.signs import At
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Witness
 
 _TRIED = ("sum over the classes",)

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from lossdsl.verify import properties, refute
 from lossdsl.verify.algebra import TooLarge, minus, plus, times
+from lossdsl.verify.boxes import At
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
@@ -22,7 +23,7 @@ from lossdsl.verify.regret import fixed_view
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, smooth_pieces
 from lossdsl.verify.show import text
-from lossdsl.verify.signs import At, prove
+from lossdsl.verify.signs import prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
 
 _FAR = 64.0

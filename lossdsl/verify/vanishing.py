@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Not, Read, Scalar, postorder
 from lossdsl.ir.rewrite import free_indices, substitute
 from lossdsl.verify.algebra import TooLarge, minus
+from lossdsl.verify.boxes import At
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import truth
@@ -22,7 +23,7 @@ from lossdsl.verify.refute import _points
 from lossdsl.verify.regret import fixed_view
 from lossdsl.verify.scalar import Smooth, Stuck, smooth_pieces
 from lossdsl.verify.show import text
-from lossdsl.verify.signs import At, prove
+from lossdsl.verify.signs import prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
 
 _TRIED = ("slope, piece by piece",)

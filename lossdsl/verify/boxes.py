@@ -1,0 +1,180 @@
+"""Interval branch and bound: the sign of a normal form over boxes of its leaves.
+
+A box on which the form is smooth and monotone in a leaf is as good as its face at the smaller end, so that a tail along
+which a bounded function comes to its limit is settled at the point where it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.algebra import Factors, Field, Form, Poly, TooLarge, all_slots, leaves_of, stand_in, varying
+from lossdsl.verify.derive import derivative
+from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
+from lossdsl.verify.operations import smooth_at, transfer
+from lossdsl.verify.work import deadline, passed
+
+Box = dict[int, Enclosure]
+_MOST_MONOTONE = 2  # leaves, for each of which every box costs a derivative
+
+
+def branch(
+    field: Field, f: Form, constraints: Sequence[Form], *, seconds: float, boxes: int, strict: bool = False
+) -> bool:
+    """f >= 0 (> 0) on every box of a subdivision of the leaves' domain; unbounded boxes are split at 0, +-1, +-4 ..."""
+    leaves = leaves_of(field, f, *constraints)
+    if not leaves or len(leaves) > 3:
+        return False
+    start = {s: field.generators[s].enclosure for s in leaves}
+    if any(b.nan for b in start.values()):
+        return False
+    factors, needed = Factors.of(f), set(all_slots(field, f, *constraints))
+    slopes = _Slopes(field, f) if len(leaves) <= _MOST_MONOTONE else None
+    end = deadline(seconds)
+    pending = [start]
+    count = 0
+    while pending:
+        count += 1
+        if count > boxes or passed(end):
+            return False
+        box = pending.pop()
+        view = At(field, box, needed)
+        if any(view.value(c).negative for c in constraints):
+            continue
+        value = factors.sign(view.polynomial)
+        if value.positive or (not strict and value.nonnegative):
+            continue
+        if value.negative:
+            return False
+        face = slopes.face(box) if slopes is not None else None
+        if face is not None:
+            there = factors.sign(At(field, face, needed).polynomial)
+            if there.positive or (not strict and there.nonnegative):
+                continue
+            if not constraints:
+                box = face
+        halves = _split(box)
+        if halves is None:
+            return False
+        pending.extend(halves)
+    return True
+
+
+class _Slopes:
+    """The derivatives of a form in its leaves, made when a box first asks for one."""
+
+    def __init__(self, field: Field, f: Form) -> None:
+        self.field, self.f = field, f
+        self._made: dict[int, tuple[Factors, list[int]] | None] = {}
+
+    def face(self, box: Box) -> Box | None:
+        """The face of a box that has the least values of the form; None if it is monotone in no leaf."""
+        closed = {s: _closed(b) for s, b in box.items()}
+        wide = [s for s, b in closed.items() if b.lo < b.hi]
+        slopes = [(s, made) for s in wide if (made := self._slope(s)) is not None]  # before the boxes of generators
+        view = At(self.field, closed)
+        found = dict(box)
+        if not slopes or not view.value(self.f).finite:
+            return None
+        for s, (slope, generators) in slopes:
+            if not all(view.smooth(g) for g in generators):
+                continue
+            sign = slope.sign(view.polynomial)
+            at = closed[s].lo if sign.nonnegative else closed[s].hi if sign.nonpositive else INF
+            if abs(at) < INF:
+                found[s] = Enclosure(at, at)
+        return found if found != box else None
+
+    def _slope(self, leaf: int) -> tuple[Factors, list[int]] | None:
+        """The derivative, and the generators that vary with the leaf."""
+        if leaf not in self._made:
+            try:
+                slope = Factors.of(derivative(self.field, self.f, leaf))
+                self._made[leaf] = slope, varying(self.field, self.f, [leaf])
+            except TooLarge:
+                self._made[leaf] = None
+        return self._made[leaf]
+
+
+class At:
+    """A field's generators (the needed ones, if given) over a smaller box of leaves."""
+
+    def __init__(self, field: Field, leaves: Box, needed: Collection[int] | None = None) -> None:
+        self.field = field
+        self.boxes: list[Enclosure] = []
+        for slot, g in enumerate(field.generators):
+            if needed is not None and slot not in needed:
+                self.boxes.append(ANYTHING)
+            elif slot in leaves:
+                self.boxes.append(leaves[slot])
+            elif not g.arguments:
+                self.boxes.append(g.enclosure)
+            else:
+                here = transfer(stand_in(g.name, len(g.arguments)), [self.value(a) for a in g.arguments])
+                both = e.meet(here, g.enclosure) if not here.nan and not g.enclosure.nan else None
+                self.boxes.append(both or here)
+
+    def value(self, f: Form) -> Enclosure:
+        return e.div(self.polynomial(f.num), self.polynomial(f.den))
+
+    def smooth(self, slot: int) -> bool:
+        """Whether a generator is a smooth function of its arguments here."""
+        g = self.field.generators[slot]
+        return smooth_at(stand_in(g.name, len(g.arguments)), [self.value(a) for a in g.arguments])
+
+    def polynomial(self, p: Poly) -> Enclosure:
+        total = Enclosure(0.0, 0.0)
+        for exponents, coefficient in p.terms():
+            term = e.exact(Fraction(int(coefficient.p), int(coefficient.q)))
+            for slot, k in enumerate(exponents):
+                if k:
+                    term = e.mul(term, e.integer_power(self.boxes[slot], int(k)))
+            total = e.add(total, term)
+        return total
+
+
+def _split(box: Box) -> list[Box] | None:
+    widest, width = -1, 0.0
+    for s, b in box.items():
+        w = _width(b)
+        if w > width:
+            widest, width = s, w
+    if widest < 0 or width < 1e-9:
+        return None
+    b = box[widest]
+    middle = _middle(b)
+    if not b.lo < middle < b.hi:
+        return None
+    left = Enclosure(b.lo, middle, b.lo_open, False)
+    right = Enclosure(middle, b.hi, False, b.hi_open)
+    return [{**box, widest: left}, {**box, widest: right}]
+
+
+def _closed(b: Enclosure) -> Enclosure:
+    return Enclosure(b.lo, b.hi, b.lo == -INF and b.lo_open, b.hi == INF and b.hi_open)
+
+
+def _width(b: Enclosure) -> float:
+    """Width after squashing the line: tails count for what they still hide."""
+    return _squash(b.hi) - _squash(b.lo)
+
+
+def _squash(x: float) -> float:
+    if x in (INF, -INF):
+        return 2.0 if x > 0 else -2.0
+    return x / (1 + abs(x)) * 2
+
+
+def _middle(b: Enclosure) -> float:
+    if b.lo == -INF and b.hi == INF:
+        return 0.0
+    if b.hi == INF:
+        return 1.0 if b.lo < 0.5 and b.lo >= 0 else 4 * b.lo if b.lo > 0 else 0.0
+    if b.lo == -INF:
+        return -1.0 if -0.5 < b.hi <= 0 else 4 * b.hi if b.hi < 0 else 0.0
+    return b.lo / 2 + b.hi / 2
+
+
+__all__ = ["At", "Box", "branch"]

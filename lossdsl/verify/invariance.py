@@ -1,0 +1,132 @@
+"""Sign obligations over fewer leaves: of what depends on a - b alone, or is homogeneous in a and b > 0, b can be fixed.
+
+    a + t, b + t    d_a f + d_b f = 0 and a is any real number         f(a, b) = f(a - b + v, v)
+    t a, t b        a d_a f + b d_b f = k f and a ranges over a cone   f(a, b) = (b / v)^k f(a v / b, v)
+    a / t, t b      b d_b f - a d_a f = k f and a ranges over a cone   f(a, b) = (b / v)^k f(a b / v, v)
+
+The identities (Euler's) are those of exact normal forms. They make f the same along the paths from b to v, which stay
+in the leaves' domains; f is smooth there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cached_property
+from itertools import permutations
+
+from lossdsl.verify.algebra import (
+    Field,
+    Form,
+    TooLarge,
+    all_slots,
+    carried,
+    leaves_of,
+    minus,
+    plus,
+    power,
+    replace,
+    stand_in,
+    times,
+)
+from lossdsl.verify.derive import derivative
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.operations import smooth_at
+
+_MOST_LEAVES = 4
+
+
+def reduced(field: Field, f: Form, constraints: Sequence[Form]) -> tuple[Field, Form, Sequence[Form]]:
+    """Forms in fewer leaves, and their field: `f` is >= 0 (> 0) where the constraints are if the first is where the
+    others are. The same objects if there are none."""
+    if next(_candidates(field, [f, *constraints]), None) is None:
+        return field, f, constraints
+    try:
+        own, forms = carried(field, [f, *constraints])
+    except TooLarge:
+        return field, f, constraints
+    fewer = None
+    while (found := _without_a_leaf(own, forms)) is not None:
+        fewer = forms = found
+    return (field, f, constraints) if fewer is None else (own, fewer[0], fewer[1:])
+
+
+def _candidates(field: Field, forms: list[Form]) -> Iterator[tuple[int, int, str]]:
+    leaves = leaves_of(field, *forms)
+    if not 2 <= len(leaves) <= _MOST_LEAVES:
+        return
+    for a, b in permutations(leaves, 2):
+        moved, fixed = field.generators[a].enclosure, field.generators[b].enclosure
+        if not moved.nan and fixed.finite and fixed.lo < fixed.hi:
+            yield from ((a, b, kind) for kind in _kinds(moved, fixed))
+
+
+def _without_a_leaf(field: Field, forms: list[Form]) -> list[Form] | None:
+    known = [_Along(field, f) for f in forms]
+    for a, b, kind in _candidates(field, forms):
+        try:
+            if all(f.invariant(a, b, kind) for f in known):
+                at = field.number(_inside(field.generators[b].enclosure))
+                return [replace(field, f, b, at) for f in forms]
+        except TooLarge:
+            continue
+    return None
+
+
+def _kinds(moved: Enclosure, fixed: Enclosure) -> Iterator[str]:
+    whole = moved.lo == -INF and moved.hi == INF and moved.finite
+    if whole:
+        yield "shift"
+    half = moved.finite and {abs(moved.lo), abs(moved.hi)} == {0.0, INF}
+    if fixed.positive and (whole or half):
+        yield "scale"
+        yield "inverse scale"
+
+
+class _Along:
+    """How a form varies along its leaves."""
+
+    def __init__(self, field: Field, f: Form) -> None:
+        self.field, self.f = field, f
+        self._along: dict[tuple[int, bool], Form] = {}
+
+    @cached_property
+    def smooth(self) -> bool:
+        """Whether the form is a smooth function of all leaves."""
+        inner = (self.field.generators[s] for s in all_slots(self.field, self.f))
+        return self.field.value(self.f).finite and all(
+            smooth_at(stand_in(g.name, len(g.arguments)), [self.field.value(x) for x in g.arguments])
+            for g in inner
+            if g.arguments
+        )
+
+    def along(self, leaf: int, *, scaled: bool) -> Form:
+        """The derivative in a leaf, times the leaf if `scaled`."""
+        key = leaf, scaled
+        if key not in self._along:
+            self._along[key] = (
+                times(self.field.monomial(leaf, 1), self.along(leaf, scaled=False))
+                if scaled
+                else derivative(self.field, self.f, leaf)
+            )
+        return self._along[key]
+
+    def invariant(self, a: int, b: int, kind: str) -> bool:
+        scaled = kind != "shift"
+        in_a, in_b = self.along(a, scaled=scaled), self.along(b, scaled=scaled)
+        total = plus(in_b, minus(in_a) if kind == "inverse scale" else in_a)
+        same = total.zero or (scaled and not self.f.zero and times(total, power(self.f, -1)).constant is not None)
+        return same and self.smooth
+
+
+def _inside(box: Enclosure) -> Fraction:
+    """A short number that lies in a box."""
+    for v in (0, 1, -1):
+        if box.lo < v < box.hi:
+            return Fraction(v)
+    if abs(box.lo) < INF and abs(box.hi) < INF:
+        return (Fraction(box.lo) + Fraction(box.hi)) / 2
+    return Fraction(box.lo) + 1 if abs(box.lo) < INF else Fraction(box.hi) - 1
+
+
+__all__ = ["reduced"]
