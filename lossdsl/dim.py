@@ -91,12 +91,16 @@ class Dim:
 
     @property
     def constant(self) -> int | None:
-        """The value if it is known now, else None."""
+        """The value if it is known now, else None; never below 0, as an extent."""
+        number = self.number
+        return None if number is None else max(0, number)
+
+    @property
+    def number(self) -> int | None:
+        """The value of the polynomial, which may be negative, if it is known now, else None."""
         if not self.terms:
             return 0
-        if len(self.terms) == 1 and self.terms[0][0] == ():
-            return max(0, self.terms[0][1])
-        return None
+        return self.terms[0][1] if len(self.terms) == 1 and self.terms[0][0] == () else None
 
     def symbols(self) -> Iterator[str]:
         """Names that the value depends on, each once, in order of appearance."""

@@ -127,7 +127,7 @@ def skewed(group: Group, fresh: Fresh) -> tuple[list[Item], str]:
             d = next(d for d in group.definitions if d.tensor == n.tensor)
             pi, pj = (next(k for k, f in enumerate(d.formals) if f.name == a) for a in (i, j))
             others = tuple(x for k, x in enumerate(n.indices) if k not in (pi, pj))
-            away_i, away_j = (_constant(form(n.indices[p]).offset) or 0 for p in (pi, pj))
+            away_i, away_j = (form(n.indices[p]).offset.number or 0 for p in (pi, pj))
             return Read(tables[n.tensor], (_shift(wave, away_i + away_j), *others, _shift(rows, away_i)), n.kind)
 
         return substitute(transform(node, step), {columns: back})
@@ -188,7 +188,7 @@ def _no_diagonals(group: Group) -> str:
                         return f"it reads {read.tensor} across its own axes"
                     continue
                 at = form(i)
-                offset = _constant(at.offset)
+                offset = at.offset.number
                 if at.axes != ((f, 1),) or at.data or offset is None:
                     return f"it reads {read.tensor} at positions that are no constant distance away"
                 back -= sign * offset
@@ -196,12 +196,6 @@ def _no_diagonals(group: Group) -> str:
             if apart and back < 1:
                 return f"it reads {read.tensor} on the same anti-diagonal"
     return ""
-
-
-def _constant(dim: Dim) -> int | None:
-    if not dim.terms:
-        return 0
-    return dim.terms[0][1] if len(dim.terms) == 1 and dim.terms[0][0] == () else None
 
 
 # ---------------------------------------------------------------------------------------------------------- layout

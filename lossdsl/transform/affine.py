@@ -17,15 +17,6 @@ NOTHING = Dim.const(0)
 UNIT = Dim.const(1)
 
 
-def constant(dim: Dim) -> int | None:
-    """The value of a polynomial that is a known number, negative ones included."""
-    if not dim.terms:
-        return 0
-    if len(dim.terms) == 1 and dim.terms[0][0] == ():
-        return dim.terms[0][1]
-    return None
-
-
 def sign_known(dim: Dim) -> bool:
     """True if the polynomial is at least 0 for all extents, because no coefficient is negative."""
     return all(c >= 0 and all(_atom_known(a) for a in m) for m, c in dim.terms)
@@ -88,7 +79,7 @@ def affine(node: Scalar) -> Affine:
 
 def extent(dim: Dim) -> Scalar:
     """A polynomial in extents as an INT expression (without the floor at 0 that `Size` of the whole would have)."""
-    known = constant(dim)
+    known = dim.number
     if known is not None:
         return Const(known, INT)
     if sign_known(dim):
@@ -109,9 +100,9 @@ def expression(form: Affine) -> Scalar:
     """The form as an INT expression, positive terms first."""
     result: Scalar | None = None
     terms = [(c, a) for a, c in form.atoms.items()]
-    terms.sort(key=lambda t: (constant(t[0]) or 0) < 0)
+    terms.sort(key=lambda t: (t[0].number or 0) < 0)
     for c, atom in terms:
-        known = constant(c)
+        known = c.number
         if known is not None and known < 0:
             term = mul(Const(-known, INT), atom)
             result = neg(term) if result is None else sub(result, term)
@@ -119,7 +110,7 @@ def expression(form: Affine) -> Scalar:
             term = mul(atom, extent(c)) if known is None else mul(Const(known, INT), atom)
             result = term if result is None else add(result, term)
     if form.offset.terms or result is None:
-        known = constant(form.offset)
+        known = form.offset.number
         if result is None:
             return extent(form.offset)
         if known is not None and known < 0:

@@ -15,7 +15,7 @@ from lossdsl.ir.nodes import INT, Apply, Compare, Const, Index, Param, Read, Sca
 from lossdsl.ir.ranges import implies
 from lossdsl.ir.ranges import in_range as proved_in_range
 from lossdsl.ir.rewrite import free_indices, fresh_index, substitute, transform
-from lossdsl.transform.affine import Affine, affine, constant, expression, never_negative
+from lossdsl.transform.affine import Affine, affine, expression, never_negative
 from lossdsl.transform.arithmetic import conjunction, unique
 
 
@@ -105,8 +105,8 @@ def _extents(form: Affine, facts: Facts) -> set[str]:
 
 def _at_least_zero(form: Affine) -> Scalar:
     """`form >= 0` without a subtraction: what is subtracted stands on the right."""
-    negative = {a for a, c in form.atoms.items() if (constant(c) or 0) < 0}
-    offset = constant(form.offset)
+    negative = {a for a, c in form.atoms.items() if (c.number or 0) < 0}
+    offset = form.offset.number
     moved = form.offset if offset is not None and offset < 0 else Dim.const(0)
     left = Affine({a: c for a, c in form.atoms.items() if a not in negative}, form.offset - moved)
     right = Affine({a: -c for a, c in form.atoms.items() if a in negative}, -moved)
@@ -129,7 +129,7 @@ def _whole(form: Affine) -> Affine:
     for atom, c in form.atoms.items():
         if isinstance(atom, Apply) and atom.name == "mod" and isinstance(atom.args[1], Const):
             quotient = Apply("floordiv", atom.args)
-            step = constant(affine(atom.args[1]).offset)
+            step = affine(atom.args[1]).offset.number
             if step is not None and form.atoms.get(quotient) == c * Dim.const(step):
                 rest = {a: x for a, x in form.atoms.items() if a is not atom and a is not quotient}
                 return _whole(Affine(rest, form.offset) + affine(atom.args[0]).times(c))
@@ -277,7 +277,7 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
     inside = set(free_indices(*opaque)) if opaque else set()
     for v in bound:
         c = form.atoms.get(v)
-        k = constant(c) if c is not None else None
+        k = c.number if c is not None else None
         if k is None or v in inside:
             continue
         others = Affine({a: x for a, x in form.atoms.items() if a is not v}, form.offset)
@@ -314,7 +314,7 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
 def _stride(form: Affine, step: int, solved: Index, bound: list[Index], inside: set[Index]) -> _Stride | None:
     """A bound index w of `step * solved == u - w` (or `u + w`): it is `u mod step` plus a multiple of the step."""
     for w in sorted((b for b in bound if b is not solved and b not in inside), key=lambda b: b.dim.constant is None):
-        c = constant(form.atoms.get(w, Dim.const(0)))
+        c = form.atoms.get(w, Dim.const(0)).number
         if c not in (1, -1):
             continue
         u = Affine({a: x for a, x in form.atoms.items() if a is not w}, form.offset)

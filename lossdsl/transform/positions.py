@@ -28,7 +28,7 @@ from lossdsl.ir.rewrite import (
     topological,
     transform,
 )
-from lossdsl.transform.affine import Affine, affine, constant, expression
+from lossdsl.transform.affine import Affine, affine, expression
 
 Item = Definition | Group
 Sizes = Mapping[str, tuple[Dim, ...]]
@@ -110,7 +110,7 @@ def _pair(
 
     def summed(index: Scalar) -> Scalar:
         form = affine(index)
-        of_a, of_b = (constant(form.atoms.get(x, Dim(()))) for x in (a, b))
+        of_a, of_b = (form.atoms.get(x, Dim(())).number for x in (a, b))
         if not of_a or of_b is None or of_a % p or of_a // p * q != of_b:
             return index
         rest = {x: c for x, c in form.atoms.items() if x is not a and x is not b}
@@ -144,7 +144,7 @@ def _steps(d: Definition, a: Index, b: Index) -> tuple[int, int] | None:
     for r in reads(*d.scalars()):
         for i in r.indices:
             form = affine(i)
-            of_a, of_b = (constant(form.atoms.get(x, Dim(()))) for x in (a, b))
+            of_a, of_b = (form.atoms.get(x, Dim(())).number for x in (a, b))
             if of_a or of_b:
                 if not of_a or not of_b or of_a < 0 or of_b < 0:
                     return None

@@ -36,15 +36,6 @@ CHOICES = ("max2", "min2")  # integers that are one of their two arguments
 _SEARCH_DEPTH = 3
 
 
-def raw_constant(dim: Dim) -> int | None:
-    """The constant value of an extent polynomial, negative ones included; None if it has symbols."""
-    if not dim.terms:
-        return 0
-    if len(dim.terms) == 1 and dim.terms[0][0] == ():
-        return dim.terms[0][1]
-    return None
-
-
 def integer(value: int) -> Const:
     return Const(Fraction(value), INT)
 
@@ -124,7 +115,7 @@ def _evaluated(atoms: Iterable[Scalar]) -> set[Scalar]:
 
 
 def _extent_scalar(dim: Dim) -> Scalar:
-    constant = raw_constant(dim)
+    constant = dim.number
     return integer(constant) if constant is not None else Size(dim)
 
 
@@ -148,7 +139,7 @@ def to_scalar(form: Affine) -> Scalar:
 
     ordered = sorted(form.terms.items(), key=lambda item: any(c < 0 for _, c in item[1].terms))
     for atom, coefficient in ordered:
-        constant = raw_constant(coefficient)
+        constant = coefficient.number
         if constant is not None:
             size = abs(constant)
             add(atom if size == 1 else Apply("mul", (integer(size), atom)), constant < 0)
@@ -343,7 +334,7 @@ class Prover:
         for dim in sorted(room):
             if all(c >= 0 for _, c in dim.terms) and len(dim.terms) == 1:
                 positive.update(a for m, _ in dim.terms for a in m if isinstance(a, str))
-            elif raw_constant(dim) is None:
+            elif dim.number is None:
                 facts.append(Affine({}, dim - 1))
         known = frozenset(positive)
         for difference in unequal:
@@ -437,7 +428,7 @@ def _quotient(upper: Dim | None, divisor: Dim) -> Dim | None:
     """An upper bound of `x // divisor` for 0 <= x <= upper."""
     if upper is None:
         return None
-    constant = raw_constant(divisor)
+    constant = divisor.number
     if constant is not None:
         return upper // constant
     if len(divisor.terms) != 1:

@@ -9,7 +9,6 @@ from fractions import Fraction
 
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
-from lossdsl.ir.build.affine import raw_constant
 from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scalars import kind_text, strip
@@ -207,7 +206,7 @@ class Extents:
         try:
             value = strip(statement.extent)
             dim = self.value(value)
-            constant = raw_constant(dim)
+            constant = dim.number
             if constant is not None and constant < 0:
                 raise self.e.sink.fail("E0310", f"the extent of `{axis}` is negative", statement.extent.span)
             root = axis
@@ -247,7 +246,7 @@ class Extents:
             return a - b
         if node.op == "*":
             return a * b
-        constant = raw_constant(b)
+        constant = b.number
         if constant is None or constant < 1 or (node.op != "//" and constant > 16):
             raise self.e.sink.fail("E0310", f"the right side of `{node.op}` is a small positive number", node.span)
         if node.op == "//":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
-from lossdsl.ir.build.affine import affine, integer, nonnegative, raw_constant, substitute, to_scalar
+from lossdsl.ir.build.affine import affine, integer, nonnegative, substitute, to_scalar
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scope import Context, Frame, Slot, TensorEntity, base_name
 from lossdsl.ir.nodes import INT, TRUE, And, Apply, Definition, Group, Index, Scalar, Size
@@ -226,7 +226,7 @@ def count_scalar(frame: Frame, bound: Sequence[Index]) -> Scalar:
             whole = whole * (upper - lower)
         else:
             factors.append(Size(upper - lower))
-    constant = raw_constant(whole)
+    constant = whole.number
     if constant is None:
         factors.insert(0, Size(whole))
     elif constant != 1 or not factors:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lossdsl.dim import Dim
-from lossdsl.ir.build.affine import Affine, affine, integer, raw_constant, substitute, to_scalar
+from lossdsl.ir.build.affine import Affine, affine, integer, substitute, to_scalar
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.fold import Bound
@@ -88,7 +88,7 @@ def _unflattened(b: Bound, flat: Scalar) -> list[Scalar]:
     places: list[Scalar] = []
     for k, extent in enumerate(extents):
         inner = _volume(extents[k + 1 :])
-        value = flat if raw_constant(inner) == 1 else Apply("floordiv", (flat, size_scalar(inner)))
+        value = flat if inner.number == 1 else Apply("floordiv", (flat, size_scalar(inner)))
         places.append(value if k == 0 else Apply("mod", (value, size_scalar(extent))))
     return places
 

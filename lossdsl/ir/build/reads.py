@@ -21,7 +21,6 @@ from lossdsl.ir.build.affine import (
     integer,
     limits,
     nonnegative,
-    raw_constant,
     substitute,
     to_scalar,
 )
@@ -220,7 +219,7 @@ class Reader(ABC):
             index = given
             if index is None:
                 if not slot.axis:
-                    if raw_constant(slot.full) != 1:
+                    if slot.full.number != 1:
                         help = f"write the position: `{tensor.name}[{', '.join(s.axis or '0' for s in tensor.slots)}]`"
                         raise self.sink.fail("E0309", f"position {k + 1} of `{tensor.name}` has no name", span, help)
                     index = integer(0)
@@ -286,7 +285,7 @@ class Reader(ABC):
             message = f"an index in `{called}` is not proved to stay in range; outside, the value is nan"
             help = f"declare what is passed to `{called}` with the type that it asks for, as `class[n] of c`"
         for slot, index in zip(tensor.slots, indices, strict=True):
-            if isinstance(index, Const) and slot.axis and raw_constant(slot.full) is None:
+            if isinstance(index, Const) and slot.axis and slot.full.number is None:
                 if (tensor.name, slot.axis) in self._short:
                     return
                 self._short.add((tensor.name, slot.axis))
@@ -330,7 +329,7 @@ class Reader(ABC):
         variable = self._own(form, slot)
         if not missing:
             self._visit(ctx, tensor, slot, form, span)
-            if variable is not None and raw_constant(form.terms[variable]) == 1:
+            if variable is not None and form.terms[variable].number == 1:
                 self._on_grid(ctx.frame, variable, Grid(slot.step, slot.grid or slot.full, tensor.name), span)
             return stored, self._unsecured(index, slot.lower, slot.upper, conditions), True
         if tensor.unfinished and ctx.frame.member and not isinstance(index, Index):
@@ -361,7 +360,7 @@ class Reader(ABC):
 
     def _step(self, form: Affine, variable: Index, slot: Slot, span: Span) -> int:
         """How many positions of the slot one step of its own axis is; a coarser grid has more than one."""
-        step = raw_constant(form.terms[variable])
+        step = form.terms[variable].number
         if step is None or step < 1:
             factor = str(form.terms[variable])
             raise self.sink.fail(
@@ -375,7 +374,7 @@ class Reader(ABC):
     def _whole_grid(self, ctx: Context, name: str, slot: Slot, form: Affine, span: Span) -> None:
         """An access with a value outside: nothing gives way, but on a coarser grid the axis is as long as that grid."""
         variable = self._own(form, slot)
-        step = raw_constant(form.terms[variable]) if variable is not None else None
+        step = form.terms[variable].number if variable is not None else None
         if variable is None or step is None or step < 1:
             return
         extent = slot.grid or slot.full

@@ -8,7 +8,6 @@ from fractions import Fraction
 from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import (
     integer,
-    raw_constant,
 )
 from lossdsl.ir.nodes import (
     Apply,
@@ -74,5 +73,5 @@ def whole_power(base: Scalar, exponent: int) -> Scalar:
 
 def size_scalar(dim: Dim) -> Scalar:
     """The extent as an INT scalar."""
-    constant = raw_constant(dim)
+    constant = dim.number
     return integer(max(0, constant)) if constant is not None else Size(dim)

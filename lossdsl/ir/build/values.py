@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import inf
 
 from lossdsl import primitives
-from lossdsl.ir.build.affine import NEGATED, conjuncts, raw_constant
+from lossdsl.ir.build.affine import NEGATED, conjuncts
 from lossdsl.ir.nodes import (
     BOOL,
     TRUE,
@@ -149,10 +149,10 @@ class Values:
             case Param(name=name):
                 return self._parameters.get(name, UNKNOWN)
             case Size(dim=dim):
-                constant = raw_constant(dim)
+                constant = dim.number
                 return Value(Interval.exact(max(0, constant))) if constant is not None else Value(NONNEGATIVE, True)
             case Index(dim=dim):
-                constant = raw_constant(dim)
+                constant = dim.number
                 return Value(NONNEGATIVE if constant is None else Interval(0.0, float(max(0, constant - 1))))
             case Read(tensor=tensor):
                 return self._tensors.get(tensor, UNKNOWN)
