@@ -363,7 +363,12 @@ def compile(file: str, target: str, output: str | None, stale: str | None, force
     help="The stage to print.",
 )
 @click.option("--why", is_flag=True, help="With --emit plan: the rule behind each decision.")
-@click.option("--target", type=click.Choice(["torch", "triton"]), default="torch", help="With --emit plan.")
+@click.option(
+    "--target",
+    type=click.Choice(["torch", "triton", "native"]),
+    default="torch",
+    help="With --emit plan; native: that of compiled kernels on a CPU.",
+)
 def show(file: str, emit: str, why: bool, target: str) -> None:
     """Print a stage of the pipeline.
 

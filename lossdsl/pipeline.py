@@ -252,7 +252,11 @@ def _stage(program: Program, stage: str, why: bool, target: str) -> str:
         case "grad":
             return print_ir(gradient_program(program, program.outputs[0].tensor, differentiable(program)))
         case "plan":
-            shown = plans(program, target).values()
+            shown = [*plans(program, "torch" if target == "native" else target).values()]
+            if target == "native":
+                from lossdsl.backends.native_function import native_plan
+
+                shown = [native_plan(p) for p in shown]
             return "\n".join(print_plan(p if why else replace(p, why=())) for p in shown)
         case "latex":
             return latex(program)

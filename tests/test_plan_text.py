@@ -28,8 +28,10 @@ from lossdsl.lower.plan import (
     Op,
     ParamRef,
     Plan,
+    Rolling,
     Scatter,
     SizeRef,
+    Stage,
     Store,
     Subscript,
     Value,
@@ -70,6 +72,12 @@ def everything() -> Plan:
         ChunkLoop(
             "n", N - 10, 256, (kernel, Call("contract", "out", ("n",), (("a", ("n", "d")), ("b", ("d",))), True))
         ),
+        Rolling(
+            *(("n", "odd name"), 16, 0, 1),
+            (Stage("...", N, "x", 0, kernel), Stage("odd name", N - 10, "an x", 10, kernel)),
+            (("a", 32), ("in put", 4)),
+        ),
+        Rolling((), 1, 64, -1, (Stage("n", REST, "c", 3, kernel, True),), ()),
         Call("sort", "out", (), ()),
         Kernel("empty", (), None, ()),
         Free("out"),

@@ -147,7 +147,9 @@ def test_every_used_helper_exists_and_every_helper_is_used() -> None:
     assert helper_sources(torch_texts, TORCH_HELPERS) == list(TORCH_HELPERS.values())
     assert helper_sources(triton_texts, TRITON_HELPERS) == list(TRITON_HELPERS.values())
     cxx_texts = (
-        [p.cxx for p in PRIMITIVES.values()] + [h.cxx for h in HEADS.values()] + ["_h_lowest _h_merge _h_nan _h_pick"]
+        [p.cxx for p in PRIMITIVES.values()]
+        + [h.cxx for h in HEADS.values()]
+        + ["_h_lowest _h_merge_lanes _h_nan _h_pick"]
     )
     assert helper_sources(cxx_texts, CXX_HELPERS) == list(CXX_HELPERS.values())
     with pytest.raises(KeyError):

@@ -6,7 +6,8 @@ it built on disk, and runs as the plain torch module where there is none.
 
 from __future__ import annotations
 
-from lossdsl.backends.native_function import Kernels, calling_function, dispatching
+from lossdsl.backends.native_driver import Kernels
+from lossdsl.backends.native_function import calling_function, dispatching
 from lossdsl.backends.native_runtime import IMPORTS, LOADER, loader_names
 from lossdsl.backends.spec import LossSpec, ModuleSpec
 from lossdsl.backends.torch_function import Emitted

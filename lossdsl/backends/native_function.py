@@ -2,78 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lossdsl import primitives
+from lossdsl.backends.native_driver import Kernels, Rounds, Strips
 from lossdsl.backends.native_kernel import native_function
-from lossdsl.backends.native_layout import Argument, Around, NativeFunction, any_element, element_type, element_word
-from lossdsl.backends.text import Names, Writer, offset_text
+from lossdsl.backends.native_layout import Argument, Around, NativeFunction, any_element, element_word
+from lossdsl.backends.rolling import rolled
+from lossdsl.backends.text import SUM, Writer, offset_text
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
 from lossdsl.backends.triton_function import CALLED
 from lossdsl.backends.triton_parts import parts
 from lossdsl.backends.triton_text import Unsupported
+from lossdsl.backends.window_joins import joined
 from lossdsl.backends.windows import without_adding_loops
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Step, Within
+from lossdsl.lower.plan import Buffer, Call, ChunkLoop, Kernel, Plan, Recurrence, Rolling, Step
 
 DISCRETE = ("bool", "binary", "sign", "class", "int")  # kinds of inputs that the computation has no type of
-
-_COMMON = """\
-#include <stdint.h>
-#include <stdlib.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
-typedef REAL real_t;
-
-// A truth value of each lane, as wide as a number, so that vectors of both have as many.
-template <int> struct Mask { typedef int32_t type; };
-template <> struct Mask<8> { typedef int64_t type; };
-typedef Mask<sizeof(real_t)>::type mask_t;
-
-extern "C" void lossdsl_pages(void *data, int64_t bytes) {
-    const uintptr_t size = 2097152, first = ((uintptr_t)data + size - 1) & ~(size - 1);
-    const uintptr_t last = ((uintptr_t)data + (uintptr_t)bytes) & ~(size - 1);
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (last > first) madvise((void *)first, last - first, MADV_HUGEPAGE);
-#endif
-    (void)first; (void)last;
-}"""
-
-
-@dataclass
-class Kernels:
-    """The C++ functions of a module: equal ones are printed once. `name` gives a fresh name."""
-
-    name: Callable[[str], str]
-    texts: dict[str, str] = field(default_factory=dict)  # text with a placeholder for the name -> name
-    codes: dict[str, str] = field(
-        default_factory=dict
-    )  # name -> one letter for each argument: p(ointer) i(nt) d(ouble)
-
-    def add(self, made: NativeFunction, wanted: str, kinds: dict[str, str]) -> str:
-        text = "\n".join(made.lines)
-        if text not in self.texts:
-            name = self.texts[text] = self.name(wanted)
-            self.codes[name] = "".join(_code(a, kinds) for a in made.arguments) + "i"
-        return self.texts[text]
-
-    def helpers(self) -> list[str]:
-        """The lines that come before every kernel."""
-        needed = primitives.helper_sources([*self.texts], primitives.CXX_HELPERS)
-        return "\n\n".join([_COMMON, *(text.rstrip("\n") for text in needed)]).split("\n")
-
-    def sources(self) -> list[tuple[str, str, list[str]]]:
-        """(name, letters of the arguments, lines) of each kernel."""
-        return [(n, self.codes[n], text.replace("{name}", n).split("\n")) for text, n in self.texts.items()]
-
-
-def _code(a: Argument, kinds: dict[str, str]) -> str:
-    if a.kind == "buffer":
-        return "p"
-    return "d" if a.kind == "parameter" and kinds[a.of] == "acc" else "i"
 
 
 @dataclass(frozen=True)
@@ -87,8 +33,13 @@ class Called:
     reasons: tuple[tuple[str, str], ...]
 
 
+def native_plan(plan: Plan) -> Plan:
+    """The torch target's plan for loops: windows are folds, made together where they read the same, in strips of rows."""
+    return rolled(without_adding_loops(joined(plan, alike=True)))
+
+
 def calling_function(plan: Plan, name: str, signature: Signature, kernels: Kernels) -> Called:
-    made = _Calling(without_adding_loops(plan), name, signature, kernels)
+    made = _Calling(native_plan(plan), name, signature, kernels)
     emitted = made.emit()
     return Called(emitted if made.called else None, tuple(made.called), tuple(made.raw.items()), tuple(made.reasons))
 
@@ -138,7 +89,8 @@ class _Calling(PlanFunction):
         try:
             if self.scope.slices or self.inside():
                 raise Unsupported("it works on a round of a loop")
-            driver = _Driver(self, Around(frozenset(self.scope.rounds), frozenset(self.scope.loops)))
+            around = Around(frozenset(self.scope.rounds), frozenset(self.scope.loops))
+            driver = Rounds(self.plan, self.kernels, around)
             driver.loop(step)
         except Unsupported as why:
             self.reasons.append((f"the loop over {step.axis}", str(why)))
@@ -151,15 +103,51 @@ class _Calling(PlanFunction):
             self.called.setdefault(name)
         self.print_call(f"{self.plan.key.loss}_{step.axis}_rounds", function)
 
+    def rolling(self, step: Rolling) -> None:
+        """All strips in one call, where there are enough independent ones for all threads."""
+        try:
+            driver = Strips(self.plan, self.kernels, step)
+        except Unsupported:  # the kernels by themselves say why
+            super().rolling(step)
+            return
+        for name in driver.names:
+            self.called.setdefault(name)
+        call = self.prepared(f"{self.plan.key.loss}_{step.stages[-1].kernel.name}_strips", driver.function())
+        count = [t for t in (self.product(driver.independent), self.blocks_of(step)) if t != "1"]
+        self.out.line(f"if {' * '.join(count) or '1'} >= threads:")
+        self.out.indent()
+        self.print_line(*call)
+        self.out.dedent()
+        self.out.line("else:")
+        self.out.indent()
+        super().rolling(step)
+        self.out.dedent()
+        self.made -= dict(step.kept).keys()  # there is nothing to free where the strips ran
+
+    def blocks_of(self, step: Rolling) -> str:
+        """How many blocks of lanes there are."""
+        if not step.lanes:
+            return "1"
+        stage = step.stages[0]
+        lanes = self.scope.dim(next(a.extent for a in stage.kernel.axes if a.name == stage.lane))
+        return f"(({lanes.at(SUM)} + {step.lanes - 1}) // {step.lanes})"
+
     # -------------------------------------------------------------------------------------------------- calling
 
     def print_call(self, wanted: str, function: NativeFunction) -> None:
+        self.print_line(*self.prepared(wanted, function))
+
+    def prepared(self, wanted: str, function: NativeFunction) -> tuple[str, list[str]]:
+        """The name of a function and its arguments, with everything there that they need."""
         name = self.kernels.add(function, wanted, self.kinds)
         self.called.setdefault(name)  # after what it calls
         for buffer in sorted(function.written):
             self.output(self.plan.buffer(buffer))
         arguments = [self.passed(a) for a in function.arguments]
         self.scope.used.add("native")
+        return name, arguments
+
+    def print_line(self, name: str, arguments: list[str]) -> None:
         line = f"native.{name}({', '.join([*arguments, 'threads'])})"
         if len(line) + 4 * self.out.level <= 100:
             self.out.line(line)
@@ -241,84 +229,6 @@ class _Calling(PlanFunction):
             lines.append("threads = _threads()")
             self.scope.helpers.add("_threads")
         return lines
-
-
-class _Driver:
-    """The text of a function that runs the rounds of a recurrence, one after the other."""
-
-    def __init__(self, calling: _Calling, around: Around) -> None:
-        self.calling, self.around = calling, around
-        self.arguments: dict[tuple[str, str], Argument] = {}
-        self.scope = Names(["threads"])
-        self.points: dict[str, str] = {}
-        self.out = Writer()
-        self.names: list[str] = []  # kernels that it calls
-        self.written: set[str] = set()
-
-    def loop(self, step: Recurrence) -> None:
-        extent = self.argument(Argument("rounds", "extent", str(step.extent), step.extent))
-        point = self.scope.fresh(f"{step.axis}_point")
-        forward = f"int64_t {point} = 0; {point} < {extent}; ++{point}"
-        backward = f"int64_t {point} = {extent} - 1; {point} >= 0; --{point}"
-        self.points[step.axis] = point
-        self.out.line(f"for ({forward if step.direction > 0 else backward}) {{")
-        self.inner(step.steps)
-        self.out.line("}")
-        del self.points[step.axis]
-
-    def inner(self, steps: Sequence[Step]) -> None:
-        self.out.indent()
-        for s in steps:
-            match s:
-                case Kernel():
-                    self.kernel(s)
-                case Recurrence():
-                    self.loop(s)
-                case Within(axis, extent, steps):
-                    limit = self.argument(Argument("extent", "extent", str(extent), extent))
-                    self.out.line(f"if ({self.points[axis]} < {limit}) {{")
-                    self.inner(steps)
-                    self.out.line("}")
-                case _:
-                    raise Unsupported("a step of a round is a library's")
-        self.out.dedent()
-
-    def kernel(self, kernel: Kernel) -> None:
-        calling = self.calling
-        around = Around(self.around.rounds, self.around.points | frozenset(self.points))
-        for part in parts(kernel, once=True):
-            made = native_function(part, calling.plan, around)
-            name = calling.kernels.add(made, f"{calling.plan.key.loss}_{kernel.name}", calling.kinds)
-            if name not in self.names:
-                self.names.append(name)
-            self.written |= made.written
-            passed = [
-                self.points[a.of] if a.of in self.points and a.kind == "point" else self.argument(a)
-                for a in made.arguments
-            ]
-            self.out.line(f"{name}({', '.join([*passed, 'threads'])});")
-
-    def argument(self, a: Argument) -> str:
-        key = (a.kind, a.of)
-        if key not in self.arguments:
-            self.arguments[key] = replace(a, name=self.scope.fresh(a.name))
-        return self.arguments[key].name
-
-    def function(self) -> NativeFunction:
-        ordered = sorted(self.arguments.values(), key=lambda a: a.kind != "buffer")
-        plan, kinds = self.calling.plan, self.calling.kinds
-        texts = []
-        for a in ordered:
-            if a.kind == "buffer":
-                b = plan.buffer(a.of)
-                const = "" if a.of in self.written else "const "
-                texts.append(f"{const}{element_type(b)} *{a.name}")
-            else:
-                double = a.kind == "parameter" and kinds[a.of] == "acc"
-                texts.append(f"{'double' if double else 'int64_t'} {a.name}")
-        head = ['extern "C" void {name}(', *(f"    {t}," for t in texts), "    int64_t threads) {"]
-        lines = [*head, *("    " + line for line in self.out.lines), "}"]
-        return NativeFunction(lines, tuple(ordered), frozenset(self.written))
 
 
 def _tuple(items: list[str]) -> str:

@@ -10,7 +10,9 @@ there is one pass more for each fold that needs an earlier one's result.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from lossdsl.backends.native_edges import Edges
 from lossdsl.backends.native_layout import (
     COLUMN,
     FEW,
@@ -26,7 +28,6 @@ from lossdsl.backends.native_layout import (
     element_type,
 )
 from lossdsl.backends.native_text import STORED, TYPES, State, Term, state
-from lossdsl.backends.native_values import Values
 from lossdsl.backends.triton_parts import Part, Total, operands
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.lower.plan import (
@@ -48,17 +49,26 @@ def native_function(part: Part, plan: Plan, around: Around) -> NativeFunction:
     """The text of a part. Raises Unsupported.
 
     Where lanes run along an axis that nothing is folded over, its extent may be small (1, where `...` stands for no
-    axes): then the lanes of a second text run along the columns.
+    axes): then the lanes of a second text run along the columns. So may that of columns (the entries of a vector in a
+    distance), and lanes then run along rows, if one pass is all.
     """
     made = _Function(part, plan, around)
-    lane = made.lane
-    if not part.columns or made.lane_columns:
+    if not part.columns:
         return made.function([made])
-    other = _Function(part, plan, around, made.scope, part.columns[-1])
-    return made.function([made, other], f"{made.size(lane)} >= {FEW} || {made.size(lane)} >= {made.size(other.lane)}")
+    if not made.lane_columns:
+        other = _Function(part, plan, around, made.scope, part.columns[-1])
+        few = f"{made.size(made.lane)} >= {FEW} || {made.size(made.lane)} >= {made.size(other.lane)}"
+        return made.function([made, other], few)
+    if part.rows and made.last == 1 and not made.inner and (made.dims[made.lane[-1]].constant or 0) < FEW:
+        try:
+            other = _Function(part, plan, around, made.scope, part.rows[-1])
+            return made.function([made, other], f"{made.size(made.lane)} >= {FEW} || {made.size(other.lane)} < {FEW}")
+        except Unsupported:
+            made = _Function(part, plan, around)
+    return made.function([made])
 
 
-class _Function(Values):
+class _Function(Edges):
     # ---------------------------------------------------------------------------------------------------- folds
 
     def fold_state(self, s: Fold) -> State:
@@ -70,8 +80,13 @@ class _Function(Values):
 
     def take(self, s: Fold, held: Held) -> None:
         """The line that takes one entry into a state."""
-        x = f"({TYPES[self.term(s.value).type]}){self.term(s.value).text}"
         names = held.at("j")
+        if isinstance(s.value, Value) and s.value.name in self.fused:
+            a, b = (self.term(o).text for o in operands(self.made[s.value.name]))
+            line = f"{names[0]} = _h_fma({a}, {b}, {names[0]});"
+            self.out.line(line if s.where is None else f"if ({self.term(s.where).text}) {line}")
+            return
+        x = f"({TYPES[self.term(s.value).type]}){self.term(s.value).text}"
         place = self.flat(s) if s.head in ("argmax", "argmin") else "0"
         line = held.state.step(names, x, place)
         if s.where is None:
@@ -101,7 +116,10 @@ class _Function(Values):
         return [
             s
             for s in self.part.statements
-            if not isinstance(s, Fold) and self.level[s.name] == level and self.stage[s.name] == stage
+            if not isinstance(s, Fold)
+            and self.level[s.name] == level
+            and self.stage[s.name] == stage
+            and s.name not in self.fused
         ]
 
     def sinks_at(self, level: int, stage: int) -> list[Sink]:
@@ -162,6 +180,9 @@ class _Function(Values):
 
     def directive(self) -> None:
         """Every value of the function as a copy of each thread: read through a pointer it would stop vectorisation."""
+        if self.around.alone:
+            del self.out.lines[self.parallel_at]
+            return
         names = [a.name for a in self.ordered()]
         names += [m.group(1) for line in self.out.lines[: self.parallel_at] if (m := _DECLARED.match(line))]
         text = "#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && programs > 1)"
@@ -203,7 +224,11 @@ class _Function(Values):
         out = self.out
         counts = [self.size(g) for g in self.outer]
         columns = [self.size(g) for g in self.column_groups]
-        if self.lane and not self.lane_columns:
+        self.edges = self.edge_conditions()
+        if self.edges:
+            out.line(f"const int64_t len_all = {self.size(self.lane)};")
+            each = " * ".join(["len_all", *columns])
+        elif self.lane and not self.lane_columns:
             out.line(f"const int64_t len_all = {self.size(self.lane)};")
             out.line(f"const int64_t blocks = (len_all + {self.width - 1}) / {self.width};")
             counts.append("blocks")
@@ -220,18 +245,40 @@ class _Function(Values):
         self.open_loop("for (int64_t program = 0; program < programs; ++program) {")
         self.declare_totals()
         out.line("const int64_t stop = (program + 1) * group < rows ? (program + 1) * group : rows;")
+        steps = self.strides()
+        if steps:  # a step of 1 that is not known to be one would make gathers of the loads
+            given = ", ".join(f"const int64_t {s}" for s in steps)
+            self.open_loop(f"auto rows_of = [&]({given}) __attribute__((always_inline)) {{")
         self.open_loop("for (int64_t row = program * group; row < stop; ++row) {")
         self.decode(counts)
         self.row()
         self.close()
+        if steps:
+            self.close("};")
+            one, ones = " && ".join(f"{s} == 1" for s in steps), ", ".join("1" for _ in steps)
+            self.out.line(f"if ({one}) rows_of({ones}); else rows_of({', '.join(steps)});")
         self.leave_shares()
         self.close()
         self.join_shares()
 
+    def strides(self) -> list[str]:
+        """The extents that part neighbours along the lanes, where those are columns."""
+        found: dict[str, None] = {}
+        if not self.lane_columns or self.around.rounds:
+            return []
+        loads = [(s.buffer, s.subscripts) for s in self.part.statements if isinstance(s, Load)]
+        for buffer, subscripts in (*loads, *((s.buffer, s.subscripts) for s in self.part.stores)):
+            dims = self.plan.buffer(buffer).dims
+            at = [k for k, s in enumerate(subscripts) if any(a in self.lane for a, _ in s.axes)]
+            for dim in dims[at[-1] + 1 :] if at else ():
+                if dim.constant is None:
+                    found[self.extent(dim)] = None
+        return list(found)
+
     def decode(self, counts: list[str]) -> None:
         """The indices of a row."""
         groups: list[tuple[str, ...]] = list(self.outer)
-        blocked = bool(self.lane) and not self.lane_columns
+        blocked = bool(self.lane) and not self.lane_columns and not self.edges
         names = []
         for g in groups:
             names.append(self.index_name(g))
@@ -254,7 +301,17 @@ class _Function(Values):
         for g, name in zip(groups, names):
             self.index[g] = name
         if blocked:
-            self.out.line(f"const int64_t at = block * {self.width};")
+            at, last = f"block * {self.width}", f"len_all - {self.width}"
+            if self.repeatable():  # the last block is as long as the others, and makes some entries again
+                at = f"len_all >= {self.width} && {at} > {last} ? {last} : {at}"
+            self.out.line(f"const int64_t at = {at};")
+
+    def repeatable(self) -> bool:
+        """Whether an entry may be made twice: by the same thread, and nothing adds up."""
+        stored = {s.buffer for s in self.part.stores}
+        loaded = {s.buffer for s in self.part.statements if isinstance(s, Load)}
+        adds = self.part.totals or any(s.accumulate for s in self.part.stores)
+        return self.around.alone and not adds and not stored & loaded
 
     def index_name(self, group: tuple[str, ...]) -> str:
         word = group[0] if len(group) == 1 and group[0].isidentifier() else "rest" if len(group) == 1 else "packed"
@@ -265,12 +322,36 @@ class _Function(Values):
         if self.lane_columns:
             self.stages("")
             return
+        if self.edges:
+            self.parted()
+            return
         self.out.line(f"const int64_t rest_len = len_all - at < {self.width} ? len_all - at : {self.width};")
         self.open_loop("auto body = [&](const int64_t len) __attribute__((always_inline)) {")
         self.index[self.lane] = self.index_name(self.lane)
         self.stages("len")
         self.close("};")
         self.out.line(f"if (rest_len == {self.width}) body({self.width}); else body(rest_len);")
+
+    def parted(self) -> None:
+        """The body for a row in blocks of lanes: those inside, the last of them as long as the others, and those at the
+        edges."""
+        out, w = self.out, self.width
+        for line in self.inner_lanes():
+            out.line(line)
+        given = "const int64_t at, const int64_t len, const bool inside"
+        self.open_loop(f"auto body = [&]({given}) __attribute__((always_inline)) {{")
+        self.index[self.lane] = self.index_name(self.lane)
+        self.stages("len")
+        self.close("};")
+        self.open_loop("auto edges_of = [&](int64_t at, const int64_t stop) {")
+        out.line(f"for (; at < stop; at += {w}) body(at, stop - at < {w} ? stop - at : {w}, false);")
+        self.close("};")
+        out.line("edges_of(0, inner_from);")
+        out.line("int64_t at = inner_from;")
+        out.line(f"for (; at + {w} <= inner_to; at += {w}) body(at, {w}, true);")
+        out.line(f"if (at < inner_to && inner_to - inner_from >= {w}) body(inner_to - {w}, {w}, true);")
+        out.line("else if (at < inner_to) body(at, inner_to - at, true);")
+        out.line("edges_of(inner_to, len_all);")
 
     def array(self, name: str, type_: str) -> str:
         """A variable with a value for each lane; the value's text reads it."""
@@ -310,13 +391,13 @@ class _Function(Values):
         for f in self.folds_at(stage):
             pending += operands(f)
         for sink in self.sinks_at(COLUMN, stage):
-            pending += operands(sink.what) if isinstance(sink.what, Store) else operands(sink.what.fold)
+            pending += operands(sink.given)
         while pending:
             o = pending.pop()
             if isinstance(o, Value) and o.name not in wanted and self.level[o.name] == COLUMN:
                 wanted.add(o.name)
                 pending += operands(self.made[o.name])
-        return [s for s in self.part.statements if s.name in wanted and not isinstance(s, Fold)]
+        return [s for s in self.part.statements if s.name in wanted - self.fused and not isinstance(s, Fold)]
 
     def columns(self, stage: int, length: str) -> None:
         """One pass over the columns."""
@@ -325,6 +406,28 @@ class _Function(Values):
             return
         values = self.needed(stage)
         lane = frozenset(self.lane)
+        inside = ""
+        if self.few_columns(folds, sinks):
+            guards = {s.guard.name for s in values if isinstance(s, Load) and isinstance(s.guard, Value)}
+            guards |= {f.where.name for f in folds if isinstance(f.where, Value)}
+            lane_edges = any(a in self.lane for g in guards for of, _ in self.edges.get(g, ()) for a in of)
+            if not guards:
+                self.unrolled(values, folds, length, self.results(folds))
+                return
+            if guards <= self.edges.keys():
+                inside = "inside"
+                results = self.results(folds) if lane_edges else {f.name: self.array(f.name, f.type) for f in folds}
+                self.open_loop("if (inside) {")
+                terms = dict(self.terms)
+                self.terms |= {g: Term("true", "bool") for g in guards}
+                self.unrolled(self.without(values, guards, folds), folds, length, results)
+                self.terms = terms
+                self.close("} else {")
+                self.out.indent()
+                if lane_edges:  # a few lanes: less than a block of them
+                    self.unrolled(values, folds, length, results)
+                    self.close()
+                    return
         held: list[Held] = []
         for f in folds:
             lanes = self.lane_columns or bool(self.spread_of(operands(f)) & lane)
@@ -372,8 +475,66 @@ class _Function(Values):
             self.close()
         for s in values:  # made again in another pass, under another name
             self.terms.pop(s.name, None)
+        if inside:
+            for f, h in zip(folds, held):
+                self.lanes(length)
+                self.out.line(f"{results[f.name]}[j] = {h.state.finish(h.at('j'))};")
+                self.close()
+            self.close()
+            return
         for f, h in zip(folds, held):
             self.finish(f, h, length)
+
+    def few_columns(self, folds: list[Fold], sinks: list[Sink]) -> bool:
+        """Whether each lane folds over a few columns, of a known number, by itself: its states then stay in registers."""
+        return (
+            not self.lane_columns
+            and self.short()
+            and not sinks
+            and not self.around.rounds & frozenset(self.part.columns)
+            and all(self.level[f.name] == LANE for f in folds)
+        )
+
+    def results(self, folds: list[Fold]) -> dict[str, str | Sink]:
+        """Where the values of folds go: what is only stored to its place at once, the others to arrays."""
+        found: dict[str, str | Sink] = {}
+        for f in folds:
+            readers = [s for s in self.part.statements if Value(f.name) in operands(s)]
+            sinks = [s for s in self.sinks if isinstance(s.what, Store) and s.what.value == Value(f.name)]
+            others = [s for s in self.sinks if s not in sinks and Value(f.name) in operands(s.given)]
+            if len(sinks) == 1 and not readers and not others and sinks[0].level == LANE:
+                found[f.name] = sinks[0]
+                self.sinks.remove(sinks[0])
+            else:
+                found[f.name] = self.array(f.name, f.type)
+        return found
+
+    def unrolled(
+        self, values: list[Load | Op], folds: list[Fold], length: str, results: Mapping[str, str | Sink]
+    ) -> None:
+        """Folds over a few columns inside of the loop over lanes."""
+        self.lanes(length)
+        self.lane_index("at")
+        held = [self.declare(f, False, self.wanted.get(f.name, f.name)) for f in folds]
+        for k, g in enumerate(self.inner):
+            name = self.index_name(g)
+            self.index[g] = name
+            if k == len(self.inner) - 1:
+                self.out.line(f"#pragma GCC unroll {FEW}")
+            self.open_loop(f"for (int64_t {name} = 0; {name} < {self.size(g)}; ++{name}) {{")
+        self.pass_body(values, folds, held, [])
+        for _ in self.inner:
+            self.close()
+        for f, h in zip(folds, held):
+            value, result = h.state.finish(h.at("j")), results[f.name]
+            if isinstance(result, Sink):
+                self.terms[f.name] = Term(value, f.type)
+                self.put(result)
+            else:
+                self.out.line(f"{result}[j] = {value};")
+        self.close()
+        for s in values:  # made again in another pass, under another name
+            self.terms.pop(s.name, None)
 
     def pass_body(self, values: list[Load | Op], folds: list[Fold], held: list[Held], sinks: list[Sink]) -> None:
         for s in values:
@@ -415,7 +576,10 @@ class _Function(Values):
         self.terms[f.name] = Term(variable, f.type)
 
     def merge_lanes(self, held: Held) -> None:
-        """Pairwise: the state of all lanes in the first one."""
+        """The state of all lanes in the first one: pairwise, but where one exponential each does."""
+        if held.state.head == "logsumexp":
+            self.out.line(f"_h_merge_lanes({', '.join(held.names)}, {self.width});")
+            return
         self.open_loop(f"for (int64_t half = {self.width // 2}; half > 0; half /= 2) {{")
         self.open_loop("for (int64_t j = 0; j < half; ++j) {")
         self.out.line(held.state.merge(held.at("j"), held.at("j + half")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lossdsl.backends.native_text import STORED, State, Term
@@ -13,6 +14,7 @@ from lossdsl.lower.plan import (
     Buffer,
     Fold,
     Load,
+    Op,
     Operand,
     Plan,
     Store,
@@ -29,7 +31,20 @@ FEW = 16  # lanes that are too few
 
 WORDS = (
     *("at", "j", "len", "row", "rows", "block", "blocks", "program", "programs", "threads", "stop", "half"),
-    *("real_t", "columns", "body", "each", "group", "len_all", "rest_len"),
+    *(
+        "real_t",
+        "columns",
+        "body",
+        "each",
+        "group",
+        "len_all",
+        "rest_len",
+        "inside",
+        "inner_from",
+        "inner_to",
+        "edges_of",
+        "rows_of",
+    ),
 )
 
 
@@ -55,10 +70,13 @@ class NativeFunction:
 
 @dataclass(frozen=True)
 class Around:
-    """The loops around a kernel: axes cut to a round, and axes of recurrences."""
+    """The loops around a kernel: axes cut to a round, and axes of loops that have one index. kept: buffers of which some
+    rows alone exist -> (positions before the rows', rows, a power of 2). alone: whether one thread runs it."""
 
     rounds: frozenset[str] = frozenset()
     points: frozenset[str] = frozenset()
+    kept: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    alone: bool = False
 
 
 @dataclass(eq=False)
@@ -83,6 +101,10 @@ class Sink:
     stage: int
     varies: frozenset[str]
     held: Held | None = None
+
+    @property
+    def given(self) -> Store | Fold:
+        return self.what if isinstance(self.what, Store) else self.what.fold
 
 
 @dataclass(eq=False)
@@ -129,8 +151,10 @@ class Layout:
         self.terms: dict[str, Term] = {}
         self.arrays: set[str] = set()  # lane values that a later loop reads too
         self.array_names: dict[str, str] = {}
+        self.edges: dict[str, list[tuple[dict[str | Dim, int], int]]] = {}  # guards -> what is >= 0 where they hold
         self.stage: dict[str, int] = {}
         self.level: dict[str, int] = {}
+        self.fused: set[str] = set()
         self.place()
 
     # ------------------------------------------------------------------------------------------------ structure
@@ -219,7 +243,23 @@ class Layout:
             axes = frozenset(total.fold.axes) | self.spread_of(operands(total.fold))
             self.sinks.append(self.sink(total, axes, operands(total.fold)))
         self.last = max([0, *self.stage.values(), *(s.stage for s in self.sinks)])
+        self.fused = self.products()
         self.mark_arrays()
+
+    def products(self) -> set[str]:
+        """Products that a sum along columns alone reads: they are rounded once, with the sum."""
+        readers: dict[str, list[object]] = {}
+        for s in (*self.part.statements, *self.part.stores, *(t.fold for t in self.part.totals)):
+            for o in operands(s):
+                if isinstance(o, Value):
+                    readers.setdefault(o.name, []).append(s)
+        found = set()
+        for name, by in readers.items():
+            made, fold = self.made[name], by[0]
+            if len(by) == 1 and isinstance(fold, Fold) and fold.name in self.made and fold.head == "sum":
+                if isinstance(made, Op) and made.op == "mul" and made.type == "acc" and self.level[name] == COLUMN:
+                    found.add(name)
+        return found
 
     def after(self, name: str) -> int:
         return self.stage[name] + isinstance(self.made[name], Fold)
@@ -243,7 +283,7 @@ class Layout:
             return
         for s in (*self.part.statements, *self.sinks):
             if isinstance(s, Sink):
-                given = operands(s.what) if isinstance(s.what, Store) else operands(s.what.fold)
+                given = operands(s.given)
                 loops = {(s.level, s.stage)}
             else:
                 given = operands(s)

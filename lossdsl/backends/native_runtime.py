@@ -21,7 +21,7 @@ IMPORTS = (
     "warnings",
 )
 
-FLAGS = "-std=c++17 -O3 -march=native -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
+FLAGS = "-std=c++17 -O3 -march=native -fno-thread-jumps -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
 
 LOADER = '''\
 _NATIVE_FLAGS = "FLAGS"

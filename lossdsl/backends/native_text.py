@@ -90,13 +90,8 @@ class State:
         return head(self.head).cxx.format(*names, x=x, k=place)
 
     def merge(self, a: list[str], b: list[str]) -> str:
-        """The statement that takes another state in."""
-        match self.head:
-            case "logsumexp":
-                return f"_h_merge({a[0]}, {a[1]}, {b[0]}, {b[1]});"
-            case "argmax" | "argmin":
-                return self.step(a, b[0], b[1])
-        return self.step(a, b[0], "0")
+        """The statement that takes another state in; those of a log-sum-exp are merged all at once."""
+        return self.step(a, b[0], b[1] if self.head in ("argmax", "argmin") else "0")
 
     def finish(self, names: list[str]) -> str:
         match self.head:

@@ -81,7 +81,8 @@ class Values(Layout):
         """(offset, conditions that positions given by data are in range)."""
         b = self.plan.buffer(buffer)
         inside: list[str] = []
-        text, k = "", 0
+        lead, rows = self.around.kept.get(buffer, (0, 0))
+        text, k = "", lead
         while k < len(subscripts):
             s = subscripts[k]
             count = 1
@@ -91,6 +92,8 @@ class Values(Layout):
                 place, count = self.index[group], len(group)
             else:
                 place = self.position(s, b.dims[k], inside)
+            if rows and k == lead:
+                place = f"({place} & {rows - 1})"
             if b.chunked == k:
                 axis = s.axes[0][0] if s.axes else ""
                 if b.chunked != 0 or (axis not in self.around.rounds and len(self.around.rounds) != 1):

@@ -30,6 +30,7 @@ from lossdsl.lower.plan import (
     Load,
     Plan,
     Recurrence,
+    Rolling,
     Scatter,
     Step,
     Store,
@@ -204,11 +205,17 @@ class PlanFunction:
                     self.out.indent()
                     self.plan_steps(inner)
                     self.out.dedent()
+                case Rolling():
+                    self.rolling(step)
                 case Allocate():
                     pass  # made when it is first written
                 case Free(buffer):
                     if self.fused and buffer in self.made and self.plan.buffer(buffer).dims:
                         self.out.line(f"del {self.scope.variables[buffer]}")
+
+    def rolling(self, step: Rolling) -> None:
+        """Whole arrays have no strips: one kernel after the other."""
+        self.plan_steps(step.steps)
 
     def inside(self) -> bool:
         """Whether a loop is around what is printed."""
@@ -796,7 +803,7 @@ def written(steps: Sequence[Step]) -> list[str]:
                 names[out] = None
             case Fill(buffer=buffer):
                 names[buffer] = None
-            case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner):
+            case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner) | Rolling(steps=inner):
                 names.update((n, None) for n in written(inner))
     return list(names)
 
@@ -857,7 +864,7 @@ def _accumulated(steps: Sequence[Step]) -> set[str]:
                 names.add(out)
             case Fill(buffer=buffer):
                 names.add(buffer)
-            case ChunkLoop(steps=inner):
+            case ChunkLoop(steps=inner) | Rolling(steps=inner):
                 names |= _accumulated(inner)
             case Recurrence(steps=inner) | Within(steps=inner):
                 names |= {*_accumulated(inner), *written(inner)}  # later rounds read what earlier ones made
@@ -872,7 +879,7 @@ def reads(steps: Sequence[Step]) -> list[str]:
                 names.update((s.buffer, None) for s in statements if isinstance(s, Load))
             case Call(operands=operands):
                 names.update((n, None) for n, _ in operands)
-            case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner):
+            case ChunkLoop(steps=inner) | Recurrence(steps=inner) | Within(steps=inner) | Rolling(steps=inner):
                 names.update((n, None) for n in reads(inner))
     return list(names)
 

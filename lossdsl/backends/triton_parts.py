@@ -63,12 +63,13 @@ def subscript_axes(subscripts: Iterable[Subscript]) -> frozenset[str]:
     return frozenset(a for s in subscripts for a, _ in s.axes)
 
 
-def parts(kernel: Kernel, *, once: bool = False) -> list[Part]:
+def parts(kernel: Kernel, *, once: bool = False, points: frozenset[str] = frozenset()) -> list[Part]:
     """The parts of a kernel, or Unsupported with the reason why it stays with torch operations.
 
     once: what a part stores is stored once, also where the store lacks an axis of others (else the same value again).
+    points: axes of loops around it, which have one index in it.
     """
-    spread = spreads(kernel.statements)
+    spread = {name: axes - points for name, axes in spreads(kernel.statements).items()}
     sinks: list[_Sink] = []
     readers: dict[str, int] = {}
     for s in kernel.statements:
@@ -80,7 +81,7 @@ def parts(kernel: Kernel, *, once: bool = False) -> list[Part]:
         if isinstance(s, Scatter):
             raise Unsupported("it combines entries at positions given by data")
         if isinstance(s, Store):
-            sinks.append(_sink(s, made, readers, spread))
+            sinks.append(_sink(s, made, readers, spread, points))
     groups: list[list[_Sink]] = []
     for sink in sorted(sinks, key=lambda x: (-len(x.columns), -len(x.rows | x.columns))):
         for group in groups:
@@ -108,7 +109,11 @@ class _Sink:
 
 
 def _sink(
-    store: Store, made: dict[str, Load | Op | Fold], readers: dict[str, int], spread: dict[str, frozenset[str]]
+    store: Store,
+    made: dict[str, Load | Op | Fold],
+    readers: dict[str, int],
+    spread: dict[str, frozenset[str]],
+    points: frozenset[str],
 ) -> _Sink:
     fold: Fold | None = None
     if not store.subscripts and isinstance(store.value, Value):
@@ -117,7 +122,7 @@ def _sink(
             fold = last
     roots: tuple[Operand, ...] = operands(fold) if fold is not None else operands(store)
     closure = _closure(roots, made)
-    axes_of = subscript_axes(store.subscripts)
+    axes_of = subscript_axes(store.subscripts) - points
     axes = axes_of | (frozenset(fold.axes) if fold is not None else frozenset())
     columns: frozenset[str] = frozenset()
     for s in closure:
@@ -130,7 +135,7 @@ def _sink(
             columns = folded
     for o in roots:
         if isinstance(o, AxisRef):
-            axes |= {o.name}
+            axes |= {o.name} - points
     if fold is None and not (spread[store.value.name] if isinstance(store.value, Value) else frozenset()) <= axes_of:
         raise Unsupported("a value that varies along an axis is stored without it")
     return _Sink(store, fold, closure, axes - columns, columns)

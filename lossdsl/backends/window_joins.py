@@ -40,8 +40,8 @@ CHEAP = {"add", "sub", "mul", "neg", "powi"}
 FEW = 2  # such operations that are made again at each offset, at most
 
 
-def joined(plan: Plan) -> Plan:
-    """The plan with such loops together."""
+def joined(plan: Plan, *, alike: bool = False) -> Plan:
+    """The plan with such loops together; `alike`: only those that read the same entries of an array."""
     steps = list(plan.steps)
     buffers = {b.name: b for b in plan.buffers}
     gone: set[str] = set()
@@ -50,7 +50,7 @@ def joined(plan: Plan) -> Plan:
         gone |= without
     at = 0
     while at < len(steps):
-        steps = _gathered(steps, at)
+        steps = _gathered(steps, at, alike)
         at += 1
     kept = tuple(b for b in plan.buffers if b.name not in gone)
     return replace(plan, steps=tuple(steps), buffers=kept)
@@ -59,7 +59,7 @@ def joined(plan: Plan) -> Plan:
 # ------------------------------------------------------------------------------------------------- joining
 
 
-def _gathered(steps: list[Step], at: int) -> list[Step]:
+def _gathered(steps: list[Step], at: int, alike: bool) -> list[Step]:
     """The steps with every later loop that can be made together with the one at that place."""
     first = steps[at]
     if not isinstance(first, Recurrence) or not added(first):
@@ -67,7 +67,7 @@ def _gathered(steps: list[Step], at: int) -> list[Step]:
     later = at + 1
     while later < len(steps):
         second = steps[later]
-        made = _one(first, second) if isinstance(second, Recurrence) and added(second) else None
+        made = _one(first, second, alike) if isinstance(second, Recurrence) and added(second) else None
         between = steps[at + 1 : later]
         if made is None or not isinstance(second, Recurrence) or not _free_between(second, between):
             later += 1
@@ -95,7 +95,7 @@ def _free_between(loop: Recurrence, between: Sequence[Step]) -> bool:
     return True
 
 
-def _one(first: Recurrence, second: Recurrence) -> Recurrence | None:
+def _one(first: Recurrence, second: Recurrence, alike: bool) -> Recurrence | None:
     """Two loops of one kernel each as one loop of one kernel."""
     a, b = _only(first), _only(second)
     if a is None or b is None or first.extent != second.extent or first.direction != second.direction:
@@ -110,6 +110,13 @@ def _one(first: Recurrence, second: Recurrence) -> Recurrence | None:
         return None
     if _indexed(b.statements) and any(x != y for x, y in axes.items()):
         return None
+    if alike:
+        read = {(s.buffer, s.subscripts) for s in a.statements if isinstance(s, Load)}
+        moved = {
+            (s.buffer, tuple(_renamed(p, axes) for p in s.subscripts)) for s in b.statements if isinstance(s, Load)
+        }
+        if not any(a.lane in dict(p.axes) for _, subscripts in read & moved for p in subscripts):
+            return None
     kernel = _with(a, b.statements, lambda s: _renamed(s, axes), (*b.names,), (*b.comments,))
     return replace(first, steps=(kernel,))
 

@@ -22,6 +22,7 @@ from lossdsl.lower.plan import (
     Operand,
     Plan,
     Recurrence,
+    Rolling,
     Scatter,
     Step,
     Store,
@@ -84,6 +85,8 @@ class _Meter:
                         self.release(b.name)
                 case Recurrence() | Within():
                     self.recurrence(step, loop)
+                case Rolling():
+                    self.steps(step.steps, loop)
                 case Call():
                     self.call(step, loop)
                 case Kernel():

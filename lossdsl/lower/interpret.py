@@ -32,8 +32,10 @@ from lossdsl.lower.plan import (
     ParamRef,
     Plan,
     Recurrence,
+    Rolling,
     Scatter,
     SizeRef,
+    Stage,
     Step,
     Store,
     Subscript,
@@ -181,11 +183,56 @@ class _Machine:
                 if self.points[step.axis] < step.extent.evaluate(self.extents):
                     for inner in step.steps:
                         self.step(inner)
+            case Rolling():
+                self.rolling(step)
             case Allocate(buffer):
                 self.memory.pop(buffer, None)
                 self.target(buffer)
             case Free(buffer):
                 self.memory.pop(buffer, None)
+
+    def rolling(self, step: Rolling) -> None:
+        width = self.lanes(step)
+        for left in range(0, width, step.lanes) if step.lanes else (0,):
+            self.strips(step, left, min(width, left + step.lanes) if step.lanes else 0)
+
+    def lanes(self, step: Rolling) -> int:
+        stage = step.stages[0]
+        return next(a.extent for a in stage.kernel.axes if a.name == stage.lane).evaluate(self.extents)
+
+    def strips(self, step: Rolling, left: int, right: int) -> None:
+        """Rows that are no longer kept are NaN: a stage that reads them shows."""
+        extents = [s.extent.evaluate(self.extents) for s in step.stages]
+        kept = dict(step.kept)
+        last = max((n + s.lag for n, s in zip(extents, step.stages) if n > 0), default=0)
+        for start in range(0, last, step.size):
+            for stage, extent in zip(step.stages, extents):
+                low, high = max(0, start - stage.lag), min(extent, start + step.size - stage.lag)
+                if low >= high:
+                    continue
+                if step.direction < 0:
+                    low, high = extent - high, extent - low
+                if step.lanes:
+                    self.rounds[stage.lane] = (left, right)
+                self.stage(stage, range(low, high)[:: step.direction])
+                self.rounds.pop(stage.lane, None)
+                for s in stage.kernel.statements:
+                    if isinstance(s, Store) and s.buffer in kept:
+                        rows = kept[s.buffer]
+                        gone = slice(0, max(0, high - rows)) if step.direction > 0 else slice(low + rows, None)
+                        part = slice(left, right) if step.lanes else slice(None)
+                        self.memory[s.buffer][..., gone, part] = np.nan
+
+    def stage(self, stage: Stage, rows: range) -> None:
+        if stage.ordered:
+            for row in rows:
+                self.points[stage.axis] = row
+                _Body(self, stage.kernel).run()
+            del self.points[stage.axis]
+            return
+        self.rounds[stage.axis] = (min(rows), max(rows) + 1)
+        _Body(self, stage.kernel).run()
+        del self.rounds[stage.axis]
 
     def window(self, name: str, axes: tuple[str, ...]) -> Array:
         """A view of the buffer, cut to the current round along loop axes (chunk buffers are cut already)."""

@@ -233,6 +233,44 @@ class Within:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A kernel of a Rolling: it runs along `axis`, `lag` rows behind the strip; `lane` is its axis along a row. ordered: one
+    row after the other, as in a Recurrence; the kernel does not have the axis then."""
+
+    axis: str
+    extent: Dim
+    lane: str
+    lag: int
+    kernel: Kernel
+    ordered: bool = False
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """Run the stages in strips of `size` rows, all of them for one strip before the next, for each index of the axes
+    `within` by itself; from the first row on if `direction` is 1, from the last one if it is -1 (all stages have the same
+    rows then). A stage works on the strip's rows less its lag, as far as its axis has them: what it reads of another
+    stage's rows is made by then. It is the same as its steps one after the other.
+
+    lanes: if not 0, the entries of a row are independent, too, and strips are so many of them wide.
+    kept: (buffer, rows, a power of 2): of these only the last rows exist, for one index of `within` at a time; their
+    positions are those of `within`, the rows', and one more."""
+
+    within: tuple[str, ...]
+    size: int
+    lanes: int
+    direction: int
+    stages: tuple[Stage, ...]
+    kept: tuple[tuple[str, int], ...]
+
+    @property
+    def steps(self) -> tuple[Kernel | Recurrence, ...]:
+        return tuple(
+            Recurrence(s.axis, s.extent, self.direction, (s.kernel,)) if s.ordered else s.kernel for s in self.stages
+        )
+
+
+@dataclass(frozen=True)
 class Allocate:
     """Before the first step that writes an output or temporary. Chunk buffers have none: they exist for one round."""
 
@@ -246,7 +284,7 @@ class Free:
     buffer: str
 
 
-Step = Kernel | Call | Fill | ChunkLoop | Recurrence | Within | Allocate | Free
+Step = Kernel | Call | Fill | ChunkLoop | Recurrence | Within | Rolling | Allocate | Free
 
 
 @dataclass(frozen=True)

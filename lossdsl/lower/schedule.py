@@ -36,6 +36,7 @@ from lossdsl.lower.plan import (
     Load,
     Plan,
     Recurrence,
+    Rolling,
     Scatter,
     Step,
     Store,
@@ -344,7 +345,7 @@ def writes(step: Step) -> set[str]:
             return {step.out}
         case Fill() | Allocate() | Free():
             return {step.buffer}
-        case ChunkLoop() | Recurrence() | Within():
+        case ChunkLoop() | Recurrence() | Within() | Rolling():
             return set().union(*(writes(s) for s in step.steps))
 
 
@@ -356,7 +357,7 @@ def kernels(plan: Plan) -> list[Kernel]:
         for s in steps:
             if isinstance(s, Kernel):
                 found.append(s)
-            elif isinstance(s, ChunkLoop | Recurrence | Within):
+            elif isinstance(s, ChunkLoop | Recurrence | Within | Rolling):
                 walk(s.steps)
 
     walk(plan.steps)

@@ -28,8 +28,10 @@ from lossdsl.lower.plan import (
     ParamRef,
     Plan,
     Recurrence,
+    Rolling,
     Scatter,
     SizeRef,
+    Stage,
     Statement,
     Step,
     Store,
@@ -183,6 +185,17 @@ def _step(step: Step, pad: str) -> list[str]:
             for inner in step.steps:
                 lines += _step(inner, pad + "  ")
             return [*lines, f"{pad}end"]
+        case Rolling():
+            way = "forward" if step.direction > 0 else "backward"
+            lines = [f"{pad}rolling {way} by {step.size} lanes {step.lanes} within {_names(step.within)}".rstrip()]
+            lines += [f"{pad}  keep {_name(n)} {rows}" for n, rows in step.kept]
+            for stage in step.stages:
+                order = " in order" if stage.ordered else ""
+                lines.append(
+                    f"{pad}  stage {_name(stage.axis)} < {{{stage.extent}}} lane {_name(stage.lane)} behind {stage.lag}{order}"
+                )
+                lines += _step(stage.kernel, pad + "  ")
+            return [*lines, f"{pad}end"]
         case Allocate(buffer):
             return [f"{pad}allocate {_name(buffer)}"]
         case Free(buffer):
@@ -327,7 +340,7 @@ def _dim(text: str) -> Dim:
         raise PlanSyntaxError(str(error)) from None
 
 
-_STEPS = frozenset({"kernel", "call", "fill", "chunks", "recurrence", "within", "allocate", "free"})
+_STEPS = frozenset({"kernel", "call", "fill", "chunks", "recurrence", "within", "rolling", "allocate", "free"})
 
 
 class _Reader:
@@ -363,6 +376,8 @@ class _Reader:
             return self.recurrence(text)
         line = _Line(text)
         word = line.take("name")
+        if word == "rolling":
+            return self.rolling(line)
         if word == "kernel":
             name = line.name()
             lane = line.name() if line.accept("lane") else None
@@ -407,6 +422,43 @@ class _Reader:
         if found[1] == "within":
             return Within(axis, extent, steps)
         return Recurrence(axis, extent, 1 if found[4] == " forward" else -1, steps)
+
+    def rolling(self, line: _Line) -> Rolling:
+        direction = 1 if line.accept("forward") else -1
+        if direction < 0:
+            line.expect("backward")
+        line.expect("by")
+        size = line.integer()
+        line.expect("lanes")
+        lanes = line.integer()
+        line.expect("within")
+        within = line.names()
+        line.done()
+        kept: list[tuple[str, int]] = []
+        stages: list[Stage] = []
+        while (text := self.next()) != "end":
+            line = _Line(text)
+            word = line.take("name")
+            if word == "keep":
+                kept.append((line.name(), line.integer()))
+                line.done()
+                continue
+            axis = line.name()
+            line.expect("<")
+            extent = line.dim()
+            line.expect("lane")
+            lane = line.name()
+            line.expect("behind")
+            lag = line.integer()
+            ordered = line.accept("in")
+            if ordered:
+                line.expect("order")
+            line.done()
+            step = self.step()
+            if word != "stage" or not isinstance(step, Kernel):
+                raise PlanSyntaxError(f"not a stage of a plan: {text}")
+            stages.append(Stage(axis, extent, lane, lag, step, ordered))
+        return Rolling(within, size, lanes, direction, tuple(stages), tuple(kept))
 
     def kernel(self, name: str, lane: str | None) -> Kernel:
         axes: list[Axis] = []

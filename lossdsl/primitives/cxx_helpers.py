@@ -316,12 +316,16 @@ static inline __attribute__((always_inline)) void _h_absorb(real_t &m, real_t &s
     "_h_lowest": """\
 #define _h_lowest ((real_t)(sizeof(real_t) == 4 ? -3.40282346638528859812e38 : -1.79769313486231570815e308))
 """,
-    "_h_merge": """\
-// The state of two parts of a log-sum-exp. Needs _h_exp.
-static inline __attribute__((always_inline)) void _h_merge(real_t &m, real_t &s, real_t n, real_t t) {
-  const real_t top = m >= n ? m : n;
-  s = (m == top ? s : s * _h_exp(m - top)) + (n == top ? t : t * _h_exp(n - top));
-  m = top;
+    "_h_merge_lanes": """\
+// The states of some parts of a log-sum-exp in the first one. Needs _h_exp.
+static inline void _h_merge_lanes(real_t *m, real_t *s, int64_t count) {
+  real_t top = m[0], sum = 0;
+  #pragma omp simd reduction(max:top)
+  for (int64_t j = 0; j < count; ++j) top = m[j] > top ? m[j] : top;
+  #pragma omp simd reduction(+:sum)
+  for (int64_t j = 0; j < count; ++j) sum += m[j] == top ? s[j] : s[j] * _h_exp(m[j] - top);
+  m[0] = top;
+  s[0] = sum;
 }
 """,
     "_h_better": """\
