@@ -73,11 +73,11 @@ def everything() -> Plan:
             "n", N - 10, 256, (kernel, Call("contract", "out", ("n",), (("a", ("n", "d")), ("b", ("d",))), True))
         ),
         Rolling(
-            *(("n", "odd name"), 16, 0, 1),
+            *(("n", "odd name"), 16, 0, 20, 1),
             (Stage("...", N, "x", 0, kernel), Stage("odd name", N - 10, "an x", 10, kernel)),
             (("a", 32), ("in put", 4)),
         ),
-        Rolling((), 1, 64, -1, (Stage("n", REST, "c", 3, kernel, True),), ()),
+        Rolling((), 1, 64, None, -1, (Stage("n", REST, "c", 3, kernel, True),), ()),
         Call("sort", "out", (), ()),
         Kernel("empty", (), None, ()),
         Free("out"),

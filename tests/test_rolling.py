@@ -177,9 +177,34 @@ def test_golden_plans(name: str, wrt: tuple[str, ...], update_golden: bool) -> N
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+@pytest.mark.parametrize("name", ["ssim", "gae"])
+def test_totals_do_not_depend_on_the_number_of_threads(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from native_module import pair
+
+    monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path))
+    monkeypatch.delenv("LOSSDSL_NATIVE", raising=False)
+    made = pair(LOSSES[name])
+    p = program(name)
+    plan = next(iter(plans(p, "torch").values()))
+    arrays, _ = arguments(p, plan, (1, 2, 400, 300), 0)
+    inputs = {k: torch.tensor(v) for k, v in arrays.items()}
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(made.native(**inputs))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
 @pytest.mark.parametrize("name", LOSSES)
 def test_compiled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against torch operations, with as many threads as images and with more, where each kernel runs by itself."""
+    """Against torch operations, with more and fewer images than threads, in one segment of rows and in some."""
     torch = pytest.importorskip("torch")
     from native_module import pair, value_and_gradients
 
@@ -194,7 +219,7 @@ def test_compiled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     try:
         for count, lead in ((1, (2, 3)), (2, (1, 4)), (4, (1, 1))):
             torch.set_num_threads(count)
-            for rows, columns in ((40, 90), (13, 130), (11, 11), (33, 12)):
+            for rows, columns in ((40, 90), (13, 130), (11, 11), (33, 12), (300, 20)):
                 arrays, _ = arguments(p, plan, (*lead, rows, columns), rows)
                 inputs = {k: torch.tensor(v) for k, v in arrays.items()}
                 for wrt in wanted:

@@ -12,7 +12,7 @@ from lossdsl.backends.text import Names, Writer
 from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
-from lossdsl.lower.plan import Fold, Kernel, Plan, Recurrence, Rolling, Stage, Step, Within
+from lossdsl.lower.plan import Fold, Kernel, Load, Plan, Recurrence, Rolling, Stage, Step, Store, Within
 
 _COMMON = """\
 #include <stdint.h>
@@ -69,6 +69,10 @@ def _code(a: Argument, kinds: dict[str, str]) -> str:
     if a.kind == "buffer":
         return "p"
     return "d" if a.kind == "parameter" and kinds[a.of] == "acc" else "i"
+
+
+ENOUGH = 16  # indices of the axes before the rows that keep all threads busy
+SEGMENT = 8  # strips that a thread works on, where there are fewer
 
 
 class _Driver:
@@ -169,8 +173,10 @@ class Rounds(_Driver):
 
 
 class Strips(_Driver):
-    """The strips of a Rolling. Threads take different indices of the axes before the rows; each has rows of its own, and
-    each index a share of every total, so that totals do not depend on the number of threads."""
+    """The strips of a Rolling. Threads take different indices of the axes before the rows, blocks of lanes, and segments of
+    a few strips where there are few of those; a segment begins some strips ahead, so that what it reads is there. Each
+    has rows of its own and a share of every total, of a size that depends on the extents alone, so that totals do not
+    depend on the number of threads."""
 
     def __init__(self, plan: Plan, kernels: Kernels, step: Rolling) -> None:
         super().__init__(plan, kernels)
@@ -182,9 +188,19 @@ class Strips(_Driver):
         self.rows = {name: self.scope.fresh(f"{name}_rows") for name, _ in step.kept}
         self.totals: dict[str, tuple[str, str]] = {}  # buffer -> (share of an index, all shares)
         calls = Writer()
+        self.segments = step.reach is not None and self.apart()
         for stage in step.stages:
             self.stage(stage, calls)
         self.frame(calls.lines)
+
+    def apart(self) -> bool:
+        """Whether the rows that a segment makes ahead of its own are in memory of its own, and are all that it reads."""
+        kernels = [s.kernel for s in self.step.stages]
+        stored = [{s.buffer for s in k.statements if isinstance(s, Store) and s.subscripts} for k in kernels]
+        read = {s.buffer for k in kernels for s in k.statements if isinstance(s, Load)}
+        kept = self.rows.keys()
+        mixed = any(names & kept and names - kept for names in stored)
+        return not mixed and not (read & set().union(*stored)) - kept
 
     def stage(self, stage: Stage, calls: Writer) -> None:
         within = frozenset(self.step.within)
@@ -193,7 +209,8 @@ class Strips(_Driver):
         points = within | {stage.axis} if stage.ordered else within
         rounds = frozenset(() if stage.ordered else (stage.axis,)) | frozenset((stage.lane,) if self.step.lanes else ())
         around = Around(rounds, points, kept, alone=True)
-        self.bounds(stage, calls)
+        written = {s.buffer for s in kernel.statements if isinstance(s, Store)}
+        self.bounds(stage, calls, alone=self.segments and not written & self.rows.keys())
         calls.indent()
         if stage.ordered:
             forward, backward = "row = first; row < last; ++row", "row = last - 1; row >= first; --row"
@@ -209,7 +226,9 @@ class Strips(_Driver):
             passed = [self.passed(a, stage, totals) for a in made.arguments]
             calls.line(f"{name}({', '.join([*passed, '1'])});")
             for t in totals:
-                calls.line(f"{self.totals[t][0]} += {t}_of_strip;")
+                calls.line(
+                    f"{self.totals[t][0]} += {f'ahead ? 0 : {t}_of_strip' if self.segments else f'{t}_of_strip'};"
+                )
         if stage.ordered:
             calls.dedent()
             calls.line("}")
@@ -218,8 +237,8 @@ class Strips(_Driver):
         calls.dedent()
         calls.line("}")
 
-    def bounds(self, stage: Stage, calls: Writer) -> None:
-        """Open the block of a stage, with its first and last row in the strip."""
+    def bounds(self, stage: Stage, calls: Writer, *, alone: bool) -> None:
+        """Open the block of a stage, with its first and last row in the strip; `alone`: nothing here reads its results."""
         extent, size = self.extent(stage.extent), self.step.size
         lag = f" - {stage.lag}" if stage.lag else ""
         near, far = f"strip * {size}{lag}", f"(strip + 1) * {size}{lag}"
@@ -231,7 +250,7 @@ class Strips(_Driver):
             first, last = f"{extent} - ({far})", f"{extent} - ({near})"
         calls.line(f"const int64_t first = {first} > 0 ? {first} : 0;")
         calls.line(f"const int64_t last = {last} < {extent} ? {last} : {extent};")
-        calls.line("if (first < last) {")
+        calls.line(f"if (first < last{' && !ahead' if alone else ''}) {{")
 
     def passed(self, a: Argument, stage: Stage, totals: list[str]) -> str:
         match a.kind:
@@ -257,11 +276,18 @@ class Strips(_Driver):
             lane = next(a.extent for s in step.stages for a in s.kernel.axes if a.name == s.lane)
             width = self.extent(lane)
             counts.append(f"(({width} + {step.lanes - 1}) / {step.lanes})")
-        out.line(f"const int64_t programs = {' * '.join(counts) or '1'};")
         out.line("int64_t strips = 0;")
         for extent, lag in sorted({(self.extent(s.extent), s.lag) for s in step.stages}):
             needed = f"({extent} + {lag + step.size - 1}) / {step.size}"
             out.line(f"if ({extent} > 0 && {needed} > strips) strips = {needed};")
+        whole = " * ".join(counts) or "1"
+        if self.segments:
+            out.line(f"const int64_t segment = {whole} < {ENOUGH} ? {SEGMENT} : strips;")
+            out.line("const int64_t segments = segment > 0 ? (strips + segment - 1) / segment : 0;")
+            counts.append("segments")
+            out.line(f"const int64_t programs = {whole} * segments;")
+        else:
+            out.line(f"const int64_t programs = {whole};")
         for _, shares in self.totals.values():
             out.line(f"double *{shares} = (double *)::malloc((programs > 0 ? programs : 1) * sizeof(double));")
         out.line("#pragma omp parallel num_threads(threads) if (threads > 1 && programs > 1)")
@@ -278,7 +304,10 @@ class Strips(_Driver):
         rest = "program"
         for k in reversed(range(len(counts))):
             index = f"{rest}{f' % {counts[k]}' if k else ''}"
-            if k == len(step.within):
+            if counts[k] == "segments":
+                out.line(f"const int64_t own = {index if ' ' not in index else f'({index})'} * segment;")
+                out.line("const int64_t end = own + segment < strips ? own + segment : strips;")
+            elif k == len(step.within):
                 out.line(f"const int64_t left = {index if ' ' not in index else f'({index})'} * {step.lanes};")
                 out.line(f"const int64_t right = left + {step.lanes} < {width} ? left + {step.lanes} : {width};")
             else:
@@ -286,8 +315,14 @@ class Strips(_Driver):
             rest = f"{rest} / {counts[k]}"
         for share, _ in self.totals.values():
             out.line(f"double {share} = 0;")
-        out.line("for (int64_t strip = 0; strip < strips; ++strip) {")
+        if self.segments:
+            ahead = -(-(step.reach or 0) // step.size)
+            out.line(f"for (int64_t strip = own > {ahead} ? own - {ahead} : 0; strip < end; ++strip) {{")
+        else:
+            out.line("for (int64_t strip = 0; strip < strips; ++strip) {")
         out.indent()
+        if self.segments:
+            out.line("const bool ahead = strip < own;")
         out.block(calls)
         out.dedent()
         out.line("}")

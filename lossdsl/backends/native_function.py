@@ -9,7 +9,7 @@ from lossdsl.backends.native_driver import Kernels, Rounds, Strips
 from lossdsl.backends.native_kernel import native_function
 from lossdsl.backends.native_layout import Argument, Around, NativeFunction, any_element, element_word
 from lossdsl.backends.rolling import rolled
-from lossdsl.backends.text import SUM, Writer, offset_text
+from lossdsl.backends.text import Writer, offset_text
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
 from lossdsl.backends.triton_function import CALLED
 from lossdsl.backends.triton_parts import parts
@@ -104,7 +104,7 @@ class _Calling(PlanFunction):
         self.print_call(f"{self.plan.key.loss}_{step.axis}_rounds", function)
 
     def rolling(self, step: Rolling) -> None:
-        """All strips in one call, where there are enough independent ones for all threads."""
+        """All strips in one call."""
         try:
             driver = Strips(self.plan, self.kernels, step)
         except Unsupported:  # the kernels by themselves say why
@@ -112,42 +112,17 @@ class _Calling(PlanFunction):
             return
         for name in driver.names:
             self.called.setdefault(name)
-        call = self.prepared(f"{self.plan.key.loss}_{step.stages[-1].kernel.name}_strips", driver.function())
-        count = [t for t in (self.product(driver.independent), self.blocks_of(step)) if t != "1"]
-        self.out.line(f"if {' * '.join(count) or '1'} >= threads:")
-        self.out.indent()
-        self.print_line(*call)
-        self.out.dedent()
-        self.out.line("else:")
-        self.out.indent()
-        super().rolling(step)
-        self.out.dedent()
-        self.made -= dict(step.kept).keys()  # there is nothing to free where the strips ran
-
-    def blocks_of(self, step: Rolling) -> str:
-        """How many blocks of lanes there are."""
-        if not step.lanes:
-            return "1"
-        stage = step.stages[0]
-        lanes = self.scope.dim(next(a.extent for a in stage.kernel.axes if a.name == stage.lane))
-        return f"(({lanes.at(SUM)} + {step.lanes - 1}) // {step.lanes})"
+        self.print_call(f"{self.plan.key.loss}_{step.stages[-1].kernel.name}_strips", driver.function())
 
     # -------------------------------------------------------------------------------------------------- calling
 
     def print_call(self, wanted: str, function: NativeFunction) -> None:
-        self.print_line(*self.prepared(wanted, function))
-
-    def prepared(self, wanted: str, function: NativeFunction) -> tuple[str, list[str]]:
-        """The name of a function and its arguments, with everything there that they need."""
         name = self.kernels.add(function, wanted, self.kinds)
         self.called.setdefault(name)  # after what it calls
         for buffer in sorted(function.written):
             self.output(self.plan.buffer(buffer))
         arguments = [self.passed(a) for a in function.arguments]
         self.scope.used.add("native")
-        return name, arguments
-
-    def print_line(self, name: str, arguments: list[str]) -> None:
         line = f"native.{name}({', '.join([*arguments, 'threads'])})"
         if len(line) + 4 * self.out.level <= 100:
             self.out.line(line)

@@ -78,6 +78,8 @@ class _Group:
         self.taken: list[Step] = []  # the stages as steps
         self.made: dict[str, int] = {}  # buffer of rows -> the lag of the stage that makes it
         self.held: dict[str, int] = {}  # buffer -> how many rows behind its stage it is read
+        self.depth: dict[str, int] = {}  # buffer -> how many rows behind a strip what its stage does for it depends on
+        self.carries = False  # whether a stage is ordered
         self.within: tuple[str, ...] = ()
         self.extents: dict[str, Dim] = {}
         self.totals: set[str] = set()
@@ -130,9 +132,9 @@ class _Group:
                     size *= 2
                 kept.append((name, size))
         zero = [Fill(t, Literal(Fraction(0), self.buffers[t].type)) for t in sorted(self.totals)]
-        rolling = Rolling(
-            self.within, self.strip, LANES if self.alone else 0, self.direction, tuple(self.stages), tuple(kept)
-        )
+        reach = None if self.carries else max(self.depth.values())
+        lanes = LANES if self.alone else 0
+        rolling = Rolling(self.within, self.strip, lanes, reach, self.direction, tuple(self.stages), tuple(kept))
         return [*self.before, *zero, rolling, *self.deferred, *self.after]
 
     # ---------------------------------------------------------------------------------------------- stages
@@ -162,7 +164,8 @@ class _Group:
         totals = self.total_stores(kernel, rows)
         if not self.apart(kernel, rows, totals, ordered):
             return False
-        lag, reach, alone = 0, [], True
+        lag, alone = 0, True
+        reach: list[tuple[str, int, int]] = []
         own = dict.fromkeys(s.buffer for s in kernel.statements if isinstance(s, Store))
         for load in (s for s in kernel.statements if isinstance(s, Load)):
             if load.buffer in self.made or load.buffer in own:
@@ -185,9 +188,13 @@ class _Group:
         for buffer in own:
             if buffer not in totals:
                 self.made[buffer], self.held[buffer] = lag, 0
-        for buffer, low, high in reach:
-            self.held[buffer] = max(self.held[buffer], lag - self.made[buffer] - low)
-            self.across = self.across or (low, high) != (0, 0)
+        behind = [(b, lag - self.made[b] - low) for b, low, _ in reach]
+        depth = max((n + self.depth[b] for b, n in behind if b not in own), default=0)
+        self.depth |= dict.fromkeys(own, depth)
+        self.carries = self.carries or ordered
+        for buffer, n in behind:
+            self.held[buffer] = max(self.held[buffer], n)
+        self.across = self.across or any((low, high) != (0, 0) for _, low, high in reach)
         self.totals |= totals
         self.read |= {s.buffer for s in kernel.statements if isinstance(s, Load)}
         self.within = rows.within

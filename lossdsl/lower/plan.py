@@ -252,13 +252,15 @@ class Rolling:
     rows then). A stage works on the strip's rows less its lag, as far as its axis has them: what it reads of another
     stage's rows is made by then. It is the same as its steps one after the other.
 
-    lanes: if not 0, the entries of a row are independent, too, and strips are so many of them wide.
+    lanes: if not 0, the entries of a row are independent, too, and strips are so many of them wide. reach: a strip depends
+    on stages' work for so many rows before it, not on more; None if an ordered stage carries something on.
     kept: (buffer, rows, a power of 2): of these only the last rows exist, for one index of `within` at a time; their
     positions are those of `within`, the rows', and one more."""
 
     within: tuple[str, ...]
     size: int
     lanes: int
+    reach: int | None
     direction: int
     stages: tuple[Stage, ...]
     kept: tuple[tuple[str, int], ...]

@@ -187,7 +187,9 @@ def _step(step: Step, pad: str) -> list[str]:
             return [*lines, f"{pad}end"]
         case Rolling():
             way = "forward" if step.direction > 0 else "backward"
-            lines = [f"{pad}rolling {way} by {step.size} lanes {step.lanes} within {_names(step.within)}".rstrip()]
+            reach = "" if step.reach is None else f" reach {step.reach}"
+            head = f"{pad}rolling {way} by {step.size} lanes {step.lanes}{reach} within {_names(step.within)}"
+            lines = [head.rstrip()]
             lines += [f"{pad}  keep {_name(n)} {rows}" for n, rows in step.kept]
             for stage in step.stages:
                 order = " in order" if stage.ordered else ""
@@ -431,6 +433,7 @@ class _Reader:
         size = line.integer()
         line.expect("lanes")
         lanes = line.integer()
+        reach = line.integer() if line.accept("reach") else None
         line.expect("within")
         within = line.names()
         line.done()
@@ -458,7 +461,7 @@ class _Reader:
             if word != "stage" or not isinstance(step, Kernel):
                 raise PlanSyntaxError(f"not a stage of a plan: {text}")
             stages.append(Stage(axis, extent, lane, lag, step, ordered))
-        return Rolling(within, size, lanes, direction, tuple(stages), tuple(kept))
+        return Rolling(within, size, lanes, reach, direction, tuple(stages), tuple(kept))
 
     def kernel(self, name: str, lane: str | None) -> Kernel:
         axes: list[Axis] = []

@@ -232,10 +232,15 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     """Whether value and gradients of the target are finite for all finite inputs of the type, under the model."""
     form = FORMATS[word]
     wrt = tuple(i.name for i in ctx.program.inputs if i.differentiable and target in dependents(ctx.program, i.name))
-    try:
-        programs = programs_of(ctx.program, target, wrt)
-    except (ValueError, NotImplementedError, KeyError) as reason:
-        return Unknown(f"no gradient program: {reason}", ("float ranges",))
+    key = ("as compiled", target)  # the same for every format
+    if key not in ctx.memo:
+        try:
+            ctx.memo[key] = programs_of(ctx.program, target, wrt)
+        except (ValueError, NotImplementedError, KeyError) as reason:
+            ctx.memo[key] = str(reason)
+    programs = ctx.memo[key]
+    if isinstance(programs, str):
+        return Unknown(f"no gradient program: {programs}", ("float ranges",))
     cotangents = {f"{target}'": Enclosure(1.0, 1.0)}
     method = f"float ranges, under the model of {word} arithmetic"
     bad = _not_finite(programs, {**ctx.assume, **cotangents}, form, ctx)

@@ -119,12 +119,18 @@ def _raised(ctx: Context, entry: str, *, every: bool = False, alike: bool = Fals
     if declared is None or declared.kind not in ("real", "prob"):
         return
     box = ctx.ranges((entry,)).input(entry)
+    beside = [i.name for i in ctx.program.inputs if i.kind == "real" and i.dims == declared.dims and i.name != entry]
     for k, low in enumerate(_points(ctx, 9, (entry,))):
         scale = _STEPS[k % 5]
         common = scale * generator.randint(1, 16) / 4
         steps = {
             p: common if alike else scale * generator.randint(1 if every else 0, 16) / 4 for p in low.inputs[entry]
         }
+        if beside and k % 2:  # around another input's entries: losses of a difference bend there
+            other, share = low.inputs[beside[k // 2 % len(beside)]], Fraction(generator.randint(0, 4), 4)
+            low = low.with_inputs({entry: {p: other[p] - share * steps[p] for p in low.inputs[entry]}})
+            if not all(within(v, box) for v in low.inputs[entry].values()) or not ctx.admits(low):
+                continue
         high = low.with_inputs({entry: {p: v + steps[p] for p, v in low.inputs[entry].items()}})
         if any(steps.values()) and all(within(v, box) for v in high.inputs[entry].values()) and ctx.admits(high):
             yield low, high
