@@ -205,6 +205,21 @@ COUPLED: dict[str, tuple[str, str, Any]] = {
         "sum(derivative(s, z) * z over n, c)",
         lambda z, w, k, a: torch.func.grad(lambda u: ((u[:, None, :] * w[:, :, None]).exp().sum(2) ** 2).sum())(z) * z,
     ),
+    "a maximum": (
+        "m = max(z^2 * w over c)",
+        "sum(derivative(m, z) * z over n, c)",
+        lambda z, w, k, a: torch.func.grad(lambda u: (u**2 * w).max(1).values.sum())(z) * z,
+    ),
+    "a masked minimum of two axes": (
+        "m = min(z * exp(a * z) over n, c where keep else 0)",
+        "sum(derivative(m, z) * w over n, c)",
+        lambda z, w, k, a: torch.func.grad(lambda u: torch.where(k, u * torch.exp(a * u), torch.inf).min())(z) * w,
+    ),
+    "below a maximum": (
+        "l = logsumexp(z over c)\nm = max(l over n)",
+        "sum(derivative(m, z) * w over n, c)",
+        lambda z, w, k, a: torch.func.grad(lambda u: u.logsumexp(1).max())(z) * w,
+    ),
     "in a definition": (
         "u = z * w\ns = sum(u^3 over c)",
         "sum(derivative(s, u) over n, c)",
@@ -234,12 +249,12 @@ def test_through_reductions(name: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "what"),
     [
-        ("m = max(z over c)", "`max`"),
+        ("m = prod(z over c)", "`prod`"),
         ("axis t = 3\nm[n, t] = 0.5 * m[n, t - 1] + z[n, 0] if t > 0 else z[n, 0]", "position"),
     ],
 )
 def test_what_has_no_term(lines: str, what: str) -> None:
-    returned = "derivative(m, z)" if "max" in lines else "derivative(m[n, 2], z)"
+    returned = "derivative(m, z)" if "prod" in lines else "derivative(m[n, 2], z)"
     text = ROWS + "".join(f"    {line}\n" for line in [*lines.split("\n"), f"return sum({returned} over n, c)"])
     analysis = pipeline.analyse(Source("<test>", text))
     (problem,) = [d for d in analysis.diagnostics if d.code == "E0409"]

@@ -6,6 +6,7 @@ found once. Comparing `body == d` again, in another place and perhaps another pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lossdsl.dim import Dim
@@ -66,6 +67,14 @@ def volume(bound: tuple[Index, ...]) -> Dim:
     for i in bound:
         volume = volume * i.dim
     return volume
+
+
+def flat(bound: Sequence[Index]) -> Scalar:
+    """The row-major position of index variables."""
+    total: Scalar = bound[0]
+    for i in bound[1:]:
+        total = Apply("add", (Apply("mul", (total, Size(i.dim))), i))
+    return total
 
 
 def positions(flat: Scalar, bound: tuple[Index, ...]) -> list[Scalar]:

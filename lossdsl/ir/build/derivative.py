@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import NoReturn
 
@@ -13,11 +13,13 @@ from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.scope import Context, Frame, base_name
 from lossdsl.ir.nodes import (
+    INT,
     ONE,
     REAL,
     TRUE,
     ZERO,
     Apply,
+    Compare,
     Definition,
     Group,
     Index,
@@ -29,8 +31,9 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.rewrite import free_indices, members, transform
 from lossdsl.syntax import tree
-from lossdsl.transform.arithmetic import mul, select, total
+from lossdsl.transform.arithmetic import conjunction, mul, select, total
 from lossdsl.transform.scalar import adjoints
+from lossdsl.transform.winners import flat
 
 _VARIABLE = Read("%variable", (), REAL)
 _USAGE = "`derivative(expression, x)`, where `x` is a tensor's name or access, or a parameter"
@@ -47,8 +50,8 @@ class _Term:
 class Derivatives:
     """The function that needs the bodies of the definitions so far. Partial: all else that is read is held fixed.
 
-    A definition of one element (`z = w * x`) that depends on `x` is differentiated through. A sum, mean or log-sum-exp over
-    `x` is, too: its derivative is one in each entry of `x`. Of other reductions that is an error.
+    A definition of one element (`z = w * x`) that depends on `x` is differentiated through. A sum, mean, log-sum-exp, maximum
+    or minimum over `x` is, too: its derivative is one in each entry of `x`. Of other reductions that is an error.
     """
 
     def __init__(self, place: Place) -> None:
@@ -127,6 +130,7 @@ class _Through:
         self.place, self.variable, self.above = place, variable, above
         self.name = variable.tensor if isinstance(variable, Read) else variable.name
         self.fresh = count()  # bound indices of one reduction are not those of another around it
+        self.winners: dict[str, str] = {}
         self.definitions: dict[str, Definition | None] = {}
         for item in place.body:
             for d in members(item):
@@ -189,18 +193,30 @@ class _Through:
     def reduced(self, read: Read) -> list[_Term]:
         """The derivative of one entry of a reduction."""
         d = self.definitions.get(read.tensor)
-        if d is None or d.head not in ("sum", "logsumexp"):
+        if d is None or d.head not in ("sum", "logsumexp", "max", "min"):
             what = "a recurrence" if d is None else f"`{d.head}`"
-            help = "take the derivative of what stands inside of it; through a sum, a mean or a logsumexp it is known"
+            help = "take the derivative of what stands inside of it; it is known through `sum`, `mean`, `logsumexp`, `max` and `min`"
             raise _Coupled(f"`{self.name}` is read below {what} here: entries are coupled", help)
         bound = {i: Index(f"{i.name}%{next(self.fresh)}", i.dim) for i in d.bound}
         into = _scalars(zip((*d.formals, *bound), (*read.indices, *bound.values()), strict=True))
         where, body = substitute(d.where, into), substitute(d.body, into)
+        if d.head in ("max", "min"):
+            place = Read(self.winner(d), read.indices, INT)
+            where = conjunction((where, Compare("==", flat([bound[i] for i in d.bound]), place)))
         found: list[_Term] = []
         for t in self.inside(body):
-            value = t.value if d.head == "sum" else mul(t.value, Apply("expdiff", (body, read)))
+            value = mul(t.value, Apply("expdiff", (body, read))) if d.head == "logsumexp" else t.value
             found.append(self.summed(value, where, list(bound.values()), t.at))
         return found
+
+    def winner(self, d: Definition) -> str:
+        """The tensor of where the largest (smallest) entry is, the first of equal ones as everywhere."""
+        if d.tensor not in self.winners:
+            name = self.winners[d.tensor] = self.place.next_name()
+            found = replace(d, tensor=name, head=f"arg{d.head}", comment=None)
+            self.place.body.append(found)
+            self.definitions[name] = found
+        return self.winners[d.tensor]
 
     def summed(self, value: Scalar, where: Scalar, bound: list[Index], at: tuple[tuple[Index, Index], ...]) -> _Term:
         """The sum of a term over the indices: those that have to be the variable's have one value."""
