@@ -12,6 +12,7 @@ from tests.test_verify import EXAMPLES, built, losses_of
 from tests.test_verify_attack import status
 
 X, ROW = "input x: real[...]", "input x: real[n, c]"
+BELL = "input x, y: real[...]\nparam c: real > 0 = 1\nper = -expm1(-(x - y)^2 / (2 * c^2))"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,12 @@ X, ROW = "input x: real[...]", "input x: real[n, c]"
         (f"{X}\nper = logcosh(x)", "gradient lipschitz in x <= 1", "proved"),
         (f"{X}\nper = logcosh(x)", "gradient lipschitz in x <= 0.9", "refuted"),
         (f"{X}\nper = abs(x)", "gradient lipschitz in x <= 1", "refuted"),
+        (f"{BELL}", "lipschitz in x <= 0.6066 / c", "proved"),  # exp(-1/2) = 0.60653...
+        (f"{BELL}", "lipschitz in x <= 0.6065 / c", "refuted"),
+        (f"{BELL}", "gradient lipschitz in x <= 1 / c^2", "proved"),
+        (f"{BELL}", "gradient lipschitz in x <= 0.999 / c^2", "refuted"),
+        (f"{BELL}", "gradient lipschitz in x <= 1", "refuted"),
+        (f"{BELL}", "gradient lipschitz in x <= 1 when c == 1", "proved"),
         (f"{X}\nper = abs(x)", "bounded", "refuted"),
         (f"{X} in [-1, 1]\nper = abs(x)", "bounded", "proved"),
         (f"{X}\nper = softplus(x)", "bounded", "refuted"),

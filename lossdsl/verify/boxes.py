@@ -6,6 +6,7 @@ which a bounded function comes to its limit is settled at the point where it beg
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 
@@ -60,6 +61,35 @@ def branch(
             return False
         pending.extend(halves)
     return True
+
+
+def negative(field: Field, f: Form, constraints: Sequence[Form], *, seconds: float, boxes: int) -> Box | None:
+    """A box on which f < 0 and all constraints are >= 0, the widest first."""
+    leaves = leaves_of(field, f, *constraints)
+    start = {s: field.generators[s].enclosure for s in leaves}
+    if len(leaves) > 3 or any(b.nan for b in start.values()):
+        return None
+    factors, needed = Factors.of(f), set(all_slots(field, f, *constraints))
+    end = deadline(seconds)
+    pending = deque([start])
+    for _ in range(boxes):
+        if not pending or passed(end):
+            return None
+        box = pending.popleft()
+        view = At(field, box, needed)
+        conditions = [view.value(c) for c in constraints]
+        sign = factors.sign(view.polynomial)
+        if sign.nonnegative or any(c.negative for c in conditions):
+            continue
+        if sign.negative and all(c.nonnegative for c in conditions):
+            return box
+        pending.extend(_split(box) or [])
+    return None
+
+
+def inside(box: Enclosure) -> Fraction:
+    """A number in the interior of a box, or the only one."""
+    return Fraction(box.lo if box.lo == box.hi else _middle(box))
 
 
 class _Slopes:
@@ -177,4 +207,4 @@ def _middle(b: Enclosure) -> float:
     return b.lo / 2 + b.hi / 2
 
 
-__all__ = ["At", "Box", "branch"]
+__all__ = ["At", "Box", "branch", "inside", "negative"]

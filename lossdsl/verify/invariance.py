@@ -10,7 +10,8 @@ in the leaves' domains; f is smooth there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import permutations
@@ -36,19 +37,31 @@ from lossdsl.verify.operations import smooth_at
 _MOST_LEAVES = 4
 
 
-def reduced(field: Field, f: Form, constraints: Sequence[Form]) -> tuple[Field, Form, Sequence[Form]]:
-    """Forms in fewer leaves, and their field: `f` is >= 0 (> 0) where the constraints are if the first is where the
-    others are. The same objects if there are none."""
+@dataclass(frozen=True)
+class Reduced:
+    """Forms over fewer leaves, and the values of the leaves that are fixed."""
+
+    field: Field
+    form: Form
+    constraints: Sequence[Form]
+    fixed: Mapping[int, Fraction]  # generator of the field -> value
+
+
+def reduced(field: Field, f: Form, constraints: Sequence[Form]) -> Reduced:
+    """Forms in fewer leaves: `f` is >= 0 (> 0) where the constraints are if the first is where the others are. The same
+    objects if there are none."""
+    same = Reduced(field, f, constraints, {})
     if next(_candidates(field, [f, *constraints]), None) is None:
-        return field, f, constraints
+        return same
     try:
         own, forms = carried(field, [f, *constraints])
     except TooLarge:
-        return field, f, constraints
-    fewer = None
+        return same
+    fixed: dict[int, Fraction] = {}
     while (found := _without_a_leaf(own, forms)) is not None:
-        fewer = forms = found
-    return (field, f, constraints) if fewer is None else (own, fewer[0], fewer[1:])
+        forms, leaf, value = found
+        fixed[leaf] = value
+    return Reduced(own, forms[0], forms[1:], fixed) if fixed else same
 
 
 def _candidates(field: Field, forms: list[Form]) -> Iterator[tuple[int, int, str]]:
@@ -61,13 +74,13 @@ def _candidates(field: Field, forms: list[Form]) -> Iterator[tuple[int, int, str
             yield from ((a, b, kind) for kind in _kinds(moved, fixed))
 
 
-def _without_a_leaf(field: Field, forms: list[Form]) -> list[Form] | None:
+def _without_a_leaf(field: Field, forms: list[Form]) -> tuple[list[Form], int, Fraction] | None:
     known = [_Along(field, f) for f in forms]
     for a, b, kind in _candidates(field, forms):
         try:
             if all(f.invariant(a, b, kind) for f in known):
-                at = field.number(_inside(field.generators[b].enclosure))
-                return [replace(field, f, b, at) for f in forms]
+                value = _inside(field.generators[b].enclosure)
+                return [replace(field, f, b, field.number(value)) for f in forms], b, value
         except TooLarge:
             continue
     return None
@@ -129,4 +142,4 @@ def _inside(box: Enclosure) -> Fraction:
     return Fraction(box.lo) + 1 if abs(box.lo) < INF else Fraction(box.hi) - 1
 
 
-__all__ = ["reduced"]
+__all__ = ["Reduced", "reduced"]

@@ -40,6 +40,7 @@ from lossdsl.verify import (
     regularity,
     scalar,
     sequences,
+    violations,
 )
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
@@ -416,9 +417,21 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
         entrywise = partials.lipschitz(ctx, target, inputs[0], bound, lambda: moduli.lipschitz(ctx, target, inputs[0]))
         if entrywise is not None:
             return entrywise
-    found = refute.steep(ctx, target, inputs, bound, norm) if bound is not None else None
+    found = _steep(ctx, target, inputs, bound, norm, cases) if bound is not None else None
     found = found or rays.unbounded_slope(ctx, target, inputs) or _broken_off(ctx, target, inputs)
     return found or Unknown(blocker or coupled.blocker, ("pieces", "gradient masses", "search", "germs along paths"))
+
+
+def _steep(
+    ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str, cases: list[View] | str
+) -> Refuted | None:
+    """Two points that are too far apart in value: around where the slope seems to be, else by search."""
+    if not isinstance(cases, str):
+        for pair in violations.pairs(ctx, target, cases, fold(Apply("neg", (bound,))), bound, 1):
+            found = refute.steeper(ctx, pair, inputs, target, bound, norm)
+            if found is not None:
+                return found
+    return refute.steep(ctx, target, inputs, bound, norm)
 
 
 def _broken_off(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None:
@@ -515,7 +528,9 @@ def second_derivative(
     decided = scalar.slope_between(cases, low, high, ctx.budget, order=2)
     if isinstance(decided, Proved):
         return decided
-    return refute_order.bent(ctx, target, inputs[0], low, high) or decided
+    around = violations.pairs(ctx, target, cases, low, high, 2)
+    found = refute_order.bent(ctx, target, inputs[0], low, high, around) if ctx.searching else None
+    return found or refute_order.bent(ctx, target, inputs[0], low, high) or decided
 
 
 def bounded(ctx: Context, target: str) -> Verdict:

@@ -249,6 +249,17 @@ def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: 
     return None
 
 
+def steeper(
+    ctx: Context, pair: tuple[Point, Point], inputs: tuple[str, ...], target: str, bound: Scalar, norm: str
+) -> Refuted | None:
+    """Whether the target changes by more than `bound` times their distance between two points."""
+    for place in elements(ctx.program, target, pair[0]):
+        room = _room(ctx, pair, inputs, target, place, bound, norm)
+        if room is not None and room.negative:
+            return _too_steep(ctx, pair, inputs, target, place, bound)
+    return None
+
+
 def _too_steep(
     ctx: Context, points: tuple[Point, ...], inputs: tuple[str, ...], target: str, place: Place, bound: Scalar
 ) -> Refuted:
@@ -482,7 +493,7 @@ def is_tail(smooth: Smooth, sign: int) -> bool:
     return True
 
 
-counts, points, value, values = _counts, _points, _value, _values
+counts, points, solve, value, values = _counts, _points, _solve, _value, _values
 __all__ = [
     "DESCENTS",
     "SPREADS",
@@ -491,7 +502,9 @@ __all__ = [
     "kink",
     "negative",
     "points",
+    "solve",
     "steep",
+    "steeper",
     "unbounded_slope",
     "value",
     "values",

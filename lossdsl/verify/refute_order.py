@@ -4,7 +4,7 @@ derivative, rays along which a loss outgrows every bound."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 from lossdsl.ir.nodes import Index, Scalar
@@ -37,14 +37,22 @@ def disordered(ctx: Context, target: str, entry: str, *, increasing: bool, stric
     return None
 
 
-def bent(ctx: Context, target: str, entry: str, low: Scalar | None, high: Scalar | None) -> Refuted | None:
+def bent(
+    ctx: Context,
+    target: str,
+    entry: str,
+    low: Scalar | None,
+    high: Scalar | None,
+    pairs: Iterable[tuple[Point, Point]] | None = None,
+) -> Refuted | None:
     """Three points in a row between which the second difference is below `low`, or above `high`, times the square of
-    their distance: the second derivative is so somewhere between. For a target that reads one entry of the input."""
+    their distance: the second derivative is so somewhere between. For a target that reads one entry of the input. The
+    ends are random ones unless `pairs` are given."""
     above = dependents(ctx.program, entry)
     bounds = [b for b in (low, high) if b is not None]
     if any(reads_any(above, b) for b in bounds):
         return None
-    for first, last in _raised(ctx, entry, every=True, alike=True):
+    for first, last in _raised(ctx, entry, every=True, alike=True) if pairs is None else pairs:
         step = next((v - first.inputs[entry][p] for p, v in last.inputs[entry].items()), Fraction(0))
         middle = first.with_inputs({entry: {p: v + step / 2 for p, v in first.inputs[entry].items()}})
         if step == 0 or not ctx.admits(middle):

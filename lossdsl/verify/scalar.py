@@ -245,6 +245,22 @@ def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Prove
 _ENGINES = ("pieces", "normal form", "interval", "z3", "branch and bound")
 
 
+def gaps(
+    view: View, smooth: Smooth, lower: Scalar | None, upper: Scalar | None, order: int
+) -> Iterator[tuple[Scalar, int, Form, list[Form]]]:
+    """What has to be >= 0 on a piece for its derivative of that order in the entry to lie between the bounds, and where:
+    (a bound, 1 for a lower and -1 for an upper one, the form, conditions). Raises Stuck, TooLarge and NotScalar."""
+    field = smooth.field
+    d = times(smooth.order(order), power(field.form(view.slope), order))
+    for whole, sense in ((lower, 1), (upper, -1)):
+        for part in split(whole, smooth.piece.scope) if whole is not None else ():
+            bound = part.body
+            if not all(part.scope[n].finite for n in postorder(bound)):
+                raise Stuck(f"{view.shown(bound)} may be undefined or infinite")
+            gap = times(plus(d, minus(field.form(bound))), field.number(sense))
+            yield bound, sense, gap, [*smooth.constraints, *(field.form(c) for c in part.constraints)]
+
+
 def slope_between(
     cases: list[View],
     lower: Scalar | None,
@@ -263,23 +279,15 @@ def slope_between(
             pieces = smooth_pieces(view)
             for smooth in pieces:
                 _in_time(end)
-                field = smooth.field
-                d = times(smooth.order(order), power(field.form(view.slope), order))
-                for whole, sense in ((lower, 1), (upper, -1)):
-                    for part in split(whole, smooth.piece.scope) if whole is not None else ():
-                        bound = part.body
-                        if not all(part.scope[n].finite for n in postorder(bound)):
-                            return Unknown(f"{view.shown(bound)} may be undefined or infinite{note}", _ENGINES)
-                        gap = times(plus(d, minus(field.form(bound))), field.number(sense))
-                        given = [*smooth.constraints, *(field.form(c) for c in part.constraints)]
-                        how = prove(field, gap, given, budget, strict=strict)
-                        if how is None:
-                            name = ("value", "slope")[order] if order < 2 else f"derivative of order {order}"
-                            return Unknown(
-                                f"{name} of {view.shown(smooth.piece.body)} against {view.shown(bound)}{note}", _ENGINES
-                            )
-                        relation = ">=" if sense > 0 else "<="
-                        steps.append(Step(how, view.shown(smooth.piece.body), f"{relation} {view.shown(bound)}{note}"))
+                for bound, sense, gap, given in gaps(view, smooth, lower, upper, order):
+                    how = prove(smooth.field, gap, given, budget, strict=strict)
+                    if how is None:
+                        name = ("value", "slope")[order] if order < 2 else f"derivative of order {order}"
+                        return Unknown(
+                            f"{name} of {view.shown(smooth.piece.body)} against {view.shown(bound)}{note}", _ENGINES
+                        )
+                    relation = ">=" if sense > 0 else "<="
+                    steps.append(Step(how, view.shown(smooth.piece.body), f"{relation} {view.shown(bound)}{note}"))
             if len(pieces) > 1 and order > 0:
                 for join in joins(view, pieces, budget, order - 1):
                     if not all(j.zero for j in join.jumps):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from lossdsl.ir.nodes import Scalar
 from lossdsl.verify import nlsat
 from lossdsl.verify.algebra import Field, Form, TooLarge, sign, slots_of
-from lossdsl.verify.boxes import branch
+from lossdsl.verify.boxes import branch, inside, negative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.invariance import reduced
 from lossdsl.verify.work import CLOCK
@@ -45,8 +46,9 @@ def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *,
             return "one interval evaluation of the factored form"
         if any(_contradicts(field, c) for c in constraints):
             return "the case cannot occur"
-        own, fewer, given = reduced(field, f, constraints)
-        if fewer is not f:
+        less = reduced(field, f, constraints)
+        own, fewer, given = less.field, less.form, less.constraints
+        if less.fixed:
             found = sign(own, fewer)
             if found.positive or (not strict and found.nonnegative):
                 return _INVARIANT
@@ -57,6 +59,19 @@ def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *,
     except TooLarge:
         pass
     return None
+
+
+def counterexample(field: Field, f: Form, constraints: Sequence[Form], budget: Budget) -> dict[Scalar, Fraction] | None:
+    """Values of the leaves at which f < 0 where the constraints are >= 0; a candidate: the leaves are taken to be free."""
+    try:
+        less = reduced(field, f, constraints)
+        box = negative(less.field, less.form, less.constraints, seconds=budget.seconds, boxes=budget.boxes)
+    except TooLarge:
+        return None
+    if box is None:
+        return None
+    known = {**{s: inside(b) for s, b in box.items()}, **less.fixed}
+    return {leaf: v for s, v in known.items() if (leaf := less.field.generators[s].leaf) is not None}
 
 
 def infeasible(field: Field, constraints: Sequence[Form], budget: Budget) -> bool:
@@ -154,4 +169,4 @@ def _close(field: Field, used: set[int]) -> None:
             todo += more
 
 
-__all__ = ["Budget", "infeasible", "prove"]
+__all__ = ["Budget", "counterexample", "infeasible", "prove"]
