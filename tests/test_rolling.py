@@ -12,8 +12,10 @@ import pytest
 
 from lossdsl import pipeline
 from lossdsl.assemble import plans
+from lossdsl.backends import native_function
 from lossdsl.backends.native_function import native_plan
 from lossdsl.backends.rolling import STRIP, rolled
+from lossdsl.backends.triton_text import Unsupported
 from lossdsl.backends.window_joins import joined
 from lossdsl.backends.windows import without_adding_loops
 from lossdsl.diagnostics import Source
@@ -230,3 +232,28 @@ def test_compiled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     finally:
         torch.set_num_threads(threads)
     assert any(library is not None for library in made.module._NATIVE_LOADED.values())
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+@pytest.mark.parametrize("name", ["ssim", "gae"])
+def test_where_a_stage_has_no_text_the_kernels_run_by_themselves(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from native_module import pair, value_and_gradients
+
+    def none(*_: object) -> None:
+        raise Unsupported("a stage has none")
+
+    monkeypatch.setattr(native_function, "Strips", none)
+    monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path))
+    monkeypatch.setenv("LOSSDSL_CXXFLAGS", "-O1")
+    monkeypatch.delenv("LOSSDSL_NATIVE", raising=False)
+    made = pair(LOSSES[name])
+    p = program(name)
+    arrays, _ = arguments(p, next(iter(plans(p, "torch").values())), (2, 1, 30, 21), 0)
+    inputs = {k: torch.tensor(v) for k, v in arrays.items()}
+    wrt = ("x",) if name == "ssim" else ("value",)
+    ours, theirs = (value_and_gradients(f, inputs, wrt) for f in (made.native, made.plain))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)

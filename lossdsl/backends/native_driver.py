@@ -89,12 +89,12 @@ class _Driver:
         self.names: list[str] = []  # kernels that it calls
         self.written: set[str] = set()
 
-    def add(self, part: Part, kernel: Kernel, around: Around) -> tuple[str, NativeFunction]:
-        made = native_function(part, self.plan, around)
+    def add(self, made: NativeFunction, kernel: Kernel) -> str:
+        """The name of a kernel's function in the module."""
         name = self.kernels.add(made, f"{self.plan.key.loss}_{kernel.name}", self.kinds)
         if name not in self.names:
             self.names.append(name)
-        return name, made
+        return name
 
     def argument(self, a: Argument) -> str:
         key = (a.kind, a.of)
@@ -163,7 +163,8 @@ class Rounds(_Driver):
     def kernel(self, kernel: Kernel) -> None:
         around = Around(self.around.rounds, self.around.points | frozenset(self.points))
         for part in parts(kernel, once=True):
-            name, made = self.add(part, kernel, around)
+            made = native_function(part, self.plan, around)
+            name = self.add(made, kernel)
             self.written |= made.written
             passed = [
                 self.points[a.of] if a.of in self.points and a.kind == "point" else self.argument(a)
@@ -189,8 +190,9 @@ class Strips(_Driver):
         self.totals: dict[str, tuple[str, str]] = {}  # buffer -> (share of an index, all shares)
         calls = Writer()
         self.segments = step.reach is not None and self.apart()
-        for stage in step.stages:
-            self.stage(stage, calls)
+        made = [self.functions(stage) for stage in step.stages]  # all of them, before the first one is in the module
+        for stage, functions in zip(step.stages, made):
+            self.stage(stage, functions, calls)
         self.frame(calls.lines)
 
     def apart(self) -> bool:
@@ -202,22 +204,26 @@ class Strips(_Driver):
         mixed = any(names & kept and names - kept for names in stored)
         return not mixed and not (read & set().union(*stored)) - kept
 
-    def stage(self, stage: Stage, calls: Writer) -> None:
+    def functions(self, stage: Stage) -> list[tuple[Part, NativeFunction]]:
+        """The functions of a stage. Raises Unsupported."""
         within = frozenset(self.step.within)
-        kernel = _without(stage.kernel, within)
         kept = {name: (self.lead, rows) for name, rows in self.step.kept}
         points = within | {stage.axis} if stage.ordered else within
         rounds = frozenset(() if stage.ordered else (stage.axis,)) | frozenset((stage.lane,) if self.step.lanes else ())
         around = Around(rounds, points, kept, alone=True)
-        written = {s.buffer for s in kernel.statements if isinstance(s, Store)}
+        found = parts(_without(stage.kernel, within), once=True, points=points)
+        return [(part, native_function(part, self.plan, around)) for part in found]
+
+    def stage(self, stage: Stage, functions: list[tuple[Part, NativeFunction]], calls: Writer) -> None:
+        written = {s.buffer for s in stage.kernel.statements if isinstance(s, Store)}
         self.bounds(stage, calls, alone=self.segments and not written & self.rows.keys())
         calls.indent()
         if stage.ordered:
             forward, backward = "row = first; row < last; ++row", "row = last - 1; row >= first; --row"
             calls.line(f"for (int64_t {forward if self.step.direction > 0 else backward}) {{")
             calls.indent()
-        for part in parts(kernel, once=True, points=points):
-            name, made = self.add(part, kernel, around)
+        for part, made in functions:
+            name = self.add(made, stage.kernel)
             totals = [t.store.buffer for t in part.totals]
             for t in totals:
                 self.totals.setdefault(t, (self.scope.fresh(f"{t}_share"), self.scope.fresh(f"{t}_shares")))
