@@ -404,6 +404,10 @@ def _jump(line: Line, at: Any, h: Any, order: int) -> Violation | None:
     """Whether the differences around a place stay of the same size, over h^order, as h shrinks."""
     k = order + 1
     sizes = []
+    # beside an end at which it is singular a smooth function varies as fast at every distance: that is no jump
+    h = min([h, *(abs(at - end) / 100 for end in (line.lo, line.hi) if end is not None)])
+    if h == 0:
+        return None
     with mp.workdps(70):
         for shrink in (1, 2**4, 2**8):
             width = h / shrink

@@ -207,6 +207,8 @@ def _entry_steep(loss: Entry, region: Region, bound: Fraction, refuted: Refuted)
     points = entry_points(loss, refuted)
     if len(points) != 2:
         return None
+    if "the value jumps" in refuted.witness.violation:
+        return _entry_kink(loss, region, 0, refuted)
     u, v = (_entry_value(loss, p) for p in points)
     inside = all(_admitted(loss, region, p) for p in points)
     return inside and bool(abs(u - v) > number(bound) * abs(number(points[0]["x"] - points[1]["x"])))
@@ -418,6 +420,8 @@ def _row_steep(loss: Row, bound: Fraction, norm: str, refuted: Refuted) -> bool 
     """The distance counts the entries of all rows of the witness."""
     if len(refuted.witness.points) != 2:
         return None
+    if "the value jumps" in refuted.witness.violation:
+        return _row_kink(loss, 0, refuted)
     steps = [number(q - p) for (z, *_), (w, *_) in row_points(loss, refuted) for p, q in zip(z, w, strict=True)]
     size = {
         "l1": mp.fsum(map(abs, steps)),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lossdsl.ir.nodes import Apply, Const, Param, Scalar
-from lossdsl.verify.algebra import Field, leaves_of
+from lossdsl.verify.algebra import Factors, Field, leaves_of
 from lossdsl.verify.enclosure import REALS, Enclosure
 from lossdsl.verify.invariance import reduced
 from lossdsl.verify.operations import transfer
@@ -106,6 +106,18 @@ def test_a_box_of_a_piece_does_not_move_along() -> None:
     less = reduced(here, f, ())
     assert len(leaves_of(less.field, less.form)) == 1
     assert not less.field.value(less.form).nonnegative
+
+
+def test_zero_is_not_positive() -> None:
+    """Neither by its factors, of which it has none, nor on a box, nor as a derivative."""
+    here = field(x=Enclosure(0.0, 1.0), y=Enclosure(0.0, 1.0))
+    zero = here.form(op("sub", X, X))
+    given = [here.form(op("sub", Y, X))]
+    assert zero.zero
+    assert Factors.of(zero).sign(here.polynomial).zero
+    for constraints in ((), given):
+        assert prove(here, zero, constraints, BUDGET)
+        assert not prove(here, zero, constraints, BUDGET, strict=True)
 
 
 def test_what_jumps_is_not_monotone() -> None:

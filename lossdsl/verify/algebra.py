@@ -318,23 +318,25 @@ def _leads_negative(p: Form) -> bool:
 
 @dataclass(frozen=True)
 class Factors:
-    """A form as a sign times powers of irreducible polynomials, some of them in the denominator."""
+    """A form as a sign (-1, 0 or 1) times powers of irreducible polynomials, some of them in the denominator."""
 
-    negative: bool
+    unit: int
     powers: tuple[tuple[Poly, int, bool], ...]  # polynomial, exponent, whether it must not vanish
 
     @classmethod
     def of(cls, f: Form) -> Factors:
-        negative, powers = False, []
+        unit, powers = 1, []
+        if f.zero:
+            return cls(0, ())
         for p, must_not_vanish in ((f.num, False), (f.den, True)):
             content, factors = p.factor()
-            negative ^= bool(content < 0)
+            unit = -unit if content < 0 else unit
             powers += [(factor, int(k), must_not_vanish) for factor, k in factors]
-        return cls(negative, tuple(powers))
+        return cls(unit, tuple(powers))
 
     def sign(self, enclosing: Callable[[Poly], Enclosure]) -> Enclosure:
         """An enclosure of the sign: (0, 1] positive, [0, 1] non-negative, and so on."""
-        result = Enclosure(-1.0, -1.0) if self.negative else Enclosure(1.0, 1.0)
+        result = Enclosure(float(self.unit), float(self.unit))
         for factor, k, must_not_vanish in self.powers:
             box = enclosing(factor)
             if must_not_vanish and not box.nonzero:
@@ -346,7 +348,7 @@ class Factors:
 
 def sign(field: Field, f: Form) -> Enclosure:
     """An enclosure of the sign of a form through its factors."""
-    return Enclosure(0.0, 0.0) if f.zero else Factors.of(f).sign(field.polynomial)
+    return Factors.of(f).sign(field.polynomial)
 
 
 def _unit(box: Enclosure) -> Enclosure:
