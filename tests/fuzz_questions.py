@@ -203,12 +203,17 @@ def _entry_kink(loss: Entry, region: Region, order: int, refuted: Refuted) -> bo
     return attack.jump_is_there(lambda s: loss.value(x + s * step, y, a), refuted.witness.violation, order)
 
 
+def _breaks(refuted: Refuted) -> bool:
+    """Whether a counterexample to a Lipschitz constant is a place where the value jumps or is none."""
+    return any(words in refuted.witness.violation for words in ("the value jumps", "no real number"))
+
+
 def _entry_steep(loss: Entry, region: Region, bound: Fraction, refuted: Refuted) -> bool | None:
+    if _breaks(refuted):
+        return _entry_kink(loss, region, 0, refuted)
     points = entry_points(loss, refuted)
     if len(points) != 2:
         return None
-    if "the value jumps" in refuted.witness.violation:
-        return _entry_kink(loss, region, 0, refuted)
     u, v = (_entry_value(loss, p) for p in points)
     inside = all(_admitted(loss, region, p) for p in points)
     return inside and bool(abs(u - v) > number(bound) * abs(number(points[0]["x"] - points[1]["x"])))
@@ -418,10 +423,10 @@ def _row_chord(loss: Row, shown: Callable[[list[Any], Any], bool], refuted: Refu
 
 def _row_steep(loss: Row, bound: Fraction, norm: str, refuted: Refuted) -> bool | None:
     """The distance counts the entries of all rows of the witness."""
+    if _breaks(refuted):
+        return _row_kink(loss, 0, refuted)
     if len(refuted.witness.points) != 2:
         return None
-    if "the value jumps" in refuted.witness.violation:
-        return _row_kink(loss, 0, refuted)
     steps = [number(q - p) for (z, *_), (w, *_) in row_points(loss, refuted) for p, q in zip(z, w, strict=True)]
     size = {
         "l1": mp.fsum(map(abs, steps)),
@@ -449,6 +454,8 @@ def _row_order(loss: Row, sign: int, refuted: Refuted) -> bool | None:
 
 def _row_without_bound(loss: Row, refuted: Refuted) -> bool | None:
     """Far out on the ray through both points, or from the second towards the first: quotients of differences grow."""
+    if _breaks(refuted):
+        return _row_kink(loss, 0, refuted)
     found = []
     for points in row_points(loss, refuted):
         if len(points) != 2 or "path" not in refuted.method:
@@ -480,6 +487,8 @@ def _steepens(far: bool, at: Callable[[Fraction], Any], value: Callable[[Any], A
 
 
 def _entry_without_bound(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
+    if _breaks(refuted):
+        return _entry_kink(loss, region, 0, refuted)
     points = entry_points(loss, refuted)
     if len(points) != 2 or "path" not in refuted.method:
         return None
