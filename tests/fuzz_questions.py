@@ -208,9 +208,27 @@ def _breaks(refuted: Refuted) -> bool:
     return any(words in refuted.witness.violation for words in ("the value jumps", "no real number"))
 
 
+def _entry_break(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
+    """Such a place, along the line of the witness or along one input; None if it is not seen."""
+    points = entry_points(loss, refuted)
+    point = points[0]
+    if "x" not in point or "y" not in point or not all(_admitted(loss, region, p) for p in points):
+        return None
+    a = number(point["a"])
+    ways = [tuple(number(points[-1][k] - point[k]) for k in ("x", "y")), (1, 0), (0, 1)]
+    for along_x, along_y in ways[len(points) < 2 :]:
+
+        def value(s: Any, dx: Any = along_x, dy: Any = along_y) -> Any:
+            return loss.value(number(point["x"]) + s * dx, number(point["y"]) + s * dy, a)
+
+        if attack.jump_is_there(value, refuted.witness.violation, 0):
+            return True
+    return None
+
+
 def _entry_steep(loss: Entry, region: Region, bound: Fraction, refuted: Refuted) -> bool | None:
     if _breaks(refuted):
-        return _entry_kink(loss, region, 0, refuted)
+        return _entry_break(loss, region, refuted)
     points = entry_points(loss, refuted)
     if len(points) != 2:
         return None
@@ -424,7 +442,7 @@ def _row_chord(loss: Row, shown: Callable[[list[Any], Any], bool], refuted: Refu
 def _row_steep(loss: Row, bound: Fraction, norm: str, refuted: Refuted) -> bool | None:
     """The distance counts the entries of all rows of the witness."""
     if _breaks(refuted):
-        return _row_kink(loss, 0, refuted)
+        return _row_kink(loss, 0, refuted) or None
     if len(refuted.witness.points) != 2:
         return None
     steps = [number(q - p) for (z, *_), (w, *_) in row_points(loss, refuted) for p, q in zip(z, w, strict=True)]
@@ -455,7 +473,7 @@ def _row_order(loss: Row, sign: int, refuted: Refuted) -> bool | None:
 def _row_without_bound(loss: Row, refuted: Refuted) -> bool | None:
     """Far out on the ray through both points, or from the second towards the first: quotients of differences grow."""
     if _breaks(refuted):
-        return _row_kink(loss, 0, refuted)
+        return _row_kink(loss, 0, refuted) or None
     found = []
     for points in row_points(loss, refuted):
         if len(points) != 2 or "path" not in refuted.method:
@@ -488,7 +506,7 @@ def _steepens(far: bool, at: Callable[[Fraction], Any], value: Callable[[Any], A
 
 def _entry_without_bound(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
     if _breaks(refuted):
-        return _entry_kink(loss, region, 0, refuted)
+        return _entry_break(loss, region, refuted)
     points = entry_points(loss, refuted)
     if len(points) != 2 or "path" not in refuted.method:
         return None
