@@ -20,13 +20,9 @@ class Edges(Values):
     def edge_conditions(self) -> dict[str, list[_Affine]]:
         """Guards of loads and folds along columns -> what is >= 0 where they hold for all columns."""
         found: dict[str, list[_Affine]] = {}
-        stored = {s.buffer for s in self.part.stores}
-        adds = self.part.totals or any(s.accumulate for s in self.part.stores)
-        if self.lane_columns or not self.outer or not self.short() or adds:
+        if self.lane_columns or not self.outer or not self.short() or not self.repeatable():
             return {}
         for s in self.part.statements:
-            if isinstance(s, Load) and s.buffer in stored:
-                return {}
             guard = s.guard if isinstance(s, Load) else s.where if isinstance(s, Fold) else None
             if isinstance(guard, Value) and guard.name not in found and self.level[guard.name] == COLUMN:
                 least = self._holds(guard)

@@ -302,16 +302,11 @@ class _Function(Edges):
             self.index[g] = name
         if blocked:
             at, last = f"block * {self.width}", f"len_all - {self.width}"
-            if self.repeatable():  # the last block is as long as the others, and makes some entries again
+            if (
+                self.around.alone and self.repeatable()
+            ):  # the last block is as long as the others, and makes some entries again
                 at = f"len_all >= {self.width} && {at} > {last} ? {last} : {at}"
             self.out.line(f"const int64_t at = {at};")
-
-    def repeatable(self) -> bool:
-        """Whether an entry may be made twice: by the same thread, and nothing adds up."""
-        stored = {s.buffer for s in self.part.stores}
-        loaded = {s.buffer for s in self.part.statements if isinstance(s, Load)}
-        adds = self.part.totals or any(s.accumulate for s in self.part.stores)
-        return self.around.alone and not adds and not stored & loaded
 
     def index_name(self, group: tuple[str, ...]) -> str:
         word = group[0] if len(group) == 1 and group[0].isidentifier() else "rest" if len(group) == 1 else "packed"

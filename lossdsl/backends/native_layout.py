@@ -171,6 +171,12 @@ class Layout:
         tall = bool(self.column_groups) and not self.lane_columns and not self.short()
         self.width = TALL if tall else WIDTH
 
+    def repeatable(self) -> bool:
+        """Whether one thread may make an entry twice: nothing adds up, and nothing that is stored is read."""
+        stored = {s.buffer for s in self.part.stores}
+        loaded = {s.buffer for s in self.part.statements if isinstance(s, Load)}
+        return not self.part.totals and not any(s.accumulate for s in self.part.stores) and not stored & loaded
+
     def short(self) -> bool:
         """Whether the columns are so few, and known, that the states of a block stay in registers."""
         count = 1

@@ -102,6 +102,18 @@ def power(a: Form, k: int) -> Form:
     return quotient(a.num**k, a.den**k)
 
 
+def enclosed(p: Poly, box: Callable[[int], Enclosure]) -> Enclosure:
+    """An enclosure of a polynomial, term by term, where each generator is in its box."""
+    total = Enclosure(0.0, 0.0)
+    for exponents, coefficient in p.terms():
+        term = e.exact(Fraction(int(coefficient.p), int(coefficient.q)))
+        for slot, k in enumerate(exponents):
+            if k:
+                term = e.mul(term, e.integer_power(box(slot), int(k)))
+        total = e.add(total, term)
+    return total
+
+
 @dataclass
 class Generator:
     """What a slot stands for: a leaf node, or a primitive over argument forms; with an enclosure of its values."""
@@ -133,14 +145,7 @@ class Field:
         return e.div(self.polynomial(f.num), self.polynomial(f.den))
 
     def polynomial(self, p: Poly) -> Enclosure:
-        total = Enclosure(0.0, 0.0)
-        for exponents, coefficient in p.terms():
-            term = e.exact(Fraction(int(coefficient.p), int(coefficient.q)))
-            for slot, k in enumerate(exponents):
-                if k:
-                    term = e.mul(term, e.integer_power(self.generators[slot].enclosure, int(k)))
-            total = e.add(total, term)
-        return total
+        return enclosed(p, lambda slot: self.generators[slot].enclosure)
 
     # ------------------------------------------------------------------------------------------ translation
 

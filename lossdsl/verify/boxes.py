@@ -11,7 +11,18 @@ from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 from lossdsl.verify import enclosure as e
-from lossdsl.verify.algebra import Factors, Field, Form, Poly, TooLarge, all_slots, leaves_of, stand_in, varying
+from lossdsl.verify.algebra import (
+    Factors,
+    Field,
+    Form,
+    Poly,
+    TooLarge,
+    all_slots,
+    enclosed,
+    leaves_of,
+    stand_in,
+    varying,
+)
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.operations import smooth_at, transfer
@@ -155,14 +166,7 @@ class At:
         return smooth_at(stand_in(g.name, len(g.arguments)), [self.value(a) for a in g.arguments])
 
     def polynomial(self, p: Poly) -> Enclosure:
-        total = Enclosure(0.0, 0.0)
-        for exponents, coefficient in p.terms():
-            term = e.exact(Fraction(int(coefficient.p), int(coefficient.q)))
-            for slot, k in enumerate(exponents):
-                if k:
-                    term = e.mul(term, e.integer_power(self.boxes[slot], int(k)))
-            total = e.add(total, term)
-        return total
+        return enclosed(p, self.boxes.__getitem__)
 
 
 def _split(box: Box) -> list[Box] | None:
