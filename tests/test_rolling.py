@@ -178,16 +178,24 @@ def test_golden_plans(name: str, wrt: tuple[str, ...], update_golden: bool) -> N
     assert max(kept.values()) <= 2 * STRIP
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+@pytest.fixture
+def _built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are built in a cache of their own, quickly."""
+    monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path))
+    monkeypatch.setenv("LOSSDSL_CXXFLAGS", "-O1")
+    monkeypatch.delenv("LOSSDSL_NATIVE", raising=False)
+
+
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_built")
 @pytest.mark.parametrize("name", ["ssim", "gae"])
-def test_totals_do_not_depend_on_the_number_of_threads(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_totals_do_not_depend_on_the_number_of_threads(name: str) -> None:
     torch = pytest.importorskip("torch")
     from native_module import pair
 
-    monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path))
-    monkeypatch.delenv("LOSSDSL_NATIVE", raising=False)
     made = pair(LOSSES[name])
     p = program(name)
     plan = next(iter(plans(p, "torch").values()))
@@ -203,16 +211,14 @@ def test_totals_do_not_depend_on_the_number_of_threads(
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+@needs_compiler
+@pytest.mark.usefixtures("_built")
 @pytest.mark.parametrize("name", LOSSES)
-def test_compiled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled(name: str) -> None:
     """Against torch operations, with more and fewer images than threads, in one segment of rows and in some."""
     torch = pytest.importorskip("torch")
     from native_module import pair, value_and_gradients
 
-    monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path))
-    monkeypatch.setenv("LOSSDSL_CXXFLAGS", "-O1")
-    monkeypatch.delenv("LOSSDSL_NATIVE", raising=False)
     made = pair(LOSSES[name])
     p = program(name)
     plan = next(iter(plans(p, "torch").values()))
@@ -234,11 +240,10 @@ def test_compiled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert any(library is not None for library in made.module._NATIVE_LOADED.values())
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+@needs_compiler
+@pytest.mark.usefixtures("_built")
 @pytest.mark.parametrize("name", ["ssim", "gae"])
-def test_where_a_stage_has_no_text_the_kernels_run_by_themselves(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_a_stage_has_no_text_the_kernels_run_by_themselves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     from native_module import pair, value_and_gradients
 
@@ -246,9 +251,6 @@ def test_where_a_stage_has_no_text_the_kernels_run_by_themselves(
         raise Unsupported("a stage has none")
 
     monkeypatch.setattr(native_function, "Strips", none)
-    monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path))
-    monkeypatch.setenv("LOSSDSL_CXXFLAGS", "-O1")
-    monkeypatch.delenv("LOSSDSL_NATIVE", raising=False)
     made = pair(LOSSES[name])
     p = program(name)
     arrays, _ = arguments(p, next(iter(plans(p, "torch").values())), (2, 1, 30, 21), 0)
