@@ -39,7 +39,7 @@ from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import schedule
 from lossdsl.readable import gradient_lines
 from lossdsl.transform.arithmetic import NotYetError
-from lossdsl.transform.differentiate import differentiate
+from lossdsl.transform.differentiate import differentiate, prepared
 from lossdsl.transform.positions import positions
 from lossdsl.transform.simplify import defaulted, simplify, with_defaults
 from lossdsl.transform.stabilise import stabilise
@@ -56,11 +56,28 @@ def value_program(program: Program) -> Program:
 def gradient_program(program: Program, output: str, wrt: Sequence[str], absent: Iterable[str] = ()) -> Program:
     """Value and vector-Jacobian product of the tensor `output` in the inputs `wrt`, without the optional inputs
     `absent`: first differentiated, then stabilised. Outputs: "return", then "d NAME" for each, then the reports."""
+    return next(gradient_programs(program, output, (tuple(wrt),), absent))
+
+
+def gradient_programs(
+    program: Program, output: str, sets: Sequence[tuple[str, ...]], absent: Iterable[str] = ()
+) -> Iterator[Program]:
+    """The gradient programs in several sets of inputs, the last of which has all others in it."""
     present = defaulted(program, absent)
     given = positions(present)
-    derived = _with_reports(given, output, differentiate(given, output, tuple(wrt)))
-    well_formed(derived)
-    return _finished(derived if present is program else simplify(derived))
+    every = sets[-1]
+    whole, form = differentiate(given, output, every), prepared(given, output, every)
+    for wrt in sets:
+        if wrt == every:
+            own = whole
+        elif prepared(given, output, wrt) == form:
+            made = {"return", *(f"d {name}" for name in wrt)}
+            own = prune(replace(whole, outputs=tuple(o for o in whole.outputs if o.name in made)))
+        else:
+            own = differentiate(given, output, wrt)
+        derived = _with_reports(given, output, own)
+        well_formed(derived)
+        yield _finished(derived if present is program else simplify(derived))
 
 
 def _with_reports(program: Program, output: str, derived: Program) -> Program:
@@ -112,8 +129,7 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
                 key = Key(program.name, "formula", mode, (), absent, target)
                 table[key] = schedule(with_defaults(stable, absent), key)
             output = _tensor(program, mode)
-            for wrt in wanted:
-                derived = gradient_program(program, output, wrt, absent)
+            for wrt, derived in zip(wanted, gradient_programs(program, output, wanted, absent) if wanted else ()):
                 # That of a scalar can be made with the value, before the incoming cotangent is known.
                 scalar = not any(i.dims for i in derived.inputs if i.role == "cotangent")
                 entries = ["value_and_gradient" if scalar and _reports_all(program, derived) else "backward"]

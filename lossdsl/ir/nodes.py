@@ -390,10 +390,13 @@ def postorder(*roots: Scalar) -> Iterator[Scalar]:
     while stack:
         node = stack[-1]
         if node not in seen:
-            waiting = [c for c in reversed(node.children) if c not in seen]
-            if waiting:
-                stack += waiting
-                continue
+            children = node.children
+            if children:
+                waiting = [c for c in children if c not in seen]
+                if waiting:
+                    waiting.reverse()
+                    stack += waiting
+                    continue
             seen.add(node)
             yield node
         stack.pop()

@@ -126,6 +126,17 @@ def active_tensors(program: Program, wrt: Iterable[str]) -> set[str]:
     return active
 
 
+def prepared(program: Program, output: str, wrt: tuple[str, ...]) -> Program:
+    """What of a program its derivative needs, in the form that is walked backwards. Where it is the same for more inputs,
+    their derivative has that of fewer in it."""
+    needed = replace(program, outputs=(Output("return", output),), reductions=None, target="", updates=())
+    needed = prune(needed)
+    active = active_tensors(needed, wrt)
+    named = split_invariants(needed, active, facts_of(needed))
+    active = active_tensors(named, wrt)
+    return split_products(expose_winners(named, active), active)
+
+
 def facts_of(program: Program) -> Facts:
     """Extents of all tensors, and ranges of index tensors whose set of candidates cannot be empty."""
     facts = Facts(signed=signed_symbols(program))
@@ -152,12 +163,7 @@ class _Reverse:
             if entry is None or not entry.differentiable:
                 raise ValueError(f"{program.name} has no real input {name!r}")
         self.output, self.wrt = output, wrt
-        needed = replace(program, outputs=(Output("return", output),), reductions=None, target="", updates=())
-        needed = prune(needed)
-        active = active_tensors(needed, wrt)
-        named = split_invariants(needed, active, facts_of(needed))
-        active = active_tensors(named, wrt)
-        self.program = split_products(expose_winners(named, active), active)
+        self.program = prepared(program, output, wrt)
         self.active = active_tensors(self.program, wrt)
         self.names = Fresh.of(self.program)
         self.facts = facts_of(self.program)

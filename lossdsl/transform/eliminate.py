@@ -139,7 +139,6 @@ def _whole(form: Affine) -> Affine:
 @dataclass(frozen=True)
 class _Solution:
     rank: tuple[int, ...]
-    place: int
     variable: Index
     value: Scalar
     divisibility: tuple[Scalar, ...]
@@ -166,17 +165,23 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
     values = list(selection.values)
     pure: list[Scalar] = list(selection.guards)  # range conditions without reads
     reading: list[Scalar] = []  # range conditions with reads that are always in range themselves
+    solved: dict[tuple[Scalar, Scalar], list[_Solution]] = {}  # what a substitution leaves alone has the same solutions
     while True:
-        candidates: list[_Solution] = []
-        for place, (left, right) in enumerate(equations):
-            candidates += _solutions(place, left, right, bound, facts)
         count = len(equations)
-        for k, c in enumerate(hard):
-            if isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT:
-                candidates += _solutions(count + k, c.a, c.b, bound, facts)
+        posed = [*enumerate(equations)]
+        posed += [
+            (count + k, (c.a, c.b))
+            for k, c in enumerate(hard)
+            if isinstance(c, Compare) and c.op == "==" and c.a.dtype is INT
+        ]
+        candidates: list[tuple[int, _Solution]] = []
+        for place, equation in posed:
+            if equation not in solved:
+                solved[equation] = _solutions(*equation, bound, facts)
+            candidates += [(place, s) for s in solved[equation]]
         if not candidates:
             break
-        best = min(candidates, key=lambda s: (s.rank, s.place, bound.index(s.variable)))
+        place, best = min(candidates, key=lambda c: (c[1].rank, c[0], bound.index(c[1].variable)))
         value, divisibility = best.value, best.divisibility
         mapping: dict[Scalar, Scalar] = {}
         if best.stride is not None:
@@ -186,10 +191,10 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
             divisibility = within(strided, best.stride.index.dim, facts)
         mapping[best.variable] = value
         ranges = [*divisibility, *within(value, best.variable.dim, facts)]
-        if best.place < count:
-            del equations[best.place]
+        if place < count:
+            del equations[place]
         else:
-            del hard[best.place - count]
+            del hard[place - count]
         bound.remove(best.variable)
         memo: dict[Scalar, Scalar] = {}
         clean: dict[Scalar, Scalar] = {}
@@ -269,7 +274,7 @@ def _has_read(node: Scalar) -> bool:
     return any(isinstance(n, Read) for n in postorder(node))
 
 
-def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], facts: Facts) -> list[_Solution]:
+def _solutions(left: Scalar, right: Scalar, bound: list[Index], facts: Facts) -> list[_Solution]:
     """All ways to solve one equation for one bound index."""
     form = affine(left) - affine(right)
     found: list[_Solution] = []
@@ -301,7 +306,6 @@ def _solutions(place: int, left: Scalar, right: Scalar, bound: list[Index], fact
         found.append(
             _Solution(
                 (int(not direct), int(bool(opaque)), int(small), abs(k), int(unproved)),
-                place,
                 v,
                 value,
                 divisibility,

@@ -6,7 +6,7 @@ found once. Comparing `body == d` again, in another place and perhaps another pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lossdsl.dim import Dim
@@ -93,7 +93,7 @@ def split_products(program: Program, active: set[str]) -> Program:
     names = Fresh.of(program)
     body: list[Definition | Group] = []
     for item in program.body:
-        made = [s for d in members(item) for s in (_nested(d, names) if d.tensor in active else (d,))]
+        made = [s for d in members(item) for s in (nested(d, names) if d.tensor in active else (d,))]
         if isinstance(item, Group):
             body.append(replace(item, definitions=tuple(made)))
         else:
@@ -101,7 +101,7 @@ def split_products(program: Program, active: set[str]) -> Program:
     return program.with_body(tuple(body))
 
 
-def _nested(d: Definition, names: Fresh) -> list[Definition]:
+def nested(d: Definition, names: Callable[[str], str]) -> list[Definition]:
     """A product of several indices as products of one index each, the innermost first."""
     made: list[Definition] = []
     while d.head == "prod" and len(d.bound) > 1:
@@ -112,7 +112,7 @@ def _nested(d: Definition, names: Fresh) -> list[Definition]:
     return [*made, d]
 
 
-def others(d: Definition, names: Fresh) -> tuple[list[Definition | Group], Scalar]:
+def others(d: Definition, names: Callable[[str], str]) -> tuple[list[Definition | Group], Scalar]:
     """For `d = prod b where w . body` with one bound index: definitions, and a scalar over the formals and `b` that is
     the product of all the other factors, exact with zeros: a forward and a backward cumulative product."""
     (b,) = d.bound

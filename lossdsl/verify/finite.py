@@ -253,7 +253,7 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     witness = None
     if ctx.searching:
         witness = _overflow(programs, ctx, cotangents, form) or _far_out(programs, ctx, form, target)
-    safe = _safe(programs, ctx, cotangents, form, wrt)
+    safe = _safe(programs, ctx, cotangents, form, wrt) if ctx.searching else None
     value = Bracket(None, safe, f"finite where every real input is within {safe:.6g}" if safe else None)
     if witness is not None:
         return Refuted(method, witness, value)

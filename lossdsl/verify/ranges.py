@@ -256,6 +256,7 @@ class Ranges:
         self._invariants: dict[str, Enclosure] = {}
         self._memo: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._scopes: dict[frozenset[Dim], Scope] = {}
+        self._read_axes: dict[Scalar, frozenset[Dim]] = {}
 
     # ------------------------------------------------------------------ what another arithmetic overrides
 
@@ -280,6 +281,9 @@ class Ranges:
 
     def read_axes(self, body: Scalar) -> frozenset[Dim]:
         """The axes of all tensors that are read whenever the body is evaluated."""
+        known = self._read_axes.get(body)
+        if known is not None:
+            return known
         found: set[Dim] = set()
         todo = [body]
         seen: set[Scalar] = set()
@@ -291,7 +295,8 @@ class Ranges:
             if isinstance(n, Read):
                 found.update(self._axes(n.tensor))
             todo.extend((n.condition,) if isinstance(n, Select) else () if isinstance(n, (And, Or)) else n.children)
-        return frozenset(found)
+        result = self._read_axes[body] = frozenset(found)
+        return result
 
     def _axes(self, tensor: str) -> tuple[Dim, ...]:
         if tensor in self._inputs:

@@ -11,7 +11,8 @@ from lossdsl.diagnostics import Span
 from lossdsl.ir.build.affine import substitute
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
-from lossdsl.ir.build.scope import Context, Frame, base_name
+from lossdsl.ir.build.reversal import plain, reverse
+from lossdsl.ir.build.scope import Context, Frame, ParameterEntity
 from lossdsl.ir.nodes import (
     INT,
     ONE,
@@ -24,6 +25,7 @@ from lossdsl.ir.nodes import (
     Group,
     Index,
     Param,
+    Program,
     Read,
     Scalar,
     postorder,
@@ -31,27 +33,31 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.rewrite import free_indices, members, transform
 from lossdsl.syntax import tree
-from lossdsl.transform.arithmetic import conjunction, mul, select, total
+from lossdsl.transform.arithmetic import conjunction, conjuncts, mul, select, total
+from lossdsl.transform.differentiate import facts_of
+from lossdsl.transform.eliminate import Facts, Selection, condition, eliminate
 from lossdsl.transform.scalar import adjoints
-from lossdsl.transform.winners import flat
+from lossdsl.transform.winners import flat, nested, others
 
+_THROUGH = ("sum", "logsumexp", "max", "min", "prod")
 _VARIABLE = Read("%variable", (), REAL)
 _USAGE = "`derivative(expression, x)`, where `x` is a tensor's name or access, or a parameter"
 
 
 @dataclass(frozen=True)
 class _Term:
-    """A term of a derivative, which counts where each of some indices is the one of the variable's position."""
+    """A term of a derivative, which counts where each of some positions is the variable's."""
 
-    at: tuple[tuple[Index, Index], ...]
+    at: tuple[tuple[Scalar, Scalar], ...]
     value: Scalar
 
 
 class Derivatives:
     """The function that needs the bodies of the definitions so far. Partial: all else that is read is held fixed.
 
-    A definition of one element (`z = w * x`) that depends on `x` is differentiated through. A sum, mean, log-sum-exp, maximum
-    or minimum over `x` is, too: its derivative is one in each entry of `x`. Of other reductions that is an error.
+    A definition of one element (`z = w * x`) that depends on `x` is differentiated through. So is a reduction over `x`: its
+    derivative is one in each entry of `x`. What couples entries otherwise (recurrences, matrices) takes one pass of reverse
+    mode, where one is enough.
     """
 
     def __init__(self, place: Place) -> None:
@@ -69,12 +75,21 @@ class Derivatives:
             raise e.sink.fail("E0409", "`derivative` is by a name", node.arguments[1].span, help)
         value = real(e.number(e.expression(ctx, node.arguments[0])))
         name = variable.tensor if isinstance(variable, Read) else variable.name
-        through = _Through(self._place, variable, self._dependents(variable, name))
+        above = self._dependents(variable, name)
+        program = self._program(e)
         try:
-            result = total([t.value for t in through.terms(value)] or [ZERO])
+            terms = _Through(self._place, variable, {*above}, facts_of(program)).terms(value)
+            result = total([t.value for t in terms] or [ZERO])
         except _Coupled as why:
-            raise e.sink.fail("E0409", str(why), node.arguments[0].span, why.help) from None
+            found = reverse(self._place, program, variable, value, above)
+            if found is None:
+                raise e.sink.fail("E0409", str(why), node.arguments[0].span, why.help) from None
+            result = found
         return self._with_axes(e, ctx, result, e.free(value) | e.free(variable), node.span)
+
+    def _program(self, e: Elaborator) -> Program:
+        parameters = tuple(x.parameter for x in e.names.values() if isinstance(x, ParameterEntity))
+        return Program("", tuple(e.inputs.values()), parameters, tuple(self._place.body), ())
 
     def _with_axes(self, e: Elaborator, ctx: Context, result: Scalar, axes: frozenset[Index], span: Span) -> Scalar:
         """The result over the axes of what was differentiated: that of `a * x` is `a` at every position."""
@@ -126,11 +141,13 @@ class _Coupled(Exception):
 class _Through:
     """The derivative in one variable, through definitions that depend on it (`above`)."""
 
-    def __init__(self, place: Place, variable: Read | Param, above: set[str]) -> None:
-        self.place, self.variable, self.above = place, variable, above
+    def __init__(self, place: Place, variable: Read | Param, above: set[str], facts: Facts) -> None:
+        self.place, self.variable, self.above, self.facts = place, variable, above, facts
         self.name = variable.tensor if isinstance(variable, Read) else variable.name
         self.fresh = count()  # bound indices of one reduction are not those of another around it
         self.winners: dict[str, str] = {}
+        self.outermost: dict[str, Definition] = {}
+        self.rest: dict[str, Scalar] = {}
         self.definitions: dict[str, Definition | None] = {}
         for item in place.body:
             for d in members(item):
@@ -178,75 +195,78 @@ class _Through:
             or (isinstance(self.variable, Read) and read.tensor == self.variable.tensor)
         )
 
-    def equations(self, read: Read) -> tuple[tuple[Index, Index], ...]:
+    def equations(self, read: Read) -> tuple[tuple[Scalar, Scalar], ...]:
         """Where a read is of the variable's entry."""
         assert isinstance(self.variable, Read)
-        found: list[tuple[Index, Index]] = []
-        for here, there in zip(read.indices, self.variable.indices, strict=True):
-            if here is there:
-                continue
-            if not isinstance(here, Index) or not isinstance(there, Index) or here.dim != there.dim:
-                self.moved()
-            found.append((here, there))
-        return tuple(found)
+        return tuple((a, b) for a, b in zip(read.indices, self.variable.indices, strict=True) if a is not b)
 
     def reduced(self, read: Read) -> list[_Term]:
         """The derivative of one entry of a reduction."""
         d = self.definitions.get(read.tensor)
-        if d is None or d.head not in ("sum", "logsumexp", "max", "min"):
+        if d is None or d.head not in _THROUGH:
             what = "a recurrence" if d is None else f"`{d.head}`"
-            help = "take the derivative of what stands inside of it; it is known through `sum`, `mean`, `logsumexp`, `max` and `min`"
+            help = "take the derivative of one entry of it, or of a sum: each entry of it would need a pass of its own"
             raise _Coupled(f"`{self.name}` is read below {what} here: entries are coupled", help)
+        d = self.factored(d)
         bound = {i: Index(f"{i.name}%{next(self.fresh)}", i.dim) for i in d.bound}
         into = _scalars(zip((*d.formals, *bound), (*read.indices, *bound.values()), strict=True))
         where, body = substitute(d.where, into), substitute(d.body, into)
-        if d.head in ("max", "min"):
-            place = Read(self.winner(d), read.indices, INT)
-            where = conjunction((where, Compare("==", flat([bound[i] for i in d.bound]), place)))
-        found: list[_Term] = []
-        for t in self.inside(body):
-            value = mul(t.value, Apply("expdiff", (body, read))) if d.head == "logsumexp" else t.value
-            found.append(self.summed(value, where, list(bound.values()), t.at))
-        return found
+        weight: Scalar = ONE
+        match d.head:
+            case "max" | "min":
+                place = Read(self.winner(d), read.indices, INT)
+                where = conjunction((where, Compare("==", flat([bound[i] for i in d.bound]), place)))
+            case "logsumexp":
+                weight = Apply("expdiff", (body, read))
+            case "prod":
+                weight = substitute(self.others(d), into)
+        return [self.summed(mul(t.value, weight), where, list(bound.values()), t.at) for t in self.inside(body)]
+
+    def factored(self, d: Definition) -> Definition:
+        """A product of several indices as one of products of one index each."""
+        if d.head != "prod" or len(d.bound) == 1:
+            return d
+        if d.tensor not in self.outermost:
+            *inner, self.outermost[d.tensor] = nested(d, lambda _: self.place.next_name())
+            for one in inner:
+                self.define(replace(one, comment=None))
+                self.above.add(one.tensor)
+        return self.outermost[d.tensor]
+
+    def others(self, d: Definition) -> Scalar:
+        """The product of all factors but one, over the formals and the bound index."""
+        if d.tensor not in self.rest:
+            made, self.rest[d.tensor] = others(d, lambda _: self.place.next_name())
+            self.place.body += made
+        return self.rest[d.tensor]
+
+    def define(self, d: Definition) -> None:
+        self.place.body.append(d)
+        self.definitions[d.tensor] = d
 
     def winner(self, d: Definition) -> str:
         """The tensor of where the largest (smallest) entry is, the first of equal ones as everywhere."""
         if d.tensor not in self.winners:
             name = self.winners[d.tensor] = self.place.next_name()
-            found = replace(d, tensor=name, head=f"arg{d.head}", comment=None)
-            self.place.body.append(found)
-            self.definitions[name] = found
+            self.define(replace(d, tensor=name, head=f"arg{d.head}", comment=None))
         return self.winners[d.tensor]
 
-    def summed(self, value: Scalar, where: Scalar, bound: list[Index], at: tuple[tuple[Index, Index], ...]) -> _Term:
+    def summed(self, value: Scalar, where: Scalar, bound: list[Index], at: tuple[tuple[Scalar, Scalar], ...]) -> _Term:
         """The sum of a term over the indices: those that have to be the variable's have one value."""
-        known: dict[Scalar, Scalar] = {}
-        left: list[tuple[Index, Index]] = []
-        for here, there in at:
-            if here in bound and here not in known:
-                known[here] = there
-            elif here in bound:
-                self.moved()
-            else:
-                left.append((here, there))
-        rest = [i for i in bound if i not in known]
-        value, where = substitute(value, known), substitute(where, known)
+        own = tuple((a, b) for a, b in at if not set(bound).isdisjoint(free_indices(a)))
+        left = tuple(pair for pair in at if pair not in own)
+        solved = eliminate(Selection(tuple(bound), own, conjuncts(where), (), (value,)), self.facts)
+        rest, where, (value,) = solved.bound, condition(solved), solved.values
         if not rest:
-            return _Term(tuple(left), select(where, value, ZERO))
+            return _Term(left, select(where, value, ZERO))
         free = [i for i in dict.fromkeys((*free_indices(value), *free_indices(where))) if i not in rest]
-        names: dict[str, int] = {}
-        own: dict[Index, Index] = {}
-        for i in (*free, *rest):
-            base = base_name(i)
-            names[base] = names.get(base, -1) + 1
-            own[i] = Index(f"{base}.{names[base]}" if names[base] else base, i.dim)
-        into = _scalars(own.items())
+        names = plain((*free, *rest))
+        into = _scalars(names.items())
         name = self.place.next_name()
-        formals, summed = (tuple(own[i] for i in some) for some in (free, rest))
+        formals, summed = (tuple(names[i] for i in some) for some in (free, rest))
         d = Definition(name, formals, "sum", summed, substitute(where, into), substitute(value, into))
-        self.place.body.append(d)
-        self.definitions[name] = d
-        return _Term(tuple(left), Read(name, tuple(free), REAL))
+        self.define(d)
+        return _Term(left, Read(name, tuple(free), REAL))
 
 
 __all__ = ["Derivatives"]
