@@ -17,6 +17,7 @@ from lossdsl.verify.nlsat import Solver, solver
 
 NEVER = "(declare-const x Real)(assert (< (+ (* x x) 1.0) (* 2.0 x)))"  # (x - 1)^2 < 0
 ONCE = "(declare-const x Real)(assert (<= (+ (* x x) 1.0) (* 2.0 x)))"
+AGAIN = NEVER.replace("x", "y")
 ENOUGH = (250_000, 600)
 
 
@@ -61,8 +62,19 @@ def test_a_crash_costs_one_answer(z3: Solver) -> None:
     assert z3._running is not None
     z3._running.send_signal(signal.SIGSEGV)
     z3._running.wait()
-    assert not z3.unsat(NEVER, *ENOUGH)[0]
-    assert z3.unsat(NEVER, *ENOUGH)[0]
+    assert not z3.unsat(AGAIN, *ENOUGH)[0]
+    assert z3.unsat(AGAIN, *ENOUGH)[0]
+
+
+def test_a_known_answer_is_not_asked_for_again(tmp_path: Path) -> None:
+    answers = "import sys\nfor line in sys.stdin:\n    if 'echo' in line: print('unsat\\n(:rlimit 7)\\nthe end of the answer', flush=True)"
+    once = standing_in(tmp_path, answers)
+    found = [once.unsat(NEVER, *ENOUGH) for _ in range(2)]
+    once.command = ("a program that there is not",)
+    once.close()
+    assert [*found, once.unsat(NEVER, *ENOUGH)] == [(True, 7)] * 3
+    with pytest.raises(FileNotFoundError):
+        once.unsat(AGAIN, *ENOUGH)
 
 
 def test_half_an_answer_is_none(tmp_path: Path) -> None:
@@ -82,7 +94,9 @@ def test_one_that_hears_of_no_limit_is_ended(tmp_path: Path, monkeypatch: pytest
 def test_an_interrupt_leaves_no_answer_behind(tmp_path: Path) -> None:
     slow = standing_in(tmp_path, "import time; time.sleep(1000)")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,)).start()
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
     try:
         with pytest.raises(KeyboardInterrupt):
             slow.unsat(NEVER, 10, 100_000)
@@ -98,11 +112,11 @@ def test_a_fork_asks_a_process_of_its_own(z3: Solver) -> None:
     mine = z3._running
     child = os.fork()
     if child == 0:
-        answered = z3.unsat(NEVER, *ENOUGH)[0] and z3._running is not mine
+        answered = z3.unsat(AGAIN, *ENOUGH)[0] and z3._running is not mine
         z3.close()
         os._exit(0 if answered else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert z3.unsat(NEVER, *ENOUGH)[0]
+    assert z3.unsat(AGAIN, *ENOUGH)[0]
     assert z3._running is mine
 
 

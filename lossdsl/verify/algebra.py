@@ -26,7 +26,7 @@ from lossdsl.verify.work import CLOCK
 SLOTS = 40
 _CONTEXT: Any = flint.fmpq_mpoly_ctx.get([f"g{i}" for i in range(SLOTS)], "degrevlex")
 _GENERATORS: Any = _CONTEXT.gens()
-_MOST_TERMS = 400
+MOST_TERMS = 400
 Poly = Any  # flint.fmpq_mpoly has no stubs
 
 
@@ -66,7 +66,7 @@ def _constant(value: Fraction | int) -> Poly:
 
 def quotient(num: Poly, den: Poly) -> Form:
     CLOCK.steps += 2 + len(num) + len(den)
-    if len(num) > _MOST_TERMS or len(den) > _MOST_TERMS:
+    if len(num) > MOST_TERMS or len(den) > MOST_TERMS:
         raise TooLarge
     if num.is_zero():
         return Form(num, _constant(1))
@@ -75,7 +75,7 @@ def quotient(num: Poly, den: Poly) -> Form:
         if not common.is_constant():
             num, den = num / common, den / common
     lead = den.leading_coefficient()
-    return Form(num / _CONTEXT.constant(lead), den / _CONTEXT.constant(lead))
+    return Form(num, den) if lead == 1 else Form(num * (1 / lead), den * (1 / lead))
 
 
 def plus(a: Form, b: Form) -> Form:

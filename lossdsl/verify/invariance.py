@@ -17,15 +17,15 @@ from functools import cached_property
 from itertools import permutations
 
 from lossdsl.verify.algebra import (
+    MOST_TERMS,
     Field,
     Form,
+    Poly,
     TooLarge,
     all_slots,
     carried,
     leaves_of,
     minus,
-    plus,
-    power,
     replace,
     stand_in,
     times,
@@ -33,6 +33,7 @@ from lossdsl.verify.algebra import (
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import smooth_at
+from lossdsl.verify.work import CLOCK
 
 _MOST_LEAVES = 4
 
@@ -127,9 +128,23 @@ class _Along:
     def invariant(self, a: int, b: int, kind: str) -> bool:
         scaled = kind != "shift"
         in_a, in_b = self.along(a, scaled=scaled), self.along(b, scaled=scaled)
-        total = plus(in_b, minus(in_a) if kind == "inverse scale" else in_a)
-        same = total.zero or (scaled and not self.f.zero and times(total, power(self.f, -1)).constant is not None)
+        if kind == "inverse scale":
+            in_a = minus(in_a)
+        # whether in_a + in_b is 0, or a multiple of f, by cross products: common divisors would take most of the time
+        over = in_a.den * in_b.den
+        total = in_a.num * in_b.den + in_b.num * in_a.den
+        if max(len(over), len(total)) > MOST_TERMS:
+            raise TooLarge
+        same = total.is_zero() or (scaled and _multiples(total * self.f.den, self.f.num * over))
         return same and self.smooth
+
+
+def _multiples(p: Poly, q: Poly) -> bool:
+    """Whether one polynomial is a number times the other, neither being 0."""
+    CLOCK.steps += len(p) + len(q)
+    if p.is_zero() or q.is_zero() or len(p) != len(q):
+        return False
+    return bool(p * q.leading_coefficient() == q * p.leading_coefficient())
 
 
 def _inside(box: Enclosure) -> Fraction:

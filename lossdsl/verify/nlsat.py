@@ -18,6 +18,7 @@ from pathlib import Path
 
 _GRACE = 2.0  # seconds beyond the limit that z3 was given, of which it does not hear in every loop
 _END = "the end of the answer"
+_KEPT = 256  # answers: the pieces of a loss ask the same of several properties
 
 
 class Solver:
@@ -27,6 +28,7 @@ class Solver:
         self.command = command
         self._running: subprocess.Popen[str] | None = None
         self._owner = 0
+        self._known: dict[str, list[str]] = {}
         self._lock = threading.Lock()
 
     def unsat(self, script: str, steps: int, milliseconds: int) -> tuple[bool, int]:
@@ -34,9 +36,12 @@ class Solver:
         options = f"(reset)(set-option :rlimit {steps})(set-option :timeout {milliseconds})(set-logic QF_NRA)"
         question = f'{options}\n{script}\n(check-sat)\n(get-info :rlimit)\n(echo "{_END}")\n'
         with self._lock:
-            answer = self._ask(question, milliseconds / 1000 + _GRACE)
-        if not answer:
-            return False, steps
+            answer = self._known.get(question) or self._ask(question, milliseconds / 1000 + _GRACE)
+            if not answer:
+                return False, steps
+            if len(self._known) == _KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[question] = answer
         spent = next((line for line in answer if line.startswith("(:rlimit ")), f"(:rlimit {steps})")
         return answer[0] == "unsat", int(spent[len("(:rlimit ") : -1])
 
