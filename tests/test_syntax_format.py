@@ -349,7 +349,11 @@ def claims() -> st.SearchStrategy[Any]:
 
     return st.one_of(
         make("bound", expression=OUTER.comparison(), **common),
-        make("word", word=st.sampled_from(["convex", "strictly convex", "C1", "redescending"]), **aimed),
+        make(
+            "word",
+            word=st.sampled_from(["convex", "strictly convex", "C1", "redescending", "vanishing gradient"]),
+            **aimed,
+        ),
         make(
             "word",
             word=st.sampled_from(["bounded", "noise symmetric"]),

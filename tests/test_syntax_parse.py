@@ -452,6 +452,8 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "lipschitz in pred": {"kind": "lipschitz", "op": None, "bound": None},
     "gradient lipschitz in pred <= 1": {"kind": "gradient lipschitz", "op": "<="},
     "redescending in r": {"kind": "word", "word": "redescending"},
+    "vanishing gradient in r": {"kind": "word", "word": "vanishing gradient"},
+    "not exploding gradient in r": {"kind": "word", "word": "exploding gradient", "negated": True},
     "increasing in x": {"kind": "monotone", "word": "increasing"},
     "decreasing in margin": {"kind": "monotone", "word": "decreasing"},
     "strictly increasing in x": {"kind": "monotone", "word": "strictly increasing"},

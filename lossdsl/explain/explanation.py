@@ -98,7 +98,8 @@ def explained(q: Question) -> Explanation:
             numbers = _tell(lambda: counterexample(q, verdict))
             lines = [*witness.points(verdict.witness), *numbers]
             if not numbers or verdict.method not in _SHOWN:
-                lines.append(line(f"There, {_POINT.sub(lambda m: m[1], verdict.witness.violation)}."))
+                where = "There" if any(verdict.witness.points) else "Everywhere"
+                lines.append(line(f"{where}, {_POINT.sub(lambda m: m[1], verdict.witness.violation)}."))
         case Unknown():
             lines = [line(f"Tried: {t}.") for t in dict.fromkeys(verdict.tried)]
             lines.append(line(f"What no rule gets past: {verdict.blocker}."))

@@ -20,7 +20,7 @@ def points(witness: Witness) -> list[Line]:
     """The points, entry by entry."""
     names = ("Take", "and") if len(witness.points) > 1 else ("Take",)
     out = []
-    for k, point in enumerate(witness.points):
+    for k, point in enumerate(p for p in witness.points if p):
         shown = list(point.items())
         parts: list[Part] = [f"{names[min(k, 1)]} the point " if k == 0 else "and the point "]
         for j, (name, value) in enumerate(shown[:_MOST]):

@@ -14,7 +14,7 @@ from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read, postorder
-from lossdsl.verify import decision, properties, shapes, symmetry, tails
+from lossdsl.verify import decision, profile, properties, shapes, symmetry, tails
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
@@ -150,6 +150,10 @@ def _finite(word: str) -> Callable[[Subject], Verdict]:
     return lambda of: finite_in(of.ctx, of.target, word)
 
 
+def _profile(decide: Callable[[Context, str, tuple[str, ...]], Verdict]) -> Callable[[Subject], Verdict]:
+    return lambda of: decide(of.ctx.at_defaults(), of.target, of.wrt)  # it is about numbers
+
+
 def _exchange(of: Subject) -> Verdict:
     assert of.other is not None
     return symmetry.decide(of.ctx, of.target, "exchange symmetric", (*of.wrt, of.other.name), None)
@@ -199,6 +203,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("strictly decreasing", ELEMENTWISE, _monotone(increasing=False, strict=True)),
     Question("odd", ELEMENTWISE, _symmetric("odd")),
     Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt), criterion=LEARNING),
+    Question("vanishing gradient", LINE, _profile(profile.vanishing), criterion=LEARNING),
+    Question("exploding gradient", LINE, _profile(profile.exploding), criterion=LEARNING),
     Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, at_other(of))),
     Question(
         "unique minimum at equality",

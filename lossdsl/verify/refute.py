@@ -417,7 +417,7 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
     Everything else takes one admissible value, so the slope outgrows every bound along the tail."""
     for view in cases:
         ends = [sign for sign in (1, -1) if _reaches(view, sign)]
-        if not ends or not _unconditional(ctx, view):
+        if not ends or not unconditional(ctx, view):
             continue
         try:
             for smooth in smooth_pieces(view):
@@ -441,7 +441,7 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
 def certainly_taken(ctx: Context, view: View) -> bool:
     """Whether the case occurs with every real value of the entry."""
-    return _reaches(view, 1) and _reaches(view, -1) and _unconditional(ctx, view)
+    return _reaches(view, 1) and _reaches(view, -1) and unconditional(ctx, view)
 
 
 def _reaches(view: View, sign: int) -> bool:
@@ -451,7 +451,7 @@ def _reaches(view: View, sign: int) -> bool:
     return slope.nonzero and (box.hi == INF if upward else box.lo == -INF)
 
 
-def _unconditional(ctx: Context, view: View) -> bool:
+def unconditional(ctx: Context, view: View) -> bool:
     """Whether no condition stands in the way of any value of the entry in its domain, and the region is not empty."""
     free = not any(isinstance(n, Compare) for n, _ in view.case)
     whole = free and ctx.is_box and not ctx.symbolic(view.entry.tensor)

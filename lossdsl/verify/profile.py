@@ -1,0 +1,518 @@
+"""Where the gradient of a loss of one number vanishes, and where it explodes: by enclosures of value and derivative on a
+partition of the line.
+
+vanishing   for some label and somewhere, the derivative is at most 1/1000 of the largest within 10 of a minimiser, although
+            the loss is at least half way from its infimum to its supremum there (half of the supremum for an infimum of 0),
+            or that is 10 or more away from every minimiser
+exploding   for some label and somewhere, the derivative is more than 1000 times the larger one at distance 1 from the
+            minimisers
+
+Distances are those of the input. A minimiser is where the loss attains its infimum or comes near to it; where that is far out
+alone (the logistic loss), distances are from 0, and only the supremum counts. A corner has the derivatives of both sides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from lossdsl.ir.nodes import Const, Read, postorder
+from lossdsl.ir.rewrite import substitute
+from lossdsl.verify import enclosure as e
+from lossdsl.verify import properties, refute
+from lossdsl.verify.algebra import Field, Form, TooLarge, leaves_of, plus, stand_in, times
+from lossdsl.verify.context import Context
+from lossdsl.verify.derive import derivative
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.growth import Tail
+from lossdsl.verify.operations import transfer
+from lossdsl.verify.pieces import View, fold
+from lossdsl.verify.risk import vanishes
+from lossdsl.verify.scalar import Smooth, Stuck, smooth_pieces
+from lossdsl.verify.show import text
+from lossdsl.verify.signs import Budget, prove
+from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
+from lossdsl.verify.work import deadline, passed
+
+_RATIO = 1000.0
+_FAR, _NEAR = 10.0, 1.0  # from a minimiser
+_OCTAVES = range(-12, 25)  # from an end of the line, or from 0: between their powers lie the cells
+_HALVED = 6  # how often an undecided cell is
+_TRIED = ("enclosures of value and derivative",)
+
+
+def vanishing(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
+    """Whether the derivative of an element in the input is small somewhere although the loss is not."""
+    return _decided(
+        ctx,
+        target,
+        inputs,
+        _Line.vanishes,
+        "at most 1/1000 of the largest near the minimum",
+        "is above 1/1000 of the largest near the minimum wherever the loss is in its upper half or 10 away from there",
+    )
+
+
+def exploding(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
+    """Whether the derivative of an element in the input is very large somewhere."""
+    return _decided(
+        ctx,
+        target,
+        inputs,
+        _Line.explodes,
+        "more than 1000 times that near the minimum",
+        "is nowhere more than 1000 times that at distance 1 from the minimum",
+    )
+
+
+_Judge = Callable[["_Line", "_Cell"], bool | None]
+
+
+def _decided(ctx: Context, target: str, inputs: tuple[str, ...], judge: _Judge, what: str, never: str) -> Verdict:
+    if len(inputs) != 1:
+        return Unknown("a gradient in several inputs at once", _TRIED)
+    cases = properties.scalar_views(ctx, target, inputs[0])
+    if isinstance(cases, str):
+        return Unknown(cases, _TRIED)
+    if not ctx.is_box:
+        return Unknown("a region that is no interval of one input", _TRIED)
+    end = deadline(8 * ctx.seconds)
+    steps: list[Step] = []
+    open_ = ""
+    for view in cases:
+        try:
+            line = _Line(view, ctx.budget, end)
+            regions, undecided = line.regions(judge)
+        except (Stuck, TooLarge) as reason:
+            open_ = open_ or str(reason) or "the normal form of the derivative is too large"
+            continue
+        note = f" where {view.case_text}" if view.case else ""
+        conclusions = [f"the derivative is {what} for {line.shown(r)}{note}" for r in regions]
+        if refute.unconditional(ctx, view):
+            steps += [Step("enclosures on a partition", text(view.inner), c) for c in conclusions]
+        elif conclusions and not open_:
+            open_ = f"whether there is a case{note}"
+        if undecided and not open_:
+            open_ = f"the derivative{note} for {line.shown(undecided)}"
+    if steps:
+        return Proved("; ".join(s.conclusion.partition(" for ")[2] for s in steps), tuple(steps))
+    if open_ or not cases:
+        return Unknown(open_ or "no case", _TRIED)
+    return Refuted("enclosures of value and derivative", Witness(({},), f"the derivative {never}"))
+
+
+def _between(name: str, ends: tuple[float, float]) -> str:
+    lo, hi = _rounded(ends[0], 1), _rounded(ends[1], -1)
+    if lo > hi:
+        lo, hi = ends
+    if hi == INF:
+        return f"{name} >= {lo:.6g}" if lo > -INF else f"every {name}"
+    return f"{name} in [{lo:.6g}, {hi:.6g}]" if lo > -INF else f"{name} <= {hi:.6g}"
+
+
+def _float(x: Fraction | float, towards: float) -> float:
+    return math.nextafter(float(x), towards) if isinstance(x, Fraction) and Fraction(float(x)) != x else float(x)
+
+
+def _rounded(x: float, direction: int) -> float:
+    """Three digits, towards the inside of a region."""
+    if x == 0.0 or abs(x) == INF:
+        return x
+    unit = 10.0 ** (math.floor(math.log10(abs(x))) - 2)
+    near = round((math.ceil if direction > 0 else math.floor)(x / unit) * unit, 12)
+    return near if (near - x) * direction >= 0 else x
+
+
+def _between_floats(a: float, b: float, towards: float) -> float:
+    """Half way, rounded; -inf and inf have no number between them that is known."""
+    return towards if abs(a) == INF or abs(b) == INF else math.nextafter(a / 2 + b / 2, towards)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A part of the line, and what encloses the loss and the size of its derivative there."""
+
+    lo: float
+    hi: float
+    value: Enclosure
+    least: float
+    most: float
+    steady: int  # the sign of the derivative, if it is one and not 0
+
+
+def _part(smooth: Smooth, box: Enclosure) -> Enclosure | None:
+    """The part of an interval in which all conditions of a piece that are affine in its variable hold."""
+    found: Enclosure | None = box
+    for c in smooth.constraints:
+        terms = {tuple(powers): k for powers, k in c.num.terms()}
+        degrees = {sum(powers) for powers in terms}
+        if not c.den.is_constant() or degrees - {0, 1} or found is None or 1 not in degrees:
+            continue
+        over = c.den.leading_coefficient()
+        rate, offset = (next((k / over for powers, k in terms.items() if sum(powers) == d), 0) for d in (1, 0))
+        zero = e.exact(-Fraction(str(offset)) / Fraction(str(rate)))
+        found = e.meet(found, Enclosure(zero.lo, INF) if rate > 0 else Enclosure(-INF, zero.hi))
+    return found
+
+
+@dataclass(frozen=True)
+class _Best:
+    """Where the minimisers are: the first is between `lo` and `left`, the last between `right` and `hi`. Where `left` is not
+    above `right`, all between these two are minimisers."""
+
+    lo: float
+    left: float
+    right: float
+    hi: float
+
+
+class _Line:
+    """One case of the loss as a function of one variable. Raises Stuck where it reads more than that."""
+
+    def __init__(self, view: View, budget: Budget, end: int) -> None:
+        self.view, self.budget, self.end = view, budget, end
+        self._forms: dict[int, tuple[Form, _Factored]] = {}
+        self.domain = view.scope[view.variable]
+        alone = not any(isinstance(n, Read) and n is not view.entry for n in postorder(view.inner))
+        if not alone and (self.domain.lo > -INF or self.domain.hi < INF):
+            raise Stuck(f"which values {text(view.inner)} takes")
+        self.pieces: list[tuple[Smooth, Form]] = []
+        self.own: list[Enclosure | None] = []  # where the variable may be on each piece
+        rates: set[Fraction] = set()
+        for smooth in smooth_pieces(view):
+            scale = smooth.field.form(view.slope)
+            rate = scale.constant
+            if not rate:
+                raise Stuck(f"{text(view.inner)} does not change at one rate")
+            rates.add(abs(rate))
+            slope = times(smooth.order(1), smooth.field.number(abs(rate)))
+            for leaf in leaves_of(smooth.field, smooth.value, slope, *smooth.constraints):
+                if leaf != smooth.slot:
+                    other = smooth.field.generators[leaf].leaf
+                    raise Stuck(f"the value of {text(other) if other is not None else 'an input'} is open")
+            self.pieces.append((smooth, slope))
+            self.own.append(_part(smooth, smooth.piece.scope[view.variable]))
+        if len(rates) != 1:
+            raise Stuck(f"{text(view.inner)} does not change at one rate")
+        self.unit = float(rates.pop())  # what the variable moves by when the input does by 1
+        self.cells = list(self._partition())
+        if not self.cells:
+            raise Stuck("no piece")
+        largest = max((c.most for c in self.cells if c.most < INF), default=0.0)
+        self.cells = [self._tail(c, largest) if c.most == INF and c.hi - c.lo == INF else c for c in self.cells]
+        self._measure()
+
+    def shown(self, ends: tuple[float, float]) -> str:
+        """An interval of the variable in words, as one of the input where nothing else is in it."""
+        view = self.view
+        rate, offset = fold(view.slope), fold(substitute(view.inner, {view.entry: Const(0)}))
+        if not (isinstance(rate, Const) and isinstance(rate.value, Fraction) and rate.value):
+            return _between(text(view.inner), ends)
+        if not (isinstance(offset, Const) and isinstance(offset.value, Fraction)):
+            return _between(text(view.inner), ends)
+        ends = ends if rate.value > 0 else (-ends[1], -ends[0])
+        lo, hi = (
+            (Fraction(x) - abs(rate.value) / rate.value * offset.value) / abs(rate.value) if abs(x) < INF else x
+            for x in ends
+        )
+        return _between(text(view.entry), (_float(lo, INF), _float(hi, -INF)))
+
+    def cell(self, lo: float, hi: float) -> _Cell | None:
+        """What encloses the function between two numbers; None where no piece is."""
+        whole = self.domain
+        box = Enclosure(lo, hi, lo == whole.lo and whole.lo_open, hi == whole.hi and whole.hi_open)
+        found: list[tuple[Enclosure, Enclosure]] = []
+        for (smooth, slope), own in zip(self.pieces, self.own, strict=True):
+            here = e.meet(box, own) if own is not None else None
+            if here is None:
+                continue
+            at = _At(self._forms, smooth.field, smooth.slot, here)
+            if not any(at.value(c).negative for c in smooth.constraints):
+                found.append((at.value(smooth.value), at.value(slope)))
+        if not found:
+            return None
+        values = [e.REALS if v.nan else v for v, _ in found]
+        slopes = [e.REALS if s.nan else s for _, s in found]
+        value = Enclosure(min(v.lo for v in values), max(v.hi for v in values))
+        least = min(max(s.lo, -s.hi, 0.0) for s in slopes)
+        most = max(max(abs(s.lo), abs(s.hi)) for s in slopes)
+        steady = 1 if all(s.positive for s in slopes) else -1 if all(s.negative for s in slopes) else 0
+        return _Cell(lo, hi, value, least, most, steady)
+
+    # ------------------------------------------------------------------------------------------- the partition
+
+    def _partition(self) -> Iterator[_Cell]:
+        """Cells from end to end, and their ends as cells of their own."""
+        ends = self._ends()
+        for lo, hi in itertools.pairwise(ends):
+            for a, b in ((lo, lo), (lo, hi)):
+                inside = a < b or (abs(a) < INF and not (a == self.domain.lo and self.domain.lo_open))
+                found = self.cell(a, b) if inside else None
+                if found is not None:
+                    yield found
+
+    def _ends(self) -> list[float]:
+        lo, hi = self.domain.lo, self.domain.hi
+        steps = [2.0 ** (k / 2) for k in range(2 * _OCTAVES.start, 2 * _OCTAVES.stop)]
+        if lo > -INF and hi < INF:
+            steps = [s for s in steps if s < (hi - lo) / 2]
+            inner = [lo + s for s in steps] + [lo + (hi - lo) / 2] + [hi - s for s in reversed(steps)]
+        elif lo > -INF:
+            inner = [lo + s for s in steps]
+        elif hi < INF:
+            inner = [hi - s for s in reversed(steps)]
+        else:
+            inner = [*(-s for s in reversed(steps)), 0.0, *steps]
+        return [lo, *sorted({x for x in inner if lo < x < hi}), hi]
+
+    def _halved(self, cell: _Cell, settled: Callable[[_Cell], bool], depth: int = _HALVED) -> Iterator[_Cell]:
+        """A cell in parts that are settled, as far as halving goes."""
+        middle = cell.lo + (cell.hi - cell.lo) / 2
+        if (
+            settled(cell)
+            or depth == 0
+            or not cell.lo < middle < cell.hi
+            or abs(cell.hi - cell.lo) == INF
+            or passed(self.end)
+        ):
+            yield cell
+            return
+        for lo, hi in ((cell.lo, middle), (middle, cell.hi)):
+            part = self.cell(lo, hi)
+            if part is not None:
+                yield from self._halved(part, settled, depth - 1)
+
+    def _tail(self, cell: _Cell, largest: float) -> _Cell:
+        """The last cell of a side, with what a proof says of the derivative there: its enclosure is often inf / inf."""
+        direction, start = (1, cell.lo) if cell.hi == INF else (-1, cell.hi)
+        first = self.cell(start, start) if abs(start) < INF else None
+        if first is None:
+            return cell
+        slopes = []
+        for smooth, slope in self.pieces:
+            beyond = plus(
+                times(smooth.field.monomial(smooth.slot, 1), smooth.field.number(direction)),
+                smooth.field.number(-direction * Fraction(start)),
+            )
+            outside = Tail(smooth.field, smooth.slot, direction)
+            if not any(outside.outside(c) for c in smooth.constraints):
+                slopes.append((smooth, slope, [*smooth.constraints, beyond]))
+
+        def at_least(bound: float, sign: int, factor: int) -> bool:
+            """Whether sign * derivative - factor * bound is not negative there."""
+            return all(
+                prove(
+                    s.field,
+                    plus(times(d, s.field.number(sign)), s.field.number(-factor * Fraction(bound))),
+                    given,
+                    self.budget,
+                )
+                for s, d, given in slopes
+            )
+
+        def falls(smooth: Smooth, slope: Form, given: list[Form]) -> bool:
+            """Whether the size of the derivative falls to 0."""
+            bend = times(derivative(smooth.field, slope, smooth.slot), smooth.field.number(-direction * first.steady))
+            end = Tail(smooth.field, smooth.slot, direction)
+            level = vanishes(end, smooth.field.monomial(smooth.slot, 1), slope)
+            return level and prove(smooth.field, bend, given, self.budget) is not None
+
+        if first.steady and all(falls(*s) for s in slopes):
+            return replace(cell, most=first.most)
+        bounds = (b for b in (1.001 * first.most, 1.001 * largest) if b < INF)
+        most = next((b for b in bounds if all(at_least(b, s, -1) for s in (1, -1))), INF)
+        least = 0.999 * first.least
+        found = least if least > 0 and first.steady and at_least(least, first.steady, 1) else cell.least
+        return replace(cell, most=most, least=max(found, cell.least))
+
+    # ------------------------------------------------------------------------------------------- what is known
+
+    def _measure(self) -> None:
+        least = min(c.value.hi for c in self.cells)  # the infimum is not above it
+        below = min(c.value.lo for c in self.cells)  # nor below that
+        high = max(c.value.lo for c in self.cells)  # the supremum is not below it
+        most = high + 0.01 * abs(high)
+        top = max((p.value.hi for c in self.cells for p in self._halved(c, lambda c: c.value.hi <= most)), default=INF)
+        self.middle = (_between_floats(below, high, -INF), _between_floats(least, top, INF))
+        rough = [c for c in self.cells if c.value.lo <= least]
+        fine = (
+            self._halved(c, lambda c: c.value.lo > least or c.value.hi <= below or c.hi - c.lo < self.unit / 256)
+            if k < 2 or k >= len(rough) - 2  # where the first and the last may be
+            else (c,)
+            for k, c in enumerate(rough)
+        )
+        near = [c for parts in fine for c in parts if c.value.lo <= least]
+        lo, hi = min(c.lo for c in near), max(c.hi for c in near)
+        sure = [c for c in near if c.value.hi <= below]
+        self.attained = bool(sure) or (lo > -INF and hi < INF)
+        if sure:
+            self.best = _Best(lo, min(c.lo for c in sure), max(c.hi for c in sure), hi)
+        elif self.attained:
+            self.best = _Best(lo, hi, lo, hi)
+        elif (lo > -INF or hi < INF) and self._monotone(near, 1 if lo == -INF else -1):
+            self.best = _Best(0.0, 0.0, 0.0, 0.0)
+        else:
+            raise Stuck(f"where the loss of {text(self.view.inner)} is least")
+        self._reference()
+
+    def _monotone(self, near: Sequence[_Cell], direction: int) -> bool:
+        """Whether the loss rises (falls) strictly wherever it may be least: it is least nowhere, then."""
+        if all(c.steady == direction for c in near):
+            return True
+        return all(
+            prove(s.field, times(slope, s.field.number(direction)), s.constraints, self.budget, strict=True)
+            for s, slope in self.pieces
+        )
+
+    def _reference(self) -> None:
+        """The largest derivative within 10 of the minimisers, and the larger one at distance 1: each between two numbers."""
+        best, far, near = self.best, _FAR * self.unit, _NEAR * self.unit
+        lo, hi = max(best.lo - far, self.domain.lo), min(best.hi + far, self.domain.hi)
+        around = [c for c in self.cells if c.hi >= lo and c.lo <= hi]
+        around = [p for c in around if (p := self.cell(max(c.lo, lo), min(c.hi, hi))) is not None]
+        inner = (x for x in (best.left - far, best.right + far) if self.domain.lo < x < self.domain.hi)
+        ends = [c for x in inner if (c := self.cell(x, x)) is not None]
+        known = max((c.least for c in (*around, *ends) if self._close(c)), default=0.0)
+        parts = [p for c in around for p in self._halved(c, lambda c: c.most <= 1.05 * known)]
+        self.large = (known, max((p.most for p in parts), default=INF))
+        sides = [(best.lo - near, best.left - near), (best.right + near, best.hi + near)]
+        there = [
+            c for a, b in sides if self.domain.lo < a and b < self.domain.hi and (c := self.cell(a, b)) is not None
+        ]
+        self.usual = (max((c.least for c in there), default=0.0), max((c.most for c in there), default=INF))
+
+    def _close(self, cell: _Cell) -> bool:
+        """Whether all of the cell is within 10 of a minimiser (of 0 where there is none)."""
+        best, far = self.best, _FAR * self.unit
+        windows = [(best.left - far, best.lo + far), (best.hi - far, best.right + far)]
+        if best.left <= best.right:
+            windows.append((best.left - far, best.right + far))
+        return any(a <= cell.lo and cell.hi <= b for a, b in windows)
+
+    # ------------------------------------------------------------------------------------------- the questions
+
+    def vanishes(self, cell: _Cell) -> bool | None:
+        """Whether the gradient is lost everywhere in the cell, or nowhere in it; None if neither is known."""
+        far = _FAR * self.unit
+        away = self.attained and (cell.lo >= self.best.hi + far or cell.hi <= self.best.lo - far)
+        if cell.most <= self.large[0] / _RATIO and (away or cell.value.lo >= self.middle[1]):
+            return True
+        close = not self.attained or self._close(cell)
+        if cell.least > self.large[1] / _RATIO or (close and cell.value.hi < self.middle[0]):
+            return False
+        return None
+
+    def explodes(self, cell: _Cell) -> bool | None:
+        if cell.least > _RATIO * self.usual[1]:
+            return True
+        return False if cell.most <= _RATIO * self.usual[0] else None
+
+    def regions(self, judge: _Judge) -> tuple[list[tuple[float, float]], tuple[float, float] | None]:
+        """The intervals of which it is true, and a place where it is not known."""
+        parts = [p for c in self.cells for p in self._halved(c, lambda c: judge(self, c) is not None)]
+        joined: list[tuple[float, float]] = []
+        undecided: tuple[float, float] | None = None
+        for part in parts:
+            found = judge(self, part)
+            if found is None and undecided is None and part.lo < part.hi:
+                undecided = part.lo, part.hi
+            if found and joined and joined[-1][1] >= part.lo:
+                joined[-1] = joined[-1][0], part.hi
+            elif found:
+                joined.append((part.lo, part.hi))
+        return joined, undecided
+
+
+_Terms = tuple[tuple[Enclosure, tuple[tuple[int, int], ...]], ...]  # coefficients, and powers of generators
+
+
+@dataclass(frozen=True)
+class _Factored:
+    """A form as a number times powers of polynomials, and the highest power of each generator in each of these."""
+
+    number: Enclosure
+    factors: tuple[tuple[_Terms, Mapping[int, int], int], ...]
+
+    @classmethod
+    def of(cls, f: Form) -> _Factored:
+        number, factors = Fraction(1), []
+        for p, side in ((f.num, 1), (f.den, -1)):
+            if p.is_zero():
+                return cls(Enclosure(0.0, 0.0), ())
+            content, found = p.factor()
+            number *= Fraction(int(content.p), int(content.q)) ** side
+            for factor, k in found:
+                terms = tuple(
+                    (e.exact(Fraction(int(c.p), int(c.q))), tuple((s, int(k)) for s, k in enumerate(powers) if k))
+                    for powers, c in factor.terms()
+                )
+                degrees: dict[int, int] = {}
+                for _, powers in terms:
+                    for s, k_s in powers:
+                        degrees[s] = max(k_s, degrees.get(s, 0))
+                factors.append((terms, degrees, side * int(k)))
+        return cls(e.exact(number), tuple(factors))
+
+
+class _At:
+    """A field's generators where its variable is in a box: nothing else is assumed."""
+
+    def __init__(self, forms: dict[int, tuple[Form, _Factored]], field: Field, slot: int, box: Enclosure) -> None:
+        self._forms, self._field = forms, field  # of the id of a form, which is kept beside it
+        self._boxes: dict[int, Enclosure] = {slot: box}
+        self._inverses: dict[int, Enclosure | None] = {}
+
+    def value(self, f: Form) -> Enclosure:
+        """Factor by factor. What is large is taken out of each: far out a quotient of two of them is one of powers."""
+        if id(f) not in self._forms:
+            self._forms[id(f)] = f, _Factored.of(f)
+        form = self._forms[id(f)][1]
+        result, outside = form.number, dict[int, int]()
+        for terms, degrees, k in form.factors:
+            over = {s: d for s, d in degrees.items() if self._inverse(s) is not None}
+            result = e.mul(result, e.integer_power(self._sum(terms, over), k))
+            for s, d in over.items():
+                outside[s] = outside.get(s, 0) + k * d
+        for s, d in outside.items():
+            if d:
+                box = self._box(s) if d > 0 else self._inverses[s]
+                assert box is not None
+                result = e.mul(result, e.integer_power(box, abs(d)))
+        return result
+
+    def _box(self, slot: int) -> Enclosure:
+        if slot not in self._boxes:
+            g = self._field.generators[slot]
+            arguments = [self.value(a) for a in g.arguments]
+            self._boxes[slot] = transfer(stand_in(g.name, len(arguments)), arguments)
+        return self._boxes[slot]
+
+    def _inverse(self, slot: int) -> Enclosure | None:
+        """The reciprocal of a generator that is at least 1 in size."""
+        if slot not in self._inverses:
+            box = self._box(slot)
+            large = not box.nan and (box.lo >= 1 or box.hi <= -1)
+            self._inverses[slot] = e.div(Enclosure(1.0, 1.0), box) if large else None
+        return self._inverses[slot]
+
+    def _sum(self, terms: _Terms, over: Mapping[int, int]) -> Enclosure:
+        total = Enclosure(0.0, 0.0)
+        for coefficient, powers in terms:
+            term, left = coefficient, dict(over)
+            for slot, k in powers:
+                if slot in left:
+                    left[slot] -= k
+                else:
+                    term = e.mul(term, e.integer_power(self._box(slot), k))
+            for slot, k in left.items():
+                inverse = self._inverses[slot]
+                if k and inverse is not None:
+                    term = e.mul(term, e.integer_power(inverse, k))
+            total = e.add(total, term)
+        return total
+
+
+__all__ = ["exploding", "vanishing"]

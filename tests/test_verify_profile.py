@@ -1,0 +1,171 @@
+"""Where gradients vanish and explode: verdicts and regions against the definition on a dense grid of numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lossdsl import pipeline
+from lossdsl.diagnostics import Source
+from lossdsl.explain import explain
+from lossdsl.verify import profile
+from lossdsl.verify.context import Context
+from lossdsl.verify.signs import Budget
+from lossdsl.verify.verdict import Proved, Refuted, Unknown, Verdict
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+# What is written, the same in numpy, whether its gradient vanishes, whether it explodes. None: where it is at its edge.
+LOSSES: dict[str, tuple[Function, bool, bool]] = {
+    "x^2": (lambda x: x**2, False, True),
+    "x^2 / 1000": (lambda x: x**2 / 1000, False, True),
+    "abs(x)": (np.abs, False, False),
+    "max(abs(x) - 2, 0)": (lambda x: np.maximum(np.abs(x) - 2, 0), False, False),
+    "huber(x, 1)": (lambda x: np.where(np.abs(x) < 1, x**2 / 2, np.abs(x) - 0.5), False, False),
+    "log1p(x^2)": (lambda x: np.log1p(x**2), True, False),
+    "x^2 / (1 + x^2)": (lambda x: x**2 / (1 + x**2), True, False),
+    "-expm1(-x^2 / 8)": (lambda x: -np.expm1(-(x**2) / 8), True, False),
+    "exp(x) + exp(-x)": (lambda x: np.exp(x) + np.exp(-x), False, True),
+    "softplus(-x)": (lambda x: np.logaddexp(0, -x), False, False),
+    "exp(-x)": (lambda x: np.exp(-x), False, True),
+    "sigmoid(-x)": (lambda x: 1 / (1 + np.exp(x)), True, False),
+    "sigmoid(-x)^2": (lambda x: 1 / (1 + np.exp(x)) ** 2, True, False),
+    "log1p(-sigmoid(x))": (lambda x: -np.logaddexp(0, x), True, False),
+    "relu(1 - x)": (lambda x: np.maximum(1 - x, 0), False, False),
+    "relu(1 - x)^2": (lambda x: np.maximum(1 - x, 0) ** 2, False, True),
+    "min(x^2, 4)": (lambda x: np.minimum(x**2, 4), True, False),
+    "sqrt(1 + x^2)": (lambda x: np.sqrt(1 + x**2), False, False),
+    "logcosh(x - 3)": (lambda x: np.logaddexp(x - 3, 3 - x), False, False),
+    "(x - 20)^4": (lambda x: (x - 20) ** 4, False, True),
+}
+
+
+def verdicts(body: str, lines: str = "") -> tuple[Verdict, Verdict]:
+    text = f"loss l:\n    input x: real[n]\n{lines}    per[n] = {body.replace('huber(x, 1)', '(x^2 / 2 if abs(x) < 1 else abs(x) - 0.5)')}\n    return mean(per)\n"
+    analysis = pipeline.analyse(Source("<test>", text))
+    (built,) = analysis.losses
+    ctx = Context(built.program, budget=Budget.of(1), seconds=0.2)
+    return profile.vanishing(ctx, "per", ("x",)), profile.exploding(ctx, "per", ("x",))
+
+
+def truth(f: Function) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A grid, and at each point of it by how much the gradient is too small (large) there: above 1 where it vanishes
+    (explodes), from the definition and differences."""
+    side = np.concatenate([np.linspace(0, 60, 12001), np.geomspace(60, 700, 400)])
+    x = np.unique(np.concatenate([-side, side]))
+    with np.errstate(all="ignore"):
+        value, h = f(x), 1e-5
+        slope = np.abs(f(x + h) - f(x - h)) / (2 * h)
+        least, most = value.min(), value.max()
+        inner, outer = value[np.abs(x) < 300].min(), f(np.array([1e8, -1e8])).min()
+        near = x[(value <= least + 1e-9) & (np.abs(x) < 300)] if inner <= outer else np.array([])
+        distance = np.abs(x[:, None] - near[None, :]).min(1) if near.size else np.abs(x)
+        bounded = f(np.array([1e8, -1e8])).max() < 2 * abs(most) + 1
+        high = (value >= (least + most) / 2) & bounded | (distance >= 10) & (near.size > 0)
+        large = slope[distance <= 10].max()
+        usual = slope[np.abs(distance - 1) < 0.003].max()
+        return x, np.where(high, large / 1000 / np.maximum(slope, 1e-300), 0), slope / (1000 * usual)
+
+
+@pytest.mark.parametrize("body", sorted(LOSSES))
+def test_verdicts(body: str) -> None:
+    _, *wanted = LOSSES[body]
+    for verdict, true in zip(verdicts(body), wanted, strict=True):
+        assert isinstance(verdict, Proved if true else Refuted), (body, verdict)
+
+
+def regions(verdict: Proved) -> list[tuple[float, float]]:
+    found = []
+    for step in verdict.steps:
+        number = r"(-?[\d.]+(?:e[+-]?\d+)?)"
+        text = step.conclusion.partition(" for ")[2]
+        if m := re.fullmatch(rf"x\[n\] >= {number}", text):
+            found.append((float(m[1]), np.inf))
+        elif m := re.fullmatch(rf"x\[n\] <= {number}", text):
+            found.append((-np.inf, float(m[1])))
+        else:
+            m = re.fullmatch(rf"x\[n\] in \[{number}, {number}\]", text)
+            assert m, text
+            found.append((float(m[1]), float(m[2])))
+    return found
+
+
+@pytest.mark.parametrize("body", sorted(b for b, (_, *w) in LOSSES.items() if any(w)))
+def test_regions_are_where_it_is_true_and_nearly_all_of_that(body: str) -> None:
+    function, *_ = LOSSES[body]
+    x, *degrees = truth(function)
+    for verdict, degree in zip(verdicts(body), degrees, strict=True):
+        if isinstance(verdict, Proved):
+            inside = np.zeros(x.shape, bool)
+            for lo, hi in regions(verdict):
+                inside |= (lo <= x) & (x <= hi)
+            assert (degree[inside] > 0.98).all(), (body, x[inside & (degree <= 0.98)])
+            assert (inside | (degree < 1.3)).mean() > 0.98, (body, x[~inside & (degree >= 1.3)])
+
+
+def test_random_mixtures_are_never_judged_wrongly() -> None:
+    """Sums of two losses with random scales and places: what is decided agrees with the grid where that is clear."""
+    rng = np.random.default_rng(4)
+    parts = ["log1p(u^2)", "u^2 / (1 + u^2)", "abs(u)", "u^2", "softplus(u)", "sigmoid(u)", "-expm1(-u^2)", "relu(u)"]
+    numpy = {
+        "log1p(u^2)": lambda u: np.log1p(u**2), "u^2 / (1 + u^2)": lambda u: u**2 / (1 + u**2), "abs(u)": np.abs,
+        "u^2": lambda u: u**2, "softplus(u)": lambda u: np.logaddexp(0, u), "sigmoid(u)": lambda u: 1 / (1 + np.exp(-u)),
+        "-expm1(-u^2)": lambda u: -np.expm1(-(u**2)), "relu(u)": lambda u: np.maximum(u, 0),
+    }  # fmt: skip
+    decided = 0
+    for _ in range(12):
+        chosen = [(str(rng.choice(parts)), int(rng.integers(-3, 4)), int(rng.choice([1, 2, 5]))) for _ in range(2)]
+        weights = [int(w) for w in rng.choice([1, 3, 10], 2)]
+        body = " + ".join(
+            f"{w} * ({p.replace('u', f'((x - {c}) / {s})') if 'softplus' not in p and 'relu' not in p else p.replace('(u)', f'((x - {c}) / {s})')})"
+            for w, (p, c, s) in zip(weights, chosen, strict=True)
+        )
+        body = body.replace("- -", "+ ")
+
+        def function(x: np.ndarray) -> np.ndarray:
+            return sum(w * numpy[p]((x - c) / s) for w, (p, c, s) in zip(weights, chosen, strict=True))  # noqa: B023
+
+        _, *degrees = truth(function)
+        for verdict, degree in zip(verdicts(body), degrees, strict=True):
+            decided += not isinstance(verdict, Unknown)
+            if isinstance(verdict, Refuted):
+                assert degree.max() < 1.5, (body, verdict, degree.max())
+            elif isinstance(verdict, Proved):
+                assert degree.max() > 0.7 or all(
+                    abs(e) > 600 or e in (np.inf, -np.inf) for r in regions(verdict) for e in r
+                ), (body, verdict)
+    assert decided >= 14
+
+
+def test_what_else_is_read_has_to_be_known() -> None:
+    for lines, body in (("    param c: real > 0 = 1\n", "log1p((x / c)^2)"), ("    input w: real[n]\n", "w * x^2")):
+        assert all(isinstance(v, Unknown) for v in verdicts(body, lines))
+
+
+def test_claims() -> None:
+    text = """loss l:
+    input score: real[n]
+    input y: sign[n]
+    param scale: real > 0 = 1
+    per = sigmoid(-scale * y * score)
+    return mean(per)
+    claim vanishing gradient in score at defaults
+    claim vanishing gradient in score when scale == 2
+    claim not exploding gradient in score at defaults
+    claim vanishing gradient in score
+"""
+    (report,) = pipeline.check(Source("<test>", text)).reports
+    found = [type(c.verdict) for c in report.claims]
+    assert found == [Proved, Proved, Refuted, Unknown]
+    (line,) = [f for f in report.findings if f.property == "vanishing gradient"]
+    assert isinstance(line.verdict, Proved)
+    assert "score[n] <= -8" in line.verdict.method
+
+
+def test_what_explains_that_there_is_no_such_place() -> None:
+    source = Source("<test>", "loss l:\n    input r: real[n]\n    return mean(abs(r))\n")
+    (shown,) = explain(source, "exploding gradient in r").explanations
+    assert "Everywhere, the derivative is nowhere more than 1000 times" in str(shown.lines)
