@@ -31,6 +31,7 @@ LOSSES: dict[str, tuple[Function, bool, bool]] = {
     "exp(x) + exp(-x)": (lambda x: np.exp(x) + np.exp(-x), False, True),
     "softplus(-x)": (lambda x: np.logaddexp(0, -x), False, False),
     "exp(-x)": (lambda x: np.exp(-x), False, True),
+    "exp(1 - x)": (lambda x: np.exp(1 - x), False, True),
     "sigmoid(-x)": (lambda x: 1 / (1 + np.exp(x)), True, False),
     "sigmoid(-x)^2": (lambda x: 1 / (1 + np.exp(x)) ** 2, True, False),
     "log1p(-sigmoid(x))": (lambda x: -np.logaddexp(0, x), True, False),
@@ -137,7 +138,7 @@ def test_random_mixtures_are_never_judged_wrongly() -> None:
                 assert degree.max() > 0.7 or all(
                     abs(e) > 600 or e in (np.inf, -np.inf) for r in regions(verdict) for e in r
                 ), (body, verdict)
-    assert decided >= 14
+    assert decided >= 12
 
 
 def test_what_else_is_read_has_to_be_known() -> None:
@@ -163,6 +164,10 @@ def test_claims() -> None:
     (line,) = [f for f in report.findings if f.property == "vanishing gradient"]
     assert isinstance(line.verdict, Proved)
     assert "score[n] <= -8" in line.verdict.method
+
+
+def test_a_jump_before_an_infimum_far_out_is_not_judged() -> None:
+    assert all(isinstance(v, Unknown) for v in verdicts("(exp(-x) + 1 if x < 100 else exp(-x))"))
 
 
 def test_what_explains_that_there_is_no_such_place() -> None:

@@ -7,8 +7,9 @@ vanishing   for some label and somewhere, the derivative is at most 1/1000 of th
 exploding   for some label and somewhere, the derivative is more than 1000 times the larger one at distance 1 from the
             minimisers
 
-Distances are those of the input. A minimiser is where the loss attains its infimum or comes near to it; where that is far out
-alone (the logistic loss), distances are from 0, and only the supremum counts. A corner has the derivatives of both sides.
+Distances are those of the input. A minimiser is where the loss attains its infimum or comes near to it. Where that is far out
+alone (the logistic loss), distances are from where all that is read is 0, and only the upper half of the values counts. A corner
+has the derivatives of both sides.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Const, Read, postorder
+from lossdsl.ir.nodes import Const, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties, refute
@@ -31,7 +32,7 @@ from lossdsl.verify.growth import Tail
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.pieces import View, fold
 from lossdsl.verify.risk import vanishes
-from lossdsl.verify.scalar import Smooth, Stuck, smooth_pieces
+from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
@@ -353,13 +354,28 @@ class _Line:
         elif self.attained:
             self.best = _Best(lo, hi, lo, hi)
         elif (lo > -INF or hi < INF) and self._monotone(near, 1 if lo == -INF else -1):
-            self.best = _Best(0.0, 0.0, 0.0, 0.0)
+            origin = self._origin()
+            self.best = _Best(origin, origin, origin, origin)
         else:
             raise Stuck(f"where the loss of {text(self.view.inner)} is least")
         self._reference()
 
+    def _origin(self) -> float:
+        """The variable where all that it reads is 0."""
+        reads: dict[Scalar, Scalar] = {n: Const(0) for n in postorder(self.view.inner) if isinstance(n, Read)}
+        found = fold(substitute(self.view.inner, reads))
+        if (
+            not isinstance(found, Const)
+            or not isinstance(found.value, Fraction)
+            or Fraction(float(found.value)) != found.value
+        ):
+            raise Stuck(f"{text(self.view.inner)} at 0")
+        return float(found.value)
+
     def _monotone(self, near: Sequence[_Cell], direction: int) -> bool:
-        """Whether the loss rises (falls) strictly wherever it may be least: it is least nowhere, then."""
+        """Whether the loss rises (falls) strictly, without a jump, wherever it may be least: it is least nowhere, then."""
+        if any(not join.jumps[0].zero for join in joins(self.view, [s for s, _ in self.pieces], self.budget, 0)):
+            return False
         if all(c.steady == direction for c in near):
             return True
         return all(
