@@ -45,7 +45,8 @@ def ordered(elaborator: Elaborator, variables: Sequence[Index] | frozenset[Index
     return sorted(variables, key=key)
 
 
-def _renamed(variables: Sequence[Index], taken: set[str]) -> list[str]:
+def renamed(variables: Sequence[Index], taken: set[str]) -> list[str]:
+    """A name for each index variable by its axis, other than those taken, to which they are added."""
     names: list[str] = []
     for variable in variables:
         base = base_name(variable)
@@ -106,7 +107,7 @@ def close(
             raise elaborator.sink.fail("E0405", need.message, need.span, need.help)
     taken: set[str] = set()
     variables = [*formals, *bound]
-    names = _renamed(variables, taken)
+    names = renamed(variables, taken)
     mapping: dict[Scalar, Scalar] = {}
     closed: list[Index] = []
     slots: list[Slot] = []

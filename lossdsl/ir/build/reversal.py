@@ -6,11 +6,10 @@ A cotangent of ones then serves all of its entries at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lossdsl.ir.build.define import Place
-from lossdsl.ir.build.scope import base_name
+from lossdsl.ir.build.define import Place, renamed
 from lossdsl.ir.nodes import (
     ONE,
     REAL,
@@ -77,15 +76,9 @@ def reverse(place: Place, program: Program, variable: Read | Param, value: Scala
     return Read(names.get(found.tensor, found.tensor), read.indices, REAL)
 
 
-def plain(indices: Iterable[Index]) -> dict[Scalar, Index]:
+def plain(indices: Sequence[Index]) -> dict[Scalar, Index]:
     """Index variables named by their axes, as a definition has them."""
-    names: dict[str, int] = {}
-    own: dict[Scalar, Index] = {}
-    for i in indices:
-        base = base_name(i)
-        names[base] = names.get(base, -1) + 1
-        own[i] = Index(f"{base}.{names[base]}" if names[base] else base, i.dim)
-    return own
+    return {i: Index(name, i.dim) for i, name in zip(indices, renamed(indices, set()), strict=True)}
 
 
 def _mapped(program: Program, mapping: dict[Scalar, Scalar]) -> Program:
