@@ -66,11 +66,11 @@ def gradient_programs(
     present = defaulted(program, absent)
     given = positions(present)
     every = sets[-1]
-    whole, form = differentiate(given, output, every), prepared(given, output, every)
+    whole = differentiate(given, output, every)
     for wrt in sets:
         if wrt == every:
             own = whole
-        elif prepared(given, output, wrt) == form:
+        elif prepared(given, output, wrt) == prepared(given, output, every):
             made = {"return", *(f"d {name}" for name in wrt)}
             own = prune(replace(whole, outputs=tuple(o for o in whole.outputs if o.name in made)))
         else:

@@ -173,6 +173,13 @@ def test_a_jump_before_an_infimum_far_out_is_not_judged() -> None:
     assert all(isinstance(v, Unknown) for v in verdicts("(exp(-x) + 1 if x < 100 else exp(-x))"))
 
 
+def test_between_two_minimisers_is_not_near_one() -> None:
+    """The derivative of (x^2 - 4096)^2 vanishes at 0, which is 64 away from either minimiser."""
+    lost, large = verdicts("(x^2 - 4096)^2")
+    assert not isinstance(lost, Refuted)
+    assert isinstance(large, Proved)
+
+
 def test_what_explains_that_there_is_no_such_place() -> None:
     source = Source("<test>", "loss l:\n    input r: real[n]\n    return mean(abs(r))\n")
     (shown,) = explain(source, "exploding gradient in r").explanations

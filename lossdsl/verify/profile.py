@@ -3,9 +3,9 @@ partition of the line.
 
 vanishing   for some label and somewhere, the derivative is at most 1/1000 of the largest within 10 of a minimiser, although
             the loss is at least half way from its infimum to its supremum there (half of the supremum for an infimum of 0),
-            or that is 10 or more away from every minimiser
-exploding   for some label and somewhere, the derivative is more than 1000 times the larger one at distance 1 from the
-            minimisers
+            or that is more than 10 away from every minimiser
+exploding   for some label and somewhere, the derivative is more than 1000 times the larger one at distance 1 outside
+            of all minimisers
 
 Distances are those of the input. A minimiser is where the loss attains its infimum or comes near to it. Where that is far out
 alone (the logistic loss), distances are from where all that is read is 0, and only the upper half of the values counts. A corner
@@ -53,7 +53,7 @@ def vanishing(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
         inputs,
         _Line.vanishes,
         "at most 1/1000 of the largest near the minimum",
-        "is above 1/1000 of the largest near the minimum wherever the loss is in its upper half or 10 away from there",
+        "is above 1/1000 of the largest near the minimum wherever the loss is in its upper half or more than 10 away from there",
     )
 
 
@@ -144,6 +144,17 @@ class _Cell:
     steady: int  # the sign of the derivative, if it is one and not 0
 
 
+def _joined(cells: Sequence[_Cell]) -> tuple[tuple[float, float], ...]:
+    """The intervals that cells in their order make up."""
+    found: list[tuple[float, float]] = []
+    for c in cells:
+        if found and found[-1][1] >= c.lo:
+            found[-1] = found[-1][0], c.hi
+        else:
+            found.append((c.lo, c.hi))
+    return tuple(found)
+
+
 def _part(smooth: Smooth, box: Enclosure) -> Enclosure | None:
     """The part of an interval in which all conditions of a piece that are affine in its variable hold."""
     found: Enclosure | None = box
@@ -161,13 +172,14 @@ def _part(smooth: Smooth, box: Enclosure) -> Enclosure | None:
 
 @dataclass(frozen=True)
 class _Best:
-    """Where the minimisers are: the first is between `lo` and `left`, the last between `right` and `hi`. Where `left` is not
-    above `right`, all between these two are minimisers."""
+    """Where the minimisers are: the first is between `lo` and `left`, the last between `right` and `hi`; each number of the
+    `sure` intervals is one."""
 
     lo: float
     left: float
     right: float
     hi: float
+    sure: tuple[tuple[float, float], ...] = ()
 
 
 class _Line:
@@ -221,18 +233,20 @@ class _Line:
         )
         return _between(text(view.entry), (_float(lo, INF), _float(hi, -INF)))
 
-    def cell(self, lo: float, hi: float) -> _Cell | None:
-        """What encloses the function between two numbers; None where no piece is."""
+    def _here(self, lo: float, hi: float) -> Iterator[tuple[Smooth, Form, _At]]:
+        """The pieces that may hold somewhere between two numbers."""
         whole = self.domain
         box = Enclosure(lo, hi, lo == whole.lo and whole.lo_open, hi == whole.hi and whole.hi_open)
-        found: list[tuple[Enclosure, Enclosure]] = []
         for (smooth, slope), own in zip(self.pieces, self.own, strict=True):
             here = e.meet(box, own) if own is not None else None
-            if here is None:
-                continue
-            at = _At(self._forms, smooth.field, smooth.slot, here)
-            if not any(at.value(c).negative for c in smooth.constraints):
-                found.append((at.value(smooth.value), at.value(slope)))
+            if here is not None:
+                at = _At(self._forms, smooth.field, smooth.slot, here)
+                if not any(at.value(c).negative for c in smooth.constraints):
+                    yield smooth, slope, at
+
+    def cell(self, lo: float, hi: float) -> _Cell | None:
+        """What encloses the function between two numbers; None where no piece is."""
+        found = [(at.value(smooth.value), at.value(slope)) for smooth, slope, at in self._here(lo, hi)]
         if not found:
             return None
         values = [e.REALS if v.nan else v for v, _ in found]
@@ -293,14 +307,12 @@ class _Line:
         if first is None:
             return cell
         slopes = []
-        for smooth, slope in self.pieces:
+        for smooth, slope, _ in self._here(cell.lo, cell.hi):
             beyond = plus(
                 times(smooth.field.monomial(smooth.slot, 1), smooth.field.number(direction)),
                 smooth.field.number(-direction * Fraction(start)),
             )
-            outside = Tail(smooth.field, smooth.slot, direction)
-            if not any(outside.outside(c) for c in smooth.constraints):
-                slopes.append((smooth, slope, [*smooth.constraints, beyond]))
+            slopes.append((smooth, slope, [*smooth.constraints, beyond]))
 
         def at_least(bound: float, sign: int, factor: int) -> bool:
             """Whether sign * derivative - factor * bound is not negative there."""
@@ -321,7 +333,7 @@ class _Line:
             level = vanishes(end, smooth.field.monomial(smooth.slot, 1), slope)
             return level and prove(smooth.field, bend, given, self.budget) is not None
 
-        if first.steady and all(falls(*s) for s in slopes):
+        if first.steady and len(slopes) == 1 and falls(*slopes[0]):  # one piece: it holds all the way
             return replace(cell, most=first.most)
         bounds = (b for b in (1.001 * first.most, 1.001 * largest) if b < INF)
         most = next((b for b in bounds if all(at_least(b, s, -1) for s in (1, -1))), INF)
@@ -350,7 +362,7 @@ class _Line:
         sure = [c for c in near if c.value.hi <= below]
         self.attained = bool(sure) or (lo > -INF and hi < INF)
         if sure:
-            self.best = _Best(lo, min(c.lo for c in sure), max(c.hi for c in sure), hi)
+            self.best = _Best(lo, min(c.lo for c in sure), max(c.hi for c in sure), hi, _joined(sure))
         elif self.attained:
             self.best = _Best(lo, hi, lo, hi)
         elif (lo > -INF or hi < INF) and self._monotone(near, 1 if lo == -INF else -1):
@@ -404,8 +416,7 @@ class _Line:
         """Whether all of the cell is within 10 of a minimiser (of 0 where there is none)."""
         best, far = self.best, _FAR * self.unit
         windows = [(best.left - far, best.lo + far), (best.hi - far, best.right + far)]
-        if best.left <= best.right:
-            windows.append((best.left - far, best.right + far))
+        windows += [(lo - far, hi + far) for lo, hi in best.sure]
         return any(a <= cell.lo and cell.hi <= b for a, b in windows)
 
     # ------------------------------------------------------------------------------------------- the questions
@@ -413,7 +424,7 @@ class _Line:
     def vanishes(self, cell: _Cell) -> bool | None:
         """Whether the gradient is lost everywhere in the cell, or nowhere in it; None if neither is known."""
         far = _FAR * self.unit
-        away = self.attained and (cell.lo >= self.best.hi + far or cell.hi <= self.best.lo - far)
+        away = self.attained and (cell.lo > self.best.hi + far or cell.hi < self.best.lo - far)
         if cell.most <= self.large[0] / _RATIO and (away or cell.value.lo >= self.middle[1]):
             return True
         close = not self.attained or self._close(cell)
@@ -429,17 +440,9 @@ class _Line:
     def regions(self, judge: _Judge) -> tuple[list[tuple[float, float]], tuple[float, float] | None]:
         """The intervals of which it is true, and a place where it is not known."""
         parts = [p for c in self.cells for p in self._halved(c, lambda c: judge(self, c) is not None)]
-        joined: list[tuple[float, float]] = []
-        undecided: tuple[float, float] | None = None
-        for part in parts:
-            found = judge(self, part)
-            if found is None and undecided is None and part.lo < part.hi:
-                undecided = part.lo, part.hi
-            if found and joined and joined[-1][1] >= part.lo:
-                joined[-1] = joined[-1][0], part.hi
-            elif found:
-                joined.append((part.lo, part.hi))
-        return joined, undecided
+        found = [(p, judge(self, p)) for p in parts]
+        undecided = next(((p.lo, p.hi) for p, true in found if true is None and p.lo < p.hi), None)
+        return list(_joined([p for p, true in found if true])), undecided
 
 
 _Terms = tuple[tuple[Enclosure, tuple[tuple[int, int], ...]], ...]  # coefficients, and powers of generators
