@@ -30,7 +30,7 @@ from lossdsl.primitives.helpers import TORCH_HELPERS, TRITON_HELPERS
 HERE = Path(__file__).parent
 NVIDIA = [["cuda", 80, 32], ["cuda", 90, 32]]
 AMD = [["hip", "gfx942", 64]]
-FEW = ["huber", "focal", "generalised_cross_entropy", "dice"]
+FEW = ["huber", "focal", "generalised_cross_entropy", "dice", "monotonicity_penalty"]
 BOUNDS = {"torch.float64": 1e-12, "torch.float32": 4e-6}
 
 

@@ -20,6 +20,7 @@ from lossdsl.backends.triton_text import (
     DTYPES,
     Term,
     Unsupported,
+    by_helper,
     identity,
     literal,
     merged,
@@ -793,7 +794,7 @@ class _Function:
         return order
 
     def live(self, order: Sequence[Statement | Total]) -> int:
-        """Tiles, or blocks, that are alive at one time."""
+        """Tiles, or blocks, of registers of 32 bits that are alive at one time."""
         wide = self.columns or self.rows
         indices = len(wide) if len(wide) > 1 else 0  # of the axes that are packed into one
         last: dict[str, int] = {}
@@ -801,11 +802,25 @@ class _Function:
             for o in operands(s.fold if isinstance(s, Total) else s):
                 if isinstance(o, Value):
                     last[o.name] = k
+        integers = {
+            s.name
+            for s in order
+            if isinstance(s, Load | Op | Fold) and s.type == "int" and self.part.spread[s.name] & wide
+        }
+
+        def steps(s: Statement | Total) -> int:
+            """Registers in which the steps of a value are made: a helper's, or those of integers or addresses of 64 bits."""
+            if isinstance(s, Op | Load) and any(isinstance(o, Value) and o.name in integers for o in operands(s)):
+                return 2
+            return int(isinstance(s, Op) and by_helper(s.op))
+
         most = 0
-        alive: set[str] = set()
+        alive: dict[str, int] = {}
         for k, s in enumerate(order):
-            alive = {n for n in alive if last.get(n, 0) > k}
-            if isinstance(s, Load | Op | Fold) and self.part.spread[s.name] & wide and last.get(s.name, 0) > k:
-                alive.add(s.name)  # it may take the place of what it was made from
-            most = max(most, len(alive))
+            made = isinstance(s, Load | Op | Fold) and bool(self.part.spread[s.name] & wide) and last.get(s.name, 0) > k
+            # What one instruction makes may take the place of an operand; what several do lies beside them.
+            alive = {n: size for n, size in alive.items() if last.get(n, 0) >= k + (not steps(s))}
+            if made and isinstance(s, Load | Op | Fold):
+                alive[s.name] = 2 if s.name in integers else 1
+            most = max(most, sum(alive.values()) + made * steps(s))
         return most + indices

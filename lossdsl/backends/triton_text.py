@@ -73,6 +73,11 @@ def repeats(op: str) -> frozenset[int]:
     return frozenset((0,)) if op == "table" else frozenset()
 
 
+def by_helper(op: str) -> bool:
+    """Whether a function of several steps makes the operation, which reads its arguments until the last of them."""
+    return op in primitives.PRIMITIVES and "_h_" in primitives.PRIMITIVES[op].triton
+
+
 def operation(op: str, args: list[Term], type_: str) -> str:
     """The text of `op(args)`; Unsupported for a primitive without a Triton text."""
     texts = [a.text for a in args]
