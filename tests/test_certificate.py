@@ -95,7 +95,7 @@ def mutated(entry: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     changed = copy.deepcopy(entry)
     if rng.random() < 0.3:  # a line or a part less, or one twice
         lists = [p["trace"] for p in changed.get("parts", ()) if p["trace"]]
-        lists += [x for x in (changed.get("parts"), changed.get("points"), changed.get("values")) if x]
+        lists += [x for x in (changed.get(k) for k in ("parts", "points", "values", "trace")) if x]
         victim = rng.choice(lists)
         if rng.random() < 0.5:
             del victim[rng.randrange(len(victim))]
@@ -322,6 +322,8 @@ FAILING = [  # (declarations and body, a claim that points refute)
     ("input x: real[n]\nper = sin(x)", "quasiconvex in x"),
     ("input x: real[n]\nper = x^3", "strictly concave in x"),
     ("input x: real[n]\nper = sin(x)", "increasing in x"),
+    ("input x: real[n]\nper = x^2", "redescending in x"),
+    ("input x: real[n]\ninput y: real[n]\nper = -logcosh(x - y)", "redescending in x"),
     ("input x: real[n]\nper = relu(x)", "strictly increasing in x"),
     ("input x: real[n]\nper = relu(x)", "decreasing in x"),
     ("input x: real[n]\nper = x^2", "lipschitz in x <= 3"),
@@ -368,6 +370,28 @@ def test_points_that_are_no_counterexample_are_rejected(body: str, claim: str) -
         entry["points"] = [first, {**second, next(k for k in first if k.startswith("x[")): "7919/7"}]
         with pytest.raises(Rejected, match=r"the second point is not the first|differs"):
             verify(sealed(document))
+
+
+def test_tails_need_every_number_and_one_entry_at_a_time() -> None:
+    """A convex loss of two values keeps its derivative where the input goes to infinity, along the entry that moves."""
+    document = failing("input x: real[n]\nper = x^2", "redescending in x")
+    entry = claimed(document)
+    entry["points"] = [entry["points"][0], {"x[0]": "-8", "x[1]": "7"}]
+    with pytest.raises(Rejected, match="more than one entry"):
+        verify(sealed(document))
+    document = failing("input x: real[n]\nper = x^2", "redescending in x")
+    claimed(document)["curvature"] = "concave"
+    with pytest.raises(Rejected, match="per is convex"):
+        verify(sealed(document))
+    document = failing("input x: real[n] >= 0\nper = x^2", "increasing in x")
+    claim = "redescending in x"
+    document["source"] = document["source"].replace("increasing in x", claim)
+    entry = claimed(failing("input x: real[n]\nper = x^2", claim))
+    document["losses"][0]["entries"] = [entry]
+    entry["points"] = [{"x[0]": "2", "x[1]": "2"}, {"x[0]": "8"}]
+    entry["values"] = ["4.00000000000000000000000000000", "64.0000000000000000000000000000"]
+    with pytest.raises(Rejected, match="not any real number"):
+        verify(sealed(document))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ chord              two points and one between them: curvature
 value at a point   a bound
 pair of points     order, a Lipschitz bound, a symmetry: the second is a step up from the first, or is made from it by what
                    is said to change nothing
+two values         of an entry, in which the loss is convex (or concave): its derivative does not go to 0 on both sides
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lossdsl.ir.nodes import Input, Range
 from lossdsl.ir.rewrite import free_indices
 from lossdsl.verify.verdict import Refuted
 
-CHORD, VALUE, PAIR = "chord", "value at a point", "pair of points"
+CHORD, VALUE, PAIR, BENT = "chord", "value at a point", "pair of points", "two values of an entry"
 _FRACTION = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?")
 _ENTRIES = 100_000
 
@@ -53,13 +54,15 @@ def rule_of(q: Question) -> str:
         return VALUE
     if q.property in (*_ORDERS, *_INVARIANCES, "exchange symmetric") or q.bound is not None:
         return PAIR
+    if q.property == "redescending":
+        return BENT
     raise Stuck("no certificate of this kind of counterexample yet")
 
 
 _SHOWN = frozenset(
     {
         *("chord", "midpoint", "transformed point", "two points in order", "difference quotient", "second difference"),
-        "search, interval evaluation",
+        *("search, interval evaluation", "convex and not constant", "concave and not constant"),
     }
 )
 
@@ -73,17 +76,26 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
     if len(points) != (1 if rule == VALUE else 2) or (rule == CHORD) != (witness.t is not None):
         raise Stuck("no certificate of this kind of counterexample yet")
     made = {"rule": rule, "points": points, "t": str(witness.t) if witness.t is not None else None}
-    full = [_point(q, made, k) for k in range(len(points))]
+    extents, _, _ = _point(q, made, 0)
     unseen = Stuck("the checker does not see the violation")
-    for place in _places(q, full[0][0]):
-        try:
-            entry = {**made, "place": list(place)}
-            holds, values = violates(q, entry)
+    for place in _places(q, extents):
+        for entry in ({**made, "points": p, "place": list(place)} for p in _told_apart(rule, points)):
+            try:
+                holds, values = violates(q, entry)
+            except Stuck as reason:  # at an element that it cannot evaluate
+                unseen = reason
+                continue
             if holds:
                 return {**entry, "values": values}
-        except Stuck as reason:  # at an element that it cannot evaluate
-            unseen = reason
     raise unseen
+
+
+def _told_apart(rule: str, points: list[dict[str, str]]) -> list[list[dict[str, str]]]:
+    """The points; for a statement about one entry, with one entry of the second at a time."""
+    if rule != BENT:
+        return [points]
+    first, second = points
+    return [[first, {name: value}] for name, value in second.items() if first.get(name) != value]
 
 
 Point = tuple[dict[str, int], dict[str, Fraction], dict[str, dict[Place, Fraction]]]
@@ -155,6 +167,8 @@ def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
             if q.property in _ORDERS
             else _steep(q, points)
             if q.bound is not None
+            else _apart(points)
+            if entry["rule"] == BENT
             else _moved(q, points)
         )
     for point in points:
@@ -256,6 +270,20 @@ def _steep(q: Question, points: list[Point]) -> Fails:
             "l2": lambda: ball(sum((s * s for s in steps), Fraction(0))).sqrt(),
         }[q.norm]()
         return sign(bound * far - abs(ball(values[0]) - ball(values[1]))) == -1
+
+    return fails
+
+
+def _apart(points: list[Point]) -> Fails:
+    (_, _, first), (_, _, second) = points
+    if sum(v != second[n][p] for n in first for p, v in first[n].items()) != 1:
+        raise Stuck("the points differ in more than one entry")
+
+    def fails(values: list[Any]) -> bool:
+        a, b = (ball(v) for v in values)
+        if not (a.is_finite() and b.is_finite()):
+            raise Undecided
+        return sign(a - b) != 0
 
     return fails
 

@@ -64,7 +64,18 @@ class Question:
     norm: str = "l2"
 
 
-_FINDINGS = ("convex", "strictly convex", "smooth", "C2", "C1", "C0", "non-negative", "range", "lipschitz")
+_FINDINGS = (
+    "convex",
+    "strictly convex",
+    "smooth",
+    "C2",
+    "C1",
+    "C0",
+    "non-negative",
+    "range",
+    "lipschitz",
+    "redescending",
+)
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
 
@@ -113,7 +124,9 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     if not inputs:
         inputs = tuple(i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name))
     if not (
-        ordered or claim.kind == "lipschitz" or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "bounded"))
+        ordered
+        or claim.kind == "lipschitz"
+        or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "bounded", "redescending"))
     ):
         raise Stuck(f"no certificate for `{claim.text}` yet")
     _check_inputs(program, inputs)
