@@ -327,7 +327,7 @@ class _Launching(PlanFunction):
         is_whole, sizes = self.names.fresh("whole"), self.names.fresh("sizes")
         whole, long = functions
         few = long.live <= 3 and long.loads <= 3 and len(part.columns) == 1 and len(part.rows) <= 2
-        block = 16384 if few else 4096 if long.live <= 8 else 2048
+        block = 16384 if few else 4096 if long.live <= 10 else 2048
         limits = f"{whole.live}, {self.choices.resident}, {min(block, self.choices.block)}"
         self.kernels.runtime.add("_tile")
         self.out.line(f"{is_whole}, {sizes} = _tile({columns}, {across}, {limits})")

@@ -812,7 +812,9 @@ class _Function:
             """Registers in which the steps of a value are made: a helper's, or those of integers or addresses of 64 bits."""
             if isinstance(s, Op | Load) and any(isinstance(o, Value) and o.name in integers for o in operands(s)):
                 return 2
-            return int(isinstance(s, Op) and by_helper(s.op))
+            return (
+                2 * len(s.args) - 1 if isinstance(s, Op) and by_helper(s.op) else 0
+            )  # copies, and what is between them
 
         most = 0
         alive: dict[str, int] = {}

@@ -46,13 +46,14 @@ def _tile(columns, across, tiles, resident, block):
     maxnreg: what there is; left to itself, ptxas moves a few registers to memory to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
-    warps = max(4, min(width // 512, 32))
+    few = tiles <= 10
+    warps = max(4, min(width // (512 if few else 256), 32))
     fits = tiles * width // (32 * warps) <= min(2048 // warps, 255) - 20
-    whole = fits and width <= resident and not across
+    whole = fits and width <= (resident if few else min(resident, 2048)) and not across
     if across:
         rows, held, warps = 128, 1, 4
     elif whole:
-        rows, held = max(1024 // width, 1), width
+        rows, held = max((1024 if few else 512) // width, 1), width
     else:
         held = min(block, width, 16384 if columns % 16 == 0 else 8192)  # else addresses take registers, too
         rows, warps = 1, max(4, min(held // 256, 32))

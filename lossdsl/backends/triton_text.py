@@ -74,8 +74,9 @@ def repeats(op: str) -> frozenset[int]:
 
 
 def by_helper(op: str) -> bool:
-    """Whether a function of several steps makes the operation, which reads its arguments until the last of them."""
-    return op in primitives.PRIMITIVES and "_h_" in primitives.PRIMITIVES[op].triton
+    """Whether a function of several steps makes the operation, which reads its arguments until the last of them. A power
+    is mostly a square."""
+    return op != "powi" and op in primitives.PRIMITIVES and "_h_" in primitives.PRIMITIVES[op].triton
 
 
 def operation(op: str, args: list[Term], type_: str) -> str:
