@@ -372,6 +372,33 @@ def test_points_that_are_no_counterexample_are_rejected(body: str, claim: str) -
             verify(sealed(document))
 
 
+CONTINUOUS = [  # (declarations and body, whether the checker derives that it is continuous)
+    ("input x: real[n]\nper = abs(x) + relu(1 - x)", True),
+    ("input x: real[n, c]\nper = max(x over c) - min(x over c)", True),
+    ("input x: real[n]\nper = sqrt(abs(x))", True),
+    ("input x: real[n]\nper = x if x < 0 else 1 + x", False),
+    ("input x: real[n]\nper = 1 / x", False),
+    ("input x: real[n, c]\nper[n] = argmax(x over c)", False),
+    ("input x: real[n, c]\nper = sum(x + 1 over c where x > 0)", False),
+    ("input x: real[n, c]\nk[n] = argmax(x over c)\nper = 1.0 * k", False),
+]
+
+
+@pytest.mark.parametrize(("body", "true"), CONTINUOUS, ids=[b for b, _ in CONTINUOUS])
+def test_continuity_is_derived_by_composition(body: str, true: bool) -> None:
+    """A forged proof of a jump is rejected, whatever its trace says."""
+    document = failing(body, "C0 in x")
+    if true:
+        assert claimed(document)["parts"][0]["rule"] == "composition of continuous functions"
+        verify(document)
+        return
+    forged = claimed(failing("input x: real[n]\nper = abs(x)", "C0 in x"))
+    line = next(k for k, text in enumerate(document["source"].splitlines(), 1) if "claim C0" in text)
+    document["losses"][0]["entries"] = [{**forged, "claim": line}]
+    with pytest.raises(Rejected):
+        verify(sealed(document))
+
+
 def test_tails_need_every_number_and_one_entry_at_a_time() -> None:
     """A convex loss of two values keeps its derivative where the input goes to infinity, along the entry that moves."""
     document = failing("input x: real[n]\nper = x^2", "redescending in x")

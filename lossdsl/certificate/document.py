@@ -34,11 +34,13 @@ TRUSTED = (
     "this checker (lossdsl.certificate)",
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"
+CONTINUITY = "composition of continuous functions"
 SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
 _RULES = {
     **dict.fromkeys((CONVEX, CONCAVE, AFFINE), CURVATURE),
     **dict.fromkeys(("non-negative", "positive", "bounded", "range"), ENCLOSURES),
     "smooth": SMOOTHNESS,
+    "C0": CONTINUITY,
     "invariant under shift": SHIFT,
     "lipschitz": LIPSCHITZ,
 }
@@ -186,7 +188,7 @@ def _bend(q: Question, word: str) -> list[list[str]]:
 
 def _smoothness(q: Question) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
-    way = Rules(bounds, q.inputs).smooth(q.of)
+    way = Rules(bounds, q.inputs).smooth(q.of, corners=q.property == "C0")
     return [[tensor, _text(bounds.tensor(tensor))] for tensor in way]
 
 
@@ -209,6 +211,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     ENCLOSURES: _enclosures,
     CURVATURE: _curvature,
     SMOOTHNESS: _smoothness,
+    CONTINUITY: _smoothness,
     SHIFT: _shift,
     LIPSCHITZ: _lipschitz,
 }

@@ -88,7 +88,7 @@ def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...]) -> Question
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
     _check_inputs(program, inputs)
-    return Question(program, "smooth" if name[0] == "C" else name, target, inputs)
+    return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs)
 
 
 def _own_axes(program: Program, target: str, name: str) -> list[str] | None:
@@ -118,7 +118,7 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
         claim.kind == "exchange symmetric" and len(inputs) == 2
     ):
         return [asked]
-    words = {"differentiable": "smooth", "C0": "smooth", "C1": "smooth", "C2": "smooth"}
+    words = {"differentiable": "smooth", "C1": "smooth", "C2": "smooth"}
     word = words.get(claim.word or "", claim.word or "")
     ordered = claim.kind == "monotone"
     if not inputs:
@@ -126,7 +126,7 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     if not (
         ordered
         or claim.kind == "lipschitz"
-        or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "bounded", "redescending"))
+        or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "C0", "bounded", "redescending"))
     ):
         raise Stuck(f"no certificate for `{claim.text}` yet")
     _check_inputs(program, inputs)

@@ -78,6 +78,8 @@ _SMOOTH |= {
     "neg",
     "real",
 }
+_CONTINUOUS = _SMOOTH | {"abs", "relu", "max2", "min2"}
+_FROM_ZERO = frozenset({"sqrt"})  # continuous at 0 as well
 _SMOOTH_ABOVE_ZERO = frozenset({"log", "log2", "log10", "sqrt", "lgamma", "digamma"})
 
 
@@ -243,22 +245,24 @@ class Rules:
 
     # ------------------------------------------------------------------------------------------ smoothness
 
-    def smooth(self, tensor: str) -> list[str]:
-        """The tensors on the way that move, all of them by operations that are smooth where they are used."""
+    def smooth(self, tensor: str, corners: bool = False) -> list[str]:
+        """The tensors on the way that move, all of them by operations that are smooth where they are used; continuous ones
+        where `corners` are allowed."""
+        heads = ("map", "sum", "logsumexp", *(("prod", "max", "min") if corners else ()))
         if not self.bounds.tensor(tensor).finite:
             raise Stuck(f"{tensor} may be undefined or infinite")
         way = [d for d in self.bounds.needed(tensor) if d.tensor in self.moving]
         for d in way:
             case = self.case(d)
-            if d.head not in ("map", "sum", "logsumexp") and self.moves(d.body):
-                raise Stuck(f"{d.tensor}: {d.head} has corners")
+            if d.head not in heads and self.moves(d.body):
+                raise Stuck(f"{d.tensor}: no rule for {d.head}")
             if case is not None:
-                if d.head == "logsumexp" and self.moves(d.body) and not case[d.body].finite:
+                if d.head not in ("map", "sum") and self.moves(d.body) and not case[d.body].finite:
                     raise Stuck(f"{d.tensor}: elements may be infinite")
-                self._smooth(d.body, case)
+                self._smooth(d.body, case, corners)
         return [d.tensor for d in way]
 
-    def _smooth(self, root: Scalar, case: Case) -> None:
+    def _smooth(self, root: Scalar, case: Case, corners: bool) -> None:
         stack, seen = [root], set()
         while stack:
             n = stack.pop()
@@ -271,12 +275,13 @@ class Rules:
                 for branch, holds in ((n.a, True), (n.b, False)):
                     inner = case.given(n.condition, holds)
                     if inner is not None:
-                        self._smooth(branch, inner.inside(branch))
+                        self._smooth(branch, inner.inside(branch), corners)
                 continue
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
-            if not _smooth_there(n, [case[a] for a in n.args]):
-                raise Stuck(f"{n.name} is not smooth everywhere here")
+            boxes = [case[a] for a in n.args]
+            if not _smooth_there(n, boxes) and not (corners and _continuous_there(n, boxes)):
+                raise Stuck(f"{n.name} is not {'continuous' if corners else 'smooth'} everywhere here")
             stack += n.args
 
 
@@ -298,6 +303,14 @@ def _smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
                 return k >= 0 or boxes[0].nonzero
             return boxes[0].positive
     return n.name in _SMOOTH or (n.name in _SMOOTH_ABOVE_ZERO and boxes[0].positive)
+
+
+def _continuous_there(n: Apply, boxes: list[Enclosure]) -> bool:
+    if any(not b.finite for b in boxes):
+        return False
+    if n.name == "pow" and isinstance(n.args[1], Const) and not isinstance(n.args[1].value, str):
+        return n.args[1].value > 0 and boxes[0].nonnegative
+    return n.name in _CONTINUOUS or (n.name in _FROM_ZERO and boxes[0].nonnegative)
 
 
 def _excluded(name: str, end: float) -> bool:
