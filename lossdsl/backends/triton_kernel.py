@@ -809,12 +809,14 @@ class _Function:
         }
 
         def steps(s: Statement | Total) -> int:
-            """Registers in which the steps of a value are made: a helper's, or those of integers or addresses of 64 bits."""
+            """Registers in which a value is made beside its operands: of integers or addresses of 64 bits, by a helper
+            (copies, and what is between them), or of pairs of an extremum and its place."""
+            fold = s.fold if isinstance(s, Total) else s
+            if isinstance(fold, Fold):
+                return 3 if fold.head in ("argmax", "argmin") else 0
             if isinstance(s, Op | Load) and any(isinstance(o, Value) and o.name in integers for o in operands(s)):
                 return 2
-            return (
-                2 * len(s.args) - 1 if isinstance(s, Op) and by_helper(s.op) else 0
-            )  # copies, and what is between them
+            return 2 * len(s.args) - 1 if isinstance(s, Op) and by_helper(s.op) else 0
 
         most = 0
         alive: dict[str, int] = {}
@@ -824,5 +826,5 @@ class _Function:
             alive = {n: size for n, size in alive.items() if last.get(n, 0) >= k + (not steps(s))}
             if made and isinstance(s, Load | Op | Fold):
                 alive[s.name] = 2 if s.name in integers else 1
-            most = max(most, sum(alive.values()) + made * steps(s))
+            most = max(most, sum(alive.values()) + (steps(s) if made or isinstance(s, Fold) else 0))
         return most + indices
