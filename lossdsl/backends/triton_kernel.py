@@ -794,8 +794,8 @@ class _Function:
         return order
 
     def live(self, order: Sequence[Statement | Total]) -> int:
-        """Tiles, or blocks, of registers of 32 bits that are alive at one time."""
-        wide = self.columns or self.rows
+        """Tiles of registers of 32 bits that are alive at one time; blocks of a flat kernel, which leave room, as values."""
+        wide, tiles = self.columns or self.rows, self.mode != "flat"
         indices = len(wide) if len(wide) > 1 else 0  # of the axes that are packed into one
         last: dict[str, int] = {}
         for k, s in enumerate(order):
@@ -805,7 +805,7 @@ class _Function:
         integers = {
             s.name
             for s in order
-            if isinstance(s, Load | Op | Fold) and s.type == "int" and self.part.spread[s.name] & wide
+            if isinstance(s, Load | Op | Fold) and s.type == "int" and self.part.spread[s.name] & wide and tiles
         }
 
         def steps(s: Statement | Total) -> int:
@@ -816,7 +816,7 @@ class _Function:
                 return 3 if fold.head in ("argmax", "argmin") else 0
             if isinstance(s, Op | Load) and any(isinstance(o, Value) and o.name in integers for o in operands(s)):
                 return 2
-            return 2 * len(s.args) - 1 if isinstance(s, Op) and by_helper(s.op) else 0
+            return 2 * len(s.args) - 1 if isinstance(s, Op) and by_helper(s.op) and tiles else 0
 
         most = 0
         alive: dict[str, int] = {}
