@@ -175,3 +175,10 @@ def test_what_explains_that_there_is_no_such_place() -> None:
     source = Source("<test>", "loss l:\n    input r: real[n]\n    return mean(abs(r))\n")
     (shown,) = explain(source, "exploding gradient in r").explanations
     assert "Everywhere, the derivative is nowhere more than 1000 times" in str(shown.lines)
+
+
+def test_a_condition_on_a_logarithm_is_not_one_on_the_variable() -> None:
+    """The line is above the logarithm from 6.6 on, not from where it is above 0."""
+    lost, large = verdicts("max(log1p((x - 28)^2 / 4), 11 * x / 10 - 13 / 5)")
+    assert not isinstance(lost, Refuted)  # at -2000
+    assert not isinstance(large, Proved)

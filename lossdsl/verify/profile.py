@@ -24,7 +24,7 @@ from lossdsl.ir.nodes import Const, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties, refute
-from lossdsl.verify.algebra import Field, Form, TooLarge, leaves_of, plus, stand_in, times
+from lossdsl.verify.algebra import Field, Form, TooLarge, leaves_of, plus, slots_of, stand_in, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -156,9 +156,11 @@ def _joined(cells: Sequence[_Cell]) -> tuple[tuple[float, float], ...]:
 
 
 def _part(smooth: Smooth, box: Enclosure) -> Enclosure | None:
-    """The part of an interval in which all conditions of a piece that are affine in its variable hold."""
+    """The part of an interval in which all conditions of a piece that are affine in its variable alone hold."""
     found: Enclosure | None = box
     for c in smooth.constraints:
+        if set(slots_of(c)) != {smooth.slot}:
+            continue
         terms = {tuple(powers): k for powers, k in c.num.terms()}
         degrees = {sum(powers) for powers in terms}
         if not c.den.is_constant() or degrees - {0, 1} or found is None or 1 not in degrees:
