@@ -42,7 +42,8 @@ def _tile(columns, across, tiles, resident, block):
 
     across: neighbouring rows, not columns, lie side by side in memory, so that a program takes many rows at once.
     tiles: as many of a whole row are in registers at one time. Longer rows are walked in blocks, and read again for what
-    needs a fold of all of it: in few programs with many threads, so that they are still in the device's cache.
+    needs a fold of all of it: in few programs with many threads, so that they are still in the device's cache. Of more
+    than ten, a thread holds half as many entries.
     maxnreg: what there is; left to itself, ptxas moves a few registers to memory to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
