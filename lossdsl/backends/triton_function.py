@@ -326,7 +326,7 @@ class _Launching(PlanFunction):
             across = f"{self.scope.dim(dims[lane]).at(PRODUCT)} > 1"
         is_whole, sizes = self.names.fresh("whole"), self.names.fresh("sizes")
         whole, long = functions
-        few = long.live <= 3 and long.loads <= 3 and len(part.columns) == 1 and len(part.rows) <= 2
+        few = len(part.columns) == 1 and long.live + len(part.rows) <= 4 and max(long.live, long.loads) <= 3
         block = 16384 if few else 4096 if long.live <= 10 else 2048
         limits = f"{whole.live}, {self.choices.resident}, {min(block, self.choices.block)}"
         self.kernels.runtime.add("_tile")
