@@ -79,6 +79,12 @@ GRID = np.unique(np.concatenate([-_SIDE + 2.7e-6, _SIDE]))  # off every place wh
 _OUT = np.array([-1e12, -1e9, -1e6, 1e6, 1e9, 1e12])
 
 
+def distances(x: Array, near: Array) -> Array:
+    """Of each number to the nearest of some, which are in order."""
+    after = np.searchsorted(near, x).clip(0, near.size - 1)
+    return np.minimum(np.abs(x - near[after]), np.abs(x - near[(after - 1).clip(0)]))
+
+
 @dataclass(frozen=True)
 class Truth:
     """Of each point of the grid: whether the gradient certainly vanishes (explodes) there, and whether it may."""
@@ -101,9 +107,7 @@ def truth(function: Function) -> Truth | None:
     inner, outer = value[central].min(), min(far.min(), value[~central].min())
     near = GRID[value <= least + 1e-12 * max(1.0, abs(least))]
     if inner < outer - 1e-6 * max(abs(outer), 1e-9) and near.size:
-        attained, first, last = True, near.min(), near.max()
-        after = np.searchsorted(near, GRID).clip(0, near.size - 1)
-        distance = np.minimum(np.abs(GRID - near[after]), np.abs(GRID - near[(after - 1).clip(0)]))
+        attained, first, last, distance = True, near.min(), near.max(), distances(GRID, near)
     elif outer < inner - 1e-6 * max(abs(inner), 1e-9):
         attained, first, last, distance = False, 0.0, 0.0, np.abs(GRID)
     else:

@@ -15,7 +15,7 @@ from lossdsl.verify import profile
 from lossdsl.verify.context import Context
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Proved, Refuted, Unknown, Verdict
-from tests.profile_formulas import GRID, formula
+from tests.profile_formulas import GRID, distances, formula
 from tests.profile_formulas import truth as formulas_truth
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -65,10 +65,7 @@ def truth(f: Function) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         least, most = value.min(), value.max()
         inner, outer = value[np.abs(x) < 300].min(), f(np.array([1e8, -1e8])).min()
         near = x[(value <= least + 1e-9) & (np.abs(x) < 300)] if inner <= outer else np.array([])
-        distance = np.abs(x)
-        if near.size:
-            after = np.searchsorted(near, x).clip(0, near.size - 1)
-            distance = np.minimum(np.abs(x - near[after]), np.abs(x - near[(after - 1).clip(0)]))
+        distance = distances(x, near) if near.size else np.abs(x)
         bounded = f(np.array([1e8, -1e8])).max() < 2 * abs(most) + 1
         high = (value >= (least + most) / 2) & bounded | (distance >= 10) & (near.size > 0)
         large = slope[distance <= 10].max()

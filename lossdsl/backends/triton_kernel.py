@@ -821,10 +821,11 @@ class _Function:
         most = 0
         alive: dict[str, int] = {}
         for k, s in enumerate(order):
-            made = isinstance(s, Load | Op | Fold) and bool(self.part.spread[s.name] & wide) and last.get(s.name, 0) > k
             # What one instruction makes may take the place of an operand; what several do lies beside them.
             alive = {n: size for n, size in alive.items() if last.get(n, 0) >= k + (not steps(s))}
-            if made and isinstance(s, Load | Op | Fold):
+            beside = steps(s) if isinstance(s, Fold) else 0
+            if isinstance(s, Load | Op | Fold) and self.part.spread[s.name] & wide and last.get(s.name, 0) > k:
                 alive[s.name] = 2 if s.name in integers else 1
-            most = max(most, sum(alive.values()) + (steps(s) if made or isinstance(s, Fold) else 0))
+                beside = steps(s)
+            most = max(most, sum(alive.values()) + beside)
         return most + indices

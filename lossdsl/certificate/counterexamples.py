@@ -278,14 +278,15 @@ def _apart(points: list[Point]) -> Fails:
     (_, _, first), (_, _, second) = points
     if sum(v != second[n][p] for n in first for p, v in first[n].items()) != 1:
         raise Stuck("the points differ in more than one entry")
+    return lambda values: _unequal(values[0], values[1])
 
-    def fails(values: list[Any]) -> bool:
-        a, b = (ball(v) for v in values)
-        if not (a.is_finite() and b.is_finite()):
-            raise Undecided
-        return sign(a - b) != 0
 
-    return fails
+def _unequal(first: Any, second: Any, negated: bool = False) -> bool:
+    """Whether two finite values (one and the negative of the other) differ."""
+    a, b = ball(first), ball(second)
+    if not (a.is_finite() and b.is_finite()):
+        raise Undecided
+    return sign(a + b if negated else a - b) != 0
 
 
 def _moved(q: Question, points: list[Point]) -> Fails:
@@ -298,14 +299,7 @@ def _moved(q: Question, points: list[Point]) -> Fails:
     else:
         (name,) = q.inputs
         _check_move(q, first[name], second[name])
-
-    def fails(values: list[Any]) -> bool:
-        a, b = (ball(v) for v in values)
-        if not (a.is_finite() and b.is_finite()):
-            raise Undecided
-        return sign(a + b if q.property == "odd" else a - b) != 0
-
-    return fails
+    return lambda values: _unequal(values[0], values[1], negated=q.property == "odd")
 
 
 def _check_move(q: Question, before: Mapping[Place, Fraction], after: Mapping[Place, Fraction]) -> None:

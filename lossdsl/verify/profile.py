@@ -159,7 +159,7 @@ def _part(smooth: Smooth, box: Enclosure) -> Enclosure | None:
     """The part of an interval in which all conditions of a piece that are affine in its variable alone hold."""
     found: Enclosure | None = box
     for c in smooth.constraints:
-        if set(slots_of(c)) != {smooth.slot}:
+        if slots_of(c) != {smooth.slot}:
             continue
         terms = {tuple(powers): k for powers, k in c.num.terms()}
         degrees = {sum(powers) for powers in terms}
