@@ -16,6 +16,7 @@ from lossdsl.diagnostics import Diagnostic, printable
 from lossdsl.verify.verdict import (
     COST,
     CRITERIA,
+    QUANTITIES,
     SCALABILITY,
     Bracket,
     Finding,
@@ -46,15 +47,7 @@ def exact(value: Fraction) -> str:
 
 
 def bracket(value: Bracket | None) -> str:
-    if value is None or value == Bracket(None, None):
-        return ""
-    if value.exact is not None:
-        return value.exact
-    if value.lower is not None and value.lower == value.upper:
-        return f"{value.lower:.6g}"
-    low = "-inf" if value.lower is None else f"{value.lower:.6g}"
-    high = "inf" if value.upper is None else f"{value.upper:.6g}"
-    return f"[{low}, {high}]"
+    return "" if value is None or value == Bracket(None, None) else value.text()
 
 
 def _listed(point: Mapping[str, Fraction]) -> str:
@@ -180,7 +173,7 @@ def _row(finding: Finding) -> _Row:
     subject = f" in {', '.join(finding.wrt)}" if finding.wrt else ""
     when = f" when {finding.when}" if finding.when else ""
     counted = finding.criterion in _COUNTED and found == "proved"
-    quantity = counted or (finding.property == "range" and found == "proved")  # neither yes nor no
+    quantity = counted or (finding.property in QUANTITIES and found == "proved")  # neither yes nor no
     of = f" of {finding.of}" if finding.of and not counted else ""
     value = finding.detail or ("" if finding.property.startswith("finite") else bracket(finding.verdict.value))
     evidence = "" if counted else reason(finding.verdict)

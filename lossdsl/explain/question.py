@@ -1,4 +1,5 @@
-"""From the words of `--explain` to questions: a claim of the language, a row of the table of questions, or the range.
+"""From the words of `--explain` to questions: a claim of the language, a row of the table of questions, the range, or a
+number of the card.
 
 The words are read by the parser of claims in the scope of the loss, as one more claim of the file would be; so all of
 its diagnostics, suggestions included, hold here too. Where a claim would name an input and the words do not, the
@@ -18,6 +19,7 @@ from lossdsl.ir.nodes import Scalar
 from lossdsl.pipeline import analyse
 from lossdsl.syntax import tree
 from lossdsl.syntax.explain import PROPERTIES
+from lossdsl.verify.brackets import NUMBERS, known, settings
 from lossdsl.verify.check import value_range
 from lossdsl.verify.claims import Blocked, Claims
 from lossdsl.verify.context import Context
@@ -47,7 +49,7 @@ class Question:
     ctx: Context
     target: str
     inputs: tuple[str, ...]
-    kind: str  # as in `tree.Claim.kind`, "range", or the property of a row of the table of questions
+    kind: str  # as in `tree.Claim.kind`, "range", the name of a number, or the property of a row of the table of questions
     claim: tree.Claim | None
     decide: Callable[[], Verdict]
     condition: Scalar | None = None  # the place of a minimum
@@ -109,10 +111,16 @@ def variants(built: BuiltLoss, words: str) -> list[str]:
 
 
 def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
-    """What is asked of every loss under a name of its own: the range, and rows of the table that are no claims."""
+    """What is asked of every loss under a name of its own: the range, numbers, and rows of the table that are no claims."""
     target = built.program.target or built.program.outputs[0].tensor
     if words == "range":
         return [Question(words, built, base, target, (), "range", None, lambda: value_range(base, target))]
+    number = next((n for n in NUMBERS if n.name == words), None)
+    of = subject(built, base) if number is not None else None
+    if number is not None and of is not None and number.kind in of.kinds:
+        given, when = of, settings(of)
+        title = f"{words} in {of.prediction.name}{f' when {when}' if when else ''}"
+        return [Question(title, built, known(of), target, of.wrt, words, None, lambda: number.decide(given))]
     name = _PLACE.sub("equality", {"nonnegative": "non-negative"}.get(words, words))
     if name in _OF_TARGET or name.endswith(" equality") or name in ("exchange symmetric", "jointly convex"):
         pass
@@ -184,7 +192,7 @@ def _placed(d: Diagnostic, line: int, shift: int, words: str) -> Diagnostic:
 
 
 def known_words() -> list[str]:
-    return [*PROPERTIES, "non-negative", "positive", "range"]
+    return [*PROPERTIES, "non-negative", "positive", "range", *(n.name for n in NUMBERS)]
 
 
 __all__ = ["Asked", "Question", "ask", "known_words"]

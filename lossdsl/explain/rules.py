@@ -50,6 +50,7 @@ STATEMENTS: dict[str, str] = {
     "slope": "The sign of the slope, piece by piece",
     "float ranges": "Ranges in the float type's arithmetic, errors and overflow included",
     "limit along a sequence": "The values along a sequence of points come as near to the bound as one likes",
+    "bisection": "The number lies between the bounds with which the claim is proved and those with which it is refuted",
     "no piece": "There is nothing to show",
 }
 _FOLDS = " of what is non-negative"

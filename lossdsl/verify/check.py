@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.verify import properties
+from lossdsl.verify import brackets, properties
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.consistency import consistent
 from lossdsl.verify.context import Context
@@ -118,14 +118,16 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
     least = ask("non-negative", (), TASK, lambda: properties.nonnegative(quick, target))
     yield ask("range", (), INTERPRETABILITY, lambda: value_range(quick, target, least.verdict))
     yield least
+    found: list[Finding] = []
     for i in program.inputs:
         if not i.differentiable or target not in dependents(program, i.name):
             continue
         wrt: tuple[str, ...] = (i.name,)
         watch(f"differentiability in {i.name}")
-        yield from _differentiability(quick, target, wrt)
-        yield ask("convex", wrt, STABILITY, partial(properties.convexity, quick, target, wrt))
-        yield ask("lipschitz", wrt, NOISE, partial(properties.lipschitz, quick, target, wrt, None))
+        found += _differentiability(quick, target, wrt)
+        found.append(ask("convex", wrt, STABILITY, partial(properties.convexity, quick, target, wrt)))
+        found.append(ask("lipschitz", wrt, NOISE, partial(properties.lipschitz, quick, target, wrt, None)))
+    yield from found
     for word in ("float32", "float16"):
         yield ask(f"finite in {word}", (), STABILITY, partial(finite_in, quick, target, word))
     of = subject(built, quick)
@@ -137,6 +139,10 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
             name = question.property.replace("equality", f"{of.prediction.name} == {other}")
             wrt = of.wrt if name == question.property else ()
             yield ask(name, wrt, question.criterion, partial(question.decide, of))
+    for number in brackets.numbers(of, found) if searching else ():
+        result = ask(number.name, of.wrt, number.criterion, partial(number.decide, of))
+        if isinstance(result.verdict, Proved):
+            yield replace(result, when=brackets.settings(of))
 
 
 def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Iterator[Finding]:

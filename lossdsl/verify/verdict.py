@@ -17,6 +17,9 @@ INTERPRETABILITY = "interpretability"
 REGULARISATION = "provision for regularisation"
 CRITERIA = (TASK, LEARNING, STABILITY, COST, DIFFERENTIABILITY, NOISE, SCALABILITY, INTERPRETABILITY, REGULARISATION)
 
+# findings whose value is what was asked for
+QUANTITIES = ("range", "lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", "convex radius")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -35,6 +38,16 @@ class Bracket:
     lower: float | None
     upper: float | None
     exact: str | None = None
+
+    def text(self) -> str:
+        """As reports have it: the exact value, one number, or an interval."""
+        if self.exact is not None:
+            return self.exact
+        if self.lower is not None and self.lower == self.upper:
+            return f"{self.lower:.6g}"
+        low = "-inf" if self.lower is None else f"{self.lower:.6g}"
+        high = "inf" if self.upper is None else f"{self.upper:.6g}"
+        return f"[{low}, {high}]"
 
 
 @dataclass(frozen=True)

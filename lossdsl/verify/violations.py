@@ -16,7 +16,7 @@ from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.pieces import NotScalar, View
 from lossdsl.verify.points import Point, within
 from lossdsl.verify.refute import points, solve
-from lossdsl.verify.scalar import Stuck, gaps, smooth_pieces
+from lossdsl.verify.scalar import Stuck, gaps, joins, smooth_pieces
 from lossdsl.verify.signs import counterexample
 
 _STEPS = tuple(Fraction(1, 8**k) for k in range(6))
@@ -46,11 +46,15 @@ def _violations(
     ctx: Context, view: View, lower: Scalar | None, upper: Scalar | None, order: int
 ) -> Iterator[dict[Scalar, Fraction]]:
     try:
-        for smooth in smooth_pieces(view):
+        pieces = smooth_pieces(view)
+        for smooth in pieces:
             for _, _, gap, given in gaps(view, smooth, lower, upper, order):
                 found = counterexample(smooth.field, gap, given, ctx.budget)
                 if found is not None:
                     yield found
+        for join in joins(view, pieces, ctx.budget, 0) if order == 2 else ():
+            if join.point.constant is not None:  # the slope may jump there
+                yield {view.variable: join.point.constant}
     except (Stuck, TooLarge, NotScalar):
         return
 

@@ -1,0 +1,233 @@
+"""Numbers of a loss between two certified ends: its Lipschitz constant, that of its gradient, the modulus of strong convexity,
+and how far from the minimum it is convex.
+
+Each is where a claim with a bound changes between refuted and proved. A proof gives one end, a certified counterexample the
+other, and bisection brings them together: what decides the claims (`claims`) decides the numbers. They are about
+parameters and optional inputs at their defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from lossdsl.ir.nodes import REAL, ZERO, And, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
+from lossdsl.verify import properties
+from lossdsl.verify.context import Context
+from lossdsl.verify.guard import guarded
+from lossdsl.verify.pieces import NotScalar, dependents
+from lossdsl.verify.questions import ANY, ELEMENTWISE, LINE, PAIRED, Subject, at_other
+from lossdsl.verify.signs import Budget
+from lossdsl.verify.verdict import NOISE, STABILITY, Bracket, Finding, Proved, Refuted, Step, Unknown, Verdict
+from lossdsl.verify.work import deadline, passed
+
+_DIGITS = 4  # of the ends
+_UNIT = Fraction(1, 10 ** (_DIGITS - 1)) / 2
+_OCTAVES = (1, 2, 4, 7, 11, 16)  # away from 1, until the verdict changes
+_QUESTIONS = 20  # for one number
+_SECONDS = 0.5  # of work, too
+_PATIENCE = 2  # so many in a row that stay open
+METHOD = "bisection over proofs and counterexamples"
+
+Decide = Callable[[Fraction], Verdict]
+
+
+class Threshold:
+    """The number from which on (`up`; else: up to which) a claim with a bound is true."""
+
+    def __init__(self, decide: Decide, *, up: bool) -> None:
+        self._decide, self._up = decide, up
+        self._left, self._idle, self._end = _QUESTIONS, 0, deadline(_SECONDS)
+        self.proofs: dict[Fraction, Proved] = {}
+        self.counterexamples: dict[Fraction, Refuted] = {}
+        self.open: dict[Fraction, Unknown] = {}
+        if self._surrounded():
+            self._beside()
+            while not self._spent and (bound := self._between()) is not None:
+                self._ask(bound)
+
+    @property
+    def _spent(self) -> bool:
+        return self._left <= 0 or self._idle >= _PATIENCE or passed(self._end)
+
+    @property
+    def ends(self) -> tuple[Fraction | None, Fraction | None]:
+        """The number is not below the first and not above the second."""
+        below, above = (self.counterexamples, self.proofs) if self._up else (self.proofs, self.counterexamples)
+        return max(below, default=None), min(above, default=None)
+
+    def _ask(self, bound: Fraction) -> Verdict:
+        self._left -= 1
+        self._idle += 1
+        verdict, _ = guarded(lambda: self._decide(bound))
+        self._idle = self._idle if isinstance(verdict, Unknown) else 0
+        match verdict:
+            case Proved():
+                self.proofs[bound] = verdict
+            case Refuted():
+                self.counterexamples[bound] = verdict
+            case Unknown():
+                self.open[bound] = verdict
+        return verdict
+
+    def _surrounded(self) -> bool:
+        """Whether both ends are found, by octaves away from 1."""
+        first = self._ask(Fraction(1))
+        above, below = (Proved, Refuted) if self._up else (Refuted, Proved)
+        for direction, wanted in ((1, above), (-1, below)):
+            if not isinstance(first, wanted):
+                bounds = (Fraction(2) ** (direction * k) for k in _OCTAVES)
+                if not any(isinstance(self._ask(b), wanted) for b in bounds if not self._spent):
+                    return False
+        return True
+
+    def _beside(self) -> None:
+        """Next to the ends found so far: numbers are often round."""
+        low, high = self.ends
+        assert low is not None
+        assert high is not None
+        for bound in (high * (1 - _UNIT), low * (1 + _UNIT)):
+            near = Fraction(f"{float(bound):.{_DIGITS}g}")
+            if low < near < high and not self._spent:
+                self._ask(near)
+
+    def _between(self) -> Fraction | None:
+        """A bound in the middle of the wider gap, from one end or the other to what is open."""
+        low, high = self.ends
+        assert low is not None
+        assert high is not None
+        inside = [b for b in self.open if low < b < high]
+        gaps = [(low, min(inside)), (max(inside), high)] if inside else [(low, high)]
+        for a, b in sorted(gaps, key=lambda gap: gap[0] / gap[1]):
+            middle = Fraction(f"{float(a * b) ** 0.5:.{_DIGITS}g}")
+            if a < middle < b:
+                return middle
+        return None
+
+    def verdict(self) -> Verdict:
+        """The bracket with what it rests on; unknown if the side that bounds the loss is open."""
+        low, high = self.ends
+        value = Bracket(None if low is None else float(low), None if high is None else float(high))
+        if not self.proofs:
+            blocked = next((v.blocker for v in self.open.values()), "no bound that can be tried is small enough")
+            return Unknown(blocked, (METHOD,), value)
+        best = min(self.proofs) if self._up else max(self.proofs)
+        proof = self.proofs[best]
+        steps = [Step(METHOD, f"bound {float(best):.6g}", f"proved: {proof.method}"), *proof.steps]
+        if self.counterexamples:
+            worst = max(self.counterexamples) if self._up else min(self.counterexamples)
+            steps.append(
+                Step(METHOD, f"bound {float(worst):.6g}", f"refuted: {self.counterexamples[worst].witness.violation}")
+            )
+        return Proved(METHOD, tuple(steps), value)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of a loss: the words of the card, the kind of losses that are asked, and what has to be known of them."""
+
+    name: str
+    kind: str
+    criterion: str
+    decide: Callable[[Subject], Verdict]
+    of: tuple[str, ...]
+    known: type[Proved] | type[Refuted]
+
+
+def known(of: Subject) -> Context:
+    """The context with parameters and optional inputs at their defaults, and with a quarter of the budget: there are many
+    questions."""
+    whole = of.ctx.budget
+    budget = Budget(whole.seconds / 4, whole.boxes // 4, whole.smt_milliseconds // 4)
+    ctx = replace(of.ctx.at_defaults(), budget=budget, seconds=of.ctx.seconds / 4)
+    for i in ctx.program.inputs:
+        if isinstance(i.default, Const) and i.name not in ctx.fixed:
+            entry = Read(i.name, tuple(Index(f"${k}", dim) for k, dim in enumerate(i.dims)), REAL)
+            ctx = ctx.narrowed(Compare("==", entry, i.default))
+    return ctx
+
+
+def settings(of: Subject) -> str:
+    """What `known` takes for granted, as a condition."""
+    program = of.ctx.program
+    scalars = (
+        s
+        for d in program.definitions()
+        if d.tensor == of.target or of.target in dependents(program, d.tensor)
+        for s in d.scalars()
+    )
+    read = {n.name if isinstance(n, Param) else n.tensor for n in postorder(*scalars) if isinstance(n, (Param, Read))}
+    fixed = {name: value for name, value in known(of).fixed.items() if name in read and name not in of.ctx.fixed}
+    return ", ".join(f"{name} == {value}" for name, value in fixed.items())
+
+
+def _lipschitz(of: Subject) -> Verdict:
+    """The least Lipschitz constant in the prediction, in the l2 norm."""
+    ctx = known(of)
+    return Threshold(lambda b: properties.lipschitz(ctx, of.target, of.wrt, Const(b)), up=True).verdict()
+
+
+def _smoothness(of: Subject) -> Verdict:
+    """The least Lipschitz constant of the derivative."""
+    ctx = known(of)
+
+    def between(bound: Fraction) -> Verdict:
+        return properties.second_derivative(ctx, of.target, of.wrt, Const(-bound), Const(bound))
+
+    return Threshold(between, up=True).verdict()
+
+
+def _strong_convexity(of: Subject) -> Verdict:
+    """The largest m for which the loss less m/2 x^2 is convex."""
+    ctx = known(of)
+
+    def at_least(modulus: Fraction) -> Verdict:
+        return properties.second_derivative(ctx, of.target, of.wrt, Const(modulus), None)
+
+    return Threshold(at_least, up=False).verdict()
+
+
+def distance(of: Subject) -> Scalar:
+    """The residual, or the entry of the prediction where there is nothing to be equal to. Raises NotScalar."""
+    if PAIRED in of.kinds:
+        place = at_other(of)
+        return Apply("sub", (place.a, place.b))
+    cases = properties.scalar_views(of.ctx, of.target, of.prediction.name)
+    if isinstance(cases, str) or not cases:
+        raise NotScalar(str(cases))
+    return cases[0].entry
+
+
+def _convex_radius(of: Subject) -> Verdict:
+    """The largest r such that the loss is convex where the distance is at most r."""
+    ctx, entry = known(of), distance(of)
+
+    def within(radius: Fraction) -> Verdict:
+        near = And((Compare("<=", Const(-radius), entry), Compare("<=", entry, Const(radius))))
+        inside = ctx.narrowed(near)
+        found = properties.second_derivative(inside, of.target, of.wrt, ZERO, None)
+        return properties.convexity(inside, of.target, of.wrt) if isinstance(found, Unknown) else found
+
+    return Threshold(within, up=False).verdict()
+
+
+NUMBERS: tuple[Number, ...] = (
+    Number("lipschitz constant", ANY, NOISE, _lipschitz, ("lipschitz",), Proved),
+    Number("gradient lipschitz constant", ELEMENTWISE, STABILITY, _smoothness, ("C1", "C2", "smooth"), Proved),
+    Number("strong convexity modulus", ELEMENTWISE, STABILITY, _strong_convexity, ("convex",), Proved),
+    Number("convex radius", LINE, STABILITY, _convex_radius, ("convex",), Refuted),
+)
+
+
+def numbers(of: Subject, findings: Iterable[Finding]) -> Iterator[Number]:
+    """The numbers that are asked of a loss after what was found of it."""
+    found = {f.property: f.verdict for f in findings if f.wrt == of.wrt}
+    for number in NUMBERS:
+        verdicts = [found[name] for name in number.of if isinstance(found.get(name), number.known)]
+        exact = any(v.value is not None and v.value.exact is not None for v in verdicts)
+        if number.kind in of.kinds and verdicts and not exact:
+            yield number
+
+
+__all__ = ["METHOD", "NUMBERS", "Number", "Threshold", "known", "numbers", "settings"]
