@@ -155,7 +155,20 @@ program gated
   output return = value
 """
 
+# Rounds that fold over all that there is in them: a window of turns, and the turn that a maximum chooses.
+FOLDED = """
+program folded
+  input x: real[t]
+  group t forward
+    near[t] = logsumexp i: 3 . s[t - i - 1] if t - i - 1 >= 0 else 0.0
+    far[t] = max u: 4 . s[t - 2 * u - 1] if t - 2 * u - 1 >= 0 else 0.0
+    s[t] = map . x[t] + 0.5 * near[t] - 0.7 * far[t]
+  value = sum t . s[t]
+  output return = value
+"""
+
 TEXTS = {
+    "folded": FOLDED,
     "gated": GATED,
     "same": SAME,
     "counted": COUNTED,

@@ -18,16 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 from native_module import Pair, assert_as_exact, assert_same, pair, value_and_gradients
+from recurrences import TEXTS as RECURRENCES
+from recurrences import arguments, program
 from references import EXAMPLES, REFERENCES
 
 torch = pytest.importorskip("torch")
 from torch_losses import CROSS_ENTROPY, HUBER, INFO_NCE, MASKED, WORST, spec  # noqa: E402
 
 import lossdsl  # noqa: E402
+from lossdsl.assemble import differentiable, module_spec  # noqa: E402
 from lossdsl.backends import emit_native  # noqa: E402
 from lossdsl.backends.check_source import SourceError, check_source  # noqa: E402
+from lossdsl.backends.emit_torch import emit_torch  # noqa: E402
 from lossdsl.backends.native_runtime import FLAGS, IMPORTS, LOADER  # noqa: E402
 from lossdsl.backends.windows import without_adding_loops  # noqa: E402
+from lossdsl.diagnostics import Source  # noqa: E402
+from lossdsl.loader import load_module  # noqa: E402
 from lossdsl.lower.interpret import run_plan  # noqa: E402
 from lossdsl.lower.plan import Kernel, Literal, Op, Recurrence  # noqa: E402
 from lossdsl.primitives import CXX_HELPERS, PRIMITIVES, helper_sources  # noqa: E402
@@ -96,6 +102,21 @@ def test_a_sample_of_the_catalogue(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(REFERENCES) - set(SAMPLE)))
 def test_the_whole_catalogue(name: str) -> None:
     catalogue(name, (torch.float64, torch.float32))
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_recurrences(name: str) -> None:
+    """In rounds of kernels, against torch operations."""
+    p = program(name)
+    given = module_spec(Source("x.loss", ""), [p], "torch", (), "0")
+    arrays, parameters = arguments(p)
+    tensors = {k: torch.tensor(v) for k, v in arrays.items()}
+    found = [
+        value_and_gradients(getattr(load_module(emit(given), "x.loss"), name), tensors, differentiable(p), **parameters)
+        for emit in (emit_native.emit, emit_torch)
+    ]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 def logits(*shape: int, seed: int = 0) -> Any:

@@ -280,8 +280,12 @@ class Layout:
         return axes
 
     def sink(self, what: Store | Total, axes: frozenset[str], given: tuple[Operand, ...]) -> Sink:
-        stage = max((self.after(o.name) for o in given if isinstance(o, Value)), default=0)
-        return Sink(what, self.depth(axes), stage, axes)
+        made = [o.name for o in given if isinstance(o, Value)]
+        stage = max((self.after(n) for n in made), default=0)
+        level = self.depth(axes)
+        if level < ROW and (stage > 0 or any(self.level[n] >= ROW for n in made)):
+            level = ROW  # of a round that folds over everything there is in it
+        return Sink(what, level, stage, axes)
 
     def mark_arrays(self) -> None:
         """Lane values that are read in another loop than the one that makes them."""

@@ -8,8 +8,9 @@ value, a parameter) is a gather: its bounds are a matter of the call, and outsid
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from lossdsl import primitives
 from lossdsl.dim import Dim
@@ -322,6 +323,7 @@ class _Checker:
         mine = {i.name: i for i in self.current.formals}
         at = {i.name: index for i, index in zip(theirs.formals, read.indices)}
         equal: list[Scalar] = []
+        facts = (*facts, *self._winners(read, *facts))
         for axis, sign in self.group.order:
             later = Compare(">" if sign > 0 else "<", at[axis], mine[axis])
             if not contradictory([*facts, *equal, later], signed=self.signed):
@@ -330,6 +332,41 @@ class _Checker:
         if place < self.group.definitions.index(self.current):
             return True
         return contradictory([*facts, *equal], signed=self.signed)
+
+    def _winners(self, *nodes: Scalar) -> list[Scalar]:
+        """That the places of extrema over all of a number of entries are such places."""
+        found: list[Scalar] = []
+        for n in ir.postorder(*nodes):
+            d = self.program.definition(n.tensor) if isinstance(n, Read) else None
+            if d is not None and d.head in ("argmax", "argmin") and d.where is TRUE:
+                count = prod(i.dim.constant or 0 for i in d.bound)
+                if count > 0:
+                    found += [Compare(">=", n, Const(0, INT)), Compare("<", n, Const(count, INT))]
+        return found
+
+
+def readable(
+    root: Scalar, shapes: Mapping[str, tuple[Dim, ...]], facts: Sequence[Scalar], signed: Collection[str] = ()
+) -> bool:
+    """Whether every access below the root is in range where the facts hold, under the conditions of each path to it, or at a
+    place that data say."""
+    seen: set[tuple[Scalar, tuple[Scalar, ...]]] = set()
+    stack: list[tuple[Scalar, tuple[Scalar, ...]]] = [(root, ())]
+    while stack:
+        node, path = stack.pop()
+        if (node, path) in seen:
+            continue
+        seen.add((node, path))
+        if isinstance(node, Read | ir.Table):
+            dims = shapes[node.tensor] if isinstance(node, Read) else (Dim.const(len(node.values)),)
+            given = (*facts, *path)
+            inside = all(
+                depends_on_data(i) or in_range(i, d, given, signed=signed) for i, d in zip(node.children, dims)
+            )
+            if not inside and not contradictory(given, signed=signed):
+                return False
+        stack.extend(steps(node, path))
+    return True
 
 
 def steps(node: Scalar, path: tuple[Scalar, ...]) -> list[tuple[Scalar, tuple[Scalar, ...]]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lossdsl.dim import Dim
+from lossdsl.ir.check import readable
 from lossdsl.ir.nodes import (
     ONE,
     REAL,
@@ -107,11 +109,15 @@ class Factor:
     inverse: bool
 
 
+Shapes = Mapping[str, tuple[Dim, ...]]
+
+
 def contractions(
-    definitions: Iterable[Definition], fresh: Fresh
+    definitions: Iterable[Definition], shapes: Shapes, signed: Collection[str], fresh: Fresh
 ) -> tuple[list[Definition], dict[str, Contraction], list[str]]:
     """Definitions with every contraction isolated in one of its own, the contractions by tensor, and the decisions."""
     definitions = list(definitions)
+    shapes = {**shapes, **{d.tensor: d.dims for d in definitions}}
     tensors = {d.tensor for d in definitions}
     known: dict[object, str] = {}
     out: list[Definition] = []
@@ -124,6 +130,8 @@ def contractions(
         inner, switch = _hoisted(d)
         summands = terms(inner.body)
         split = [_split(replace(inner, body=t)) for t in summands]
+        outside = (*conjuncts(d.support), *conjuncts(switch))
+        split = [s and s.guarded(outside, shapes, signed) for s in split]
         if len(summands) > 1 and any(s is None for s in split):
             out.append(d)
             continue
@@ -133,10 +141,10 @@ def contractions(
         parts: list[Scalar] = []
         for s in split:
             assert s is not None
-            s = s.scaled(tensors)
+            s = s.scaled(tensors, shapes)
             whole = len(split) == 1 and not s.outer and d.support is TRUE and switch is TRUE
             name = d.tensor if whole else fresh(d.tensor + ".product")
-            made, contraction, value = s.build(name, fresh, known)
+            made, contraction, value = s.build(name, shapes, fresh, known)
             out.extend(made)
             out.append(contraction.definition)
             found[name] = contraction
@@ -228,14 +236,29 @@ class _Split:
     outer: tuple[Factor, ...]
     wheres: tuple[Scalar, Scalar]
 
-    def scaled(self, tensors: set[str]) -> _Split:
+    def guarded(self, conditions: Sequence[Scalar], shapes: Shapes, signed: Collection[str]) -> _Split | None:
+        """With the conditions around the sum, which its operands are made without, where these need them to read what there
+        is; None if that is not enough."""
+        wheres: list[Scalar] = []
+        for factors, axes, where in zip(self.sides, self.axes, self.wheres, strict=True):
+            value = product(factors)
+            own = tuple(c for c in conditions if set(free_indices(c)) <= set(axes))
+            for w in (where, conjunction((*own, where))):
+                if readable(value if w is TRUE else Select(w, value, ZERO), shapes, axes, signed):
+                    wheres.append(w)
+                    break
+            else:
+                return None
+        return replace(self, wheres=(wheres[0], wheres[1]))
+
+    def scaled(self, tensors: set[str], shapes: Shapes) -> _Split:
         """Scalar factors beside a side that some kernel makes anyway: one operation there, instead of a pass over the
         product."""
         scalars = tuple(f for f in self.outer if not free_indices(f.node))
         if not scalars:
             return self
         for k in (0, 1):
-            plain = _plain(product(self.sides[k])) if self.wheres[k] is TRUE else None
+            plain = _whole(product(self.sides[k]), shapes) if self.wheres[k] is TRUE else None
             if plain is None or plain[0] in tensors:
                 sides = list(self.sides)
                 sides[k] = (*sides[k], *scalars)
@@ -243,13 +266,15 @@ class _Split:
                 return replace(self, sides=(sides[0], sides[1]), outer=outer)
         return self
 
-    def build(self, name: str, fresh: Fresh, known: dict[object, str]) -> tuple[list[Definition], Contraction, Scalar]:
+    def build(
+        self, name: str, shapes: Shapes, fresh: Fresh, known: dict[object, str]
+    ) -> tuple[list[Definition], Contraction, Scalar]:
         d = self.definition
         made: list[Definition] = []
         operands: list[tuple[str, tuple[Index, ...]]] = []
         for factors, axes, where in zip(self.sides, self.axes, self.wheres):
             value = product(factors)
-            plain = _plain(value) if where is TRUE else None
+            plain = _whole(value, shapes) if where is TRUE else None
             if plain is None:
                 axes = next((p[1] for f in factors if (p := _plain(f.node)) and set(p[1]) == set(axes)), axes)
                 body = value if where is TRUE else Select(where, value, ZERO)
@@ -272,6 +297,12 @@ def _plain(node: Scalar) -> tuple[str, tuple[Index, ...]] | None:
         if len(indices) == len(node.indices) == len(set(indices)):
             return node.tensor, indices
     return None
+
+
+def _whole(node: Scalar, shapes: Shapes) -> tuple[str, tuple[Index, ...]] | None:
+    """A plain read of all of a tensor: a library's product takes no part of one (`x[t]` where t ends before x does)."""
+    found = _plain(node)
+    return found if found is not None and tuple(i.dim for i in found[1]) == shapes.get(found[0]) else None
 
 
 def _split(d: Definition) -> _Split | None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.dim import Dim
+from lossdsl.ir.check import signed_symbols
 from lossdsl.ir.nodes import BOOL, INT, REAL, Definition, Group, Input, Program
 from lossdsl.ir.rewrite import Fresh, Item, members, topological
 from lossdsl.lower.arrange import identifier, kernel, rename_axes
@@ -109,7 +110,7 @@ class _Scheduler:
                 "made from them in the same passes"
             )
         rest = [d for d in definitions if d.tensor not in chosen]
-        split, products, why = contractions(rest, self.fresh)
+        split, products, why = contractions(rest, dims, signed_symbols(self.program), self.fresh)
         self.why += why
         made = {d.tensor: d for d in split}
         every = {**{d.tensor: d for d in definitions if d.tensor in chosen}, **made}

@@ -26,8 +26,9 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Size,
+    postorder,
 )
-from lossdsl.ir.rewrite import Fresh, members, substitute
+from lossdsl.ir.rewrite import Fresh, free_indices, members, substitute
 from lossdsl.transform.affine import extent
 from lossdsl.transform.arithmetic import conjunction, select
 from lossdsl.transform.eliminate import Facts, within
@@ -38,7 +39,12 @@ def expose_winners(program: Program, active: set[str]) -> Program:
     names = Fresh.of(program)
     body: list[Definition | Group] = []
     for item in program.body:
-        made = [_gathered(d, names) if d.head in ("max", "min") and d.tensor in active else (d,) for d in members(item)]
+        made = [
+            _gathered(d, names, turn=isinstance(item, Group) and _chooses_a_turn(d, item))
+            if d.head in ("max", "min") and d.tensor in active
+            else (d,)
+            for d in members(item)
+        ]
         flat = tuple(d for ds in made for d in ds)
         if isinstance(item, Group):
             body.append(replace(item, definitions=flat))
@@ -47,7 +53,21 @@ def expose_winners(program: Program, active: set[str]) -> Program:
     return program.with_body(tuple(body))
 
 
-def _gathered(d: Definition, names: Fresh) -> tuple[Definition, Definition]:
+def _chooses_a_turn(d: Definition, group: Group) -> bool:
+    """Whether the reduction goes over turns of the recurrence."""
+    own = {m.tensor: [i.name for i in m.formals] for m in group.definitions}
+    axes = {axis for axis, _ in group.order}
+    for n in postorder(d.body):
+        if isinstance(n, Read) and n.tensor in own:
+            ordered = [index for name, index in zip(own[n.tensor], n.indices, strict=True) if name in axes]
+            if set(d.bound) & set(free_indices(*ordered)):
+                return True
+    return False
+
+
+def _gathered(d: Definition, names: Fresh, *, turn: bool) -> tuple[Definition, Definition]:
+    """The winner and what it reads; `turn`: of a recurrence that the winner chooses; the text has to say that it is an
+    earlier one."""
     winner = names(f"{d.tensor}.arg")
     place = replace(d, tensor=winner, head=f"arg{d.head}", comment=None)
     flat: Scalar = Read(winner, d.formals, INT)
@@ -55,8 +75,10 @@ def _gathered(d: Definition, names: Fresh) -> tuple[Definition, Definition]:
     value = substitute(d.body, dict(zip(d.bound, at, strict=True)))
     guards: list[Scalar] = []
     known = d.bound[0].dim.constant if len(d.bound) == 1 else None
-    if d.where is not TRUE or known == 0:
+    if d.where is not TRUE or known == 0 or turn:
         guards = list(within(flat, volume(d.bound), Facts()))
+    if turn and d.where is not TRUE:
+        guards.append(substitute(d.where, dict(zip(d.bound, at, strict=True))))
     body = select(conjunction(guards), value, Const("nan"))
     return place, replace(d, head="map", bound=(), where=TRUE, body=body)
 

@@ -1,0 +1,104 @@
+"""Values that are made for a part of an axis alone: what reads a shifted entry, under a condition or in a product of matrices,
+against the same in torch under autograd, at every small extent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import lossdsl
+
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is written, the shapes of the inputs in `b, t, c, d`, and the same in torch."""
+
+    lines: str
+    shapes: dict[str, str]
+    reference: Callable[..., torch.Tensor]
+
+    @property
+    def source(self) -> str:
+        declared = ["axis e = c"] if "e" in "".join(self.shapes.values()) else []
+        declared += [f"input {name}: real[{', '.join(axes)}]" for name, axes in self.shapes.items()]
+        body = "\n    ".join([*declared, *self.lines.strip().splitlines()])
+        return f"loss l:\n    {body}\n"
+
+
+def before(x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """`q` times the entry before, 0 at the first."""
+    made = torch.einsum("btc,dc->btd", x[:, :-1], q)
+    return torch.cat([made.new_zeros(made.shape[0], min(1, x.shape[1]), made.shape[2]), made], 1)
+
+
+def moving(x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    state = torch.zeros(x.shape[0], x.shape[2], dtype=x.dtype)
+    total = x.new_zeros(())
+    for t in range(x.shape[1]):
+        state = x[:, t] + (torch.einsum("dc,bc->bd", q, state) if t > 0 else 0)
+        total = total + (state**2).sum()
+    return total
+
+
+CASES = {
+    "a condition": Case(
+        "s[b, t, d] = sum(q[d, c] * x[b, t - 1, c] over c) if t > 0 else 0\nreturn sum(y * s)",
+        {"x": "btc", "q": "dc", "y": "btd"},
+        lambda x, q, y: (y * before(x, q)).sum(),
+    ),
+    "a condition within a square": Case(
+        "s[b, t, d] = sum(q[d, c] * x[b, t - 1, c] over c) if t > 0 else 0\nreturn sum((y - s)^2)",
+        {"x": "btc", "q": "dc", "y": "btd"},
+        lambda x, q, y: ((y - before(x, q)) ** 2).sum(),
+    ),
+    "a lagged covariance": Case(
+        "g[c, d] = sum(x[b, t, c] * y[b, t + 1, d] over b, t)\nreturn sum((g - w)^2)",
+        {"x": "btc", "y": "btd", "w": "cd"},
+        lambda x, y, w: ((torch.einsum("btc,btd->cd", x[:, :-1], y[:, 1:]) - w) ** 2).sum(),
+    ),
+    "a matrix product of a part": Case(
+        "g[c, d] = sum(x[t, c] * y[t + 1, d] over t)\nreturn sum((g - w)^2)",
+        {"x": "tc", "y": "td", "w": "cd"},
+        lambda x, y, w: ((x[:-1].T @ y[1:] - w) ** 2).sum(),
+    ),
+    "a recurrence": Case(
+        "u[b, t, c] = x + (sum(q[c, e] * u[b, t - 1, e] over e) if t > 0 else 0)\nreturn sum(u^2)",
+        {"x": "btc", "q": "ce"},
+        moving,
+    ),
+}
+
+
+def names_of(case: Case, sizes: dict[str, int]) -> Tensors:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        name: torch.randn([sizes[a] for a in axes], dtype=torch.float64, generator=generator)
+        for name, axes in case.shapes.items()
+    }
+
+
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_compiler)])
+@pytest.mark.parametrize("name", CASES)
+def test_a_part_of_an_axis(name: str, native: bool) -> None:
+    case = CASES[name]
+    function = lossdsl.loads(case.source, native=native).function
+    for extent in (1, 2, 3, 5):
+        tensors = names_of(case, {"b": 2, "t": extent, "c": 3, "d": 4, "e": 3})
+        found = {k: v.clone().requires_grad_() for k, v in tensors.items()}
+        wanted = {k: v.clone().requires_grad_() for k, v in tensors.items()}
+        value, reference = function(**found), case.reference(**wanted)
+        torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-10)
+        with torch.no_grad():
+            torch.testing.assert_close(function(**tensors), reference.detach(), rtol=1e-10, atol=1e-10)
+        slopes = torch.autograd.grad(reference, list(wanted.values()), allow_unused=True, materialize_grads=True)
+        for key, got, right in zip(found, torch.autograd.grad(value, list(found.values())), slopes, strict=True):
+            torch.testing.assert_close(
+                got, right, rtol=1e-10, atol=1e-10, msg=lambda m, k=f"{key} at {extent}": f"{k}: {m}"
+            )
