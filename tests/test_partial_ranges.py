@@ -76,6 +76,70 @@ CASES = {
 }
 
 
+def shifted(x: torch.Tensor, by: int) -> torch.Tensor:
+    """The entries `by` places before along the second axis, 0 outside."""
+    made = x * 0
+    for t in range(x.shape[1]):
+        if 0 <= t - by < x.shape[1]:
+            made[:, t] = x[:, t - by]
+    return made
+
+
+def inside(x: torch.Tensor, by: int) -> torch.Tensor:
+    return torch.tensor([0 <= t - by < x.shape[1] for t in range(x.shape[1])])
+
+
+# A condition around a reduction holds for what is read in it, whatever else is in the offset.
+AROUND = {
+    "if k <= t": Case(
+        "axis k = 3\ny[b, t, k] = sum(x[b, t - k, c]^2 over c) if k <= t else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: sum((shifted(x, k) ** 2).sum() for k in range(3)),
+    ),
+    "if t + k is inside": Case(
+        "axis k = 3\ny[b, t, k] = sum(x[b, t + k, c]^2 over c) if t + k < size(t) else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: sum((shifted(x, -k) ** 2).sum() for k in range(3)),
+    ),
+    "a maximum": Case(
+        "axis k = 3\ny[b, t, k] = max(x[b, t - k, c] over c else 0) if t >= k else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: sum(shifted(x, k).amax(2)[:, inside(x, k)].sum() for k in range(3)),
+    ),
+    "another axis over the same": Case(
+        "axis s = t\ny[b, t, s] = sum(x[b, t - s, c]^2 over c) if s <= t else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: sum((shifted(x, k) ** 2).sum() for k in range(x.shape[1])),
+    ),
+    "a parameter": Case(
+        "param lag: int in [1, 3] = 2\ny[b, t] = sum(x[b, t - lag, c]^2 over c) if t >= lag else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: (shifted(x, 2) ** 2).sum(),
+    ),
+    "where of the reduction around": Case(
+        "axis k = 3\nreturn sum(sum(x[b, t + k, c]^2 over c) over b, t, k where t + k < size(t))",
+        {"x": "btc"},
+        lambda x: sum((shifted(x, -k) ** 2).sum() for k in range(3)),
+    ),
+    "a function": Case(
+        "axis k = 3\ndef e(u) = sum(u^2 over c)\ny[b, t, k] = e(x[t = t - k]) if k <= t else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: sum((shifted(x, k) ** 2).sum() for k in range(3)),
+    ),
+    "an axis of the reduction, too": Case(
+        "axis k = 3\naxis j = 2\ny[b, t, c] = sum(max(x[b, t - k - j, c] over j else 0) over k where k + 1 <= t)\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: sum(torch.maximum(shifted(x, k), shifted(x, k + 1))[:, inside(x, k + 1)].sum() for k in range(3)),
+    ),
+    "a window keeps its own": Case(
+        "axis j = 2\ny[b, t] = sum(x[b, t + j, c]^2 over j, c) if t > 0 else 0\nreturn sum(y)",
+        {"x": "btc"},
+        lambda x: (x[:, 1:-1] ** 2).sum() + (x[:, 2:] ** 2).sum() if x.shape[1] > 1 else x.sum() * 0,
+    ),
+}
+CASES |= AROUND
+
+
 def names_of(case: Case, sizes: dict[str, int]) -> Tensors:
     generator = torch.Generator().manual_seed(3)
     return {

@@ -335,7 +335,8 @@ class Reader(ABC):
         if tensor.unfinished and ctx.frame.member and not isinstance(index, Index):
             help = f"say what stands there: `{tensor.name}[... else 0]`, or put the access under a condition"
             raise self.sink.fail("E0209", f"nothing says what `{tensor.name}` is before its first step", span, help)
-        if variable is not None:
+        around = bool(ctx.outer) and not self._unproved(index, slot.lower, slot.upper, (*conditions, *ctx.outer))
+        if variable is not None and not (around and _meets(form.without(variable), ctx.outer)):
             lower, upper = self.prover.bounds(form.without(variable), frozenset(), conditions)
             if lower is not None and upper is not None:
                 both = len(missing) == 2
@@ -350,8 +351,9 @@ class Reader(ABC):
                 self._on_grid(ctx.frame, variable, Grid(step * slot.step, extent, tensor.name), span)
                 self._visit(ctx, tensor, slot, form, span)
                 return stored, [], True
-        outer = (*conditions, *ctx.outer)
-        if ctx.outer and not self._unproved(index, slot.lower, slot.upper, outer):
+        if around and any(isinstance(n, Index) and n not in _spoken(ctx.outer) for n in postorder(index)):
+            return stored, self._unsecured(index, slot.lower, slot.upper, conditions), True  # never outside when read
+        if around:
             message = f"this index into `{tensor.name}` is in range only under the condition around the reduction"
             self._require(ctx, [Obligation(m, span, message, "put the condition into its `where`") for m in missing])
             return stored, [], True
@@ -497,6 +499,17 @@ class Reader(ABC):
             and r.lower.value + (1 if r.lower_open else 0) >= (least or 0)
         }
         return frozenset(ranges.keys() - enough if least is None else enough)
+
+
+def _meets(form: Affine, conditions: Sequence[Scalar]) -> bool:
+    """Whether the conditions speak of what is in the form: then they hold positions that its bounds would leave out."""
+    spoken = _spoken(conditions)
+    named = {n.name for n in spoken if isinstance(n, Param)}
+    return any(n in spoken for n in postorder(*form.terms)) or bool(named & set(form.rest.symbols()))
+
+
+def _spoken(conditions: Sequence[Scalar]) -> set[Scalar]:
+    return {n for n in postorder(*conditions) if isinstance(n, Index | Param)}
 
 
 def _grid_text(grid: Grid) -> str:
