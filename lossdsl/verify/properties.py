@@ -40,6 +40,7 @@ from lossdsl.verify import (
     regularity,
     scalar,
     sequences,
+    unread,
     violations,
 )
 from lossdsl.verify.algebra import TooLarge, minus, times
@@ -522,6 +523,10 @@ def second_derivative(
     cases = scalar_views(ctx, target, inputs[0])
     if isinstance(cases, str):
         return Unknown(cases, ("pieces",))
+    least = ctx.ranges().scope()[low] if low is not None else None
+    if least is not None and not least.nonpositive and unread.unread(ctx, target, cases):
+        flat = unread.constant(ctx, target, cases) if least.positive else None
+        return flat or Unknown(f"other entries of {inputs[0]} than the one that is read", ("pieces",))
     quick = refute_order.bent(replace(ctx, seconds=ctx.seconds / 5), target, inputs[0], low, high)
     if quick is not None:
         return quick

@@ -15,7 +15,7 @@ from fractions import Fraction
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import Compare, Const, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show, strict, symmetry
+from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show, strict, symmetry, unread
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -47,6 +47,10 @@ def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, conca
                 return Proved(rows.method, (*shape.steps, *rows.steps))
         found = _level(ctx, target, inputs) or rays.affine_segment(ctx, target, inputs)
         return found or Unknown(cases, (*_TRIED, "invariance under shift", "germs along paths"))
+    if unread.unread(ctx, target, cases):
+        return unread.constant(ctx, target, cases) or Unknown(
+            f"other entries of {inputs[0]} than the one that is read", _TRIED
+        )
     blocked = shape.blocker if isinstance(shape, Unknown) else ""
     if isinstance(shape, Proved):
         curved = _curved(cases, ctx.budget)
