@@ -166,3 +166,51 @@ def test_a_part_of_an_axis(name: str, native: bool) -> None:
             torch.testing.assert_close(
                 got, right, rtol=1e-10, atol=1e-10, msg=lambda m, k=f"{key} at {extent}": f"{k}: {m}"
             )
+
+
+# An expression in brackets, or an argument of a function, and the same with a name.
+NAMED = {
+    "edge": ("return sum((x[t = edge(t + 1)])[t = t + 1])", "y = x[t = edge(t + 1)]\nreturn sum(y[t = t + 1])"),
+    "wrap": ("return sum((x[t = wrap(t + 1)])[t = t + 1])", "y = x[t = wrap(t + 1)]\nreturn sum(y[t = t + 1])"),
+    "reflect": (
+        "return sum((x[t = reflect(t - 1)])[t = t - 1])",
+        "y = x[t = reflect(t - 1)]\nreturn sum(y[t = t - 1])",
+    ),
+    "else": ("return sum((x[t = t + 1 else 7])[t = t + 1])", "y = x[t = t + 1 else 7]\nreturn sum(y[t = t + 1])"),
+    "a condition": ("return sum((x if t > 0 else 5)[t = t + 1])", "y = x if t > 0 else 5\nreturn sum(y[t = t + 1])"),
+    "a position": ("return sum((x * (t + 1))[t = t + 1])", "y = x * (t + 1)\nreturn sum(y[t = t + 1])"),
+    "plain": ("return sum((x * x)[t = t + 1])", "y = x * x\nreturn sum(y[t = t + 1])"),
+    "two axes": (
+        "return sum((x[t = t + 1 else 0])[b = b + 1, t = edge(t - 1)])",
+        "y = x[t = t + 1 else 0]\nreturn sum(y[b = b + 1, t = edge(t - 1)])",
+    ),
+    "a coarser grid": (
+        "axis p = 2\ndef next(a) = a[t = edge(t + 1)]\ndef half(a) = sum(a[t = 2 * t + p] over p)\nreturn sum(half(next(x))^2)",
+        "axis p = 2\ndef next(a) = a[t = edge(t + 1)]\ndef half(a) = sum(a[t = 2 * t + p] over p)\ny = next(x)\nreturn sum(half(y)^2)",
+    ),
+    "a window in a coarser grid": (
+        "axis p = 2\naxis i = 3\ndef half(a) = sum(a[t = 2 * t + p] over p)\n"
+        "def win(a) = sum(a[t = t + i - 1 else 0] over i)\nreturn sum(half(win(x))^2)",
+        "axis p = 2\naxis i = 3\ndef half(a) = sum(a[t = 2 * t + p] over p)\n"
+        "def win(a) = sum(a[t = t + i - 1 else 0] over i)\ny = win(x)\nreturn sum(half(y)^2)",
+    ),
+    "blurred, then halved": (
+        "axis p = 2\naxis i = 3\ndef half(a) = mean(a[t = 2 * t + p] over p)\n"
+        "def win(a) = sum(a[t = reflect(t + i - 1)] over i)\nreturn sum(abs(half(win(x) + 1)))",
+        "axis p = 2\naxis i = 3\ndef half(a) = mean(a[t = 2 * t + p] over p)\n"
+        "def win(a) = sum(a[t = reflect(t + i - 1)] over i)\ny = win(x)\nz = y + 1\nreturn sum(abs(half(z)))",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_has_no_name_has_the_range_of_what_has_one(name: str) -> None:
+    bare, named = (lossdsl.loads(Case(lines, {"x": "bt"}, torch.sum).source).function for lines in NAMED[name])
+    for extent in (2, 3, 5, 6):
+        x = torch.randn(2, extent, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        leaves = [x.clone().requires_grad_() for _ in range(2)]
+        ours, theirs = bare(leaves[0]), named(leaves[1])
+        assert not theirs.isnan()
+        torch.testing.assert_close(ours, theirs)
+        slopes = [torch.autograd.grad(v, leaf)[0] for v, leaf in zip((ours, theirs), leaves, strict=True)]
+        torch.testing.assert_close(*slopes)

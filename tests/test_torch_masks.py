@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 import torch
 from torch_losses import function
 
+import lossdsl
 from lossdsl.backends.torch_masks import masks
 from lossdsl.lower.plan import AxisRef, Fold, Literal, Load, Op, Operand, Statement, Store, Subscript, Value
 
@@ -92,3 +94,29 @@ loss chain:
         results.append((value, dx, dy))
     for clean, other in zip(*results, strict=True):
         torch.testing.assert_close(clean, other)
+
+
+STOPPED = [  # (what is returned, the same in torch): what is stopped is read as it is, whatever masks the rest
+    ("sum(w * stop(x)) + sum(x where w <= 0)", lambda x, w: (w * x.detach()).sum() + x[w <= 0].sum()),
+    ("sum(w * stop(x)) + max(x where w <= 0 else 3)", lambda x, w: (w * x.detach()).sum() + x[w <= 0].max()),
+    (
+        "sum(w * straight_through(floor(x), x)) + sum(x where w <= 0)",
+        lambda x, w: (w * (x + (x.floor() - x).detach())).sum() + x[w <= 0].sum(),
+    ),
+    (
+        "sum(w * stop(exp(x))) + sum(x^2 if w > 0 else 0)",
+        lambda x, w: (w * x.exp().detach()).sum() + (x**2)[w > 0].sum(),
+    ),
+]
+
+
+@pytest.mark.parametrize(("returned", "reference"), STOPPED)
+def test_what_is_stopped_is_not_masked(returned: str, reference: Callable[..., torch.Tensor]) -> None:
+    ours = lossdsl.loads(f"loss l:\n    input x, w: real[n]\n    return {returned}\n").function
+    x = torch.tensor([1.25, 2.5, 3.75, 4.0], dtype=torch.float64)
+    w = torch.tensor([-1.0, 1.0, 2.0, -3.0], dtype=torch.float64)
+    for given in ((x, w), (-x, w), (x, -w)):
+        found = torch.func.grad_and_value(ours, (0, 1))(*given)
+        wanted = torch.func.grad_and_value(reference, (0, 1))(*given)
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(torch.func.vmap(ours)(*(t[None] for t in given))[0], wanted[1])

@@ -125,7 +125,7 @@ def _merge(x: frozenset[Need], y: frozenset[Need]) -> frozenset[Need] | None:
 _REGULAR = frozenset(
     {"add", "sub", "neg", "mul", "select", "real", "stop", "proxy", "table", "max2", "min2", "abs", "sign", "relu"}
 )
-_FREE = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "int", "stop"})
+_FREE = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "int"})
 
 
 def regular(s: Op) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import (
+    CHOICES,
     Affine,
     affine,
     canonical,
@@ -24,12 +25,8 @@ from lossdsl.ir.build.scope import (
     Slot,
     TensorEntity,
 )
-from lossdsl.ir.nodes import (
-    BOOL,
-    Const,
-    Scalar,
-    Table,
-)
+from lossdsl.ir.nodes import BOOL, REAL, Apply, Compare, Const, Definition, Index, Read, Scalar, Table, postorder
+from lossdsl.ir.rewrite import free_indices
 from lossdsl.syntax import tree
 
 
@@ -68,13 +65,39 @@ class Accesses(Reader):
             indices = [replaced.get(s.axis) for s in tensor.slots]
             modes = [kinds.get(s.axis) for s in tensor.slots]
             return self.read(ctx, tensor, indices, node.span, node.otherwise, modes)
-        if node.otherwise is not None or kinds:
+        if node.otherwise is not None or kinds or self._reaches_beyond(ctx, base, replaced):
             return self._guarded(ctx, base, replaced, kinds, node)
         probe = self.fresh_index(items[0].axis) if len(items) == 1 else None
         value = self.expression(replace(ctx, axes=ctx.axes.extended(replaced)), base)
         if probe is not None and not self._mentions(ctx, base, items[0].axis):
             raise self.sink.fail("E0304", f"nothing in the brackets has an axis `{items[0].axis}`", items[0].span)
         return value
+
+    def _reaches_beyond(self, ctx: Context, base: tree.Expr, replaced: dict[str, Scalar]) -> bool:
+        """Whether an expression has values where its axes end: it does not only read there, or says what stands outside.
+        Its range does not follow from its reads, then."""
+        probes = {axis: self.fresh_index(axis) for axis in replaced}
+        value = self.expression(replace(ctx, frame=Frame(), axes=ctx.axes.extended(probes)), base)
+        definitions = {d.tensor: d for d in self.made()}
+        seen: set[tuple[Definition, frozenset[Index]]] = set()
+
+        def bends(node: Scalar, variables: frozenset[Index]) -> bool:
+            for n in postorder(node):
+                if variables.isdisjoint(free_indices(n)):
+                    continue
+                if isinstance(n, Compare | Table) or (isinstance(n, Apply) and n.name in ("real", *CHOICES)):
+                    return True
+                if isinstance(n, Read) and (d := definitions.get(n.tensor)) is not None and "." in n.tensor:
+                    pairs = zip(d.formals, n.indices, strict=True)
+                    own = frozenset(f for f, index in pairs if not variables.isdisjoint(free_indices(index)))
+                    if (d, own) in seen:  # of a recurrence
+                        continue
+                    seen.add((d, own))
+                    if any(bends(s, own) for s in d.scalars()):
+                        return True
+            return False
+
+        return bends(value, frozenset(probes.values()))
 
     def _mentions(self, ctx: Context, base: tree.Expr, axis: str) -> bool:
         """Whether an expression has the axis, found by elaborating it once more beside the program."""
@@ -92,6 +115,7 @@ class Accesses(Reader):
         value = self.expression(replace(ctx, axes=ctx.axes.extended(probes)), base)
         guards: list[Scalar] = []
         mapping: dict[Scalar, Scalar] = {}
+        whole = TensorEntity("the expression in brackets", "", (), value.dtype, written=False, span=node.span)
         for axis, probe in probes.items():
             lower, upper = ctx.frame.ranges.pop(probe, (Dim.const(0), probe.dim))
             grid = ctx.frame.grids.pop(probe, None)
@@ -104,8 +128,18 @@ class Accesses(Reader):
                 mapping[probe] = mapped(kinds[axis], replaced[axis], lower, upper)
                 guards += self._nonempty(ctx, mapping[probe], lower, upper)
                 continue
-            guards += self._unsecured(replaced[axis], lower, upper, ctx.path)
             mapping[probe] = canonical(replaced[axis])
+            if node.otherwise is not None:
+                guards += self._unsecured(replaced[axis], lower, upper, ctx.path)
+                continue
+            extent = (grid.step, grid.extent) if grid is not None else (1, None)
+            slot = Slot(axis, probe.dim, lower, upper, *extent)
+            _, unproved, quiet = self.place(ctx, whole, slot, replaced[axis], node.span, has_else=False)
+            if unproved and not quiet and value.dtype is REAL:
+                message = "this index into an expression is not proved to stay in range; outside, the value is nan"
+                help = "say what stands outside: `(...)[index else 0]`, or put the access under a condition"
+                self.sink.add("W1003", message, node.span, help)
+            guards += unproved
         ctx.frame.visits[:] = [v for v in ctx.frame.visits if v.variable not in mapping]
         needs = ctx.frame.needs[before:]
         del ctx.frame.needs[before:]

@@ -156,6 +156,7 @@ class LossBuilder:
         }
         self.e = Elaborator(self.sink, handlers, self.define, Calls(self.place))
         self.e.file_functions = files
+        self.e.made = lambda: self.place.definitions
         self.e.calling.append(loss)
         self.stack: list[PendingDefinition] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -53,6 +53,7 @@ from lossdsl.ir.nodes import (
     Apply,
     Compare,
     Const,
+    Definition,
     Index,
     Input,
     Not,
@@ -91,6 +92,7 @@ class Reader(ABC):
         self.unfinished_reads: list[tuple[Read, Span]] = []
         self.called_updates: list[tree.Update] = []  # of the states of losses that are called
         self.reserved: set[str] = set()  # names that something made later has, and prefixes of such names
+        self.made: Callable[[], list[Definition]] = list  # so far
         self.sealed = False  # the values that live through training are known: a call may not add to them
 
     @abstractmethod
