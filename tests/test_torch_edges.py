@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from test_torch_values import F64, labels, leaf
 from torch.autograd import gradcheck, gradgradcheck
 from torch_losses import HUBER, INFO_NCE, function, module
 
+import lossdsl
 from lossdsl.assemble import gradient_program
 from lossdsl.diagnostics import Source
 from lossdsl.lower.cost import cost
@@ -272,3 +275,36 @@ def test_a_row_that_is_folded_beside_the_whole_tensor_has_no_axes() -> None:
         torch.autograd.grad(value, x)[0], torch.autograd.grad(wanted, x)[0], rtol=1e-11, atol=1e-13
     )
     assert gradgradcheck(fn, leaf(4, 3))
+
+
+EDGES = [  # (declarations and what is returned, shapes, the same in torch)
+    ("input x: real[n]\n    return exp(x)[n = 3 else 5]", [(3,)], lambda x: x.sum() * 0 + 5),
+    ("input x: real[n]\n    return exp(x)[n = 3 else 5]", [(4,)], lambda x: x[3].exp()),
+    ("input x: real[n]\n    return max(x)", [(0,)], lambda x: x.sum() * 0 - torch.inf),
+    ("input x: real[n]\n    return min(x)", [(0,)], lambda x: x.sum() * 0 + torch.inf),
+    ("input x: real[n, c]\n    return sum(max(x over c))", [(2, 0)], lambda x: x.sum() * 0 - torch.inf),
+    ("input x: real[n, c]\n    return median(x)", [(3, 3)], lambda x: x.median()),
+    ("input x, w: real[n]\n    return w[n = argmax(x over n)]^2", [(4,), (4,)], lambda x, w: w.take(x.argmax().view(1))[0] ** 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "shapes", "reference"), EDGES)
+def test_single_places_and_places_that_are_not_there(text: str, shapes: list[tuple[int, ...]], reference: Any) -> None:
+    """Eagerly, with a graph of the gradient, and over a batch: the same value, of no axes, and the same gradients."""
+    ours = lossdsl.loads(f"loss l:\n    {text}\n").function
+    batch = [
+        torch.randn(3, *s, dtype=torch.float64, generator=torch.Generator().manual_seed(7 + len(s))) for s in shapes
+    ]
+    places = tuple(range(len(shapes)))
+    for k in range(3):
+        leaves = [t[k].clone().requires_grad_() for t in batch]
+        wanted = reference(*leaves)
+        slopes = torch.autograd.grad(wanted, leaves, allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(*leaves), wanted)
+        for create in (False, True):
+            value = ours(*leaves)
+            torch.testing.assert_close(value, wanted)
+            torch.testing.assert_close(torch.autograd.grad(value, leaves, create_graph=create), slopes)
+        over = torch.func.vmap(torch.func.grad_and_value(ours, places))(*batch)
+        torch.testing.assert_close((tuple(g[k] for g in over[0]), over[1][k]), (slopes, wanted.detach()))

@@ -204,7 +204,8 @@ class Body(Values):
             if s.data is not None or len(own) > 1 or any(c < 1 for _, c in own):
                 return None
             if not own:
-                if len(own) == len(s.axes) and s.offset.constant is None and not _within(s.offset, Dim.const(1), dim):
+                alone = len(own) == len(s.axes) and (guarded or s.offset.constant is None)
+                if alone and not _within(s.offset, Dim.const(1), dim):
                     return None
                 items.append(self.start(s).text)
                 continue
@@ -368,7 +369,9 @@ class Body(Values):
             if s.data is not None and dim.constant is None:
                 entries.append(f"{size.at(SUM)} > 0")
             positions.append(place)
-        when = [] if known is None else [str(known)]
+        # where it does not hold the padding stands, whatever the positions are there
+        late = known if valid is not None else None
+        when = [] if known is None or late is not None else [str(known)]
         if guarded and any(subscripts[k].data is None for k in moved):
             # A dimension without entries has no position to move a guarded access to.
             when.append(f"{name}.numel() > 0")
@@ -382,7 +385,10 @@ class Body(Values):
         void = self.term(_void(type_))
         if fixed:
             value = self.select(Number(Text(f"({' and '.join(fixed)})"), "bool"), value, void, type_)
-        return value if valid is None else self.select(valid, value, void, type_)
+        if valid is None:
+            return value
+        value = self.select(valid, value, void, type_)
+        return value if late is None else self.select(late, value, self.term(pad), type_)
 
     def take(
         self,
@@ -431,11 +437,16 @@ class Body(Values):
             else:
                 places.append(self.position(s))
         axes = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
-        inside = ", ".join(f"{{{k}}}" for k in range(len(places)))
+        single = not axes and any(
+            isinstance(p, Reg) for p in places
+        )  # by numbers, torch would wait for a device and refuse vmap
+        one = {k for k, p in enumerate(places) if single and isinstance(p, Reg)}
+        inside = ", ".join(f"{{{k}}}{'[None]' if k in one else ''}" for k in range(len(places)))
+        first = "[0]" if single else ""
         if own and when and not pad.value:
             self.scope.helpers.add("_at")
-            return self.taken(f"_at({name}, {inside})", places, axes, type_, wanted, "", own, pad)
-        return self.taken(f"{name}[{inside}]", places, axes, type_, wanted, when, own, pad)
+            return self.taken(f"_at({name}, {inside}){first}", places, axes, type_, wanted, "", own, pad)
+        return self.taken(f"{name}[{inside}]{first}", places, axes, type_, wanted, when, own, pad)
 
     def taken(
         self,

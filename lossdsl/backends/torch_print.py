@@ -49,8 +49,9 @@ def expression(instr: Instr) -> Text:
     function, args = instr.function, [term_text(a) for a in instr.args]
     if function == "text":
         level = instr.strength
-        inner = ATOM if "{0}." in instr.template or "{0}[" in instr.template else level + 1
-        plain = not instr.template.startswith("{")
+        taken = "}." in instr.template or "}[" in instr.template
+        inner = ATOM if taken else level + 1
+        plain = not taken and not instr.template.startswith("{")
         return Text(instr.template.format(*(a.text if plain else a.at(inner) for a in args)), level)
     if function in _LEVEL:
         level = _LEVEL[function]

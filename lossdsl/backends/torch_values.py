@@ -254,7 +254,8 @@ class Values:
         last = Number(Text(str(len(entries) - 1)), "int")
         index = self.tensor(index)
         place = self.emit("torch.clamp", (index, Number(Text("0"), "int"), last), "int", wanted="index")
-        value = self.emit("text", (place,), s.type, template=f"{text}[{{0}}]")
+        one = "" if isinstance(place, Reg) and place.axes else "[None]"
+        value = self.emit("text", (place,), s.type, template=f"{text}[{{0}}{one}]{'[0]' if one else ''}")
         if s.type != "acc":
             return value
         inside = self.emit("eq", (place, index), "bool")
@@ -424,7 +425,7 @@ class Values:
             text = f"{{0}}.{s.head}({places[0]}, keepdim=True){end}"
             if self.dims[s.axes[0]].constant is None:  # torch has no winner of nothing; nobody reads it
                 size = self.scope.dim(self.dims[s.axes[0]]).at(SUM)
-                text += f" if {size} > 0 else {{0}}.new_zeros({self.shape(left)}, dtype=torch.int64)"
+                text += f" if {size} > 0 else {{0}}.new_zeros({self.shape(left) if left else '()'}, dtype=torch.int64)"
                 return self.emit("text", (full,), "int", template=text, axes=left, strength=0)
             return self.emit("text", (full,), "int", template=text, axes=left)
         self.scope.helpers.add("_winner")

@@ -74,12 +74,14 @@ def _gathered(d: Definition, names: Fresh, *, turn: bool) -> tuple[Definition, D
     at = positions(flat, d.bound)
     value = substitute(d.body, dict(zip(d.bound, at, strict=True)))
     guards: list[Scalar] = []
-    known = d.bound[0].dim.constant if len(d.bound) == 1 else None
-    if d.where is not TRUE or known == 0 or turn:
+    every = volume(d.bound)
+    if d.where is TRUE and not turn and (every.constant or 0) <= 0:
+        guards = [Compare(">", extent(every), Const(0, INT))]
+    if d.where is not TRUE or turn:
         guards = list(within(flat, volume(d.bound), Facts()))
     if turn and d.where is not TRUE:
         guards.append(substitute(d.where, dict(zip(d.bound, at, strict=True))))
-    body = select(conjunction(guards), value, Const("nan"))
+    body = select(conjunction(guards), value, Const("-inf" if d.head == "max" else "inf"))
     return place, replace(d, head="map", bound=(), where=TRUE, body=body)
 
 
