@@ -115,6 +115,7 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
     Gradients are planned for the first differentiable input alone (the usual call) and for all of them together; any
     other set runs the smallest plan that makes it.
     """
+    _callable(program)
     modes = _modes(program) or ("",)
     stable = value_program(program)
     proxies, limits = _has(stable, Proxy), _has(stable, AdjointMap)
@@ -139,6 +140,22 @@ def plans(program: Program, target: str) -> dict[Key, Plan]:
                     key = Key(program.name, entry, mode, wrt, absent, target)
                     table[key] = schedule(derived, key)
     return table
+
+
+def _callable(program: Program) -> None:
+    """Raises LoweringError where a call would not say all that is computed from: a device, and every extent."""
+    given = [i for i in program.inputs if i.role in ("input", "learnable")]
+    if not given:
+        raise LoweringError(
+            f"{program.name} has no input: nothing says on which device and in which type it is computed"
+        )
+    known = {p.name for p in program.parameters}
+    known |= {s for i in program.inputs if i.default is None or i.role != "input" for d in i.dims for s in d.symbols()}
+    for i in given:
+        unknown = [s for d in i.dims for s in d.symbols() if s not in known]
+        if unknown:
+            message = f"only `{i.name}`, which may be left out, says how long the axis `{unknown[0]}` is"
+            raise LoweringError(message, i.name)
 
 
 def _reports_all(program: Program, derived: Program) -> bool:

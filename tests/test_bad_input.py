@@ -146,3 +146,50 @@ def test_a_schedule_without_steps_is_at_its_end() -> None:
     text = "    input x: real[n]\n    param steps: int = 4\n    return mean(0 * x) + linear(step, 0, 1, steps)\n"
     function = loss(text).function
     assert [function(leaf(2), steps=s, step=2).item() for s in (4, 0, -5)] == [0.5, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("    param a: real = 2\n    return a^2\n", "has no input"),
+        ("    input w: real[n] = 1\n    return mean(w)\n", "only `w`, which may be left out"),
+        ("    input x: real[n]\n    input w: real[k] = 1\n    return mean(x) + sum(w)\n", "how long the axis `k` is"),
+    ],
+)
+def test_a_call_that_would_not_say_enough_is_not_compiled(text: str, words: str) -> None:
+    with pytest.raises(lossdsl.LossError, match="E0501") as raised:
+        loss(text)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("index", ["y", "y + 1", "y - 1"])
+def test_a_default_that_is_a_place(index: str) -> None:
+    """Where there is no such place, NaN, as for a label that is given."""
+    text = f"    input x: real[n, c]\n    input y: int[n] = 1\n    return sum(x[c = {index} else 0])\n"
+    function = loss(text).function
+    for classes in (3, 2, 1):
+        x, other = leaf(2, classes), leaf(2, classes)
+        left, given = function(x), function(other, torch.ones(2, dtype=torch.long))
+        torch.testing.assert_close(left, given)
+        torch.testing.assert_close(torch.autograd.grad(left, x), torch.autograd.grad(given, other))
+
+
+def test_a_label_that_may_be_left_out() -> None:
+    text = "    input x: real[n, c]\n    input y: class[n] of c = 0\n    return -mean(log_softmax(x over c)[c = y])\n"
+    function, x = loss(text).function, leaf(4, 3)
+    wanted = torch.nn.functional.cross_entropy(x, torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(function(x), wanted)
+    torch.testing.assert_close(torch.autograd.grad(function(x), x), torch.autograd.grad(wanted, x))
+
+
+def test_the_last_of_what_is_not_there_is_no_place() -> None:
+    text = (
+        "    input x: real[n, c]\n    input i: class[m] of n\n    input j: class[m] of c\n"
+        "    return sum(x[n = i, c = j[m = last else 0]])\n"
+    )
+    function, x = loss(text).function, leaf(4, 3)
+    i, j = torch.tensor([0, 3, 1]), torch.tensor([0, 1, 2])
+    for k in (3, 1, 0):
+        value, wanted = function(x, i[:k], j[:k]), x[i[:k], j[k - 1 :][:1].expand(k)].sum()
+        torch.testing.assert_close(value, wanted)
+        torch.testing.assert_close(torch.autograd.grad(value, x), torch.autograd.grad(wanted, x))

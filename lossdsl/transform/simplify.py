@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     FALSE,
@@ -82,13 +83,33 @@ def defaulted(program: Program, absent: Iterable[str]) -> Program:
         return program
     memo: dict[Scalar, Scalar] = {}
 
+    shapes = {i.name: i.dims for i in program.inputs} | {d.tensor: d.dims for d in program.definitions()}
+
+    def guarded(node: Scalar) -> Scalar:
+        by_default = isinstance(node, Read) and node.tensor not in constants and reads_of(*node.indices)
+        return _where_it_is(node, shapes[node.tensor]) if isinstance(node, Read) and by_default else node
+
+    def reads_of(*nodes: Scalar) -> bool:
+        return any(isinstance(n, Read) and n.tensor in constants for n in postorder(*nodes))
+
     def step(node: Scalar) -> Scalar:
         return constants.get(node.tensor, node) if isinstance(node, Read) else node
 
+    first: dict[Scalar, Scalar] = {}
+
     def over(d: Definition) -> Definition:
-        return map_scalars(d, lambda s: transform(s, step, memo))
+        return map_scalars(d, lambda s: transform(transform(s, guarded, first), step, memo))
 
     return program.with_body(tuple(map_item(item, over) for item in program.body))
+
+
+def _where_it_is(read: Read, dims: tuple[Dim, ...]) -> Scalar:
+    """A read at places that a default says: by data they would be clamped, numbers have to be in range."""
+    inside: list[Scalar] = []
+    for index, dim in zip(read.indices, dims, strict=True):
+        if not isinstance(index, Index):
+            inside += [Compare("<=", Const(0, INT), index), Compare("<", index, Size(dim))]
+    return Select(And(tuple(inside)), read, Const("nan") if read.dtype is REAL else Const(0, read.dtype))
 
 
 def _opposites(program: Program) -> Program:

@@ -188,7 +188,7 @@ class _Sums:
         outer: list[Scalar] = []
         inner: list[Scalar] = []
         for c in conjuncts(d.where):
-            free = bound.isdisjoint(free_indices(c)) and (not inner or self.readable(c, ()))
+            free = bound.isdisjoint(free_indices(c)) and self.readable(c, outer)  # without what is summed over, too
             (outer if free else inner).append(c)
         used = frozenset(free_indices(*inner, d.body))
         formals = tuple(f for f in d.formals if f in used)
