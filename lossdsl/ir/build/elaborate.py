@@ -436,9 +436,21 @@ def _lazy(axes: Axes) -> bool:
     return False
 
 
+def _without_factors(node: tree.Expr) -> tree.Expr:
+    node = strip(node)
+    match node:
+        case tree.Unary(op="-", operand=inner):
+            return _without_factors(inner)
+        case tree.Binary(op="*" | "/", left=inner, right=number) if isinstance(strip(number), tree.Number):
+            return _without_factors(inner)
+        case tree.Binary(op="*", left=number, right=inner) if isinstance(strip(number), tree.Number):
+            return _without_factors(inner)
+    return node
+
+
 def _two_totals(node: tree.Binary) -> bool:
-    """`sum(a over K where c) / sum(b over K where c)`: a ratio of two totals over one set."""
-    a, b = strip(node.left), strip(node.right)
+    """`sum(a over K where c) / sum(b over K where c)`: a ratio of two totals over one set, signs and numbers aside."""
+    a, b = _without_factors(node.left), _without_factors(node.right)
     return (
         isinstance(a, tree.Call)
         and isinstance(b, tree.Call)

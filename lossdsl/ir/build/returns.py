@@ -118,32 +118,22 @@ def fail_needs(e: Elaborator, entity: TensorEntity) -> None:
 
 
 def _shape(e: Elaborator, node: tree.Expr) -> _Shape | None:
-    scale: list[tuple[str, tree.Expr]] = []
+    scale, node = _factors(e, node)
     for _ in range(64):
-        node = strip(node)
-        if isinstance(node, tree.Unary) and node.op == "-":
-            scale.append(("neg", node))
-            node = node.operand
-        elif isinstance(node, tree.Binary) and node.op == "*" and _constant(e, node.left):
-            scale.append(("mul", node.left))
-            node = node.right
-        elif isinstance(node, tree.Binary) and node.op in ("*", "/") and _constant(e, node.right):
-            scale.append(("mul" if node.op == "*" else "div", node.right))
-            node = node.left
-        elif isinstance(node, tree.Name):
-            entity = e.names.get(node.id)
-            if not isinstance(entity, PendingDefinition) or entity.statement.axes is not None:
-                return None
-            if entity.entity is None or entity.entity.slots:
-                return None
-            e.used.add(node.id)
-            node = entity.statement.value
-        else:
+        if not isinstance(node, tree.Name):
             break
+        entity = e.names.get(node.id)
+        if not isinstance(entity, PendingDefinition) or entity.statement.axes is not None:
+            return None
+        if entity.entity is None or entity.entity.slots:
+            return None
+        e.used.add(node.id)
+        more, node = _factors(e, entity.statement.value)
+        scale += more
     if isinstance(node, tree.Call) and node.function in ("mean", "sum") and _plain(node):
         return _Shape(tuple(scale), node)
     if isinstance(node, tree.Binary) and node.op == "/":
-        a, b = strip(node.left), strip(node.right)
+        (above, a), (below, b) = _factors(e, node.left), _factors(e, node.right)
         if (
             isinstance(a, tree.Call)
             and isinstance(b, tree.Call)
@@ -155,8 +145,28 @@ def _shape(e: Elaborator, node: tree.Expr) -> _Shape | None:
             and a.otherwise is None
             and b.otherwise is None
         ):
-            return _Shape(tuple(scale), a, b)
+            turned = [({"mul": "div", "div": "mul"}.get(op, op), factor) for op, factor in below]
+            return _Shape((*scale, *above, *turned), a, b)
     return None
+
+
+def _factors(e: Elaborator, node: tree.Expr) -> tuple[list[tuple[str, tree.Expr]], tree.Expr]:
+    """The signs and constant factors around an expression, the outermost first, and what they stand around."""
+    found: list[tuple[str, tree.Expr]] = []
+    for _ in range(64):
+        node = strip(node)
+        if isinstance(node, tree.Unary) and node.op == "-":
+            found.append(("neg", node))
+            node = node.operand
+        elif isinstance(node, tree.Binary) and node.op == "*" and _constant(e, node.left):
+            found.append(("mul", node.left))
+            node = node.right
+        elif isinstance(node, tree.Binary) and node.op in ("*", "/") and _constant(e, node.right):
+            found.append(("mul" if node.op == "*" else "div", node.right))
+            node = node.left
+        else:
+            break
+    return found, node
 
 
 def _plain(node: tree.Call) -> bool:
