@@ -40,6 +40,13 @@ class Misuse(click.ClickException):
     exit_code = MISUSE
 
 
+class Output(Console):
+    """A console that ends as other writers do when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class BrokenError(Exception):
     """The compiler broke one of its own rules on a file."""
 
@@ -95,7 +102,7 @@ def split_name(argument: str) -> tuple[str, str | None]:
 
 
 def complain(source: Source, diagnostics: Sequence[Diagnostic]) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Output(stderr=True, highlight=False, soft_wrap=True)
     for d in diagnostics:
         head, *rest = render(source, d).split("\n")
         style = "bold red" if d.severity is Severity.ERROR else "bold yellow"
@@ -139,6 +146,8 @@ def check(
     """
     from lossdsl import card, pipeline
 
+    if not effort >= 0.1:
+        raise Misuse("--effort is a number from 0.1 to 1000")
     if question is not None:
         if as_json or certificate is not None or strict:
             raise Misuse("--explain goes with --effort and --latex alone")
@@ -148,7 +157,7 @@ def check(
     if certificate is not None and len(files) != 1:
         raise Misuse("--certificate belongs to one file")
     worst, entries, broken_off = OK, [], ""
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     for argument in files:
         path, only = split_name(argument)
         source, found = load(path)
@@ -341,13 +350,15 @@ def compile(file: str, target: str, output: str | None, stale: str | None, force
         click.echo("nothing was written; `lossdsl check` shows the counterexample", err=True)
         sys.exit(REFUTED)
     if stale is not None:
-        fresh = Path(stale).is_file() and Path(stale).read_text(encoding="utf-8") == compiled.text
+        fresh = Path(stale).is_file() and Path(stale).read_bytes() == compiled.text.encode()
         click.echo(f"{stale} is {'up to date' if fresh else 'stale'}")
         sys.exit(OK if fresh else REFUTED)
     if output is None:
         click.echo(compiled.text, nl=False)
         return
     out = Path(output)
+    if out.exists() and not out.is_file():
+        raise Misuse(f"{output} is a {'folder' if out.is_dir() else 'device'}, no file")
     if out.exists() and not force and not generated(out):
         raise Misuse(f"{output} was not written by lossdsl; --force overwrites it")
     write(out, compiled.text)
@@ -408,11 +419,11 @@ def fmt(files: tuple[str, ...], only_check: bool) -> None:
         if has_errors(problems):
             worst = max(worst, WRONG_FILE)
             continue
-        if path == "-":
+        if path == "-" and not only_check:
             click.echo(text, nl=False)
         elif text != source.text:
             if only_check:
-                click.echo(f"{path} would be formatted")
+                click.echo(f"{'standard input' if path == '-' else path} would be formatted")
                 worst = max(worst, REFUTED)
             else:
                 write(Path(path), text)
@@ -594,7 +605,7 @@ def catalogue(field: str | None, word: str) -> None:
         raise Misuse(
             f"there is no field {field}; {f'did you mean {close[0]}?' if close else 'fields: ' + ', '.join(fields)}"
         )
-    console, last = Console(highlight=False, soft_wrap=True), None
+    console, last = Output(highlight=False, soft_wrap=True), None
     found = search(word, field)
     width = max((len(e.name) for e in found), default=0)
     for e in found:
@@ -644,13 +655,14 @@ def write(path: Path, text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. Misuse, click's usage errors included, exits with 3."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        cli.main(args=list(arguments) if arguments is not None else None, prog_name="lossdsl", standalone_mode=False)
+        cli.main(args=given or ["--help"], prog_name="lossdsl", standalone_mode=False)
     except click.ClickException as problem:
         problem.show()
         sys.exit(MISUSE)
     except Exit as ended:
-        sys.exit(ended.exit_code)
+        sys.exit(ended.exit_code if given else MISUSE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -659,9 +671,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenError as broken:
         complain(broken.source, [broken.diagnostic])
         sys.exit(WRONG_FILE)
+    except OSError as problem:  # a full disk, a name that is too long
+        Misuse(f"{problem.filename or 'the output'}: {problem.strerror or problem}").show()
+        sys.exit(MISUSE)
     except Exception as problem:
         if os.environ.get("LOSSDSL_DEBUG") == "1":
             raise
         complain(Source("lossdsl", ""), [internal(problem)])
         sys.exit(WRONG_FILE)
-    sys.exit(OK)
+    sys.exit(OK if given else MISUSE)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path` in one step: a temporary file beside it, then a rename.
+    """Write `text` as UTF-8 to `path` in one step: a temporary file beside it, then a rename. What a link leads to is written.
 
     Raises OSError if the folder is missing or not writable; an existing file is then untouched.
     """
+    path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:

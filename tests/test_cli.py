@@ -462,3 +462,44 @@ def test_a_constant_that_is_finite_but_not_known_has_no_figure() -> None:
     assert bracket(Bracket(None, None, "(-inf, inf)")) == "(-inf, inf)"
     focal = run("check", "focal").stdout
     assert re.search(r"yes  lipschitz of per in logits +slopes along the tails", focal)
+
+
+def run_in(folder: Path, command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    shell = command.replace("lossdsl", f"{sys.executable} -m lossdsl")
+    return subprocess.run(["bash", "-c", shell], cwd=folder, input=text, capture_output=True, text=True, timeout=120)
+
+
+UNFORMATTED = "loss a:\n   input x:real[n]\n   return   sum(x)\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("lossdsl fmt --check -", 1, "would be formatted"),
+        ("lossdsl compile a.loss -o /dev/full", 3, "no file"),
+        ("lossdsl compile a.loss -o .", 3, "a folder"),
+        (f"lossdsl compile a.loss -o {'a' * 300}.py", 3, "too long"),
+        ("lossdsl compile a.loss --check latin.py", 1, "stale"),
+        ("lossdsl check a.loss --effort nan", 3, "from 0.1 to 1000"),
+        ("lossdsl show a.loss --emit ir > /dev/full", 3, "No space left"),
+        ("lossdsl check - <&-", 2, "E0802"),
+        ("lossdsl", 3, "Usage"),
+        ("(lossdsl catalogue; echo rc $? >&2) | head -1", 0, "rc 0"),
+    ],
+)
+def test_streams_and_paths_of_other_kinds(tmp_path: Path, command: str, code: int, words: str) -> None:
+    (tmp_path / "a.loss").write_text(UNFORMATTED)
+    (tmp_path / "latin.py").write_bytes(b"\xe9")
+    done = run_in(tmp_path, command, UNFORMATTED)
+    assert done.returncode == code, done
+    assert words in done.stdout + done.stderr
+    assert "internal error" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.loss", "latin.py"]
+
+
+def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a.loss").write_text(UNFORMATTED)
+    (tmp_path / "link.loss").symlink_to("a.loss")
+    assert run_in(tmp_path, "lossdsl fmt link.loss").returncode == 0
+    assert (tmp_path / "link.loss").is_symlink()
+    assert "    input x: real[n]" in (tmp_path / "a.loss").read_text()

@@ -18,6 +18,8 @@ def read_source(path: str) -> tuple[Source, list[Diagnostic]]:
     With a diagnostic the source holds what could be read, for showing the place; nothing is raised.
     """
     if path == "-":
+        if sys.stdin is None:
+            return _failed("<stdin>", "E0802", "standard input is closed", "")
         return decode("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
     file = Path(path)
     try:
