@@ -369,9 +369,7 @@ class Body(Values):
             if s.data is not None and dim.constant is None:
                 entries.append(f"{size.at(SUM)} > 0")
             positions.append(place)
-        # where it does not hold the padding stands, whatever the positions are there
-        late = known if valid is not None else None
-        when = [] if known is None or late is not None else [str(known)]
+        when = [] if known is None else [str(known)]
         if guarded and any(subscripts[k].data is None for k in moved):
             # A dimension without entries has no position to move a guarded access to.
             when.append(f"{name}.numel() > 0")
@@ -388,7 +386,8 @@ class Body(Values):
         if valid is None:
             return value
         value = self.select(valid, value, void, type_)
-        return value if late is None else self.select(late, value, self.term(pad), type_)
+        # where it is not read the padding stands, whatever the positions are there
+        return value if known is None else self.select(known, value, self.term(pad), type_)
 
     def take(
         self,

@@ -142,7 +142,7 @@ def known(of: Subject) -> Context:
     budget = Budget(whole.seconds / 4, whole.boxes // 4, whole.smt_milliseconds // 4)
     ctx = replace(of.ctx.at_defaults(), budget=budget, seconds=of.ctx.seconds / 4)
     for i in ctx.program.inputs:
-        if isinstance(i.default, Const) and i.name not in ctx.fixed:
+        if isinstance(i.default, Const) and i.dtype is REAL and i.name not in ctx.fixed:
             entry = Read(i.name, tuple(Index(f"${k}", dim) for k, dim in enumerate(i.dims)), REAL)
             ctx = ctx.narrowed(Compare("==", entry, i.default))
     return ctx

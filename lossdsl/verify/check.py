@@ -124,10 +124,13 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
             continue
         wrt: tuple[str, ...] = (i.name,)
         watch(f"differentiability in {i.name}")
-        found += _differentiability(quick, target, wrt)
+        for finding in _differentiability(quick, target, wrt):
+            found.append(finding)
+            yield finding
         found.append(ask("convex", wrt, STABILITY, partial(properties.convexity, quick, target, wrt)))
+        yield found[-1]
         found.append(ask("lipschitz", wrt, NOISE, partial(properties.lipschitz, quick, target, wrt, None)))
-    yield from found
+        yield found[-1]
     for word in ("float32", "float16"):
         yield ask(f"finite in {word}", (), STABILITY, partial(finite_in, quick, target, word))
     of = subject(built, quick)
