@@ -53,7 +53,7 @@ class Threshold:
 
     @property
     def ends(self) -> tuple[Fraction | None, Fraction | None]:
-        """The number is not below the first and not above the second."""
+        """The number, which is at least 0, is not below the first and not above the second."""
         below, above = (self.counterexamples, self.proofs) if self._up else (self.proofs, self.counterexamples)
         return max(below, default=None), min(above, default=None)
 
@@ -79,6 +79,8 @@ class Threshold:
             if not isinstance(first, wanted):
                 bounds = (Fraction(2) ** (direction * k) for k in _OCTAVES)
                 if not any(isinstance(self._ask(b), wanted) for b in bounds if not self._spent):
+                    if self._up and self.proofs and not self.counterexamples:
+                        self._ask(Fraction(0))
                     return False
         return True
 
@@ -108,7 +110,7 @@ class Threshold:
     def verdict(self) -> Verdict:
         """The bracket with what it rests on; unknown if the side that bounds the loss is open."""
         low, high = self.ends
-        value = Bracket(None if low is None else float(low), None if high is None else float(high))
+        value = Bracket(0.0 if low is None else float(low), None if high is None else float(high))
         if not self.proofs:
             blocked = next((v.blocker for v in self.open.values()), "no bound that can be tried is small enough")
             return Unknown(blocked, (METHOD,), value)
