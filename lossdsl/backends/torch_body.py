@@ -436,9 +436,8 @@ class Body(Values):
             else:
                 places.append(self.position(s))
         axes = frozenset().union(*(p.axes for p in places if isinstance(p, Reg)))
-        single = not axes and any(
-            isinstance(p, Reg) for p in places
-        )  # by numbers, torch would wait for a device and refuse vmap
+        # by numbers, torch would wait for a device, and refuse vmap
+        single = not axes and any(isinstance(p, Reg) for p in places)
         one = {k for k, p in enumerate(places) if single and isinstance(p, Reg)}
         inside = ", ".join(f"{{{k}}}{'[None]' if k in one else ''}" for k in range(len(places)))
         first = "[0]" if single else ""

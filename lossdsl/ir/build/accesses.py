@@ -65,45 +65,38 @@ class Accesses(Reader):
             indices = [replaced.get(s.axis) for s in tensor.slots]
             modes = [kinds.get(s.axis) for s in tensor.slots]
             return self.read(ctx, tensor, indices, node.span, node.otherwise, modes)
-        if node.otherwise is not None or kinds or self._reaches_beyond(ctx, base, replaced):
+        if node.otherwise is not None or kinds:
             return self._guarded(ctx, base, replaced, kinds, node)
-        probe = self.fresh_index(items[0].axis) if len(items) == 1 else None
+        probes = {axis: self.fresh_index(axis) for axis in replaced}  # elaborated once more, beside the program
+        probed = self.expression(replace(ctx, frame=Frame(), axes=ctx.axes.extended(probes)), base)
+        if self._reaches_beyond(probed, frozenset(probes.values()), set()):
+            return self._guarded(ctx, base, replaced, kinds, node)
         value = self.expression(replace(ctx, axes=ctx.axes.extended(replaced)), base)
-        if probe is not None and not self._mentions(ctx, base, items[0].axis):
+        if len(items) == 1 and probes[items[0].axis] not in self.free(probed):
             raise self.sink.fail("E0304", f"nothing in the brackets has an axis `{items[0].axis}`", items[0].span)
         return value
 
-    def _reaches_beyond(self, ctx: Context, base: tree.Expr, replaced: dict[str, Scalar]) -> bool:
+    def _reaches_beyond(
+        self, node: Scalar, variables: frozenset[Index], seen: set[tuple[Definition, frozenset[Index]]]
+    ) -> bool:
         """Whether an expression has values where its axes end: it does not only read there, or says what stands outside.
         Its range does not follow from its reads, then."""
-        probes = {axis: self.fresh_index(axis) for axis in replaced}
-        value = self.expression(replace(ctx, frame=Frame(), axes=ctx.axes.extended(probes)), base)
         definitions = {d.tensor: d for d in self.made()}
-        seen: set[tuple[Definition, frozenset[Index]]] = set()
-
-        def bends(node: Scalar, variables: frozenset[Index]) -> bool:
-            for n in postorder(node):
-                if variables.isdisjoint(free_indices(n)):
+        for n in postorder(node):
+            if variables.isdisjoint(free_indices(n)):
+                continue
+            if isinstance(n, Compare | Table) or (isinstance(n, Apply) and n.name in ("real", *CHOICES)):
+                return True
+            d = definitions.get(n.tensor) if isinstance(n, Read) and "." in n.tensor else None  # a reduction in it
+            if isinstance(n, Read) and d is not None:
+                pairs = zip(d.formals, n.indices, strict=True)
+                own = frozenset(f for f, index in pairs if not variables.isdisjoint(free_indices(index)))
+                if (d, own) in seen:  # of a recurrence
                     continue
-                if isinstance(n, Compare | Table) or (isinstance(n, Apply) and n.name in ("real", *CHOICES)):
+                seen.add((d, own))
+                if any(self._reaches_beyond(s, own, seen) for s in d.scalars()):
                     return True
-                if isinstance(n, Read) and (d := definitions.get(n.tensor)) is not None and "." in n.tensor:
-                    pairs = zip(d.formals, n.indices, strict=True)
-                    own = frozenset(f for f, index in pairs if not variables.isdisjoint(free_indices(index)))
-                    if (d, own) in seen:  # of a recurrence
-                        continue
-                    seen.add((d, own))
-                    if any(bends(s, own) for s in d.scalars()):
-                        return True
-            return False
-
-        return bends(value, frozenset(probes.values()))
-
-    def _mentions(self, ctx: Context, base: tree.Expr, axis: str) -> bool:
-        """Whether an expression has the axis, found by elaborating it once more beside the program."""
-        probe, frame = self.fresh_index(axis), Frame()
-        value = self.expression(replace(ctx, frame=frame, axes=ctx.axes.extended({axis: probe})), base)
-        return probe in self.free(value)
+        return False
 
     def _guarded(
         self, ctx: Context, base: tree.Expr, replaced: dict[str, Scalar], kinds: dict[str, str], node: tree.Access
