@@ -8,7 +8,7 @@ value, a parameter) is a gather: its bounds are a matter of the call, and outsid
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -283,16 +283,9 @@ class _Checker:
                 hard.add(node)
         if root not in hard:
             return
-        seen: set[tuple[Scalar, tuple[Scalar, ...]]] = set()
-        stack: list[tuple[Scalar, tuple[Scalar, ...]]] = [(root, ())]
-        while stack:
-            node, path = stack.pop()
-            if node not in hard or (node, path) in seen:
-                continue
-            seen.add((node, path))
+        for node, path in paths(root, hard):
             if not self._sound(node, (*base, *path)):
                 raise self.fail(f"{print_scalar(node)} is neither proved in range nor guarded")
-            stack.extend(steps(node, path))
 
     def _sound(self, node: Scalar, facts: tuple[Scalar, ...]) -> bool:
         if not isinstance(node, Read | ir.Table):
@@ -350,13 +343,7 @@ def readable(
 ) -> bool:
     """Whether every access below the root is in range where the facts hold, under the conditions of each path to it, or at a
     place that data say."""
-    seen: set[tuple[Scalar, tuple[Scalar, ...]]] = set()
-    stack: list[tuple[Scalar, tuple[Scalar, ...]]] = [(root, ())]
-    while stack:
-        node, path = stack.pop()
-        if (node, path) in seen:
-            continue
-        seen.add((node, path))
+    for node, path in paths(root):
         if isinstance(node, Read | ir.Table):
             dims = shapes[node.tensor] if isinstance(node, Read) else (Dim.const(len(node.values)),)
             given = (*facts, *path)
@@ -365,8 +352,21 @@ def readable(
             )
             if not inside and not contradictory(given, signed=signed):
                 return False
-        stack.extend(steps(node, path))
     return True
+
+
+def paths(root: Scalar, within: Collection[Scalar] | None = None) -> Iterator[tuple[Scalar, tuple[Scalar, ...]]]:
+    """The nodes below the root (of those in `within`, if given, and not below others), each with the conditions under which
+    it is evaluated, once for each such set."""
+    seen: set[tuple[Scalar, tuple[Scalar, ...]]] = set()
+    stack: list[tuple[Scalar, tuple[Scalar, ...]]] = [(root, ())]
+    while stack:
+        node, path = stack.pop()
+        if (within is not None and node not in within) or (node, path) in seen:
+            continue
+        seen.add((node, path))
+        yield node, path
+        stack.extend(steps(node, path))
 
 
 def steps(node: Scalar, path: tuple[Scalar, ...]) -> list[tuple[Scalar, tuple[Scalar, ...]]]:

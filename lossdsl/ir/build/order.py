@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lossdsl.ir.check import steps
+from lossdsl.ir.check import paths
 from lossdsl.ir.nodes import TRUE, Compare, Definition, Group, Read, Scalar
 from lossdsl.ir.ranges import contradictory
 from lossdsl.ir.rewrite import reads
@@ -106,18 +106,11 @@ def _steps(members: Sequence[Definition], signed: Collection[str]) -> list[_Step
     for d in members:
         indices: tuple[Scalar, ...] = (*d.formals, *d.bound)
         for root, base in ((d.where, indices), (d.body, (*indices, d.where)), (d.support, d.formals)):
-            seen: set[tuple[Scalar, tuple[Scalar, ...]]] = set()
-            stack: list[tuple[Scalar, tuple[Scalar, ...]]] = [(root, ())]
-            while stack:
-                node, path = stack.pop()
-                if (node, path) in seen:
-                    continue
-                seen.add((node, path))
+            for node, path in paths(root):
                 if isinstance(node, Read) and node.tensor in by_name:
                     facts = tuple(f for f in (*base, *path) if f is not TRUE)
                     step = _Step(d, by_name[node.tensor], node, facts, signed)
                     found.setdefault((d.tensor, node, facts), step)
-                stack.extend(steps(node, path))
     return list(found.values())
 
 
