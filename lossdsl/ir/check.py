@@ -8,14 +8,30 @@ value, a parameter) is a gather: its bounds are a matter of the call, and outsid
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 
 from lossdsl import primitives
 from lossdsl.dim import Dim
 from lossdsl.ir import nodes as ir
-from lossdsl.ir.nodes import BOOL, INT, REAL, TRUE, Compare, Const, Definition, Group, Index, Program, Read, Scalar
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    REAL,
+    TRUE,
+    Compare,
+    Const,
+    Definition,
+    Group,
+    Index,
+    Param,
+    Parameter,
+    Program,
+    Read,
+    Scalar,
+)
 from lossdsl.ir.ranges import contradictory, in_range
 from lossdsl.ir.rewrite import members, roots
 from lossdsl.ir.text import parse_ir, print_definition, print_ir, print_scalar
@@ -70,6 +86,18 @@ def signed_symbols(program: Program) -> frozenset[str]:
     return frozenset(names)
 
 
+def declared_bounds(parameters: Iterable[Parameter]) -> list[Scalar]:
+    """What the ranges of integer parameters say, as conditions; a module refuses other values."""
+    found: list[Scalar] = []
+    for p in parameters:
+        if p.kind == "int":
+            ends = ((p.range.lower, p.range.lower_open, ">"), (p.range.upper, p.range.upper_open, "<"))
+            for end, is_open, sign in ends:
+                if isinstance(end, Const) and isinstance(end.value, Fraction) and end.value.denominator == 1:
+                    found.append(Compare(sign if is_open else f"{sign}=", Param(p.name, INT), Const(end.value, INT)))
+    return found
+
+
 def check(program: Program) -> None:
     """Raises IllFormed if the program breaks an invariant. With LOSSDSL_CHECK=1 in the environment its text must also
     parse back to the identical program."""
@@ -84,6 +112,7 @@ class _Checker:
         self.tensors: dict[str, _Tensor] = {}
         self.parameters = {p.name: p.dtype for p in program.parameters}
         self.signed = signed_symbols(program)
+        self.bounds = declared_bounds(program.parameters)
         self.current: Definition | None = None
         self.group: Group | None = None
         self.proved: dict[tuple[object, ...], bool] = {}
@@ -316,7 +345,7 @@ class _Checker:
         mine = {i.name: i for i in self.current.formals}
         at = {i.name: index for i, index in zip(theirs.formals, read.indices)}
         equal: list[Scalar] = []
-        facts = (*facts, *self._winners(read, *facts))
+        facts = (*facts, *self.bounds, *self._winners(read, *facts))
         for axis, sign in self.group.order:
             later = Compare(">" if sign > 0 else "<", at[axis], mine[axis])
             if not contradictory([*facts, *equal, later], signed=self.signed):

@@ -12,7 +12,7 @@ from lossdsl.ir.build.affine import substitute
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.reversal import plain, reverse
-from lossdsl.ir.build.scope import Context, Frame, ParameterEntity
+from lossdsl.ir.build.scope import Context, Frame
 from lossdsl.ir.nodes import (
     INT,
     ONE,
@@ -88,7 +88,7 @@ class Derivatives:
         return self._with_axes(e, ctx, result, e.free(value) | e.free(variable), node.span)
 
     def _program(self, e: Elaborator) -> Program:
-        parameters = tuple(x.parameter for x in e.names.values() if isinstance(x, ParameterEntity))
+        parameters = e.parameters()
         return Program("", tuple(e.inputs.values()), parameters, tuple(self._place.body), ())
 
     def _with_axes(self, e: Elaborator, ctx: Context, result: Scalar, axes: frozenset[Index], span: Span) -> Scalar:

@@ -25,7 +25,6 @@ from lossdsl.ir.build.scope import (
     Frame,
     FunctionEntity,
     LossEntity,
-    ParameterEntity,
     PendingDefinition,
     Sink,
     TensorEntity,
@@ -392,7 +391,7 @@ class LossBuilder:
         needed = _reachable(self.place.body, roots)
         body = _needed(self.place.body, needed)
         inputs = tuple(e.inputs.values())
-        parameters = tuple(x.parameter for x in e.names.values() if isinstance(x, ParameterEntity))
+        parameters = e.parameters()
         self._unused(needed, body, parameters)
         program = Program(
             self.loss.name.name,

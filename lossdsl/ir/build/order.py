@@ -27,8 +27,14 @@ class Unordered(Exception):
     same: bool
 
 
-def grouped(definitions: Sequence[Definition], signed: Collection[str] = ()) -> list[Definition | Group]:
-    """The definitions in dependency order; those that read each other in a circle as groups. Raises Unordered."""
+def grouped(
+    definitions: Sequence[Definition], signed: Collection[str] = (), bounds: Sequence[Scalar] = ()
+) -> list[Definition | Group]:
+    """The definitions in dependency order; those that read each other in a circle as groups. Raises Unordered.
+
+    signed   integer parameters that may be negative
+    bounds   conditions on parameters that always hold
+    """
     by_name = {d.tensor: d for d in definitions}
     needs = {d.tensor: [r.tensor for r in reads(*d.scalars()) if r.tensor in by_name] for d in definitions}
     items: list[Definition | Group] = []
@@ -37,7 +43,7 @@ def grouped(definitions: Sequence[Definition], signed: Collection[str] = ()) -> 
         if len(chosen) == 1 and chosen[0].tensor not in needs[chosen[0].tensor]:
             items.append(chosen[0])
         else:
-            items.append(_group(chosen, signed))
+            items.append(_group(chosen, signed, bounds))
     return items
 
 
@@ -100,12 +106,12 @@ class _Step:
         return self.memo[key]
 
 
-def _steps(members: Sequence[Definition], signed: Collection[str]) -> list[_Step]:
+def _steps(members: Sequence[Definition], signed: Collection[str], bounds: Sequence[Scalar]) -> list[_Step]:
     by_name = {d.tensor: d for d in members}
     found: dict[tuple[str, Read, tuple[Scalar, ...]], _Step] = {}
     for d in members:
-        indices: tuple[Scalar, ...] = (*d.formals, *d.bound)
-        for root, base in ((d.where, indices), (d.body, (*indices, d.where)), (d.support, d.formals)):
+        indices: tuple[Scalar, ...] = (*bounds, *d.formals, *d.bound)
+        for root, base in ((d.where, indices), (d.body, (*indices, d.where)), (d.support, (*bounds, *d.formals))):
             for node, path in paths(root):
                 if isinstance(node, Read) and node.tensor in by_name:
                     facts = tuple(f for f in (*base, *path) if f is not TRUE)
@@ -114,8 +120,8 @@ def _steps(members: Sequence[Definition], signed: Collection[str]) -> list[_Step
     return list(found.values())
 
 
-def _group(members: list[Definition], signed: Collection[str]) -> Group:
-    all_steps = _steps(members, signed)
+def _group(members: list[Definition], signed: Collection[str], bounds: Sequence[Scalar]) -> Group:
+    all_steps = _steps(members, signed, bounds)
     shared = [i.name for i in members[0].formals]
     for d in members:
         names = [i.name for i in d.formals]

@@ -58,6 +58,7 @@ from lossdsl.ir.nodes import (
     Input,
     Not,
     Param,
+    Parameter,
     Range,
     Read,
     Scalar,
@@ -334,7 +335,7 @@ class Reader(ABC):
             if variable is not None and form.terms[variable].number == 1:
                 self._on_grid(ctx.frame, variable, Grid(slot.step, slot.grid or slot.full, tensor.name), span)
             return stored, self._unsecured(index, slot.lower, slot.upper, conditions), True
-        if tensor.unfinished and ctx.frame.member and not isinstance(index, Index):
+        if tensor.unfinished and ctx.frame.member and not isinstance(index, Index) and not depends_on_data(index):
             help = f"say what stands there: `{tensor.name}[... else 0]`, or put the access under a condition"
             raise self.sink.fail("E0209", f"nothing says what `{tensor.name}` is before its first step", span, help)
         around = bool(ctx.outer) and not self._unproved(index, slot.lower, slot.upper, (*conditions, *ctx.outer))
@@ -489,10 +490,12 @@ class Reader(ABC):
             [Compare("<", Size(a), Size(b))], signed=self.integer_parameters()
         )
 
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(x.parameter for x in self.names.values() if isinstance(x, ParameterEntity))
+
     def integer_parameters(self, least: int | None = None) -> frozenset[str]:
         """Integer parameters that may be negative; with `least` those that are declared to be at least that."""
-        entities = (x for x in self.names.values() if isinstance(x, ParameterEntity) and x.parameter.kind == "int")
-        ranges = {x.parameter.name: x.parameter.range for x in entities}
+        ranges = {p.name: p.range for p in self.parameters() if p.kind == "int"}
         enough = {
             name
             for name, r in ranges.items()

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lossdsl.diagnostics import Span
+from lossdsl.ir.build.affine import UNBOUNDED, Bound
 from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.order import Unordered, components, grouped
 from lossdsl.ir.build.scope import Failed, FunctionEntity, PendingDefinition, Slot, TensorEntity, base_name
+from lossdsl.ir.check import declared_bounds
 from lossdsl.ir.nodes import BOOL, INT, REAL, Index, Read, Scalar
 from lossdsl.ir.rewrite import members as members_of
 from lossdsl.ir.rewrite import substitute
@@ -147,20 +149,29 @@ class Recurrence:
         dtypes = {_name(p): INT for p in self.members}
         ranges = {n: tuple(Slot.whole(base_name(i), i.dim) for i in f) for n, f in self.formals.items()}
         kinds = [BOOL, REAL]  # tried in this order where integers do not fit
+        bounds: dict[str, Bound] = {}  # of integers, so that earlier rounds may be indices
         for _ in range(ATTEMPTS):
+            found: dict[str, TensorEntity] = {}
+            last = all(k is REAL for k in dtypes.values())
+            self.e.integer_bounds.update(bounds)
             try:
-                found = self._attempt(dtypes, ranges)
+                self._attempt(dtypes, ranges, found, through=not last)
             except Failed:
-                if all(k is REAL for k in dtypes.values()):
+                if last:
                     raise
+                bounds = self._bounds(found)
                 before.restore(self.e, self.place)
                 kind = kinds.pop(0) if kinds else REAL
-                dtypes = dict.fromkeys(dtypes, kind)
+                settled = {n: INT for n, t in found.items() if t.dtype is INT and n in bounds}
+                mixed = kind is REAL and REAL not in dtypes.values()
+                dtypes = dict.fromkeys(dtypes, kind) | (settled if mixed else {})
                 continue
-            if all(t.dtype is dtypes[n] and t.slots == ranges[n] for n, t in found.items()):
+            held = bounds.items() <= self._bounds(found).items()
+            if held and all(t.dtype is dtypes[n] and t.slots == ranges[n] for n, t in found.items()):
                 self._finish(start, found)
                 return
             before.restore(self.e, self.place)
+            bounds = bounds if held else {}
             dtypes = {n: _wider(dtypes[n], t.dtype) for n, t in found.items()}
             ranges = {n: t.slots for n, t in found.items()}
         first = self.members[0].statement.names[0]
@@ -170,7 +181,19 @@ class Recurrence:
         )
         raise self.e.sink.fail("E0209", message, first.span, help)
 
-    def _attempt(self, dtypes: Mapping[str, Dtype], ranges: Mapping[str, tuple[Slot, ...]]) -> dict[str, TensorEntity]:
+    def _bounds(self, found: Mapping[str, TensorEntity]) -> dict[str, Bound]:
+        """What is known of the integers of the members, to be assumed of those of earlier rounds."""
+        known = ((n, self.e.integer_bounds.get(t.tensor, UNBOUNDED)) for n, t in found.items() if t.dtype is INT)
+        return {n: b for n, b in known if b != UNBOUNDED}
+
+    def _attempt(
+        self,
+        dtypes: Mapping[str, Dtype],
+        ranges: Mapping[str, tuple[Slot, ...]],
+        found: dict[str, TensorEntity],
+        through: bool,
+    ) -> None:
+        """Elaborate the members under assumptions; `through`: those after one that fails, too."""
         self.e.unfinished_reads.clear()
         for p in self.members:
             name = p.statement.names[0]
@@ -185,21 +208,19 @@ class Recurrence:
                 unfinished=True,
             )
             p.assumed, p.state = tensor, "busy"
-        found = {}
         failed: Failed | None = None
-        errors = 0
         for p in self.members:
             try:
                 found[_name(p)] = self.elaborate(p)
             except Failed as problem:
-                failed, errors = problem, errors + 1
-                break
+                failed = problem
+                if not through:
+                    break
         if failed is not None:
             raise failed
         for p in self.group:
             if p.state == "new":
                 p.entity, p.state = self.elaborate(p), "done"
-        return found
 
     def _finish(self, start: int, found: Mapping[str, TensorEntity]) -> None:
         for entity in found.values():
@@ -207,7 +228,7 @@ class Recurrence:
                 raise self.e.sink.fail("E0405", need.message, need.span, need.help)
         made = [d for item in self.place.body[start:] for d in members_of(item)]
         try:
-            items = grouped(made, self.e.integer_parameters())
+            items = grouped(made, self.e.integer_parameters(), declared_bounds(self.e.parameters()))
         except Unordered as problem:
             raise self._not_earlier(problem) from problem
         self.place.body[start:] = items
