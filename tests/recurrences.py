@@ -167,7 +167,40 @@ program folded
   output return = value
 """
 
+# Routines of a library in each round: inverses and determinants as in a Kalman filter, ranks as in a running median.
+FILTERED = """
+program filtered
+  input x: real[b, t, n]
+  input a: real[n, k: n]
+  group t forward
+    s[b, t, n, k: n] = map . (x[b, t, n] * x[b, t, k] + (1.0 if n == k else 0.0)) + ((s.0[b, t - 1, n, k] + 0.1 * h[b, t - 1] * x[b, t, k]) if t > 0 else 0.0)
+    p[b, t, n, k: n] = inverse n.1: n, k.1: n . s[b, t, n.1, k.1]
+    h[b, t] = logdet n, k: n . s[b, t, n, k]
+    s.0[b, t: t - 1, n, k: n] = sum l: n . a[n, l] * p[b, t, l, k]
+  value.0 = sum b, t . h[b, t]
+  value.1 = sum b, t, n, k: n . p[b, t, n, k] ^ 2
+  value = map . value.0 + value.1
+  output return = value
+"""
+
+RANKED = """
+program ranked
+  input x: real[b, t, n]
+  input m: bool[b, t, n]
+  group t backward
+    y[b, t, n] = map . x[b, t, n] - (0.5 * middle[b, t + 1] + 0.25 * best[b, t + 1, n] if t + 1 < size(t) else 0.0)
+    place[b, t, r: n]: int = argsort n . y[b, t, n]
+    first[b, t, r: n]: int = argsort n where m[b, t, n] . -y[b, t, n]
+    middle[b, t] = map . (y[b, t, place[b, t, (size(n) - 1) // 2]] + y[b, t, place[b, t, size(n) // 2]]) / 2.0 if size(n) > 0 else 0.0
+    best[b, t, n] = map . y[b, t, first[b, t, n]] if m[b, t, first[b, t, n]] else 0.0
+  value.0[b, t] = sum n . y[b, t, n] ^ 2
+  value = sum b, t . value.0[b, t]
+  output return = value
+"""
+
 TEXTS = {
+    "filtered": FILTERED,
+    "ranked": RANKED,
     "folded": FOLDED,
     "gated": GATED,
     "same": SAME,

@@ -18,7 +18,6 @@ from lossdsl.ir.text import parse_ir
 from lossdsl.lower.cost import cost
 from lossdsl.lower.interpret import run_plan
 from lossdsl.lower.plan import Call, Key, Load, Plan, Recurrence
-from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import kernels, loads, schedule, stores
 from lossdsl.lower.text import parse_plan, print_plan
 
@@ -263,18 +262,24 @@ def test_cost_counts_rounds() -> None:
     assert cost(plan).operations.evaluate({"t": 100, "b": 1}) >= 100 * 8
 
 
-def test_a_sort_in_a_recurrence_is_refused_by_name() -> None:
-    text = """
-program sorted
-  input x: real[t, n]
-  group t forward
-    a[t, n] = map . x[t, n] + (a[t - 1, p[t - 1, n]] if t >= 1 else 0.0)
-    p[t, r: n]: int = argsort n . a[t, n]
-  value = sum t, n . a[t, n]
-  output return = value
-"""
-    with pytest.raises(LoweringError, match="p: `argsort` in a recurrence"):
-        planned(parse_ir(text), "value")
+@pytest.mark.parametrize(("name", "found"), [("filtered", ["inverse", "logdet"]), ("ranked", ["argsort", "argsort"])])
+def test_a_library_is_called_in_each_round(name: str, found: list[str]) -> None:
+    _, plan = planned(program(name), "value")
+    (loop,) = recurrences(plan)
+    calls = [s for s in loop.steps if isinstance(s, Call)]
+    assert [c.operation for c in calls] == found
+    assert all("t" in axes for c in calls for _, axes in c.operands)
+    assert any(f"is a library's {found[0]} in each round" in w for w in plan.why)
+    assert parse_plan(print_plan(plan)) == plan
+
+
+def test_a_routine_costs_in_each_round_what_it_costs_there() -> None:
+    _, plan = planned(program("filtered"), "value")
+    (loop,) = recurrences(plan)
+    extents = {"b": 2, "t": 10, "n": 100}
+    calls = replace(plan, steps=(replace(loop, steps=tuple(s for s in loop.steps if isinstance(s, Call))),))
+    assert cost(calls).operations.evaluate(extents) == 2 * 2 * 10 * 100**3
+    assert cost(calls).read.evaluate(extents) == 2 * 2 * 10 * 100**2
 
 
 def test_values_in_rounds_are_those_of_the_round() -> None:

@@ -77,7 +77,9 @@ def test_value_and_gradient(name: str) -> None:
         np.testing.assert_allclose(g.numpy(), want[f"d {k}"], rtol=1e-8, atol=1e-12, err_msg=f"formula {k}")
 
 
-@pytest.mark.parametrize("name", ["soft_dtw", "sinkhorn", "ctc", "cumulative", "logdet", "mahalanobis", "cholesky"])
+@pytest.mark.parametrize(
+    "name", ["soft_dtw", "sinkhorn", "ctc", "cumulative", "logdet", "mahalanobis", "cholesky", "filtered", "ranked"]
+)
 def test_gradcheck_and_gradgradcheck(name: str) -> None:
     fn, wrt, tensors, _ = call(name)
     xs = [tensors[k].clone().requires_grad_() for k in wrt]
@@ -85,7 +87,7 @@ def test_gradcheck_and_gradgradcheck(name: str) -> None:
     assert torch.autograd.gradgradcheck(fn, xs)
 
 
-@pytest.mark.parametrize("name", ["soft_dtw", "list_mle", "leader", "zigzag", "masked_sort"])
+@pytest.mark.parametrize("name", ["soft_dtw", "list_mle", "leader", "zigzag", "masked_sort", "filtered", "ranked"])
 def test_transforms(name: str) -> None:
     """Hessians by reverse over reverse and forward over reverse, a batch of gradients, a forward derivative."""
     fn, wrt, tensors, _ = call(name)

@@ -133,6 +133,10 @@ class _Sanitised:
                     made.append(sanitise(inner))
                 case Recurrence() | Within():
                     made.append(self.rounds(inner))
+                case Call(operands=operands):
+                    for name, _ in operands:
+                        self.wants(name, None)
+                    made.append(inner)
                 case _:
                     made.append(inner)
         return replace(step, steps=tuple(made))

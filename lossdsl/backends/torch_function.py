@@ -408,10 +408,15 @@ class PlanFunction:
         """The tensor of a call's operand, cut to the round of the loops around it."""
         buffer = self.plan.buffer(name)
         kind = "acc" if buffer.type.startswith("like ") else buffer.type
+        made = self.scope.slices.get(name)
+        if made is not None and not made.sizes:
+            return self.slice_at(made, axes)
         text = self.scope.source(buffer, kind)
         items = []
         for k, axis in enumerate(axes):
-            if axis in self.scope.rounds and not (buffer.role == "chunk" and buffer.chunked == k):
+            if axis in self.scope.loops:
+                items.append(self.scope.loops[axis])
+            elif axis in self.scope.rounds and not (buffer.role == "chunk" and buffer.chunked == k):
                 start, stop = self.scope.rounds[axis]
                 items.append(f"{start}:{stop}")
             else:
@@ -419,6 +424,10 @@ class PlanFunction:
         while items and items[-1] == ":":
             items.pop()
         return f"{text}[{', '.join(items)}]" if items else text
+
+    def slice_at(self, slices: Slices, axes: tuple[str, ...]) -> str:
+        """The slice of a formula that a call in a recurrence reads or makes."""
+        return f"{slices.variable}[{', '.join(self.scope.loops[axes[k]] for k in slices.positions)}]"
 
     def call(self, call: Call) -> None:
         if call.operation != "contract":
@@ -484,6 +493,10 @@ class PlanFunction:
             case _:
                 self.scope.helpers.add("_differentiable_logdet")
                 text = f"_differentiable_logdet({given[0]})"
+        if any(axis in self.scope.loops for axis in call.out_axes):
+            target = self.operand(call.out, call.out_axes)
+            self.out.line(f"{target}.copy_({text})" if self.fused else f"{target} = {text}")
+            return
         self.out.line(f"{self.variable(out)} = {text}{self.like(out)}")
         self.made.add(call.out)
 
@@ -823,6 +836,8 @@ def _sliced(steps: Sequence[Step], loops: tuple[str, ...]) -> dict[str, tuple[in
                         at = tuple(k for k, p in enumerate(s.subscripts) if any(a in loops for a, _ in p.axes))
                         if at:
                             found[s.buffer] = at
+            case Call(out=out, out_axes=axes) if any(a in loops for a in axes):
+                found[out] = tuple(k for k, a in enumerate(axes) if a in loops)
     return found
 
 

@@ -48,6 +48,7 @@ class _Meter:
         self.total = _NONE  # of what is live
         self.peak = _NONE
         self.often = _ONE  # rounds of the recurrences around what is counted
+        self.fixed: set[str] = set()  # the axes of these recurrences
 
     def hold(self, name: str, size: Dim) -> None:
         self.release(name)
@@ -97,7 +98,10 @@ class _Meter:
         before, passes = self.often, self.passes
         if isinstance(step, Recurrence):
             self.often = self.often * step.extent
+            self.fixed.add(step.axis)
         self.steps(step.steps, loop)
+        if isinstance(step, Recurrence):
+            self.fixed.discard(step.axis)
         self.often = before
         self.passes = passes + 1 if isinstance(step, Recurrence) else self.passes
 
@@ -111,20 +115,25 @@ class _Meter:
             extents.update(zip(axes, self.table[name].dims))
         for name, axes in call.operands:
             if self.table[name].role != "chunk":
-                self.read = self.read + product(self.table[name].dims) * self.rounds(loop, axes) * self.often
+                self.read = self.read + self._part(name, axes) * self.rounds(loop, axes) * self.often
         if self.table[call.out].role != "chunk":
-            out = product(self.table[call.out].dims) * self.rounds(loop, call.out_axes) * self.often
+            out = self._part(call.out, call.out_axes) * self.rounds(loop, call.out_axes) * self.often
             self.written = self.written + out
             self.read = self.read + (out if call.accumulate else _NONE)
-        self.operations = self.operations + self._library(call, product(extents.values())) * self.often
+        points = product(n for a, n in extents.items() if a not in self.fixed)
+        self.operations = self.operations + self._library(call, points) * self.often
         self.passes += 1
+
+    def _part(self, name: str, axes: Iterable[str]) -> Dim:
+        """The elements of a buffer at one index of the recurrences around."""
+        return product(n for a, n in zip(axes, self.table[name].dims) if a not in self.fixed)
 
     def _library(self, call: Call, points: Dim) -> Dim:
         """Multiply and add at each point of a product; about n^3 for an n x n matrix; n log n for a sort, with 20 for
         the logarithm (a million entries)."""
         if call.operation in ("inverse", "logdet"):
-            dims = self.table[call.operands[0][0]].dims  # the result of an inverse has names of its own for its axes
-            return product(dims) * dims[-1]
+            name, axes = call.operands[0]  # the result of an inverse has names of its own for its axes
+            return self._part(name, axes) * self.table[name].dims[-1]
         return points * {"argsort": 20, "contract": 2}.get(call.operation, 1)
 
     def kernel(self, kernel: Kernel, loop: ChunkLoop | None) -> None:

@@ -235,14 +235,15 @@ class _Machine:
         del self.rounds[stage.axis]
 
     def window(self, name: str, axes: tuple[str, ...]) -> Array:
-        """A view of the buffer, cut to the current round along loop axes (chunk buffers are cut already)."""
+        """A view of the buffer, cut to the current round along loop axes (chunk buffers are cut already), at the
+        current index of those of recurrences."""
         b = self.table[name]
         array = self.target(name) if name not in self.memory else self.memory[name]
         for at, axis in enumerate(axes):
             if axis in self.rounds and not (b.role == "chunk" and b.chunked == at):
                 low, high = self.rounds[axis]
                 array = array[(slice(None),) * at + (slice(low, high),)]
-        return array
+        return array[tuple(self.points.get(axis, slice(None)) for axis in axes)]
 
     def call(self, call: Call) -> None:
         out = self.window(call.out, call.out_axes)

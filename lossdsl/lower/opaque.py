@@ -61,24 +61,41 @@ def libraries(definitions: Iterable[Definition], fresh: Fresh) -> tuple[list[Def
         if d.head not in LIBRARY:
             out.append(d)
             continue
-        last = {"argsort": 1, "inverse": 2, "logdet": 0}[d.head]
-        outer = d.formals[: len(d.formals) - last]
-        axes = (*outer, *d.bound)
-        plain = TRUE if d.head == "argsort" else d.where
-        body = d.body if plain is TRUE else Select(plain, d.body, Const(0))
-        operand = Definition(fresh(f"{d.tensor}.operand"), axes, "map", (), TRUE, body, origin=d.origin)
-        out.append(operand)
-        names = tuple(i.name for i in axes)
-        operands = [(operand.tensor, names)]
-        if d.head == "argsort" and d.where is not TRUE:
-            mask = Definition(fresh(f"{d.tensor}.where"), axes, "map", (), TRUE, d.where, origin=d.origin)
-            out.append(mask)
-            operands.append((mask.tensor, names))
-        out.append(d)
-        found.append(Opaque(Library(d, tuple(operands), d.head), (d.tensor,), tuple(t for t, _ in operands)))
+        operands, library = _apart(d, fresh)
+        out += [*operands, d]
+        found.append(Opaque(library, (d.tensor,), tuple(t for t, _ in library.operands)))
         over = ", ".join(b.name for b in d.bound)
-        why.append(f"{d.tensor} is a library's {d.head} over {over} of {operand.tensor}")
+        why.append(f"{d.tensor} is a library's {d.head} over {over} of {operands[0].tensor}")
     return out, found, why
+
+
+def _apart(d: Definition, fresh: Fresh) -> tuple[list[Definition], Library]:
+    """The operands of a library routine in definitions of their own, and the call."""
+    axes = (*_outer(d), *d.bound)
+    plain = TRUE if d.head == "argsort" else d.where
+    body = d.body if plain is TRUE else Select(plain, d.body, Const(0))
+    made = [Definition(fresh(f"{d.tensor}.operand"), axes, "map", (), TRUE, body, origin=d.origin)]
+    if d.head == "argsort" and d.where is not TRUE:
+        made.append(Definition(fresh(f"{d.tensor}.where"), axes, "map", (), TRUE, d.where, origin=d.origin))
+    names = tuple(i.name for i in axes)
+    return made, Library(d, tuple((o.tensor, names) for o in made), d.head)
+
+
+def _outer(d: Definition) -> tuple[Index, ...]:
+    """The axes of a library's result that its routine does not work on."""
+    return d.formals[: len(d.formals) - {"argsort": 1, "inverse": 2, "logdet": 0}[d.head]]
+
+
+def with_operands(group: Group, fresh: Fresh) -> tuple[Group, dict[str, Library]]:
+    """A recurrence in whose rounds the operands of library routines are members of their own, and the calls."""
+    members: list[Definition] = []
+    found: dict[str, Library] = {}
+    for d in group.definitions:
+        if d.head in LIBRARY:
+            operands, found[d.tensor] = _apart(d, fresh)
+            members += operands
+        members.append(d)
+    return replace(group, definitions=tuple(members)), found
 
 
 def scan(made: Cumulative) -> Opaque:
@@ -89,13 +106,11 @@ def scan(made: Cumulative) -> Opaque:
 
 
 def recurrence(group: Group) -> Opaque:
-    """The node of a group. Raises LoweringError for heads that a round has no kernel for."""
+    """The node of a group. Raises LoweringError for a member that does not have the axes of the rounds."""
     own = tuple(d.tensor for d in group.definitions)
     names = {a for a, _ in group.order}
     for d in group.definitions:
-        if d.head in LIBRARY:
-            unsupported(d, f"`{d.head}` in a recurrence")
-        if not names <= {f.name for f in d.formals}:
+        if not names <= {f.name for f in (_outer(d) if d.head in LIBRARY else d.formals)}:
             unsupported(d, "a part of a recurrence without its axis")
     return Opaque(group, own, tuple(t for t in tensors(group) if t not in own))
 
@@ -179,41 +194,55 @@ def call(library: Library, names: Mapping[str, str]) -> Call:
 
 
 def rounds(
-    group: Group, context: Context, dims: Mapping[str, tuple[Dim, ...]], names: Mapping[str, str]
+    group: Group,
+    context: Context,
+    dims: Mapping[str, tuple[Dim, ...]],
+    names: Mapping[str, str],
+    called: Mapping[str, Library],
 ) -> tuple[Step, list[str]]:
-    """The loops of a recurrence around the kernels of one round, and the decisions."""
+    """The loops of a recurrence around the kernels and calls of one round, and the decisions."""
     order = [a for a, _ in group.order]
     fixed = frozenset(order)
     carried = frozenset(d.tensor for d in group.definitions)
-    parts = _kernels(group, context, fixed, carried)
+    parts = _parts(group, context, fixed, carried)
     why: list[str] = []
     extents = {a: _longest(group, a) for a in order}
     steps: list[Step] = []
     for members, body in parts:
-        name = f"{names[members[0].tensor]}_round"
-        made, reasons = kernel(body, name, dims, names, context.definitions, ())
-        why += reasons
-        step: Step = _without_fixed(made, fixed)
+        first = members[0].tensor
+        step: Step
+        if body is None:
+            step = call(called[first], names)
+            why.append(f"{first} is a library's {members[0].head} in each round")
+        else:
+            made, reasons = kernel(body, f"{names[first]}_round", dims, names, context.definitions, ())
+            why += reasons
+            step = _without_fixed(made, fixed)
         for a in order:
             own = _ordered(members[0], a).dim
             if own != extents[a]:
                 step = Within(a, own, (step,))
         steps.append(step)
     if len(parts) > 1:
-        why.append(f"a round of {', '.join(names[t] for t in carried if t in names)} is {len(parts)} kernels in turn")
+        what = "kernels and calls" if carried & called.keys() else "kernels"
+        why.append(f"a round of {', '.join(names[t] for t in carried if t in names)} is {len(parts)} {what} in turn")
     inner = tuple(steps)
     for a, sign in reversed(group.order):
         inner = (Recurrence(a, extents[a], sign, inner),)
     return inner[0], why
 
 
-def _kernels(
+def _parts(
     group: Group, context: Context, fixed: frozenset[str], carried: frozenset[str]
-) -> list[tuple[list[Definition], Body]]:
-    """Members in their places, as many in one kernel as read each other only where they are made."""
-    parts: list[tuple[list[Definition], Body]] = []
+) -> list[tuple[list[Definition], Body | None]]:
+    """Members in their places, as many in one kernel as read each other only where they are made; those that are called of
+    a library without a kernel."""
+    parts: list[tuple[list[Definition], Body | None]] = []
     for d in group.definitions:
-        if parts:
+        if d.head in LIBRARY:
+            parts.append(([d], None))
+            continue
+        if parts and parts[-1][1] is not None:
             members, _ = parts[-1]
             same = all(_ordered(d, a) is _ordered(members[0], a) for a in fixed)
             joint = _body(context, [*members, d], fixed, carried) if same else None

@@ -214,8 +214,8 @@ class ChunkLoop:
 @dataclass(frozen=True)
 class Recurrence:
     """Run the steps for each index of `axis`, one after the other: from 0 on if `direction` is 1, from the last one
-    down if it is -1. Kernels inside do not have the axis: their positions and operands use its index as a number. What
-    an earlier round stored is read from the buffer."""
+    down if it is -1. Kernels inside do not have the axis: their positions and operands use its index as a number, and
+    calls work at that index of it. What an earlier round stored is read from the buffer."""
 
     axis: str
     extent: Dim

@@ -22,7 +22,7 @@ from lossdsl.lower.body import Context
 from lossdsl.lower.chunks import Chunks, Loop, SplitTotal, split_total, stages
 from lossdsl.lower.cluster import Node, clusters
 from lossdsl.lower.extent import index, sizes, symbols
-from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds, scan, sums, window
+from lossdsl.lower.opaque import Library, Opaque, call, libraries, recurrence, rounds, scan, sums, window, with_operands
 from lossdsl.lower.plan import (
     Allocate,
     Buffer,
@@ -83,11 +83,17 @@ class _Scheduler:
         self.fresh = Fresh.of(program)
         self.program, self.cumulative, self.why = arranged(program, self.fresh, [w.tensor for w in wanted])
         self.opaque: dict[str, Opaque] = {}
+        self.called: dict[str, Library] = {}  # members of recurrences that a library makes
         self.forced: dict[str, str] = {}
         self.names: dict[str, str] = {}
 
     def plan(self) -> Plan:
-        groups = [g for g in self.program.body if isinstance(g, Group)]
+        groups: list[Group] = []
+        for item in self.program.body:
+            if isinstance(item, Group):
+                group, called = with_operands(item, self.fresh)
+                groups.append(group)
+                self.called |= called
         definitions = [d for d in self.program.body if isinstance(d, Definition)]
         definitions, found, why = libraries(definitions, self.fresh)
         self.why += why
@@ -248,7 +254,7 @@ class _Scheduler:
             if isinstance(node.opaque.made, Window):
                 step, why = sums(node.opaque.made, context, dims, self.names)
             else:
-                step, why = rounds(node.opaque.made, context, dims, self.names)
+                step, why = rounds(node.opaque.made, context, dims, self.names, self.called)
             self.why += why
             return step
         assert node.body is not None

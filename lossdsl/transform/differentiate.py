@@ -77,7 +77,7 @@ class _Contribution:
 
 
 # Folds that have a derivative inside of a recurrence (a maximum is a gather at its winner by then).
-RECURRENT = ("map", "sum", "logsumexp", "prod")
+RECURRENT = ("map", "sum", "logsumexp", "prod", "logdet", "inverse")
 
 
 @dataclass
@@ -169,6 +169,7 @@ class _Reverse:
         self.facts = facts_of(self.program)
         self.contributions: dict[str, list[_Contribution]] = {}
         self.made: list[Definition | Group] = []
+        self.inside: list[Definition] | None = None  # what a member of a recurrence needs in its round, backwards
         self.bundles: dict[tuple[str, tuple[Scalar, ...]], Read] = {}
         self.defined = Defined(self.program, self.facts, self.names, self.define, trusted=trusted)
         # A clipped gradient is clipped at incoming cotangent 1; the true one multiplies at the end.
@@ -215,7 +216,7 @@ class _Reverse:
         if d.head == "inverse":
             whole = self.materialised(d, adjoint)
             made, value = adjoint_of_matrix(d, whole, self.names)
-            self.define(*made)
+            self.beside(*made)
             formals = (*d.formals[:-2], *d.bound)
             d = replace(d, formals=formals, head="map", bound=())
             adjoint = _Adjoint(formals, value, (), (), False)
@@ -271,9 +272,12 @@ class _Reverse:
         for d in members_:
             names[d.tensor] = self.names(f"{d.tensor}'")
             self.facts.dims[names[d.tensor]] = d.dims
+        beside: dict[str, list[Definition]] = {}
         for d in members_:
             value = Read(names[d.tensor], d.formals, REAL)
+            beside[d.tensor] = self.inside = []
             self.backward(d, _Adjoint(d.formals, value, (), (), False))
+        self.inside = None
         reversed_: list[Definition] = []
         for d in members_[::-1]:
             name = names[d.tensor]
@@ -291,6 +295,7 @@ class _Reverse:
                     terms.append(_term(c))
             reversed_ += parts
             reversed_.append(Definition(name, d.formals, "map", (), TRUE, _sum(terms)))
+            reversed_ += beside[d.tensor]
         if reversed_:
             self.define(Group(tuple((axis, -sign) for axis, sign in group.order), tuple(reversed_)))
 
@@ -415,6 +420,15 @@ class _Reverse:
             self.made.append(item)
             for d in members(item):
                 self.facts.dims[d.tensor] = d.dims
+
+    def beside(self, *items: Definition) -> None:
+        """Define what reads an adjoint on its way: in the recurrence that is walked backwards, if there is one."""
+        if self.inside is None:
+            self.define(*items)
+            return
+        self.inside += items
+        for d in items:
+            self.facts.dims[d.tensor] = d.dims
 
     def finish(self, tensor: str, formals: tuple[Index, ...], *, inline: bool = True) -> _Adjoint:
         """Put the contributions to one tensor together: its adjoint."""

@@ -125,8 +125,8 @@ def _group(members: list[Definition], signed: Collection[str], bounds: Sequence[
     shared = [i.name for i in members[0].formals]
     for d in members:
         names = [i.name for i in d.formals]
-        hidden = names[-1:] if d.head == "argsort" else ()
-        shared = [a for a in shared if a in names and a not in hidden]
+        made_at_once = {"argsort": 1, "inverse": 2}.get(d.head, 0)
+        shared = [a for a in shared if a in names[: len(names) - made_at_once]]
     candidates = [(axis, sign) for axis in shared for sign in (1, -1)]
     for axis, sign in candidates:
         if all(s.earlier(axis, sign, False) for s in all_steps):
