@@ -76,10 +76,6 @@ class _Contribution:
     known: tuple[Scalar, ...] = ()
 
 
-# Folds that have a derivative inside of a recurrence (a maximum is a gather at its winner by then).
-RECURRENT = ("map", "sum", "logsumexp", "prod", "logdet", "inverse")
-
-
 @dataclass
 class _Adjoint:
     """The adjoint of a tensor at its formals.
@@ -265,8 +261,6 @@ class _Reverse:
         outside: dict[str, _Adjoint] = {}
         names: dict[str, str] = {}
         for d in members_:
-            if d.head not in RECURRENT:
-                raise NotYetError(f"the reduction {d.head!r} in a recurrence", d.tensor)
             if d.tensor in self.contributions:
                 outside[d.tensor] = self.finish(d.tensor, d.formals)
         for d in members_:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from lossdsl.ir.nodes import REAL, TRUE, ZERO, Apply, Definition, Group, Input, Output, Program, Read, Scalar
 from lossdsl.ir.rewrite import Fresh, prune
 from lossdsl.transform.arithmetic import NotYetError, mul
-from lossdsl.transform.differentiate import RECURRENT, active_tensors, differentiate
+from lossdsl.transform.differentiate import active_tensors, differentiate
 from lossdsl.transform.matrices import inverse_of, logdet_weight, tangent_of_inverse
 from lossdsl.transform.scalar import tangent
 from lossdsl.transform.winners import expose_winners, others, split_products
@@ -68,7 +68,7 @@ class _Forward:
                 continue
             self.made.append(item)
             if item.tensor in self.active:
-                self.made.append(self.derive(item))
+                self.made.extend(self.derive(item))
         outputs = list(self.program.outputs)
         for o in self.program.outputs:
             if o.tensor in self.tangents:
@@ -93,32 +93,30 @@ class _Forward:
         self.made.append(Definition(name, d.formals, "map", (), TRUE, ZERO))
         return name
 
-    def derive(self, d: Definition) -> Definition:
-        """The tangent of one definition; what it needs besides is made before it."""
+    def derive(self, d: Definition) -> list[Definition]:
+        """The tangent of one definition, after what is only for it; what it needs of values is made before."""
         body = tangent(d.body, self.read)
         self.tangents.setdefault(d.tensor, self.names(f"{d.tensor}.t"))
         name = self.tangents[d.tensor]
         if body is None:
-            return Definition(name, d.formals, "map", (), TRUE, ZERO)
+            return [Definition(name, d.formals, "map", (), TRUE, ZERO)]
         plain = replace(d, tensor=name, comment=None)
         match d.head:
             case "map" | "sum":
-                return replace(plain, body=body)
+                return [replace(plain, body=body)]
             case "logsumexp":
                 weight = Apply("expdiff", (d.body, Read(d.tensor, d.formals, REAL)))
-                return replace(plain, head="sum", body=mul(body, weight))
+                return [replace(plain, head="sum", body=mul(body, weight))]
             case "prod":
                 made, rest = others(d, self.names)
                 self.made.extend(made)
-                return replace(plain, head="sum", body=mul(body, rest))
+                return [replace(plain, head="sum", body=mul(body, rest))]
             case "logdet":
                 inverse = inverse_of(d, self.names)
                 self.made.append(inverse)
-                return replace(plain, head="sum", body=mul(body, logdet_weight(d, inverse.tensor)))
+                return [replace(plain, head="sum", body=mul(body, logdet_weight(d, inverse.tensor)))]
             case "inverse":
-                *first, last = tangent_of_inverse(d, body, name, self.names)
-                self.made.extend(first)
-                return last
+                return tangent_of_inverse(d, body, name, self.names)
         raise NotYetError(f"the reduction {d.head!r}", d.tensor)
 
     def read(self, read: Read) -> Scalar | None:
@@ -127,20 +125,19 @@ class _Forward:
 
     def group(self, group: Group) -> None:
         """The tangents of a recurrence run beside it: each definition is followed by its tangent. That of a product
-        reads products of the other factors, which are made of all steps at once: then they run after it."""
+        reads products of the other factors, that of a determinant an inverse, which are made of all steps at once: then they
+        run after it."""
         active = [d for d in group.definitions if d.tensor in self.active]
         for d in active:
-            if d.head not in RECURRENT:
-                raise NotYetError(f"the reduction {d.head!r} in a recurrence", d.tensor)
             self.tangents[d.tensor] = self.names(f"{d.tensor}.t")
-        if any(d.head == "prod" for d in active):
+        if any(d.head in ("prod", "logdet") for d in active):
             self.made.append(group)
-            tangents = tuple(self.derive(d) for d in active)
+            tangents = tuple(made for d in active for made in self.derive(d))
             self.made.append(replace(group, definitions=tangents))
             return
         members: list[Definition] = []
         for d in group.definitions:
             members.append(d)
             if d.tensor in self.active:
-                members.append(self.derive(d))
+                members.extend(self.derive(d))
         self.made.append(replace(group, definitions=tuple(members)))
