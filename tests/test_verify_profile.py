@@ -113,7 +113,7 @@ def test_regions_are_where_it_is_true_and_nearly_all_of_that(body: str) -> None:
 def test_random_losses_are_never_judged_wrongly(seed: int) -> None:
     """What is refuted is nowhere certainly true on a grid; what is proved may be true on all of its regions."""
     rng = np.random.default_rng(seed)
-    decided, count = 0, 25 if seed == 1 else 100
+    decided, count = 0, 12 if seed == 1 else 100
     for _ in range(count):
         body, function = formula(rng, int(rng.choice([1, 2, 2, 3, 3])))
         known = formulas_truth(function)
