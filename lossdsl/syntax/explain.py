@@ -189,6 +189,15 @@ class _Failed:
             return Diagnostic(code, f"a name is expected after `{before}`{found}", self.span, self.number_name())
         return None
 
+    def inside(self) -> list[str]:
+        """The words since the innermost bracket that is open."""
+        depth = 0
+        for k in range(self.index - 1, -1, -1):
+            depth += (self.words[k].kind == "close") - (self.words[k].kind == "open")
+            if depth < 0:
+                return [w.text for w in self.words[k + 1 : self.index]]
+        return []
+
     def depth(self) -> int:
         """How many brackets are open before the place."""
         return sum((word.kind == "open") - (word.kind == "close") for word in self.words[: self.index])
@@ -290,6 +299,9 @@ class _Failed:
             if self.depth() > 0:
                 help = "there are no slices: shift an index, `x[n = n + 1]`, or restrict with `where`"
             return Diagnostic("E0101", "`:` cannot stand here", self.span, help)
+        if text == "," and "RSQB" in self.expected and "COMMA" not in self.expected and "else" in self.inside():
+            help = "`else` stands once, after all positions: `x[i - 1, j - 1 else 0]`"
+            return Diagnostic("E0101", "`,` cannot stand here", self.span, help)
         if text == "(" and self.expected & {"IN", "OF", "OVER"} and "LSQB" in self.expected:
             help = "axes stand in square brackets: `real[n, c]`"
             return Diagnostic("E0101", "`(` cannot stand here", self.span, help)
