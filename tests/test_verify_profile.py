@@ -132,9 +132,46 @@ def test_random_losses_are_never_judged_wrongly(seed: int) -> None:
     assert decided > count / 2
 
 
-def test_what_else_is_read_has_to_be_known() -> None:
-    for lines, body in (("    param c: real > 0 = 1\n", "log1p((x / c)^2)"), ("    input w: real[n]\n", "w * x^2")):
-        assert all(isinstance(v, Unknown) for v in verdicts(body, lines))
+# What else is read only scales and lifts the loss: the verdicts for one value are those for all.
+ALIKE: dict[str, tuple[str, Function, bool, bool]] = {
+    "x^2 / (2 * w) + log(w) / 2": ("input w: real[n] > 0", lambda x: x**2, False, True),
+    "w * log1p(x^2)": ("input w: real[n] in [0.5, 2]", lambda x: np.log1p(x**2), True, False),
+    "a * log1p(x^2) + w": ("param a: real > 0 = 1\n    input w: real[n]", lambda x: np.log1p(x**2), True, False),
+    "exp(w) * (abs(x) if x < 1 else 2 * x - 1)": ("input w: real[n]", np.abs, False, False),
+    "-w * exp(-x^2 / 8) + w * exp(w)": ("input w: real[n] >= 1", lambda x: -np.exp(-(x**2) / 8), True, False),
+    "(x - 3)^2 / (1 + exp(w))": ("input w: real[n]", lambda x: (x - 3) ** 2, False, True),
+}
+
+
+@pytest.mark.parametrize("body", sorted(ALIKE))
+def test_what_scales_and_lifts_may_be_open(body: str) -> None:
+    lines, _, *wanted = ALIKE[body]
+    for verdict, true in zip(verdicts(body, f"    {lines}\n"), wanted, strict=True):
+        assert isinstance(verdict, Proved if true else Refuted), (body, verdict)
+        assert "w[n]" not in str(verdict)
+
+
+# Otherwise only what is found for one value is said: something that is true of it. (Proved or not to be decided, of both.)
+OTHERS = {
+    "exp(x) - w * x": ("input w: real[n] >= 0", False, True),
+    "w * x^2": ("input w: real[n]", False, True),
+    "log1p((x * w)^2)": ("input w: real[n]", True, False),
+    "log1p((x / c)^2)": ("param c: real > 0 = 1", False, False),
+    "c * x^2": ("param c: real = 1", False, False),
+    "x^2 + w if x > 0 else x^2": ("input w: real[n]", False, True),
+    "(x^2 if w > 0 else abs(x))": ("input w: real[n]", False, True),
+    "x^2 if x > w else abs(x)": ("input w: real[n]", False, True),
+    "w * softplus(x)": ("input w: real[n]", False, False),
+    "min((x - w)^2, 4) + w": ("input w: real[n]", True, False),
+    "mean(w * log1p(x^2) over n)": ("input w: real[n]", False, False),
+}
+
+
+@pytest.mark.parametrize("body", sorted(OTHERS))
+def test_one_value_refutes_nothing(body: str) -> None:
+    lines, *wanted = OTHERS[body]
+    for verdict, true in zip(verdicts(body, f"    {lines}\n"), wanted, strict=True):
+        assert isinstance(verdict, Proved if true else Unknown), (body, verdict)
 
 
 def test_claims() -> None:

@@ -377,6 +377,11 @@ def carried(field: Field, forms: Sequence[Form]) -> tuple[Field, list[Form]]:
     return other, _mapped(field, other, forms, {})
 
 
+def moved(field: Field, other: Field, forms: Sequence[Form]) -> list[Form]:
+    """Forms of one field in another one. Raises TooLarge."""
+    return _mapped(field, other, forms, {})
+
+
 def _mapped(field: Field, other: Field, forms: Sequence[Form], memo: dict[int, Form]) -> list[Form]:
     """Forms of one field in another one, with the images of some generators given."""
 

@@ -20,17 +20,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Const, Read, Scalar, postorder
+from lossdsl.ir.nodes import BOOL, INT, Const, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties, refute
-from lossdsl.verify.algebra import Field, Form, TooLarge, leaves_of, plus, slots_of, stand_in, times
+from lossdsl.verify.algebra import (
+    Field,
+    Form,
+    TooLarge,
+    leaves_of,
+    moved,
+    plus,
+    quotient,
+    slots_of,
+    stand_in,
+    times,
+)
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.pieces import View, fold
+from lossdsl.verify.points import within
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
@@ -69,6 +81,94 @@ def exploding(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
     )
 
 
+class _Open(Stuck):
+    """The loss depends on a value besides its variable."""
+
+
+def _instance(
+    ctx: Context, view: View, judge: _Judge, end: int
+) -> tuple[_Line, list[tuple[float, float]], tuple[float, float] | None, str] | None:
+    """The view where all inputs besides have one value each: what is true there is true for some value. What is nowhere true
+    there is so for all values, of parameters, too, if they only scale and lift the loss."""
+    try:
+        alike = _one_shape(view, ctx.budget)
+    except (Stuck, TooLarge):
+        alike = False
+    known: tuple[_Line, list[tuple[float, float]], tuple[float, float] | None, str] | None = None
+    for first in (1, 0, Fraction(1, 2)):
+        given = _values(ctx, view, Fraction(first), parameters=alike)
+        if given is None:
+            return known
+        put: dict[Scalar, Scalar] = {**given}
+        body, inner, slope = (substitute(part, put) for part in (view.body, view.inner, view.slope))
+        at = replace(view, body=body, inner=view.inner if alike else inner, slope=slope, memo={})
+        try:
+            line = _Line(at, ctx.budget, end)
+            regions, undecided = line.regions(judge)
+        except (Stuck, TooLarge):
+            continue
+        if not line.attained and any(isinstance(n, Read) and n is not view.entry for n in postorder(view.inner)):
+            continue  # distances are from 0, which is elsewhere for each value
+        words = "" if alike else " and ".join(f"{text(n)} is {text(c)}" for n, c in given.items())
+        if regions:
+            return line, regions, undecided, words
+        if alike and undecided is None:
+            known = line, regions, undecided, words
+    return known
+
+
+def _values(ctx: Context, view: View, first: Fraction, *, parameters: bool) -> dict[Scalar, Const] | None:
+    """A number for each input that is read besides the entry (and for parameters); None where one has to stay open."""
+    found: dict[Scalar, Const] = {}
+    nodes = list(postorder(view.body, view.inner, view.slope))
+    parts = {c for n in nodes if isinstance(n, Read) for c in postorder(*n.children)}
+    for n in nodes:
+        if n is view.variable or n is view.entry or n in parts or not isinstance(n, Read | Param):
+            continue
+        declared = ctx.program.input(n.tensor) if isinstance(n, Read) else None
+        if isinstance(n, Read) and (declared is None or declared.over or ctx.cuts_through(n.tensor)):
+            return None
+        if isinstance(n, Param) and not parameters:
+            return None
+        value = next((v for v in (first, 1, 0, Fraction(1, 2), 2, -1) if within(Fraction(v), view.scope[n])), None)
+        if value is None or (n.dtype is INT and Fraction(value).denominator > 1) or n.dtype is BOOL:
+            return None
+        found[n] = Const(Fraction(value), n.dtype)
+    return found
+
+
+def _one_shape(view: View, budget: Budget) -> bool:
+    """Whether all values of everything else only multiply the loss by a factor of one sign and add to it: the derivative is
+    a function of the variable times one without it, on all pieces the same, and distances are those of the input."""
+    field = Field(view.scope)
+    field.form(view.variable)
+    pieces = smooth_pieces(view)
+    slot = 0
+    found: set[tuple[int, frozenset[tuple[str, int]]]] = set()
+    for smooth in pieces:
+        slope, *constraints = moved(smooth.field, field, [smooth.order(1), *smooth.constraints])
+        if not smooth.field.form(view.slope).constant or any(leaves_of(field, c) != [slot] for c in constraints):
+            return False
+        unit, outside = 1, []
+        for p, side in ((slope.num, 1), (slope.den, -1)):
+            if p.is_zero():
+                break
+            for factor, k in p.factor()[1]:
+                leaves = leaves_of(field, quotient(factor, field.number(1).num))
+                if slot not in leaves:
+                    box = field.polynomial(factor)
+                    if box.nan or not box.nonzero or (k % 2 and not (box.positive or box.negative)):
+                        return False
+                    unit = -unit if box.negative and k % 2 else unit
+                    outside.append((str(factor), side * int(k)))
+                elif leaves != [slot]:
+                    return False
+        else:
+            found.add((unit, frozenset(outside)))
+    continuous = all(join.jumps[0].zero for join in joins(view, pieces, budget, 0))
+    return len(found) == 1 and continuous
+
+
 _Judge = Callable[["_Line", "_Cell"], bool | None]
 
 
@@ -84,13 +184,20 @@ def _decided(ctx: Context, target: str, inputs: tuple[str, ...], judge: _Judge, 
     steps: list[Step] = []
     open_ = ""
     for view in cases:
+        note = f" where {view.case_text}" if view.case else ""
         try:
             line = _Line(view, ctx.budget, end)
             regions, undecided = line.regions(judge)
+        except _Open as reason:
+            instance = _instance(ctx, view, judge, end)
+            if instance is None:
+                open_ = open_ or str(reason)
+                continue
+            line, regions, undecided, values = instance
+            note += f"{' and' if note else ' where'} {values}" if regions and values else ""
         except (Stuck, TooLarge) as reason:
             open_ = open_ or str(reason) or "the normal form of the derivative is too large"
             continue
-        note = f" where {view.case_text}" if view.case else ""
         conclusions = [f"the derivative is {what} for {line.shown(r)}{note}" for r in regions]
         if refute.unconditional(ctx, view):
             steps += [Step("enclosures on a partition", text(view.inner), c) for c in conclusions]
@@ -201,13 +308,13 @@ class _Line:
             scale = smooth.field.form(view.slope)
             rate = scale.constant
             if not rate:
-                raise Stuck(f"{text(view.inner)} does not change at one rate")
+                raise _Open(f"{text(view.inner)} does not change at one rate")
             rates.add(abs(rate))
             slope = times(smooth.order(1), smooth.field.number(abs(rate)))
             for leaf in leaves_of(smooth.field, smooth.value, slope, *smooth.constraints):
                 if leaf != smooth.slot:
                     other = smooth.field.generators[leaf].leaf
-                    raise Stuck(f"the value of {text(other) if other is not None else 'an input'} is open")
+                    raise _Open(f"the value of {text(other) if other is not None else 'an input'} is open")
             self.pieces.append((smooth, slope))
             self.own.append(_part(smooth, smooth.piece.scope[view.variable]))
         if len(rates) != 1:
