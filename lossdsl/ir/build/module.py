@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossdsl.diagnostics import Diagnostic, Source, Span
+from lossdsl.diagnostics import Diagnostic, Source, Span, in_order
 from lossdsl.ir.build import functions
 from lossdsl.ir.build.declarations import function
 from lossdsl.ir.build.define import Place
@@ -42,7 +42,7 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
             if one is not None:
                 built.append(one)
             found += diagnostics
-    found.sort(key=lambda d: (d.span, d.code))
+    found.sort(key=lambda d: (in_order(d.span), d.code))
     once: dict[tuple[str, Span, str], Diagnostic] = {}  # a loss that is called is read again, with another help
     for d in found:
         once.setdefault((d.code, d.span, d.message), d)
