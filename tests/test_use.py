@@ -224,3 +224,16 @@ loss outer:
     x = torch.tensor([0.5, -1.0, 2.0, -0.25], dtype=torch.float64)
     wanted = (x[x > 0] ** 2).mean() + 2 + (x[x <= 0] ** 2).mean() + 2
     torch.testing.assert_close(made.outer.function(x), wanted)
+
+
+def test_functions_that_nobody_calls_may_use_the_axes_of_a_caller(tmp_path: Path) -> None:
+    """A library does not know which axes its expression functions meet; a file with losses does, unless `size` says so."""
+    library = "def causal(a) = sum(a over t where t <= s) if t < size(s) else 0\ndef later(a) = a * (s > 2)\n"
+    block = "def total(p: real[u, ...], k: int):\n    axis s = k\n    q[u, s, ...] = p[u, ...] * s\n    return q, sum(p over ...)\n"
+    files(tmp_path, library=library, block=block)
+    assert errors(tmp_path / "library.loss") == []
+    assert errors(tmp_path / "block.loss") == []
+    loss = "loss top:\n    input x: real[t]\n    axis s = t\n    return mean(x)\n"
+    files(tmp_path, both=library + loss, other=library + loss.replace("axis s", "axis z"))
+    assert errors(tmp_path / "both.loss") == []
+    assert errors(tmp_path / "other.loss") == [("E0201", 2)]
