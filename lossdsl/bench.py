@@ -8,6 +8,7 @@ the same size reaches here. Errors are against the formula in float64.
 from __future__ import annotations
 
 import importlib
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,6 +89,21 @@ class Options:
 
 def bench(source: Source, built: BuiltLoss, options: Options) -> Table:
     """Measure one loss. Raises CannotBench."""
+    try:
+        return _measured(source, built, options)
+    except (MemoryError, RuntimeError) as problem:
+        if not _out_of_memory(problem):
+            raise
+        least = _bytes_text(_least_bytes(built.program, _extents(built.program, options.shape), options))
+        raise CannotBench(f"not enough memory: the inputs alone need {least}; give smaller extents") from problem
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    words = ("out of memory", "not enough memory", "allocate memory")
+    return isinstance(problem, MemoryError) or any(w in str(problem).lower() for w in words)
+
+
+def _measured(source: Source, built: BuiltLoss, options: Options) -> Table:
     program = built.program
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -223,8 +239,21 @@ def _extents(program: Program, shape: Mapping[str, int | tuple[int, ...]]) -> di
 
 def _drawn(program: Program, extents: Mapping[str, int], options: Options) -> dict[str, torch.Tensor]:
     """Random tensors of the declared kinds and domains, of every input that has to be given."""
+    least, there = _least_bytes(program, extents, options), _memory()
+    if there is not None and least > there:
+        message = f"the inputs alone would need {_bytes_text(least)}, and this machine has {_bytes_text(there)}"
+        raise CannotBench(f"{message}; give smaller extents with --shape")
     generator = torch.Generator().manual_seed(options.seed)
     found: dict[str, torch.Tensor] = {}
+    for i, shape in _given(program, extents, options):
+        t = _tensor(i, shape, extents, generator)
+        dtype = getattr(torch, options.dtype) if t.is_floating_point() else t.dtype
+        found[i.name] = _placed(t, options.device, dtype)
+    return found
+
+
+def _given(program: Program, extents: Mapping[str, int], options: Options) -> Iterator[tuple[Input, list[int]]]:
+    """Every input that has to be given, and its shape."""
     for i in program.inputs:
         if (i.default is not None and i.role != "learnable") or i.role in ("cotangent", "tangent"):
             continue
@@ -234,10 +263,30 @@ def _drawn(program: Program, extents: Mapping[str, int], options: Options) -> di
             shape += rest if isinstance(rest, tuple) else [dim.evaluate(extents)]
         if min(shape, default=1) < 0:
             raise CannotBench(f"{i.name} would have the shape {shape}; give larger extents with --shape")
-        t = _tensor(i, shape, extents, generator)
-        dtype = getattr(torch, options.dtype) if t.is_floating_point() else t.dtype
-        found[i.name] = _placed(t, options.device, dtype)
-    return found
+        yield i, shape
+
+
+_DRAWN_BYTES = {"bool": 1, "class": 8, "int": 8}  # of what is drawn on the host; the others are float32
+
+
+def _least_bytes(program: Program, extents: Mapping[str, int], options: Options) -> int:
+    """The memory of the inputs as they are drawn; values and gradients come on top."""
+    return sum(prod(shape) * _DRAWN_BYTES.get(i.kind, 4) for i, shape in _given(program, extents, options))
+
+
+def _memory() -> int | None:
+    """The memory of this machine in bytes, None where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _bytes_text(count: int) -> str:
+    for power, unit in ((6, "EB"), (5, "PB"), (4, "TB"), (3, "GB"), (2, "MB")):
+        if count >= 1000**power:
+            return f"{count / 1000**power:,.4g} {unit}"
+    return f"{count} bytes"
 
 
 def _placed(t: torch.Tensor, device: str, dtype: torch.dtype) -> torch.Tensor:

@@ -219,6 +219,7 @@ def file_json(
                     "column": d.span.column,
                     "end_line": d.span.end_line,
                     "end_column": d.span.end_column,
+                    "path": d.span.used[-1].source.path if d.span.used else path,
                 },
                 "help": d.help,
             }

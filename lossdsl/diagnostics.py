@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -16,32 +16,53 @@ class Severity(Enum):
 
 
 @dataclass(frozen=True, order=True)
+class Source:
+    """The text of one file, and the name under which it is shown."""
+
+    path: str
+    text: str = field(repr=False)
+
+    def line(self, number: int) -> str:
+        lines = self.text.split("\n")  # not splitlines(): a form feed in a comment ends no line
+        return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+@dataclass(frozen=True, order=True)
+class Used:
+    """A file that a `use` line has reached; `line` is a line of the file before it."""
+
+    line: int
+    source: Source
+
+
+@dataclass(frozen=True, order=True)
 class Span:
-    """A place in a source file; lines and columns count from 1, the end column is one past the last character."""
+    """A place in a source file; lines and columns count from 1, the end column is one past the last character.
+
+    used   the files by which its own was reached from the one that is compiled, its own last; none for that one
+    """
 
     line: int
     column: int
     end_line: int
     end_column: int
+    used: tuple[Used, ...] = field(default=(), repr=False)
 
     def to(self, other: Span) -> Span:
         """The span from the start of this one to the end of `other`."""
-        return Span(self.line, self.column, other.end_line, other.end_column)
+        return replace(self, end_line=other.end_line, end_column=other.end_column)
+
+    def source(self, top: Source) -> Source:
+        """The file that the place is in, where `top` is the one that is compiled."""
+        return self.used[-1].source if self.used else top
 
 
 NOWHERE = Span(1, 1, 1, 1)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The text of one file, and the name under which it is shown."""
-
-    path: str
-    text: str
-
-    def line(self, number: int) -> str:
-        lines = self.text.split("\n")  # not splitlines(): a form feed in a comment ends no line
-        return lines[number - 1] if 0 < number <= len(lines) else ""
+def in_order(span: Span) -> tuple[int, Span]:
+    """A key to sort places by: those of a used file stand at the `use` line by which it was reached."""
+    return (span.used[0].line if span.used else span.line), span
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,8 @@ def printable(text: str) -> str:
 def render(source: Source, diagnostic: Diagnostic) -> str:
     """Plain text of a diagnostic: head, place, source line with caret, help."""
     d, span = diagnostic, diagnostic.span
+    way = _way(source, span)
+    source = span.source(source)
     head = f"{d.severity.value}[{d.code}]: {d.message}"
     line = printable(source.line(span.line)).replace("\t", " ")
     end = span.end_column if span.end_line == span.line else len(line) + 1
@@ -100,10 +123,19 @@ def render(source: Source, diagnostic: Diagnostic) -> str:
             line, start, end = line[cut : cut + 140], start - cut, end - cut
         caret = " " * start + "^" * max(1, min(end - 1, len(line)) - start)
         out += [f"{gutter} |", f"{span.line} | {line}", f"{gutter} | {caret}"]
-    out += [f"{gutter} = note: {note}" for note in d.notes]
+    out += [f"{gutter} = note: {note}" for note in (*d.notes, *way)]
     if d.help:
         out.append(f"{gutter} = help: {d.help}")
     return "\n".join(printable(line) for text in out for line in text.split("\n"))
+
+
+def _way(top: Source, span: Span) -> list[str]:
+    """Notes on the `use` lines by which the file of a place was reached, the nearest first."""
+    notes: list[str] = []
+    for used in span.used:
+        notes.insert(0, f"reached by `{top.line(used.line).strip()}`, {top.path}:{used.line}")
+        top = used.source
+    return notes
 
 
 CODES: dict[str, Code] = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from lossdsl.assemble import assembled, cost_findings, differentiable, gradient_program, loss_spec, plans
-from lossdsl.diagnostics import NOWHERE, Diagnostic, LossError, Severity, Source
+from lossdsl.diagnostics import NOWHERE, Diagnostic, LossError, Severity, Source, in_order
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.check import check as well_formed
 from lossdsl.ir.latex import latex
@@ -86,7 +86,7 @@ def analyse(source: Source, only: str | None = None) -> Analysis:
     if apart is not None:
         more = build(apart, source)[1]
         found += [d for d in more if d.severity is Severity.ERROR and d.code != "E0413" and d not in found]
-    diagnostics = sorted([*problems, *found], key=lambda d: (d.span, d.code))
+    diagnostics = sorted([*problems, *found], key=lambda d: (in_order(d.span), d.code))
     chosen = tuple(b for b in losses if only is None or b.program.name == only)
     written = [item.name.name for item in module.items if isinstance(item, Loss)]
     if only is not None and only not in written:

@@ -111,3 +111,32 @@ def test_every_loss_can_be_measured(name: str, monkeypatch: pytest.MonkeyPatch) 
         table = benches.bench(source, built, benches.Options({}, compiled=False, rounds=1))
         assert table.rows[0].gradient_error < 1e-3
         assert table.rows[0].name == "lossdsl"
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (f"n={10**15}", "the inputs alone would need"),
+        (f"n={10**21},d={10**21}", "the inputs alone would need"),
+        (f"n={10**12},d=1000", "the inputs alone would need 16 PB, and this machine has"),
+    ],
+)
+def test_extents_beyond_all_memory_are_refused_with_what_they_would_need(
+    tmp_path: Path, shape: str, words: str
+) -> None:
+    path = tmp_path / "a.loss"
+    path.write_text(
+        "loss a:\n    input x, y: real[n, d]\n    input t: class[n, d] of d\n    return mean((x - y)^2) + mean(x[n, t])\n"
+    )
+    assert words in refused(str(path), "--shape", shape)
+
+
+def test_a_lack_of_memory_while_it_runs_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a.loss"
+    path.write_text("loss a:\n    input x: real[n, d]\n    return mean(x^2)\n")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr(benches, "_reference", fail)
+    assert "not enough memory: the inputs alone need 4 MB" in refused(str(path), "--shape", "n=1000,d=1000")

@@ -77,7 +77,8 @@ def test_check_json_of_wrong_files_is_one_object_on_standard_output(tmp_path: Pa
     assert first["losses"] == third["losses"] == []
     for diagnostic in first["diagnostics"] + second["diagnostics"] + third["diagnostics"]:
         assert set(diagnostic) == {"code", "severity", "message", "span", "help"}
-        assert set(diagnostic["span"]) == {"line", "column", "end_line", "end_column"}
+        assert set(diagnostic["span"]) == {"line", "column", "end_line", "end_column", "path"}
+        assert diagnostic["span"]["path"] in (str(wrong), str(warned), "nowhere.loss")
     assert [(d["code"], d["severity"], d["span"]["line"]) for d in first["diagnostics"]] == [("E0102", "error", 2)]
     assert [(d["code"], d["severity"], d["span"]["line"]) for d in second["diagnostics"]] == [("W1002", "warning", 3)]
     [loss] = second["losses"]

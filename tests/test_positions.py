@@ -113,3 +113,60 @@ loss a:
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     ours, theirs = (torch.autograd.grad(v, x)[0] for v in (found, wanted))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "wanted"),
+    [
+        # remainders and quotients in conditions
+        ("f = 2 * c + 1", "x[(f - 1) // 2] if f % 2 == 1 else 0", []),
+        ("f = 2 * c + 1", "x[(f - 1) // 2] if f % 2 == 0 else 0", ["W1003"]),
+        ("f = 3 * c + 2", "x[(f - 2) // 3] if f % 3 == 2 and f > 2 else 0", []),
+        ("f = 3 * c + 2", "x[(f - 1) // 3] if f % 3 == 1 else 0", ["W1003"]),
+        ("f = c * k", "x[f // size(k) - 1] if f // size(k) > 0 else 0", []),
+        ("f = c * k", "w[(f // size(k) - 1) * size(k) + f % size(k)] if f // size(k) > 0 else 0", []),
+        ("f = c * k", "w[(f // size(k)) * size(k) + f % size(k) + 1] if f // size(k) > 0 else 0", ["W1003"]),
+        ("f = c * k", "w[f - 1] if f % size(k) > 0 else 0", []),
+        ("f = c", "log(f - 1) if f > 1 else 0", []),
+        ("f = c", "sum(log(f - 1) * y over k) if f > 1 else 0", []),
+        ("f = c", "sum(log(f - 2) * y over k) if f > 1 else 0", ["W1002"]),
+        # a grid with fewer entries
+        ("f = c", "half[c = edge(f // 2)]", ["W1003"]),
+        ("f = c", "half[c = edge(f // 2)] if size(c) > 1 else 0", []),
+        # entries that the condition around a reduction leaves out are not lost
+        ("f = c", "sum(z[k, f - 1] * x[f] over k) if f > 0 else 0", []),
+        ("f = c", "sum(z[k, f - 1] * x[f] over k) if f >= 0 else 0", ["W1005"]),
+        ("f = c", "sum(z[k, f + 1] * x[f] over k) if f < size(c) - 1 else 0", []),
+    ],
+)
+def test_conditions_that_keep_positions_in_range(axis: str, value: str, wanted: list[str]) -> None:
+    text = f"""
+loss a:
+    input x: real[c]
+    input y: real[k]
+    input z: real[k, c]
+    axis f = {axis.partition("= ")[2]}
+    w[f] = f + 0 * sum(x) + 0 * sum(y) + 0 * sum(z)
+    half = (x[c = 2 * c] + x[c = 2 * c + 1]) / 2
+    s[f] = {value}
+    return mean(s) + mean(w) + mean(half)
+"""
+    assert codes(text) == wanted
+    if not wanted:
+        x, y, z = torch.arange(3.0) + 1, torch.arange(2.0) + 1, torch.randn(2, 3)
+        assert torch.isfinite(lossdsl.loads(text).function(x, y, z))
+
+
+def test_recurrences_along_rows_of_a_flat_axis() -> None:
+    text = """
+loss a:
+    input x: real[h, w]
+    axis p = h * w
+    v[p] = x[p // size(w), p % size(w)] + (v[p - 1] if p % size(w) > 0 else 0)
+    up[h, w] = v[(h - 1) * size(w) + w] if h > 0 else 0
+    return sum(v^2) + sum(up^2)
+"""
+    assert codes(text) == []
+    x = torch.randn(3, 4)
+    rows = x.cumsum(1)
+    torch.testing.assert_close(lossdsl.loads(text).function(x), (rows**2).sum() + (rows[:-1] ** 2).sum())

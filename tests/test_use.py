@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lossdsl
-from lossdsl.diagnostics import Severity, Source
+from lossdsl.diagnostics import Severity, Source, render
 from lossdsl.ir.interpret import interpret
 from lossdsl.pipeline import Analysis, analyse
 
@@ -57,6 +57,12 @@ def errors(path: Path) -> list[tuple[str, int]]:
     return [(d.code, d.span.line) for d in analysed(path).diagnostics if d.severity is Severity.ERROR]
 
 
+def shown(path: Path) -> list[str]:
+    """The errors of a file as they are printed."""
+    found = analysed(path)
+    return [render(found.source, d) for d in found.diagnostics if d.severity is Severity.ERROR]
+
+
 def test_losses_and_functions_of_other_files(tmp_path: Path) -> None:
     files(tmp_path, top=TOP, lib__tools=TOOLS, shapes=SHAPES)
     [built] = analysed(tmp_path / "top.loss").losses
@@ -96,15 +102,53 @@ def test_what_a_file_does_not_have(tmp_path: Path) -> None:
     files(tmp_path, top="use lib.f\n" + body, lib="def g(a) = a\n")
     assert errors(tmp_path / "top.loss") == [("E0210", 1)]
     files(tmp_path, lib="def f(a) = (a\n")
-    assert errors(tmp_path / "top.loss") == [("E0210", 1)]
+    assert errors(tmp_path / "top.loss") == [("E0102", 1)]
     files(tmp_path, lib="use gone\ndef f(a) = gone(a)\n")
     assert errors(tmp_path / "top.loss") == [("E0210", 1)]
 
 
-def test_an_error_in_a_used_function_stands_at_the_use(tmp_path: Path) -> None:
+def test_an_error_in_a_used_file_stands_where_it_is(tmp_path: Path) -> None:
     text = "\n\n\n\ndef f(a) = a + unknown\n"
-    files(tmp_path, top="use lib.f\nloss top:\n    input x: real[n]\n    return mean(f(x))\n", lib=text)
-    assert errors(tmp_path / "top.loss") == [("E0201", 1)]
+    top = "# a comment\nuse lib.f\nloss top:\n    input x: real[n]\n    return mean(f(x))\n"
+    files(tmp_path, top=top, lib=text)
+    assert errors(tmp_path / "top.loss") == [("E0201", 5)]
+    [message] = shown(tmp_path / "top.loss")
+    assert message.split("\n")[1:6] == [
+        f" --> {tmp_path / 'lib.loss'}:5:16",
+        "  |",
+        "5 | def f(a) = a + unknown",
+        "  |                ^^^^^^^",
+        f"  = note: reached by `use lib.f`, {tmp_path / 'top.loss'}:2",
+    ]
+
+
+def test_an_error_says_each_use_on_the_way_to_it(tmp_path: Path) -> None:
+    files(tmp_path, middle="\nuse deep.g\ndef f(a) = g(a)\n", deep="def g(a) = (a\ndef h(a = 2\n")
+    files(tmp_path, top="use middle.f\nloss top:\n    input x: real[n]\n    return mean(f(x))\n")
+    for message in shown(tmp_path / "top.loss"):
+        near, far = (line for line in message.split("\n") if "note: reached" in line)
+        assert near.endswith(f"reached by `use deep.g`, {tmp_path / 'middle.loss'}:2")
+        assert far.endswith(f"reached by `use middle.f`, {tmp_path / 'top.loss'}:1")
+        assert f"{tmp_path / 'deep.loss'}:" in message
+    assert [code for code, _ in errors(tmp_path / "top.loss")] == ["E0102", "E0102"]
+
+
+def test_the_same_error_in_two_files_is_shown_in_both(tmp_path: Path) -> None:
+    files(tmp_path, a="def f(x) = x + gone\n", b="def g(x) = x + gone\n")
+    files(
+        tmp_path,
+        top="use a.f\nuse b.g\nloss top:\n    input x: real[n]\n    p = f(x)\n    q = g(x)\n    return mean(p + q)\n",
+    )
+    [one, two] = shown(tmp_path / "top.loss")
+    assert f"{tmp_path / 'a.loss'}:1:16" in one
+    assert f"{tmp_path / 'b.loss'}:1:16" in two
+
+
+def test_circles_of_files_are_all_shown(tmp_path: Path) -> None:
+    one = "use {0}\nuse {1}\nloss {2}:\n    input x: real[n]\n    return mean(x)\n"
+    files(tmp_path, a=one.format("b", "c", "a"), b=one.format("c", "a", "b"), c=one.format("a", "c", "d"))
+    circles = {line for text in shown(tmp_path / "a.loss") for line in text.split("\n") if "in a circle" in line}
+    assert {line.rpartition(": ")[2] for line in circles} == {"a -> b -> c -> a", "c -> c", "a -> b -> a"}
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
@@ -180,3 +224,16 @@ loss outer:
     x = torch.tensor([0.5, -1.0, 2.0, -0.25], dtype=torch.float64)
     wanted = (x[x > 0] ** 2).mean() + 2 + (x[x <= 0] ** 2).mean() + 2
     torch.testing.assert_close(made.outer.function(x), wanted)
+
+
+def test_functions_that_nobody_calls_may_use_the_axes_of_a_caller(tmp_path: Path) -> None:
+    """A library does not know which axes its expression functions meet; a file with losses does, unless `size` says so."""
+    library = "def causal(a) = sum(a over t where t <= s) if t < size(s) else 0\ndef later(a) = a * (s > 2)\n"
+    block = "def total(p: real[u, ...], k: int):\n    axis s = k\n    q[u, s, ...] = p[u, ...] * s\n    return q, sum(p over ...)\n"
+    files(tmp_path, library=library, block=block)
+    assert errors(tmp_path / "library.loss") == []
+    assert errors(tmp_path / "block.loss") == []
+    loss = "loss top:\n    input x: real[t]\n    axis s = t\n    return mean(x)\n"
+    files(tmp_path, both=library + loss, other=library + loss.replace("axis s", "axis z"))
+    assert errors(tmp_path / "both.loss") == []
+    assert errors(tmp_path / "other.loss") == [("E0201", 2)]

@@ -365,7 +365,8 @@ class Loss:
                     f'_derived("{self.loss.name}", "{i.name}", {self.inputs[i.name]}, {at}, "{dim}", {size})'
                 )
 
-    def parameter_check(self, p: ParameterSpec) -> None:
+    def parameter_check(self, p: ParameterSpec, *, once: bool = False) -> None:
+        """The test of a parameter's range; once: where a module is made, tensors are read for it."""
         name, label = self.parameters[p.name], f'"{self.loss.name}"'
         if p.kind == "bool":
             self.need("_flag")
@@ -380,7 +381,9 @@ class Loss:
         self.need("_number")
         words = _range_words(lower, upper, name)
         test = " and ".join(texts) or "True"
-        self.writer.line(f'_number({label}, "{name}", {name}, "{words}", lambda x: {test})')
+        self.writer.line(
+            f'_number({label}, "{name}", {name}, "{words}", lambda x: {test}{", once=True" if once else ""})'
+        )
 
     def parameter_in_extents(self, p: ParameterSpec, extents: str) -> None:
         """Test the bounds that are extents, which only the tensors of a call bring."""
@@ -394,9 +397,11 @@ class Loss:
             self.need("_number")
             self.writer.line(f'_number("{self.loss.name}", "{name}", {name}, {words})')
 
-    def domain_checks(self, i: InputSpec, extents: str) -> None:
+    def domain_checks(self, i: InputSpec, extents: str, tests: Sequence[tuple[str, str]] | None = None) -> None:
         name = self.inputs[i.name]
-        for test, words in _domains(i, self.parameters, extents):
+        for test, words in _domains(i, self.parameters, extents) if tests is None else tests:
+            if test.startswith("_whole("):
+                self.need("_whole")
             line = f'_domain("{self.loss.name}", "{name}", {name}, {test.replace("{x}", name)}, {words})'
             if i.optional:
                 self.writer.line(f"if {name} is not None:")
@@ -530,7 +535,7 @@ class Loss:
         writer.indent()
         writer.line("super().__init__()")
         for p in loss.parameters:
-            self.parameter_check(p)
+            self.parameter_check(p, once=True)
             variable = self.parameters[p.name]
             if p.kind != "real":
                 writer.line(f"self.{attribute(p.name)} = {variable}")
@@ -549,12 +554,27 @@ class Loss:
         lines, helpers = lasting.constructor_lines(loss, self.inputs, self.parameters, axes, extents)
         self.need(*helpers)
         writer.block(lines)
+        for i in self.lasting:
+            if not i.is_step:
+                self.first_domains(i, extents)
         if loss.modes:
             writer.line("self.reduction = reduction")
         writer.line("self.check_inputs = check_inputs")
         if loss.reports:
             writer.line("self.reports = {}")
         writer.dedent()
+
+    def first_domains(self, i: InputSpec, extents: str) -> None:
+        """The tests of what a module is given to hold, where they need no extents."""
+        name = self.inputs[i.name]
+        tests = [(test, words) for test, words in _domains(i, self.parameters, extents) if extents not in test]
+        if not tests:
+            return
+        self.need("_plain", "_domain")
+        self.writer.line(f"if not {name}.is_meta and _plain({name}):")
+        self.writer.indent()
+        self.domain_checks(i, extents, tests)
+        self.writer.dedent()
 
     def representation(self) -> None:
         writer, loss = self.writer, self.loss
@@ -640,6 +660,8 @@ class Loss:
             writer.line()
             writer.line("def advance(self, n: int = 1) -> None:")
             writer.line('    """Move the training step by hand."""')
+            writer.line("    if n < 0:")
+            writer.line(f'        raise ValueError(f"{loss.name}: a step goes forward, not by {{n}}")')
             writer.line("    self.step = self.step + n")
 
     def forward_pair(self) -> None:
@@ -855,9 +877,6 @@ def _domains(i: InputSpec, parameters: dict[str, str], extents: str) -> list[tup
         made.append((" & ".join(f"({t})" for t in tests), f'"{words}"'))
     if i.kind in ("simplex", "unit") and i.over and all(REST not in i.dims[: k + 1] for k in i.over):
         dims = f"({', '.join(map(str, i.over))},)"
-        total = "{x}.double()" if i.kind == "simplex" else "{x}.double().square()"
-        verb = "sums to 1" if i.kind == "simplex" else "of norm 1"
-        made.append(
-            (f"(({total}.sum({dims}, keepdim=True) - 1).abs() <= 1e-3).expand_as({{x}})", f'"part of what {verb}"')
-        )
+        power, verb = (1, "sums to 1") if i.kind == "simplex" else (2, "of norm 1")
+        made.append((f"_whole({{x}}, {dims}, {power})", f'"part of what {verb}"'))
     return made

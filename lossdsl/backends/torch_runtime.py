@@ -321,18 +321,24 @@ def _derived(loss, name, tensor, axis, text, size):
         raise ValueError(f"{loss}: {name} must have extent {text} = {size} at axis {axis}, not {tensor.shape[axis]}")
 ''')
 
-_define('''
-def _number(loss, name, value, text, ok, sizes=()):
-    """Refuse a parameter outside of its range (tensors are left unchecked: reading them would synchronise)."""
+_define(
+    '''
+def _number(loss, name, value, text, ok, sizes=(), once=False):
+    """Refuse a parameter outside of its range. Tensors are read `once`, when a module is made: a call would synchronise."""
     if not isinstance(value, (int, float, torch.Tensor)):
         raise TypeError(f"{loss}: {name} must be a number or a tensor, not {type(value).__name__}")
     if isinstance(value, torch.Tensor):
         if value.dim() != 0:
             raise ValueError(f"{loss}: {name} must be a number or a 0-d tensor, not of shape {tuple(value.shape)}")
-    elif not ok(value):
+        if not once or value.is_meta or not _plain(value):
+            return
+        value = value.item()
+    if not ok(value):
         known = "".join(f", {axis}={size}" for axis, size in dict(sizes).items())
         raise ValueError(f"{loss}: {name} = {value} is outside of its range: {text}{known}")
-''')
+''',
+    "_plain",
+)
 
 _define('''
 def _flag(loss, name, value, kind):
@@ -349,6 +355,16 @@ def _domain(loss, name, tensor, ok, text):
         place = tuple(bad[0].tolist())
         where = f"{name}[{', '.join(map(str, place))}]" if place else name
         raise ValueError(f"{loss}: {where} = {tensor[place].item()} is not {text}")
+''')
+
+_define('''
+def _whole(x, dims, power):
+    """Where the powers of the entries along dims add up to 1, as near as rounding them to their type allows."""
+    kind, count = torch.finfo(x.dtype), 1
+    for dim in dims:
+        count *= x.shape[dim]
+    near = 1e-3 + 2 * power * kind.eps + count * kind.tiny * kind.eps
+    return ((x.double() ** power).sum(dims, keepdim=True) - 1).abs().le(near).expand_as(x)
 ''')
 
 _define('''

@@ -179,7 +179,7 @@ def claimed(built: BuiltLoss, words: str, effort: float) -> tuple[list[Question]
 
 def _placed(d: Diagnostic, line: int, shift: int, words: str) -> Diagnostic:
     """The diagnostic, in the words alone."""
-    if d.span.line != line:
+    if d.span.line != line or d.span.used:
         return replace(d, span=Span(1, 1, 1, len(words) + 1))
     start = max(1, d.span.column - shift)
     end = max(start + 1, d.span.end_column - shift) if d.span.end_line == line else len(words) + 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from math import gcd
 
 from lossdsl.dim import Dim, FloorDiv
@@ -280,7 +281,10 @@ class _State:
         if node.name == "floordiv":
             divisor = self.poly(args[1])
             if self._divides(divisor):
-                self._quotient(key, self.poly(args[0]), divisor)
+                above = self.poly(args[0])
+                self._quotient(key, above, divisor)
+                if all(c >= 0 and self.natural.issuperset(m) for m, c in above.items()):
+                    self._nonnegative(key)
         elif node.name in ("max2", "min2"):
             sign = 1 if node.name == "max2" else -1
             for a in args:
@@ -325,46 +329,65 @@ class _State:
 
 def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
     system = _with_products(constraints, natural)
-    rows: dict[_Row, _Poly] = {}
-    for poly in system:
-        row = _tight(poly)
-        if row is None:
-            continue
-        if len(row) == 0 or (len(row) == 1 and row[0][0] == ()):
-            if row and row[0][1] < 0:
-                return True
-            continue
-        rows[row] = dict(row)
+    found = _rows(system)
+    if found is None:
+        return True
+    rows = found
     while rows:
-        counts: dict[_Monomial, list[int]] = {}
-        for row in rows:
-            for m, c in row:
-                if m:
-                    counts.setdefault(m, [0, 0])[c > 0] += 1
-        m = min(counts, key=lambda v: (counts[v][0] * counts[v][1] - sum(counts[v]), v))
-        low, high, rest = [], [], {}
-        for row, poly in rows.items():
-            c = poly.get(m, 0)
-            if c > 0:
-                low.append(poly)
-            elif c < 0:
-                high.append(poly)
-            else:
-                rest[row] = poly
-        rows = rest
-        for p in low:
-            for q in high:
-                new = _tight(_add({k: -q[m] * c for k, c in p.items()}, q, p[m]))
-                if new is None or not new:
-                    continue
-                if len(new) == 1 and new[0][0] == ():
-                    if new[0][1] < 0:
-                        return True
-                    continue
-                rows[new] = dict(new)
+        equality = _solvable(rows)
+        found = _substituted(rows, *equality) if equality is not None else _eliminated(rows)
+        if found is None:
+            return True
+        rows = found
         if len(rows) > _LIMIT:
             return False
     return False
+
+
+def _solvable(rows: dict[_Row, _Poly]) -> tuple[_Poly, _Monomial] | None:
+    """An equality, and a monomial that it says exactly: one with the factor 1 or -1. Inequalities alone would lose the
+    remainders that it leaves possible."""
+    for row, poly in rows.items():
+        if tuple((m, -c) for m, c in row) in rows:
+            for m, c in row:
+                if m and abs(c) == 1:
+                    return poly, m
+    return None
+
+
+def _substituted(rows: dict[_Row, _Poly], equal: _Poly, m: _Monomial) -> dict[_Row, _Poly] | None:
+    """The rows with `m` as the equality says it; None if they cannot hold together."""
+    return _rows(_add(poly, equal, -poly.get(m, 0) * equal[m]) for poly in rows.values())
+
+
+def _eliminated(rows: dict[_Row, _Poly]) -> dict[_Row, _Poly] | None:
+    """The rows without the monomial of which that makes the fewest; None if they cannot hold together."""
+    counts: dict[_Monomial, list[int]] = {}
+    for row in rows:
+        for m, c in row:
+            if m:
+                counts.setdefault(m, [0, 0])[c > 0] += 1
+    m = min(counts, key=lambda v: (counts[v][0] * counts[v][1] - sum(counts[v]), v))
+    low = [p for p in rows.values() if p.get(m, 0) > 0]
+    high = [p for p in rows.values() if p.get(m, 0) < 0]
+    rest = [p for p in rows.values() if not p.get(m, 0)]
+    pairs = (_add({k: -q[m] * c for k, c in p.items()}, q, p[m]) for p in low for q in high)
+    return _rows(chain(rest, pairs))
+
+
+def _rows(polys: Iterable[_Poly]) -> dict[_Row, _Poly] | None:
+    """The constraints that say something, each once; None if one of them cannot hold."""
+    rows: dict[_Row, _Poly] = {}
+    for poly in polys:
+        row = _tight(poly)
+        if not row:
+            continue
+        if len(row) == 1 and row[0][0] == ():
+            if row[0][1] < 0:
+                return None
+            continue
+        rows[row] = dict(row)
+    return rows
 
 
 def _tight(poly: _Poly) -> _Row | None:

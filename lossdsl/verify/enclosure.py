@@ -78,13 +78,22 @@ class Enclosure:
         return not self.nan and self.lo > -INF and self.hi < INF
 
     def __str__(self) -> str:
-        ends = f"{'(' if self.lo_open else '['}{self.lo:.6g}, {self.hi:.6g}{')' if self.hi_open else ']'}"
+        return self.shown(6)
+
+    def shown(self, digits: int) -> str:
+        ends = f"{'(' if self.lo_open else '['}{self.lo:.{digits}g}, {self.hi:.{digits}g}{')' if self.hi_open else ']'}"
         return f"{ends} or undefined" if self.nan else ends
 
 
 REALS = Enclosure(-INF, INF, True, True)
 ANYTHING = Enclosure(-INF, INF, False, False, True)
 UNIT = Enclosure(0.0, 1.0)
+
+
+def told_apart(a: Enclosure, b: Enclosure) -> tuple[str, str]:
+    """Two enclosures with the digits that show their difference, at least six."""
+    shown = ((a.shown(digits), b.shown(digits)) for digits in range(6, 18))
+    return next((pair for pair in shown if pair[0] != pair[1]), (a.shown(17), b.shown(17)))
 
 
 def exact(value: Fraction | int) -> Enclosure:

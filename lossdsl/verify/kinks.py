@@ -98,7 +98,7 @@ class _Search:
                     except _FAILURES:
                         reason = ""
                 if reason:
-                    return self._undefined(point, f"{reason} where {name} is 0")
+                    return self._undefined(point, f"{reason} where the extent of {name} is 0")
         return self.best
 
     def _points(self) -> Iterator[Point]:

@@ -85,7 +85,7 @@ def _why(ctx: Context, target: str, point: Point, place: Place) -> str:
 
 
 def _lengths(point: Point) -> str:
-    small = [f"{name} is {n}" for name, n in point.extents.items() if n < 2]
+    small = [f"the extent of {name} is {n}" for name, n in point.extents.items() if n < 2]
     return f", where {', '.join(small)}" if small else ""
 
 

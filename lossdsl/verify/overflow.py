@@ -98,7 +98,7 @@ def breaking(
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, 0)
         found = _broken(ctx, programs, cotangent, point)
         if found is not None:
-            empty = ", ".join(f"{name} is 0" for name, n in point.extents.items() if n == 0)
+            empty = ", ".join(f"the extent of {name} is 0" for name, n in point.extents.items() if n == 0)
             return Witness((point.flat(),), f"{found} where {empty}")
     return None
 

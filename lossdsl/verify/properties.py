@@ -46,7 +46,7 @@ from lossdsl.verify import (
 from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
-from lossdsl.verify.enclosure import INF
+from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at
 from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, reads_any, views
 from lossdsl.verify.ranges import Ranges, Scope
@@ -159,7 +159,7 @@ def _nonnegative(ctx: Context, target: str, strict: bool) -> Verdict:
     shown = None if strict else inequalities.nonnegative(ctx, target)
     if shown is not None:
         return shown
-    blocked = f"enclosure {box}"
+    blocked = _known(ctx, target, box)
     for i in ctx.program.inputs:
         if i.differentiable and target in dependents(ctx.program, i.name):
             cases = scalar_views(ctx, target, i.name, interior=False)
@@ -538,6 +538,24 @@ def second_derivative(
     return found or refute_order.bent(ctx, target, inputs[0], low, high) or decided
 
 
+def _known(ctx: Context, target: str, box: Enclosure) -> str:
+    """What is known of the values of a tensor, and of what in it no bound is known: the reason for no answer."""
+    definition = ctx.program.definition(target)
+    what = text(definition.body, 60) if definition is not None and definition.head == "map" else target
+    said = f"all that is known of {what} is that it is {'undefined or ' if box.nan else ''}in {replace(box, nan=False)}"
+    if definition is None:
+        return said
+    reads = [n for n in postorder(definition.body) if isinstance(n, Read)]
+    ranges = {text(n, 30): ctx.ranges().tensor(n.tensor) for n in reads}
+    open_ = [
+        f"{name} ({'no bound' if low and high else 'no bound from below' if low else 'no bound from above'})"
+        for name, r in ranges.items()
+        for low, high in [(r.lo == -INF, r.hi == INF)]
+        if low or high
+    ]
+    return f"{said}; it reads {', '.join(open_[:3])}" if open_ else said
+
+
 def bounded(ctx: Context, target: str) -> Verdict:
     """Whether one bound holds for all values of everything."""
     box = ctx.ranges().tensor(target)
@@ -554,6 +572,6 @@ def bounded(ctx: Context, target: str) -> Verdict:
                 found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
     found = found or escape.unbounded(ctx, target) or novalue.undefined(ctx, target)
     return found or Unknown(
-        f"enclosure {box}",
+        _known(ctx, target, box),
         ("interval", "limits along sequences", "rays of convex losses", "germs along paths", "search"),
     )

@@ -177,7 +177,8 @@ def changed(
             if gap.positive or gap.negative:
                 word = "the value" if sign > 0 else "minus the value"
                 points = (low.flat(), high.flat(*inputs))
-                return Refuted("transformed point", Witness(points, f"{word} {a} becomes {b}"))
+                before, after = e.told_apart(a if sign > 0 else e.neg(a), b)
+                return Refuted("transformed point", Witness(points, f"{word} {before} becomes {after}"))
     return None
 
 

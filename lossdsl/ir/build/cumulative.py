@@ -61,7 +61,7 @@ def cumulate(e: Elaborator, ctx: Context, node: tree.Call, b: Bound) -> Scalar:
         b.place,
         frame,
         tensor=tensor,
-        name="this fold",
+        name=f"this {node.function}",
         head="map",
         formals=formals,
         bound=(),

@@ -202,7 +202,7 @@ def lift(
         place,
         frame,
         tensor=place.next_name(),
-        name="this reduction",
+        name=f"this {head}",
         head=head,
         formals=formals,
         bound=bound,
@@ -241,7 +241,7 @@ def count_scalar(frame: Frame, bound: Sequence[Index]) -> Scalar:
 def _warn_dropped(elaborator: Elaborator, frame: Frame) -> None:
     """An axis gave way, and an input that is read without offset loses entries by that."""
     for variable, (lower, upper) in frame.ranges.items():
-        if not lower.terms and upper == variable.dim:
+        if (not lower.terms and upper == variable.dim) or variable not in frame.dropped:
             continue
         shifted = {v.tensor for v in frame.visits if v.variable is variable and not v.plain}
         for visit in frame.visits:

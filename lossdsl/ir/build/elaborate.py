@@ -95,6 +95,7 @@ class Elaborator(Accesses):
         self.functions = functions
         self.file_functions: dict[str, FunctionEntity | LossEntity | Unavailable] = {}
         self.calling: list[object] = []  # trees of the losses and blocks that are being called
+        self.circular: set[int] = set()  # functions in a circle of calls, which has been reported
         self.call_count = 0
         self.first: dict[str, Span] = {}
         self.depth = 0
@@ -395,6 +396,8 @@ class Elaborator(Accesses):
     def _apply_function(self, ctx: Context, entity: FunctionEntity, node: tree.Call) -> Scalar:
         definition = entity.definition
         name = definition.name.name
+        if id(definition) in self.circular:
+            raise Failed(name)
         if any(name == called for called, _ in ctx.calls):
             raise self.sink.fail("E0205", f"`{name}` calls itself", node.span, "a recurrence is a definition with axes")
         if definition.value is None:

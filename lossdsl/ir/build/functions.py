@@ -9,7 +9,7 @@ from lossdsl.ir.build.elaborate import Elaborator, Handler
 from lossdsl.ir.build.scalars import size_scalar, strip
 from lossdsl.ir.build.scope import Context
 from lossdsl.ir.build.values import Value
-from lossdsl.ir.nodes import INT, Apply, Param, Read, Scalar, Stop, postorder, real
+from lossdsl.ir.nodes import INT, Apply, Compare, Const, Param, Read, Scalar, Stop, postorder, real
 from lossdsl.syntax import tree
 
 
@@ -86,10 +86,19 @@ def _bad(name: str, v: Value) -> str | None:
     return None
 
 
+def _whole_and_positive(e: Elaborator, ctx: Context, name: str, argument: Scalar) -> bool:
+    """Whether what a logarithm is taken of is an integer that the conditions here keep above 0, as `t - 1` if `t > 1`."""
+    whole = argument.args[0] if isinstance(argument, Apply) and argument.name == "real" else argument
+    logarithm = name in ("log", "log2", "log10")
+    return (
+        logarithm and whole.dtype is INT and e.prover.entails(ctx.path + ctx.outer, Compare(">=", whole, Const(1, INT)))
+    )
+
+
 def _check_domain(e: Elaborator, ctx: Context, name: str, args: tuple[Scalar, ...], span: Span) -> None:
     """Warn where the argument may leave the domain, with the ranges of the inputs that do it."""
     bad = _bad(name, e.values.of(args[0], ctx.path + ctx.outer))
-    if bad is None:
+    if bad is None or _whole_and_positive(e, ctx, name, args[0]):
         return
     ranges: dict[str, str] = {}
     for s in postorder(args[0]):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
 from lossdsl.ir.build import arguments
+from lossdsl.ir.build.bodies import own
 from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.declarations import Extents, fit
 from lossdsl.ir.build.define import Place
@@ -446,14 +447,8 @@ def _folded_alone(callee: Callee, absent: set[str]) -> bool:
 
 def _inside(function: tree.Def, names: set[str], axes: set[str]) -> tuple[set[str], set[str]]:
     """The names and axes that the body of a function in a loss sees, with those of the loss."""
-    own = {a.name for a in function.arguments}
-    own_axes = {x.name for a in function.arguments if a.type for x in a.type.axes or () if isinstance(x, tree.Axis)}
-    for statement in function.body:
-        if isinstance(statement, tree.AxisDeclaration):
-            own_axes |= {i.name for i in statement.names}
-        elif isinstance(statement, tree.Definition):
-            own |= {i.name for i in statement.names}
-    return names | own | own_axes, axes | own_axes
+    mine, own_axes = own(function)
+    return names | mine | own_axes, axes | own_axes
 
 
 def _loss(e: Elaborator, loss: tree.Loss, node: tree.Call) -> Callee:

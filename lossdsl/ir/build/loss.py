@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from lossdsl.diagnostics import Diagnostic, Severity, Source, Span
+from lossdsl.ir.build import bodies, functions, training
 from lossdsl.ir.build import claims as claim_rules
-from lossdsl.ir.build import functions, training
 from lossdsl.ir.build.declarations import declare
 from lossdsl.ir.build.define import Place, close, ordered
 from lossdsl.ir.build.derivative import Derivatives
@@ -164,6 +164,7 @@ class LossBuilder:
         e, body = self.e, self.loss.body
         declare(e, body)
         e.reserved.update(s.name.name for s in body if isinstance(s, tree.Report))
+        bodies.check_circles(e)
         find_recurrences(e, list(e.names))
         for entity in list(e.names.values()):
             if isinstance(entity, PendingDefinition):
@@ -186,11 +187,18 @@ class LossBuilder:
         e.sealed = True
         claims = [s for s in body if isinstance(s, tree.Claim)]
         self._claims(claims, reports)
+        self._functions()
         if returned is None or any(d.severity is Severity.ERROR for d in self.sink.found):
             return None, self.sink.found
         program, tensors = self._program(returned, reports, claims, updates)
         built = BuiltLoss(program, tuple(claims), tensors, self.loss, self.source, e, self.place)
         return built, self.sink.found
+
+    def _functions(self) -> None:
+        seen = bodies.Seen(frozenset(self.e.names), frozenset(self.e.axes))
+        for statement in self.loss.body:
+            if isinstance(statement, tree.Def):
+                bodies.check_names(self.e, statement, seen, None)
 
     def _quietly(self, pending: PendingDefinition) -> None:
         if pending.state == "new":

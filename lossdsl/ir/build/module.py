@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lossdsl.diagnostics import Diagnostic, Source, Span
-from lossdsl.ir.build import functions
+from lossdsl.diagnostics import Diagnostic, Source, Span, in_order
+from lossdsl.ir.build import bodies, functions
 from lossdsl.ir.build.declarations import function
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.derivative import Derivatives
@@ -14,12 +14,10 @@ from lossdsl.ir.build.loss import BuiltLoss, LossBuilder
 from lossdsl.ir.build.reductions import Reductions
 from lossdsl.ir.build.scope import (
     Failed,
-    FunctionEntity,
     LossEntity,
     PendingDefinition,
     Sink,
     TensorEntity,
-    Unavailable,
 )
 from lossdsl.ir.build.use import Uses
 from lossdsl.syntax import tree
@@ -32,26 +30,46 @@ def build(module: tree.Module, source: Source) -> tuple[list[BuiltLoss], list[Di
     user wrote.
     """
     sink = Sink()
-    names = _file_names(module, source, sink)
+    e = _file_scope(module, source, sink)
     built: list[BuiltLoss] = []
     found = list(sink.found)
     for item in module.items:
         if isinstance(item, tree.Loss):
             with deep():
-                one, diagnostics = LossBuilder(source, item, names).build()
+                one, diagnostics = LossBuilder(source, item, e.file_functions).build()
             if one is not None:
                 built.append(one)
             found += diagnostics
-    found.sort(key=lambda d: (d.span, d.code))
+    found += _functions(e, module, source)
+    found.sort(key=lambda d: (in_order(d.span), d.code))
     once: dict[tuple[str, Span, str], Diagnostic] = {}  # a loss that is called is read again, with another help
     for d in found:
         once.setdefault((d.code, d.span, d.message), d)
     return built, list(once.values())
 
 
-def _file_names(
-    module: tree.Module, source: Source, sink: Sink
-) -> dict[str, FunctionEntity | LossEntity | Unavailable]:
+def _functions(e: Elaborator, module: tree.Module, source: Source) -> list[Diagnostic]:
+    """What is wrong with the functions at the top of a file, those that nobody calls included."""
+    e.sink = Sink()
+    bodies.check_circles(e)
+    functions = [item for item in module.items if isinstance(item, tree.Def)]
+    has_losses = any(isinstance(item, tree.Loss) for item in module.items)
+    callers = bodies.declared_axes(module) if has_losses else None
+    for item in functions:
+        block = item.value is None
+        bodies.check_names(e, item, bodies.Seen(frozenset(), frozenset() if block else None), callers)
+    found = list(e.sink.found)
+    reached = bodies.called(module, e.file_functions)
+    for item in functions:
+        loss = bodies.alone(item) if id(item) not in reached | e.circular else None
+        if loss is not None:
+            with deep():
+                _, more = LossBuilder(source, loss, e.file_functions).build()
+            found += [d for d in more if d.code in bodies.OF_SIGNATURES]
+    return found
+
+
+def _file_scope(module: tree.Module, source: Source, sink: Sink) -> Elaborator:
     def refuse(e: Elaborator, pending: PendingDefinition, span: Span, shifted: bool) -> TensorEntity:
         raise Failed("no definitions at the top of a file")
 
@@ -86,4 +104,4 @@ def _file_names(
         elif isinstance(item, tree.Use):
             e.file_functions[ident.name] = uses.use(item)
     e.file_functions.update(uses.table)
-    return e.file_functions
+    return e

@@ -41,6 +41,7 @@ from lossdsl.ir.build.scope import (
     TensorEntity,
     Visit,
     base_name,
+    quoted,
     suggestion,
 )
 from lossdsl.ir.build.values import Values
@@ -218,6 +219,7 @@ class Reader(ABC):
         guards: list[Scalar] = []
         coordinates: dict[Scalar, Scalar] = {}
         silent = True
+        hollow = ""
         for k, (slot, given) in enumerate(zip(tensor.slots, indices, strict=True)):
             index = given
             if index is None:
@@ -236,6 +238,7 @@ class Reader(ABC):
                 index = mapped(kind, index, slot.lower, slot.upper)
                 place = to_scalar(affine(index).shifted(-slot.lower))
                 unproved, quiet = self._nonempty(ctx, index, slot.lower, slot.upper), False
+                hollow = kind if unproved else hollow
             else:
                 place, unproved, quiet = self.place(ctx, tensor, slot, index, span, otherwise is not None)
             places.append(place)
@@ -254,8 +257,8 @@ class Reader(ABC):
         if not guards:
             return read
         if not silent and tensor.dtype is REAL:
-            self._warn_range(tensor, indices, span)
-        return self.outside(ctx, guards, read, f"`{tensor.name}`", span)
+            self._warn_range(tensor, indices, span, hollow if len(guards) == 1 else "")
+        return self.outside(ctx, guards, read, quoted(tensor.name), span)
 
     def outside(self, ctx: Context, guards: list[Scalar], value: Scalar, what: str, span: Span) -> Scalar:
         """A value that is not proved to exist: where it does not, it is NaN; other than real ones have no NaN. Where types
@@ -279,10 +282,18 @@ class Reader(ABC):
             return []
         return [Compare("<", nothing.a, nothing.b)]
 
-    def _warn_range(self, tensor: TensorEntity, indices: Sequence[Scalar | None], span: Span) -> None:
-        """One warning for each tensor where constant positions may be missing, one for each other access."""
-        message = f"this index into `{tensor.name}` is not proved to stay in range; outside, the value is nan"
-        help = f"say what stands outside: `{tensor.name}[index else 0]`, or put the access under a condition"
+    def _warn_range(self, tensor: TensorEntity, indices: Sequence[Scalar | None], span: Span, hollow: str) -> None:
+        """One warning for each tensor where constant positions may be missing, one for each other access.
+
+        hollow   the boundary into a range that may be empty, if that is all that is not proved
+        """
+        name = quoted(tensor.name)
+        message = f"this index into {name} is not proved to stay in range; outside, the value is nan"
+        written = tensor.name if " " not in tensor.name else "(...)"
+        help = f"say what stands outside: `{written}[index else 0]`, or put the access under a condition"
+        if hollow:
+            message = f"{name} may have no entries, and `{hollow}` of none is nan"
+            help = "put the access under a condition that leaves an entry, as `if size(axis) > 1`"
         if "." in tensor.name:  # of something that is called
             called, _, _ = tensor.name.partition(".")
             message = f"an index in `{called}` is not proved to stay in range; outside, the value is nan"
@@ -349,6 +360,8 @@ class Reader(ABC):
                 whole = (Dim.const(0), variable.dim)
                 # lower <= step*k + rest < upper for every rest: k >= ceil((lower - rest) / step), and so above
                 low, high = -((lower - slot.lower) // step), (slot.upper - 1 - upper) // step + 1
+                if not around:
+                    ctx.frame.dropped.add(variable)
                 self.narrow(ctx.frame, variable, (low if first else whole[0], high if last else whole[1]), span)
                 extent = high if step > 1 else slot.grid or slot.full
                 self._on_grid(ctx.frame, variable, Grid(step * slot.step, extent, tensor.name), span)
@@ -425,7 +438,9 @@ class Reader(ABC):
         sides = (form.shifted(-lower), Affine({}, upper - 1).plus(form, -1))
         found = zip(limits(form, lower, upper), sides, strict=True)
         missing = [limit for limit, side in found if not prover.at_least_zero(side, conditions)]
-        if missing and not depends_on_data(index) and any(divides(s) for s in form.terms):
+        divided = any(divides(s) for s in (*form.terms, *postorder(*conditions)))
+        flattened = any(factor.number is None for factor in form.terms.values())
+        if missing and not depends_on_data(index) and (divided or flattened):
             facts, signed = (*self.free(index), *conditions), self.integer_parameters()
             missing = [m for m in missing if not implies(facts, m, signed=signed)]
         return missing

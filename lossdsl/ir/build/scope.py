@@ -228,16 +228,20 @@ class Grid:
 
 @dataclass
 class Frame:
-    """A definition under construction: ranges and grids of its index variables, and what its readers must establish."""
+    """A definition under construction: ranges and grids of its index variables, and what its readers must establish.
+
+    dropped   index variables that a read narrows beyond what the conditions around the definition leave of them
+    """
 
     ranges: dict[Index, tuple[Dim, Dim]] = field(default_factory=dict)
     needs: list[Obligation] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
     grids: dict[Index, Grid] = field(default_factory=dict)
+    dropped: set[Index] = field(default_factory=set)
     member: bool = False  # of a recurrence: its own reads may not narrow it, or it had no first step
 
     def copy(self) -> Frame:
-        return Frame(dict(self.ranges), list(self.needs), list(self.visits), dict(self.grids))
+        return Frame(dict(self.ranges), list(self.needs), list(self.visits), dict(self.grids), set(self.dropped))
 
     def range(self, variable: Index) -> tuple[Dim, Dim]:
         return self.ranges.get(variable, (Dim.const(0), variable.dim))
@@ -267,6 +271,11 @@ class Context:
 
     def under(self, conditions: tuple[Scalar, ...]) -> Context:
         return replace(self, path=self.path + conditions)
+
+
+def quoted(name: str) -> str:
+    """A name as messages show it; what has none is said in words ("this cumsum")."""
+    return name if " " in name else f"`{name}`"
 
 
 def base_name(index: Index) -> str:

@@ -1,7 +1,7 @@
 """`use field.name`: losses and functions of another file, beside this one or of the catalogue.
 
-What a used file defines gets names of its own (`file:name`), so that two files cannot meet; every place in it becomes that
-of the `use` line, where the reader of this file can see it.
+What a used file defines gets names of its own (`file:name`), so that two files cannot meet; every place in it says by which
+`use` lines it was reached.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lossdsl import catalogue
-from lossdsl.diagnostics import Severity, Source, Span
+from lossdsl.diagnostics import Severity, Source, Span, Used
 from lossdsl.ir.build.renaming import Renaming
 from lossdsl.ir.build.scope import FunctionEntity, LossEntity, Sink, Unavailable, suggestion
 from lossdsl.syntax import tree
@@ -30,7 +30,7 @@ class Uses:
     def __init__(self, source: Source, sink: Sink) -> None:
         self.sink = sink
         self.table: dict[str, Found] = {}  # by qualified name
-        self._files: dict[Path, dict[str, str]] = {}  # what a file defines: name -> qualified name
+        self._files: dict[Path, dict[str, str] | None] = {}  # what a file defines: name -> qualified name
         self._labels: set[str] = set()
         self._top = _existing(source.path)
 
@@ -66,13 +66,20 @@ class Uses:
         return names_[wanted]
 
     def _load(self, file: Path, chain: tuple[Path, ...], span: Span) -> dict[str, str] | None:
-        if file in self._files:
-            return self._files[file]
-        source, problems = read_source(str(file))
+        """What a file defines, or None after its diagnostics; each file is read once."""
+        if file not in self._files:
+            self._files[file] = None  # until it has been read
+            self._files[file] = self._read(file, chain, span)
+        return self._files[file]
+
+    def _read(self, file: Path, chain: tuple[Path, ...], span: Span) -> dict[str, str] | None:
+        source, problems = read_source(_shown(file))
         module, found = parse(source) if not problems else (tree.Module(items=()), [])
-        if any(d.severity is Severity.ERROR for d in (*problems, *found)):
-            help = f"`lossdsl check {file.name}` says which"
-            self.sink.add("E0210", f"`{file.name}` has errors of its own", span, help)
+        way = (*span.used, Used(span.line, source))
+        errors = [d for d in (*problems, *found) if d.severity is Severity.ERROR]
+        for d in errors:
+            self.sink.add(d.code, d.message, replace(d.span, used=way), d.help, d.notes)
+        if errors:
             return None
         names: dict[str, str] = {}
         label = file.stem
@@ -80,25 +87,32 @@ class Uses:
             label += "_"
         self._labels.add(label)
         own: list[tree.Def | tree.Loss] = []
-        for item in module.items:
+        for item in (_reached(item, way) for item in module.items):
             if isinstance(item, tree.Use):
-                qualified = self._find(item.path, file.parent, chain, span)
-                if qualified is None:
-                    return None
-                names[item.alias.name if item.alias else item.path[-1]] = qualified
+                name = item.alias.name if item.alias else item.path[-1]
+                names[name] = self._find(item.path, file.parent, chain, item.span) or self._missing(label, name, item)
             elif isinstance(item, (tree.Def, tree.Loss)):
                 names[item.name.name] = f"{label}:{item.name.name}"
                 own.append(item)
         renaming = Renaming({}, {}, names)
         for item in own:
             qualified = names[item.name.name]
-            placed = _at(item, span)
-            if isinstance(placed, tree.Loss):
-                self.table[qualified] = LossEntity(renaming.apply(placed))
+            if isinstance(item, tree.Loss):
+                self.table[qualified] = LossEntity(renaming.apply(item))
             else:
-                self.table[qualified] = FunctionEntity(renaming.function(placed, item.name.name), False)
-        self._files[file] = names
+                self.table[qualified] = FunctionEntity(renaming.function(item, item.name.name), False)
         return names
+
+    def _missing(self, label: str, name: str, item: tree.Use) -> str:
+        qualified = f"{label}:{name}"
+        self.table[qualified] = Unavailable("`use`", item.span)
+        return qualified
+
+
+def _shown(file: Path) -> str:
+    """The path as a user would write it."""
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def _existing(path: str) -> Path | None:
@@ -124,16 +138,15 @@ def _resolve(path: Sequence[str], folder: Path | None) -> Path | None:
     return named[0].path.resolve() if len(named) == 1 else None
 
 
-def _at(node: N, span: Span) -> N:
-    """The tree with every place in it replaced."""
+def _reached(node: N, way: tuple[Used, ...]) -> N:
+    """The tree with the way to its file in every place of it."""
     if isinstance(node, tuple):
-        return tuple(_at(x, span) for x in node)  # type: ignore[return-value]
+        return tuple(_reached(x, way) for x in node)  # type: ignore[return-value]
+    if isinstance(node, Span):
+        return replace(node, used=way)
     if not isinstance(node, tree.Node):
         return node
-    changed: dict[str, Any] = {}
-    for f in fields(node):
-        value = getattr(node, f.name)
-        changed[f.name] = span if isinstance(value, Span) else _at(value, span)
+    changed: dict[str, Any] = {f.name: _reached(getattr(node, f.name), way) for f in fields(node)}
     return replace(node, **changed)
 
 
