@@ -10,7 +10,7 @@ import pytest
 
 from lossdsl.verify import verify_program
 from lossdsl.verify.consistency import RULES, Fact, Rule, broken, consistent
-from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
+from lossdsl.verify.verdict import NO_VALUE, Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
 from tests.test_verify import EXAMPLES, built, losses_of
 
 PROOF = Proved("forged", (Step("forged", "per", "so"),))
@@ -80,3 +80,14 @@ def test_nothing_said_of_an_example_is_a_contradiction(path: Path) -> None:
         report = verify_program(loss, effort=0.3)
         said = [f.verdict for f in report.findings] + [c.verdict for c in report.claims]
         assert not any(isinstance(v, Unknown) and "contradict" in v.blocker for v in said)
+
+
+def test_where_there_is_no_real_value_curvature_is_of_infinities() -> None:
+    text = "loss l:\n    input x: real[n] >= 0\n    input y: real[n]\n    return mean(log(x)) + mean(y)\n"
+    said = {(f.property, f.wrt): f.verdict for f in verify_program(built(text)).findings}
+    assert isinstance(said["convex", ("y",)], Proved)
+    assert any(isinstance(v, Refuted) for (p, wrt), v in said.items() if p in ("C0", "differentiable") and wrt == ("y",))
+    infinite = replace(COUNTEREXAMPLE, witness=replace(COUNTEREXAMPLE.witness, violation=f"{NO_VALUE}: infinite"))
+    assert broken([Fact("convex", "per", ("x",), PROOF), Fact("C0", "per", ("x",), infinite)]) == []
+    assert broken([Fact("smooth", "per", ("x",), PROOF), Fact("C0", "per", ("x",), infinite)]) == []
+    assert len(broken([Fact("C1", "per", ("x",), PROOF), Fact("C0", "per", ("x",), infinite)])) == 1

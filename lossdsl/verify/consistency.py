@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import Input, Program
 from lossdsl.syntax import tree
-from lossdsl.verify.verdict import Proved, Refuted, Report, Unknown, Verdict
+from lossdsl.verify.verdict import NO_VALUE, Proved, Refuted, Report, Unknown, Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,16 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+# Order and curvature are of values with infinities among them (a line on which all are -inf is convex); these are not.
+_ORDERS = frozenset({"convex", "concave", "affine"})
+_CLASSES = frozenset({"C0", "C1", "C2", "smooth"})
+
+
+def _nowhere(fact: Fact) -> bool:
+    """Whether a counterexample is a point without a real value."""
+    return isinstance(fact.verdict, Refuted) and fact.verdict.witness.violation.startswith(NO_VALUE)
+
+
 def broken(facts: Iterable[Fact]) -> list[tuple[str, tuple[Fact, ...]]]:
     """The rules that are broken, with the facts of which each is."""
     groups: dict[tuple[str, tuple[str, ...]], list[Fact]] = {}
@@ -124,6 +134,8 @@ def _broken(facts: list[Fact]) -> Iterator[tuple[str, tuple[Fact, ...]]]:
         yield f"{name} proved and refuted", (proved[name], refuted[name])
     for rule in RULES:
         if all(p in proved for p in rule.premises) and all(d in refuted for d in rule.denied):
+            if any(d in _CLASSES and _nowhere(refuted[d]) for d in rule.denied) and _ORDERS.issuperset(rule.premises):
+                continue
             parts = (*(proved[p] for p in rule.premises), *(refuted[d] for d in rule.denied))
             if not rule.domain or all(f.domain == rule.domain for f in parts):
                 yield str(rule), parts

@@ -28,7 +28,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.jets import Undecided, Undefined
 from lossdsl.verify.lines import Direction, Line, Site, Value
 from lossdsl.verify.points import Place, Point, elements, within
-from lossdsl.verify.verdict import Refuted, Witness
+from lossdsl.verify.verdict import NO_VALUE, Refuted, Witness
 from lossdsl.verify.work import deadline, passed
 
 _PRECISIONS = (128, 512)
@@ -233,7 +233,7 @@ class _Search:
         return None
 
     def _undefined(self, point: Point, reason: str) -> Jump:
-        words = f"the value is no real number: {reason}"
+        words = f"{NO_VALUE}: {reason}"
         return Jump(0, Refuted("undefined inside of the domain", Witness((point.flat(),), words)), reason)
 
     # ------------------------------------------------------------------------------------- between two branches

@@ -50,6 +50,9 @@ class Bracket:
         return f"[{low}, {high}]"
 
 
+NO_VALUE = "the value is no real number"  # how such a violation begins
+
+
 @dataclass(frozen=True)
 class Witness:
     """A counterexample: exact rational values of inputs and parameters, and what is wrong there, certified by interval
