@@ -39,6 +39,7 @@ from lossdsl.lower.prepare import LoweringError
 from lossdsl.lower.schedule import schedule
 from lossdsl.readable import gradient_lines
 from lossdsl.transform.arithmetic import NotYetError
+from lossdsl.transform.dead import without_dead_terms
 from lossdsl.transform.differentiate import differentiate, prepared
 from lossdsl.transform.positions import positions
 from lossdsl.transform.simplify import defaulted, simplify, with_defaults
@@ -50,7 +51,7 @@ OPTIONAL = 4  # optional inputs whose every combination gets plans of its own
 
 def value_program(program: Program) -> Program:
     """The value in its stable form."""
-    return _finished(positions(program))
+    return _finished(without_dead_terms(positions(program)))
 
 
 def gradient_program(program: Program, output: str, wrt: Sequence[str], absent: Iterable[str] = ()) -> Program:
@@ -64,7 +65,7 @@ def gradient_programs(
 ) -> Iterator[Program]:
     """The gradient programs in several sets of inputs, the last of which has all others in it."""
     present = defaulted(program, absent)
-    given = positions(present)
+    given = without_dead_terms(positions(present))
     every = sets[-1]
     whole = differentiate(given, output, every)
     for wrt in sets:

@@ -10,7 +10,7 @@ import torch
 
 import lossdsl
 from lossdsl import pipeline
-from lossdsl.diagnostics import Source
+from lossdsl.diagnostics import Source, render
 from lossdsl.ir.text import parse_ir, print_ir
 
 F64 = torch.float64
@@ -196,7 +196,9 @@ def test_a_called_loss_does_not_see_the_names_of_its_caller(tmp_path: Path) -> N
     path = tmp_path / "top.loss"
     path.write_text(text)
     found = pipeline.analyse(Source(str(path), text)).diagnostics
-    assert [(d.code, d.span.line) for d in found if d.code.startswith("E")] == [("E0201", 1)]
+    errors = [d for d in found if d.code.startswith("E")]
+    assert [(d.code, d.span.line) for d in errors] == [("E0201", 3)]
+    assert Path(render(Source(str(path), text), errors[0]).split(" --> ")[1].split(":")[0]).name == "part.loss"
 
 
 @pytest.mark.parametrize("target", ["torch", "triton"])

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 import lossdsl
+from lossdsl import pipeline
+from lossdsl.diagnostics import Source
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
 
@@ -82,10 +84,27 @@ def best(x: torch.Tensor) -> torch.Tensor:
     return (torch.stack(y, 1) ** 2).mean()
 
 
+FIRST = """
+loss first:
+    input x: real[b, t, c]
+    y[b, t, c] = x[b, t, c] + (0.5 * s[b, t - 1] if t > 0 else 0)
+    s[b, t] = 2 * y[b, t, 0] if size(c) > 0 else 0
+    return mean(y^2)
+"""
+
+
+def first(x: torch.Tensor) -> torch.Tensor:
+    y = [x[:, 0]]
+    for t in range(1, x.shape[1]):
+        y.append(x[:, t] + y[-1][:, :1])
+    return (torch.stack(y, 1) ** 2).mean()
+
+
 CASES: dict[str, tuple[str, Callable[..., torch.Tensor], list[tuple[int, ...]], list[dict[str, int]]]] = {
     "a lag": (LAG, lagged, [(3, 7), (2, 1)], [{"lag": k} for k in (1, 2, 3, 7, 9)]),
     "a lag of two axes": (TWO_AXES, two_axes, [(3, 6), (1, 4), (4, 1)], [{"lag": k} for k in (1, 2, 6)]),
     "two conditions": (UNEQUAL, unequal, [(1, 1), (2, 2), (5, 5)], [{}]),
+    "a constant place": (FIRST, first, [(2, 4, 3), (1, 1, 1)], [{}]),
     "a winner": (BEST, best, [(2, 5, 3), (1, 2, 1), (3, 1, 2)], [{}]),
     "a winner after what it chooses": (BEST_LAST, best, [(2, 5, 3)], [{}]),
 }
@@ -108,6 +127,21 @@ def test_reads_what_is_earlier(name: str, native: bool) -> None:
             torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
             (gradient,) = torch.autograd.grad(got, x)
             torch.testing.assert_close(gradient, torch.autograd.grad(want, x)[0], rtol=1e-12, atol=1e-15)
+
+
+def test_a_first_entry_needs_no_condition() -> None:
+    text = FIRST.replace(" if size(c) > 0 else 0", "")
+    assert not pipeline.analyse(Source("x.loss", text)).diagnostics
+    f = lossdsl.loads(text).function
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    torch.testing.assert_close(f(x), first(x))
+
+
+def test_what_is_wrong_with_integers_is_said() -> None:
+    text = "loss l:\n    input x: real[c]\n    input up: class[c] of c\n    axis a = 3\n"
+    text += "    place[a, c] = c if a == 0 else up[place[a - 1, c]]\n    return sum(x[place[a, c] else 0])\n"
+    with pytest.raises(lossdsl.LossError, match="E0405"):
+        lossdsl.loads(text)
 
 
 @pytest.mark.parametrize("declared", ["int = 2", "int >= 0 = 2", "int <= 3 = 2"])

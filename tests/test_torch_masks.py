@@ -120,3 +120,44 @@ def test_what_is_stopped_is_not_masked(returned: str, reference: Callable[..., t
         wanted = torch.func.grad_and_value(reference, (0, 1))(*given)
         torch.testing.assert_close(found, wanted)
         torch.testing.assert_close(torch.func.vmap(ours)(*(t[None] for t in given))[0], wanted[1])
+
+
+OUTSIDE = {
+    "one bound": "return sum(x * w[k = i] over n, l where i >= 0)",
+    "another number": "return sum(x * w[k = i] over n, l where i != -1)",
+    "a name": "j[n, l] = i + 0\n    s[n, l] = x * w[k = j] if j != -1 else 0\n    return sum(s)",
+    "a sum": "s[n, l] = x * (1 + w[k = i]) if i >= 0 else 0\n    return sum(s)",
+    "a quotient": "s[n, l] = x / (w[k = i] + 2) if i >= 0 else 0\n    return sum(s)",
+    "a product of three": "s[n, l] = x * w[k = i] * v if i >= 0 else 0\n    return sum(s)",
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_place_out_of_range_under_a_condition_is_in_no_derivative(name: str) -> None:
+    """The factor beside it has fewer axes: its derivative is a sum of what is needed and of what is not."""
+    declared = "input x: real[n]\n    input w: real[k]\n    input v: real[n, l]\n    input i: int[n, l]"
+    f = lossdsl.loads(f"loss p:\n    {declared}\n    {OUTSIDE[name]}\n").function
+    x, w = torch.tensor([1.0, 3.0]).double(), torch.tensor([0.5, 2.0, -1.0]).double()
+    v, i = torch.ones(2, 2).double(), torch.tensor([[0, -1], [1, 2]])
+    leaves = [a.clone().requires_grad_() for a in (x, w, v)]
+    wanted = torch.autograd.grad(f(*leaves, i), leaves, allow_unused=True, materialize_grads=True)
+    assert all(torch.isfinite(g).all() for g in wanted)
+    for got, want in zip(torch.func.grad(lambda *a: f(*a, i), (0, 1, 2))(x, w, v), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "k = count(true over n where m)\n    return sum(y * (k - n))",
+        "s[b, n] = sort(y over n where m else 0)\n    k = count(m over n)\n    return sum(s[n = k - 1 - n else 0]^2)",
+    ],
+)
+def test_a_count_is_no_place_for_conditions(lines: str) -> None:
+    f = lossdsl.loads(f"loss p:\n    input y: real[b, n]\n    input m: bool[b, n]\n    {lines}\n").function
+    y, m = torch.randn(2, 4, dtype=torch.float64), torch.tensor([[True, False, True, True], [False] * 4])
+    leaf = y.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(leaf, m), leaf)
+    torch.testing.assert_close(f(y, m), f(leaf, m).detach())
+    torch.testing.assert_close(torch.func.grad(f)(y, m), gradient)

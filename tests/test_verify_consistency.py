@@ -86,7 +86,9 @@ def test_where_there_is_no_real_value_curvature_is_of_infinities() -> None:
     text = "loss l:\n    input x: real[n] >= 0\n    input y: real[n]\n    return mean(log(x)) + mean(y)\n"
     said = {(f.property, f.wrt): f.verdict for f in verify_program(built(text)).findings}
     assert isinstance(said["convex", ("y",)], Proved)
-    assert any(isinstance(v, Refuted) for (p, wrt), v in said.items() if p in ("C0", "differentiable") and wrt == ("y",))
+    assert any(
+        isinstance(v, Refuted) for (p, wrt), v in said.items() if p in ("C0", "differentiable") and wrt == ("y",)
+    )
     infinite = replace(COUNTEREXAMPLE, witness=replace(COUNTEREXAMPLE.witness, violation=f"{NO_VALUE}: infinite"))
     assert broken([Fact("convex", "per", ("x",), PROOF), Fact("C0", "per", ("x",), infinite)]) == []
     assert broken([Fact("smooth", "per", ("x",), PROOF), Fact("C0", "per", ("x",), infinite)]) == []

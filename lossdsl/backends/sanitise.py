@@ -274,15 +274,32 @@ class Sanitiser:
     def touched(self) -> set[str]:
         """Loads and operations that must read harmless numbers somewhere."""
         found: set[str] = set()
+        exposed = self.exposed()
         for name, need in self.need.items():
             s = self.by_name[name]
             if need == ALWAYS:
                 continue
-            if isinstance(s, Load):
+            if name in exposed and isinstance(s, Op) and any(_infinite(a) for a in s.args):
+                found.add(name)
+            elif isinstance(s, Load):
                 if not self.harmless(s, need):
                     found.add(name)
             elif isinstance(s, Op) and not regular(s) and not (s.op == "div" and self.constant(s.args[1])):
                 found.add(name)
+        return found
+
+    def exposed(self) -> set[str]:
+        """Values that are partials of what has fewer axes: there all are added up, those that are not needed among them."""
+        found: set[str] = set()
+        for s in reversed(self.kernel.statements):
+            if not isinstance(s, Op) or s.type != "acc" or s.name not in self.need:
+                continue
+            values = [a.name for a in s.args if isinstance(a, Value)]
+            if s.op == "mul" and len(values) == 2:
+                needed = self.need_axes(self.need[s.name])
+                found |= {b for a, b in (values, values[::-1]) if needed - self.axes[a]}
+            if s.name in found:
+                found.update(values)
         return found
 
     def run(self) -> Kernel:
@@ -339,6 +356,11 @@ class Sanitiser:
             self.out.append(Op(s.name, "acc", "select", (condition, Value(raw), Literal(Fraction(0)))))
             return
         assert isinstance(s, Op)
+        if s.op == "select":
+            raw = f"{s.name}.all"
+            self.out.append(replace(s, name=raw))
+            self.out.append(Op(s.name, "acc", "select", (condition, Value(raw), Literal(Fraction(0)))))
+            return
         safe = safe_arguments(s.op, len(s.args))
         args: list[Operand] = []
         for k, (a, constant) in enumerate(zip(s.args, safe)):
@@ -376,6 +398,11 @@ class Sanitiser:
         name = f"needed.{len(self.out)}"
         self.out.append(replace(s, name=name))
         return Value(name)
+
+
+def _infinite(operand: Operand) -> bool:
+    """Whether it is a number that is not finite."""
+    return isinstance(operand, Literal) and isinstance(operand.value, str)
 
 
 def _order(need: Need) -> str:

@@ -379,7 +379,12 @@ class Values:
         where = None if s.where is None else self.term(s.where)
         argument = s.head in ("argmax", "argmin")
         if where is not None and not argument:
-            value = self.select(where, value, self.term(_identity(s.head, s.type)), s.type)
+            counts = s.head == "count"
+            if counts and str(value) == "True" and isinstance(where, Reg):
+                value = where  # each of those
+            else:
+                nothing = self.term(_identity(s.head, "bool" if counts else s.type))
+                value = self.select(where, value, nothing, "bool" if counts else s.type)
         full = self.spread(value, axes)
         left = full.axes - axes
         places = [k for k, a in enumerate(self.order) if a in axes]

@@ -346,7 +346,8 @@ class Reader(ABC):
             if variable is not None and form.terms[variable].number == 1:
                 self._on_grid(ctx.frame, variable, Grid(slot.step, slot.grid or slot.full, tensor.name), span)
             return stored, self._unsecured(index, slot.lower, slot.upper, conditions), True
-        if tensor.unfinished and ctx.frame.member and not isinstance(index, Index) and not depends_on_data(index):
+        gives_way = variable is not None and not isinstance(index, Index) and not depends_on_data(index)
+        if tensor.unfinished and ctx.frame.member and gives_way:
             help = f"say what stands there: `{tensor.name}[... else 0]`, or put the access under a condition"
             raise self.sink.fail("E0209", f"nothing says what `{tensor.name}` is before its first step", span, help)
         around = bool(ctx.outer) and not self._unproved(index, slot.lower, slot.upper, (*conditions, *ctx.outer))

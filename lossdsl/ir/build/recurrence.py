@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossdsl.diagnostics import Span
+from lossdsl.diagnostics import Diagnostic, Span
 from lossdsl.ir.build.affine import UNBOUNDED, Bound
 from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.define import Place
@@ -149,6 +149,7 @@ class Recurrence:
         dtypes = {_name(p): INT for p in self.members}
         ranges = {n: tuple(Slot.whole(base_name(i), i.dim) for i in f) for n, f in self.formals.items()}
         kinds = [BOOL, REAL]  # tried in this order where integers do not fit
+        at_first: list[Diagnostic] = []  # what is wrong with them as integers
         bounds: dict[str, Bound] = {}  # of integers, so that earlier rounds may be indices
         for _ in range(ATTEMPTS):
             found: dict[str, TensorEntity] = {}
@@ -156,9 +157,15 @@ class Recurrence:
             self.e.integer_bounds.update(bounds)
             try:
                 self._attempt(dtypes, ranges, found, through=not last)
-            except Failed:
+            except Failed as problem:
+                said = self.e.sink.found[len(before.state["found"]) :]
+                if last and at_first and any(d.code == "E0408" for d in said):
+                    before.restore(self.e, self.place)  # as integers they failed by something else
+                    self.e.sink.found += at_first
+                    raise Failed(at_first[0].message) from problem
                 if last:
                     raise
+                at_first = at_first or said
                 bounds = self._bounds(found)
                 before.restore(self.e, self.place)
                 kind = kinds.pop(0) if kinds else REAL
