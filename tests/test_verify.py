@@ -186,10 +186,10 @@ SMOOTH_THROUGHOUT = [  # kinks that cancel: equal to the function behind the col
 ]
 
 
-ANOTHER = [pytest.param(u, marks=pytest.mark.slow) for u in ("(y - x)", "(2 * x - 1)")]
+ANOTHER = [pytest.param(u, marks=pytest.mark.slow) for u in ("x", "(y - x)", "(2 * x - 1)")]
 
 
-@pytest.mark.parametrize("u", ["x", "(x - y)", *ANOTHER])
+@pytest.mark.parametrize("u", ["(x - y)", *ANOTHER])
 @pytest.mark.parametrize("form", SMOOTH_THROUGHOUT)
 def test_kinks_that_cancel_are_no_kinks(form: str, u: str) -> None:
     identity = form.replace("{u}", u)
@@ -499,7 +499,7 @@ def _confirmed(e: Expression, name: str, refuted: Refuted) -> bool:
 NAMES = ("convex", "concave", "non-negative", "lipschitz 1", "lipschitz a", "increasing", "C1", "C0", "smooth")
 
 
-@pytest.mark.parametrize("seed", [*range(24), *(pytest.param(s, marks=pytest.mark.slow) for s in range(24, 60))])
+@pytest.mark.parametrize("seed", [*range(16), *(pytest.param(s, marks=pytest.mark.slow) for s in range(16, 60))])
 def test_random_losses_are_never_judged_wrongly(seed: int) -> None:
     with mp.workdps(60):
         rng = random.Random(seed)
