@@ -150,6 +150,7 @@ def decided(report: Report) -> dict[tuple[str, str], Any]:
 # Those whose searches are long: two thirds of the time of all.
 LONG = {
     "batch_hard_triplet",
+    "binary_cross_entropy",
     "dice",
     "evidential_regression",
     "focal",
