@@ -169,3 +169,35 @@ loss winner:
 def test_nothing_is_asked_where_the_program_proves_the_range(text: str) -> None:
     program = pipeline.analyse(Source("a.loss", text)).losses[0].program
     assert differentiate(program, "return", ("x",)) == differentiate(program, "return", ("x",), trusted=True)
+
+
+TREE = """
+loss tree:
+    input z: real[n, k]
+    input y: class[n] of c
+    input path: class[c, l] of k or pad
+    input side: real[c, l]
+    param pad: int = -1
+    node[n, l] = path[y[n], l]
+    return sum(softplus(-side[y[n], l] * z[n, node[n, l]]) over n, l where node != pad)
+"""
+
+
+def test_a_definition_of_labels_keeps_their_type() -> None:
+    """A softmax over a tree: the nodes on the way to a label, padded; against one row after the other."""
+    assert not pipeline.analyse(Source("x.loss", TREE)).diagnostics
+    without = pipeline.analyse(Source("x.loss", TREE.replace(" where node != pad", ""))).diagnostics
+    assert [(d.code, d.message) for d in without] == [("E0405", "`node` may be `pad`, which is no position of `z`")]
+    f = function(TREE)
+    z = torch.randn(4, 3, dtype=F64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    y = torch.tensor([0, 2, 1, 2])
+    path = torch.tensor([[0, -1, -1], [0, 1, -1], [2, 1, 0]])
+    side = torch.tensor([[1.0, 0, 0], [-1.0, 1.0, 0], [1.0, -1.0, 1.0]], dtype=F64)
+    total = sum(
+        F.softplus(-side[c, k] * z[n, path[c, k]]) for n, c in enumerate(y) for k in range(3) if path[c, k] >= 0
+    )
+    value = f(z, y, path, side)
+    torch.testing.assert_close(value, total)
+    (wanted,) = torch.autograd.grad(total, z)
+    torch.testing.assert_close(torch.autograd.grad(value, z)[0], wanted)
+    torch.testing.assert_close(torch.func.grad(f)(z.detach(), y, path, side), wanted)

@@ -10,7 +10,7 @@ from lossdsl.dim import Dim
 from lossdsl.ir.build.affine import affine, integer, nonnegative, substitute, to_scalar
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scope import Context, Frame, Slot, TensorEntity, base_name
-from lossdsl.ir.nodes import INT, TRUE, And, Apply, Definition, Group, Index, Scalar, Size
+from lossdsl.ir.nodes import INT, TRUE, And, Apply, Definition, Group, Index, Read, Scalar, Size
 from lossdsl.ir.rewrite import members, rename_tensors
 
 
@@ -164,6 +164,12 @@ def close(
 
 def _remember_bounds(elaborator: Elaborator, definition: Definition) -> None:
     """Constant and extent bounds of an integer definition, so that its values may index."""
+    body = definition.body
+    if definition.head == "map" and isinstance(body, Read):
+        declared = elaborator.inputs.get(body.tensor) or elaborator.labels.get(body.tensor)
+        if declared is not None and declared.also is not None:
+            elaborator.labels[definition.tensor] = declared
+            return
     if definition.head in ("map", "max", "min"):
         lower, upper = elaborator.prover.bounds(affine(definition.body), frozenset(), (definition.where,))
         elaborator.integer_bounds[definition.tensor] = (lower, upper)

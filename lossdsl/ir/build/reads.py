@@ -84,6 +84,7 @@ class Reader(ABC):
         self.axes: dict[str, AxisEntity] = {}
         self.inputs: dict[str, Input] = {}
         self.integer_bounds: dict[str, Bound] = {}
+        self.labels: dict[str, Input] = {}  # definitions that are entries of a `class` or an ignored label
         self.values = Values()
         self.prover = Prover(self._promised)
         self.unpromised = Prover(lambda atom, conditions: UNBOUNDED)
@@ -143,7 +144,7 @@ class Reader(ABC):
                 return _range_bounds(entity.parameter.range)
         if not isinstance(atom, Read):
             return UNBOUNDED
-        declared = self.inputs.get(atom.tensor)
+        declared = self.inputs.get(atom.tensor) or self.labels.get(atom.tensor)
         if declared is None:
             return self.integer_bounds.get(atom.tensor, UNBOUNDED)
         if declared.kind == "class" and declared.classes is not None:
@@ -333,11 +334,12 @@ class Reader(ABC):
             return stored, self._unsecured(index, slot.lower, slot.upper, ctx.path), True
         conditions = ctx.path
         for s in postorder(index):
-            declared = self.inputs.get(s.tensor) if isinstance(s, Read) else None
+            declared = self.inputs.get(s.tensor) or self.labels.get(s.tensor) if isinstance(s, Read) else None
             if isinstance(s, Read) and declared is not None and declared.also is not None and s in form.terms:
                 wanted = self._not_ignored(s, declared.also)
                 if not self.prover.states(conditions, wanted):
-                    self._require(ctx, [self._ignored(declared, tensor, wanted, span)])
+                    name = declared.name if s.tensor in self.inputs else s.tensor
+                    self._require(ctx, [self._ignored(name, declared.also, tensor, wanted, span)])
                     conditions = (*conditions, wanted)
         missing = self._unproved(index, slot.lower, slot.upper, conditions)
         variable = self._own(form, slot)
@@ -416,12 +418,12 @@ class Reader(ABC):
                 f"bring them to one grid, or use an axis of its own for the coarser one: `[{axis} = 2 * k]`",
             )
 
-    def _ignored(self, declared: Input, tensor: TensorEntity, wanted: Scalar, span: Span) -> Obligation:
+    def _ignored(self, label: str, also: str, tensor: TensorEntity, wanted: Scalar, span: Span) -> Obligation:
         return Obligation(
             wanted,
             span,
-            f"`{declared.name}` may be `{declared.also}`, which is no position of `{tensor.name}`",
-            f"put every use under a condition: `where {declared.name} != {declared.also}`",
+            f"`{label}` may be `{also}`, which is no position of `{tensor.name}`",
+            f"put every use under a condition: `where {label} != {also}`",
         )
 
     def _visit(self, ctx: Context, tensor: TensorEntity, slot: Slot, form: Affine, span: Span) -> None:

@@ -87,7 +87,7 @@ class _Snapshot:
             "seen": set(e.sink._seen),
             "names": dict(e.names),
             "axes": dict(e.axes),
-            "bounds": dict(e.integer_bounds),
+            "bounds": (dict(e.integer_bounds), dict(e.labels)),
             "values": e.values.copied(),
             "short": set(e._short),
             "calls": (e.call_count, dict(e.instances)),
@@ -106,8 +106,7 @@ class _Snapshot:
         e.names.update(s["names"])
         e.axes.clear()
         e.axes.update(s["axes"])
-        e.integer_bounds.clear()
-        e.integer_bounds.update(s["bounds"])
+        e.integer_bounds, e.labels = (dict(x) for x in s["bounds"])
         e.values.restore(s["values"])
         e._short = set(s["short"])
         e.call_count, instances = s["calls"]
