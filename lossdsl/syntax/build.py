@@ -15,7 +15,6 @@ from lossdsl.diagnostics import Diagnostic, Span
 from lossdsl.syntax import tree
 from lossdsl.syntax.explain import EXPRESSION_WORDS
 
-RESERVED = frozenset(("pi", "inf", "nan", "true", "false", "last", "step", "size"))
 MAX_DIGITS = 100
 MAX_EXPONENT = 400
 
@@ -72,7 +71,7 @@ class Builder:
     def declared(self, token: Token) -> tree.Ident:
         """A name that the statement gives to something."""
         name, span = str(token), self.span(token)
-        if name in RESERVED:
+        if name in tree.RESERVED or name == "size":
             self.problem(
                 "E0106", f"`{name}` is reserved and cannot be a name", span, f"choose another name, `{name}_` say"
             )

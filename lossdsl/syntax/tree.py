@@ -6,7 +6,8 @@ Parentheses are kept (`Paren`) because the formatter prints what the author grou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from lossdsl.diagnostics import NOWHERE, Span
@@ -15,6 +16,10 @@ from lossdsl.diagnostics import NOWHERE, Span
 @dataclass(frozen=True, kw_only=True)
 class Node:
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+CONSTANTS = frozenset({"pi", "inf", "nan", "true", "false"})
+RESERVED = CONSTANTS | {"last", "step"}  # names that nothing else has
 
 
 # ---------------------------------------------------------------------------------------------- expressions
@@ -362,3 +367,17 @@ class Module(Node):
     closing: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
     unread: frozenset[str] = field(default=frozenset(), compare=False)
     lost: tuple[Lost, ...] = field(default=(), compare=False)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A node and all nodes below it."""
+    stack: list[object] = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Node):
+            yield item
+            stack.extend(
+                getattr(item, f.name) for f in reversed(fields(item)) if f.name not in ("span", "function_span")
+            )
+        elif isinstance(item, tuple):
+            stack.extend(reversed(item))

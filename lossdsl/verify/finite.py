@@ -245,7 +245,7 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     method = f"float ranges, under the model of {word} arithmetic"
     bad = _not_finite(programs, {**ctx.assume, **cotangents}, form, ctx)
     if bad is not None:
-        bad = _in_parts(programs, ctx, cotangents, form, target, wrt)
+        bad = _in_parts(programs, ctx, cotangents, form, target, wrt, bad)
     if bad is None:
         gradients = (Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt)
         steps = (Step("float ranges", target, "value finite"), *gradients)
@@ -287,9 +287,10 @@ def _in_parts(
     form: Format,
     target: str,
     wrt: tuple[str, ...],
+    whole: str,
     kind: type[FloatRanges] = FloatRanges,
 ) -> str | None:
-    """As `_not_finite`, part by part: the values of two-valued inputs, and intervals of one real number, the difference (or
+    """As `_not_finite`, which says `whole` of all of the domain, part by part: the values of two-valued inputs, and intervals of one real number, the difference (or
     sum) of two entries or an entry itself, which are halved where they are not decided.
 
     Right only where one element of the target reads one entry of each of these inputs, so that they have one value."""
@@ -299,7 +300,7 @@ def _in_parts(
         values = {"binary": (0.0, 1.0), "bool": (0.0, 1.0), "sign": (-1.0, 1.0)}.get(i.kind, ())
         if values and i.name in single:
             choices.append([(i.name, Enclosure(v, v)) for v in values])
-    blocked = "no part of the domain can be taken alone"
+    blocked = f"{whole}, and no part of the domain can be taken alone"
     base = kind(ctx.program, {**ctx.assume, **cotangents}, form, ctx.fixed)
     for nodes in _variables(programs, wrt, single):
         box = base.scope()[nodes[0]]
@@ -481,7 +482,7 @@ def reach_of(
     form, cotangents = FORMATS[word], {f"{target}'": Enclosure(1.0, 1.0)}
     if _not_finite(programs, {**ctx.assume, **cotangents}, form, ctx, PresentRanges) is None:
         return INF
-    if _in_parts(programs, ctx, cotangents, form, target, wrt, PresentRanges) is None:
+    if _in_parts(programs, ctx, cotangents, form, target, wrt, "", PresentRanges) is None:
         return INF
     return _safe(programs, ctx, cotangents, form, wrt, PresentRanges) or 0.0
 

@@ -201,7 +201,7 @@ class Accesses(Reader):
             argument = ctx.locals[base.id]
             base = strip(argument.value)
             ctx = replace(ctx, locals=argument.locals, loss_names=argument.loss_names)
-        if not isinstance(base, tree.Name) or base.id in self.axes or base.id in ("pi", "inf", "nan", "true", "false"):
+        if not isinstance(base, tree.Name) or base.id in self.axes or base.id in tree.CONSTANTS:
             return None
         if base.id in ("last", "step"):
             return None
@@ -243,9 +243,11 @@ class Accesses(Reader):
             if isinstance(inner, tree.Table):
                 shape, below = self._table_items(inner)
             else:
-                constant = self.expression(self.top_context(Frame()), inner)
+                named = any(isinstance(n, tree.Name) and n.id not in tree.CONSTANTS for n in tree.walk(inner))
+                constant = None if named else self.expression(self.top_context(Frame()), inner)
                 if not isinstance(constant, Const) or constant.dtype is BOOL:
-                    raise self.sink.fail("E0402", "a table holds numbers", item.span)
+                    help = "values are stacked by a condition: `a if i == 0 else b`"
+                    raise self.sink.fail("E0402", "a table holds numbers", item.span, help)
                 shape, below = (), [constant]
             shapes.append(shape)
             items += below

@@ -11,12 +11,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.ir.build.absent import instead
-from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scope import FunctionEntity, suggestion
 from lossdsl.syntax import tree
-
-_RESERVED = frozenset({"pi", "inf", "nan", "true", "false", "last", "step"})
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def declared_axes(module: tree.Module) -> frozenset[str]:
     found: set[str] = set()
     for item in module.items:
         if isinstance(item, tree.Loss):
-            for node in walk(item):
+            for node in tree.walk(item):
                 if isinstance(node, tree.Axis):
                     found.add(node.name)
                 elif isinstance(node, tree.AxisDeclaration):
@@ -72,7 +69,7 @@ def check_names(e: Elaborator, function: tree.Def, outside: Seen, callers: froze
     """
     seen = outside.inside(function)
     named = callers if callers is not None or seen.axes is not None else None
-    bare = seen.names | (seen.axes or frozenset()) | (named or frozenset()) | _axes_in(function) | _RESERVED
+    bare = seen.names | (seen.axes or frozenset()) | (named or frozenset()) | _axes_in(function) | tree.RESERVED
     for node in _here(function):
         if isinstance(node, tree.Def):
             check_names(e, node, seen, callers)
@@ -95,7 +92,7 @@ def _here(function: tree.Def) -> Iterator[tree.Node]:
         if isinstance(part, tree.Def):
             yield part
         else:
-            yield from walk(part)
+            yield from tree.walk(part)
 
 
 def _axes_in(function: tree.Def) -> frozenset[str]:
@@ -103,7 +100,7 @@ def _axes_in(function: tree.Def) -> frozenset[str]:
     if function.value is None:
         return frozenset()
     found: set[str] = set()
-    for node in walk(function.value):
+    for node in tree.walk(function.value):
         if isinstance(node, tree.Axis):
             found.add(node.name)
         elif isinstance(node, tree.ByName):
@@ -216,7 +213,9 @@ def alone(function: tree.Def) -> tree.Loss | None:
 def called(module: tree.Module, table: Mapping[str, object]) -> set[int]:
     """The functions that are called from a loss of the file, by way of others, too."""
     found: set[int] = set()
-    ahead = [n for item in module.items if isinstance(item, tree.Loss) for n in walk(item) if isinstance(n, tree.Call)]
+    ahead = [
+        n for item in module.items if isinstance(item, tree.Loss) for n in tree.walk(item) if isinstance(n, tree.Call)
+    ]
     while ahead:
         entity = table.get(ahead.pop().function)
         if isinstance(entity, FunctionEntity) and id(entity.definition) not in found:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scope import FunctionEntity, suggestion
 from lossdsl.syntax import tree
 
 _EXPRESSIONS = ("expression", "bound", "at", "where", "link", "when", "on")
-_CONSTANTS = frozenset({"pi", "inf", "nan", "true", "false", "last", "step"})
 
 
 def expressions(claim: tree.Claim) -> Iterator[tree.Expr]:
@@ -21,26 +19,12 @@ def expressions(claim: tree.Claim) -> Iterator[tree.Expr]:
             yield value
 
 
-def walk(node: tree.Node) -> Iterator[tree.Node]:
-    """A node and all nodes below it."""
-    stack: list[object] = [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, tree.Node):
-            yield item
-            stack.extend(
-                getattr(item, f.name) for f in reversed(fields(item)) if f.name not in ("span", "function_span")
-            )
-        elif isinstance(item, tuple):
-            stack.extend(reversed(item))
-
-
 def names_of(claim: tree.Claim) -> set[str]:
     """Every name that a claim speaks of."""
     found = {claim.of} if claim.of else set()
     found |= {i.name for i in claim.inputs}
     for expression in expressions(claim):
-        found |= {n.id for n in walk(expression) if isinstance(n, tree.Name)}
+        found |= {n.id for n in tree.walk(expression) if isinstance(n, tree.Name)}
     return found
 
 
@@ -68,7 +52,7 @@ def check(e: Elaborator, claim: tree.Claim, extra: set[str]) -> bool:
         if isinstance(item, tree.Axis) and item.name not in e.axes:
             missing(item.name, "axis", item)
     for expression in expressions(claim):
-        for node in walk(expression):
-            if isinstance(node, tree.Name) and node.id not in known | set(e.axes) | _CONSTANTS:
+        for node in tree.walk(expression):
+            if isinstance(node, tree.Name) and node.id not in known | set(e.axes) | tree.RESERVED:
                 missing(node.id, "input, parameter or definition", node)
     return good

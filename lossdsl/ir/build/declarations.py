@@ -9,7 +9,6 @@ from fractions import Fraction
 
 from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
-from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.scalars import kind_text, strip
 from lossdsl.ir.build.scope import (
@@ -350,7 +349,7 @@ def fit(e: Elaborator, declared: tree.Type, name: str, given: Scalar, span: Span
     if (dtype is BOOL and given.dtype is not BOOL) or (dtype is INT and given.dtype is REAL):
         help = {"int": "a whole number", "bool": "`true`, `false` or a comparison"}[declared.kind]
         raise e.sink.fail("E0406", f"{name} is `{declared.kind}`, and this is {kind_text(given)}", span, help)
-    bounds = [x for d in declared.domains for x in walk(d)]
+    bounds = [x for d in declared.domains for x in tree.walk(d)]
     if not isinstance(given, Const) or dtype is BOOL or any(isinstance(x, tree.Name) for x in bounds):
         return
     r = _range(e, declared, dtype, of_parameter=True)

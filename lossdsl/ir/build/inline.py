@@ -14,7 +14,6 @@ from lossdsl.diagnostics import Span
 from lossdsl.dim import Dim
 from lossdsl.ir.build import arguments
 from lossdsl.ir.build.bodies import own
-from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.declarations import Extents, fit
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
@@ -33,8 +32,6 @@ from lossdsl.ir.build.scope import (
 )
 from lossdsl.ir.nodes import INT, REAL, Input, Scalar
 from lossdsl.syntax import tree
-
-_RESERVED = frozenset({"pi", "inf", "nan", "true", "false", "last", "step"})
 
 
 @dataclass(frozen=True)
@@ -401,14 +398,14 @@ class _Binder:
 
     def _closed(self, own_axes: set[str]) -> None:
         """A loss, or a function at the top of a file, sees its own names only."""
-        known = {*self.values, *own_axes, *_RESERVED, *self.functions}
+        known = {*self.values, *own_axes, *tree.RESERVED, *self.functions}
         body = self.callee.body
         parts: list[tree.Node] = [
             s for s in body if isinstance(s, (tree.Definition, tree.AxisDeclaration, tree.Update, tree.Def))
         ]
         for node in [*parts, *self.callee.returns]:
             names, axes = (known, own_axes) if not isinstance(node, tree.Def) else _inside(node, known, own_axes)
-            for inner in walk(node):
+            for inner in tree.walk(node):
                 name = inner.id if isinstance(inner, tree.Name) else ""
                 axis = (
                     inner.name if isinstance(inner, tree.Axis) else inner.axis if isinstance(inner, tree.ByName) else ""
@@ -435,14 +432,16 @@ def _folded_alone(callee: Callee, absent: set[str]) -> bool:
     numbers = {i.name for s in callee.body if isinstance(s, tree.Declaration) and s.keyword == "param" for i in s.names}
 
     def only(node: tree.Node) -> bool:
-        names = {n.id for n in walk(node) if isinstance(n, tree.Name)}
-        return bool(names & flat) and names <= flat | numbers | _RESERVED
+        names = {n.id for n in tree.walk(node) if isinstance(n, tree.Name)}
+        return bool(names & flat) and names <= flat | numbers | tree.RESERVED
 
     definitions = [s for s in callee.body if isinstance(s, tree.Definition)]
     for _ in definitions:
         flat |= {i.name for s in definitions if only(s.value) for i in s.names}
     parts = [*definitions, *callee.returns] if flat else []
-    return any(isinstance(n, tree.Call) and any(only(a) for a in n.arguments) for part in parts for n in walk(part))
+    return any(
+        isinstance(n, tree.Call) and any(only(a) for a in n.arguments) for part in parts for n in tree.walk(part)
+    )
 
 
 def _inside(function: tree.Def, names: set[str], axes: set[str]) -> tuple[set[str], set[str]]:

@@ -361,9 +361,7 @@ class LossBuilder:
         for claim in claims:
             if not claim_rules.check(e, claim, outputs):
                 continue
-            named = {
-                n.id for x in claim_rules.expressions(claim) for n in claim_rules.walk(x) if isinstance(n, tree.Name)
-            }
+            named = {n.id for x in claim_rules.expressions(claim) for n in tree.walk(x) if isinstance(n, tree.Name)}
             if self.loss.name.name in named - set(e.names):
                 continue
             for expression in claim_rules.expressions(claim):

@@ -13,7 +13,6 @@ from typing import Any
 
 from lossdsl.diagnostics import Diagnostic, Span
 from lossdsl.ir.build.affine import UNBOUNDED, Bound
-from lossdsl.ir.build.claims import walk
 from lossdsl.ir.build.define import Place
 from lossdsl.ir.build.elaborate import Elaborator
 from lossdsl.ir.build.order import Unordered, components, grouped
@@ -52,7 +51,7 @@ def _mentioned(e: Elaborator, value: tree.Expr, among: Mapping[str, object]) -> 
     stack: list[tuple[tree.Node, frozenset[str]]] = [(value, frozenset())]
     while stack:
         node, hidden = stack.pop()
-        for inner in walk(node):
+        for inner in tree.walk(node):
             if isinstance(inner, tree.Name) and inner.id in among and inner.id not in hidden:
                 found[inner.id] = None
             if isinstance(inner, tree.Call) and inner.function not in seen:
