@@ -200,6 +200,7 @@ Z, LABEL = "real[n, c]", "    input t: class[n] of c\n"
         loss("(x[n] - a)^2", more="    param a: real = 1\n"),
         loss("abs(x[n])", x="real[n] in [0, size(n)]"),
         loss("-x[n] if x[n] > log(f) else 1", x="real[n] <= 0", more="    param f: real in (0, 1) = 1/2\n"),
+        loss("max(relu(1 - abs(x[n] - x[m])) over m where g[n] != g[m] else 0)", more="    input g: int[n]\n    axis m = n\n"),
     ],
 )  # fmt: skip
 def test_the_infimum_is_approached_at_all_extents(text):
@@ -233,6 +234,8 @@ def test_the_infimum_is_approached_at_all_extents(text):
         loss("sum(p[n, c]^2 over c)", x="simplex[n, c] over c").replace("p[n", "x[n"),
         loss("count(x[n, c] > 0 over c) + exp(x[n, 0])", x=Z),
         loss("max(x[n, c]^2 over c) + exp(-sum(x[n, c]^2 over c))", x=Z),
+        loss("max(relu(1 - abs(x[n] - x[m])) over m where g[n] == g[m] else 0)", more="    input g: int[n]\n    axis m = n\n"),
+        loss("x[n]^2 + (1 if g[n] < 1 else 0)", more="    input g: int[n] <= 0\n"),
     ],
 )  # fmt: skip
 def test_an_infimum_that_is_not_there_is_not_proved(text):

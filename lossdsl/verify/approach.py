@@ -145,7 +145,9 @@ def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
         first(ONE, ZERO, "1 at the first, 0 elsewhere")
         return [*found, None]
     if not i.differentiable:
-        return [None]
+        if i.kind == "int":
+            alike(ZERO, "0")
+        return [*found, None]
     alike(ZERO, "0")
     alike(ONE, "1")
     if i.kind == "prob":
