@@ -107,3 +107,34 @@ def test_an_access_that_the_length_keeps_in_range_in_reductions_and_labels(targe
     ours, theirs = (torch.autograd.grad(v, logits)[0] for v in (found, wanted))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     assert bool(fn(logits, token, torch.tensor([9, 1, 1])).isnan())
+
+
+def alignments(seed: int) -> dict[str, tuple[tuple[Any, ...], torch.Tensor]]:
+    """Arguments of losses of the catalogue that walk padded sequences, and where the first of them is no padding."""
+    g = torch.Generator().manual_seed(seed)
+    frames, labels = torch.tensor([5, 3]), torch.tensor([2, 1])
+    target = torch.randint(1, 4, (2, 3), generator=g)
+    steps = torch.arange(5)[None] < frames[:, None]
+    table = steps[:, :, None] & (torch.arange(4)[None, None] <= labels[:, None, None])
+    logits = torch.randn(2, 5, 4, 4, dtype=torch.float64, generator=g)
+    emission = torch.randn(2, 5, 3, dtype=torch.float64, generator=g)
+    tags = torch.randint(0, 3, (2, 5), generator=g)
+    transition = torch.randn(3, 3, dtype=torch.float64, generator=g)
+    return {
+        "transducer": ((logits, target, frames, labels), table[..., None].expand_as(logits)),
+        "ctc": ((logits[:, :, 0].transpose(0, 1), target, frames, labels), steps.T[..., None].expand(5, 2, 4)),
+        "crf_nll": ((emission, transition, tags, frames), steps[..., None].expand_as(emission)),
+    }
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["transducer", "ctc", "crf_nll"])
+def test_padding_of_a_walked_sequence_may_hold_anything(name: str, bad: float) -> None:
+    f = lossdsl.load(name).function
+    (first, *rest), mask = alignments(0)[name]
+    clean, dirty = (torch.where(mask, first, other).requires_grad_() for other in (0.0, bad))
+    want, got = f(clean, *rest), f(dirty, *rest)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    wanted = torch.where(mask, torch.autograd.grad(want, clean)[0], 0.0)
+    torch.testing.assert_close(torch.autograd.grad(got, dirty)[0], wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.func.grad(f)(dirty.detach(), *rest), wanted, rtol=1e-12, atol=1e-12)
