@@ -146,6 +146,13 @@ def test_only_what_nothing_reads_is_left_out() -> None:
         assert without_dead_terms(program) == program, step
 
 
+def test_what_is_wanted_itself_is_whole() -> None:
+    step = "h[t] = s[t] if m[t] else 0\n    s[t] = sum(x[t, i] * (1 + h[t - 1 else 0]) over i)"
+    program = pipeline.analyse(Source("x.loss", source(step))).losses[0].program
+    assert without_dead_terms(program) != program
+    assert without_dead_terms(program, ("s",)) == program
+
+
 def test_the_condition_is_that_of_the_round_that_reads() -> None:
     step = "h[t] = x[t, 0] + (s[t - 1] if t > 0 and m[t] else 0)\n    s[t] = sum(x[t, i] * h[t] over i)"
     program = without_dead_terms(pipeline.analyse(Source("x.loss", source(step))).losses[0].program)

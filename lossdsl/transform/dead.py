@@ -9,6 +9,7 @@ of every earlier round. With the condition in its own `where` there are no such 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from lossdsl.ir.check import paths
@@ -37,13 +38,13 @@ from lossdsl.transform.arithmetic import conjunction, conjuncts, disjunction, un
 _FOLDS = ("sum", "prod", "logsumexp")  # an extremum gives a gradient to the entry that it takes alone
 
 
-def without_dead_terms(program: Program) -> Program:
+def without_dead_terms(program: Program, whole: Iterable[str] = ()) -> Program:
     """The program in which reductions of recurrences have no terms where nothing reads them, as far as the conditions around
-    the reads say so from data that are known before."""
+    the reads say so from data that are known before. `whole`: tensors of which all is wanted, beside the outputs."""
     if not any(isinstance(item, Group) for item in program.body):
         return program
     names = Fresh.of(program)
-    kept = {o.tensor for o in program.outputs}
+    kept = {o.tensor for o in program.outputs} | {*whole}
     if program.reductions is not None:
         kept |= {t for t in vars(program.reductions).values() if isinstance(t, str)}
     body: list[Definition | Group] = []

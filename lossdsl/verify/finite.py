@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import REAL, Apply, Definition, Program, Read, Scalar, postorder
+from lossdsl.transform.dead import without_dead_terms
 from lossdsl.transform.gradient import gradient
 from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
@@ -219,7 +220,7 @@ class FloatRanges(Ranges):
 
 def programs_of(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
     """Value and gradient programs as they are compiled; tensors that must be finite; whether they are rounded to F."""
-    value = simplify(stabilise(program))
+    value = simplify(stabilise(without_dead_terms(program, (target,))))
     result: list[tuple[Program, tuple[str, ...], bool]] = [(value, (target,), False)]
     if wrt:
         derived = gradient(program, target, wrt)
