@@ -350,17 +350,12 @@ class Sanitiser:
             self.out.append(s)
             return
         condition = self.condition(self.need[s.name])
-        if isinstance(s, Load):
+        if isinstance(s, Load) or (isinstance(s, Op) and s.op == "select"):
             raw = f"{s.name}.all"
             self.out.append(replace(s, name=raw))
             self.out.append(Op(s.name, "acc", "select", (condition, Value(raw), Literal(Fraction(0)))))
             return
         assert isinstance(s, Op)
-        if s.op == "select":
-            raw = f"{s.name}.all"
-            self.out.append(replace(s, name=raw))
-            self.out.append(Op(s.name, "acc", "select", (condition, Value(raw), Literal(Fraction(0)))))
-            return
         safe = safe_arguments(s.op, len(s.args))
         args: list[Operand] = []
         for k, (a, constant) in enumerate(zip(s.args, safe)):

@@ -126,17 +126,12 @@ class _Sanitised:
         made: list[Step] = []
         for inner in step.steps:
             match inner:
-                case Kernel():
-                    for s in inner.statements:
-                        if isinstance(s, Load):
-                            self.wants(s.buffer, None)
-                    made.append(sanitise(inner))
+                case Kernel() | Call():
+                    for name in _reads(inner):
+                        self.wants(name, None)
+                    made.append(sanitise(inner) if isinstance(inner, Kernel) else inner)
                 case Recurrence() | Within():
                     made.append(self.rounds(inner))
-                case Call(operands=operands):
-                    for name, _ in operands:
-                        self.wants(name, None)
-                    made.append(inner)
                 case _:
                     made.append(inner)
         return replace(step, steps=tuple(made))

@@ -410,10 +410,8 @@ class _Reverse:
         return tuple(result)
 
     def define(self, *items: Definition | Group) -> None:
-        for item in items:
-            self.made.append(item)
-            for d in members(item):
-                self.facts.dims[d.tensor] = d.dims
+        self.made += items
+        self.facts.dims.update((d.tensor, d.dims) for item in items for d in members(item))
 
     def beside(self, *items: Definition) -> None:
         """Define what reads an adjoint on its way: in the recurrence that is walked backwards, if there is one."""
@@ -421,8 +419,7 @@ class _Reverse:
             self.define(*items)
             return
         self.inside += items
-        for d in items:
-            self.facts.dims[d.tensor] = d.dims
+        self.facts.dims.update((d.tensor, d.dims) for d in items)
 
     def finish(self, tensor: str, formals: tuple[Index, ...], *, inline: bool = True) -> _Adjoint:
         """Put the contributions to one tensor together: its adjoint."""

@@ -374,7 +374,7 @@ def carried(field: Field, forms: Sequence[Form]) -> tuple[Field, list[Form]]:
     """A field of its own for forms: what encloses its generators follows from the boxes of the leaves alone, and so holds
     wherever those are, not only on a piece. Raises TooLarge."""
     other = Field(field.scope)
-    return other, _mapped(field, other, forms, {})
+    return other, moved(field, other, forms)
 
 
 def moved(field: Field, other: Field, forms: Sequence[Form]) -> list[Form]:

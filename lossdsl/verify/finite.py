@@ -291,8 +291,8 @@ def _in_parts(
     whole: str,
     kind: type[FloatRanges] = FloatRanges,
 ) -> str | None:
-    """As `_not_finite`, which says `whole` of all of the domain, part by part: the values of two-valued inputs, and intervals of one real number, the difference (or
-    sum) of two entries or an entry itself, which are halved where they are not decided.
+    """As `_not_finite`, which says `whole` of all of the domain, part by part: the values of two-valued inputs, and intervals
+    of one real number, the difference (or sum) of two entries or an entry itself, which are halved where they are not decided.
 
     Right only where one element of the target reads one entry of each of these inputs, so that they have one value."""
     single = {i.name for i in ctx.program.inputs if isinstance(only_entry(ctx, target, i.name), Read)}

@@ -85,16 +85,17 @@ class _Open(Stuck):
     """The loss depends on a value besides its variable."""
 
 
-def _instance(
-    ctx: Context, view: View, judge: _Judge, end: int
-) -> tuple[_Line, list[tuple[float, float]], tuple[float, float] | None, str] | None:
+_Instance = tuple["_Line", list[tuple[float, float]], tuple[float, float] | None, str]
+
+
+def _instance(ctx: Context, view: View, judge: _Judge, end: int) -> _Instance | None:
     """The view where all inputs besides have one value each: what is true there is true for some value. What is nowhere true
     there is so for all values, of parameters, too, if they only scale and lift the loss."""
     try:
         alike = _one_shape(view, ctx.budget)
     except (Stuck, TooLarge):
         alike = False
-    known: tuple[_Line, list[tuple[float, float]], tuple[float, float] | None, str] | None = None
+    known: _Instance | None = None
     for first in (1, 0, Fraction(1, 2)):
         given = _values(ctx, view, Fraction(first), parameters=alike)
         if given is None:
