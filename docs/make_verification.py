@@ -17,7 +17,7 @@ from lossdsl import pipeline
 from lossdsl.card import status
 from lossdsl.catalogue import Entry, entries
 from lossdsl.diagnostics import Source
-from lossdsl.verify.questions import QUESTIONS, answers
+from lossdsl.verify.questions import FORECAST, LABELLED, QUESTIONS, answers
 from lossdsl.verify.verdict import Unknown
 
 PAGE = Path(__file__).resolve().parent / "verification.md"
@@ -36,8 +36,11 @@ class Answer:
     seconds: float
 
 
+_NO_PROBABILITY = "nothing says which probabilities the scores stand for (a claim with a link does)"
+
+
 def asked(entry: Entry) -> tuple[list[Answer], dict[str, str]]:
-    """The answers about the losses of a file, and why decision theory is not asked of those that read labels."""
+    """The answers about the losses of a file, and why decision theory is not asked, or not all, of those that read labels."""
     analysis = pipeline.analyse(Source(str(entry.path), entry.path.read_text(encoding="utf-8")))
     found, left_out = [], {}
     for built in analysis.losses:
@@ -46,6 +49,8 @@ def asked(entry: Entry) -> tuple[list[Answer], dict[str, str]]:
             kind = next(k for k in KINDS if k in of.kinds)
             if of.undecidable:
                 left_out[name] = of.undecidable
+            elif LABELLED in of.kinds and FORECAST not in of.kinds:
+                left_out[name] = _NO_PROBABILITY
             blocker = verdict.blocker if isinstance(verdict, Unknown) else ""
             found.append(Answer(name, kind, question.property, status(verdict), blocker, seconds))
     return found, left_out
@@ -76,7 +81,8 @@ def page(found: list[Answer], left_out: dict[str, str]) -> str:
         "A loss is *elementwise* if an element of it reads one entry of the prediction (of the *line* if that is any",
     ]
     lines.append("real number: there it may redescend), else a *row*; it is")
-    lines.append("*labelled* if a label of few values is beside the prediction, *paired* if a real input of the same")
+    lines.append("*labelled* if a label of few values is beside the prediction (a *forecast* if the prediction is, or")
+    lines.append("stands for, a probability), *paired* if a real input of the same")
     lines.append(
         "domain is. Losses without a real input are not asked. Curvature is not asked on a sphere, which holds no"
     )
@@ -88,7 +94,10 @@ def page(found: list[Answer], left_out: dict[str, str]) -> str:
         "Calibration and properness are about one label and one prediction. These losses read labels and are not",
     ]
     lines += ["asked, because it cannot be told which these are:", ""]
-    lines += [f"- {name}: {reason}" for name, reason in sorted(left_out.items())]
+    whole = {name: reason for name, reason in left_out.items() if reason != _NO_PROBABILITY}
+    lines += [f"- {name}: {reason}" for name, reason in sorted(whole.items())]
+    scores = ", ".join(sorted(left_out.keys() - whole.keys()))
+    lines += ["", f"These are not asked whether they are proper, as {_NO_PROBABILITY}:", "", scores]
     lines += ["", "## Unknown", ""]
     for question in QUESTIONS:
         names = sorted({a.loss for a in found if a.property == question.property and a.status == "unknown"})

@@ -465,6 +465,27 @@ CLASSES = [
         declarations="param T: real > 0 = 1",
     ),
     Classes(
+        "-weight[t] * log_softmax(z over c)[c = t]",  # a weight, an offset or a margin for each class moves the top
+        lambda q: -np.array((1, 2, 3)) * np.log(q),
+        {"calibrated": R, "noise symmetric": R},
+        logits=True,
+        declarations="input weight: real[c] >= 0 = 1",
+    ),
+    Classes(
+        "-log_softmax(z + log(count) over c)[c = t]",
+        lambda q: log_loss(q * (1, 4, 9) / (q * (1, 4, 9)).sum(-1, keepdims=True)),
+        {"calibrated": R},
+        logits=True,
+        declarations="input count: real[c] >= 1",
+    ),
+    Classes(
+        "sum(relu(1 + z - z[c = t]) * count over c where c != t)",
+        lambda q: (relu(1 + np.log(q)[:, None] - np.log(q)[:, :, None]) * (1, 4, 9)).sum(-1) - np.array((1, 4, 9)),
+        {"calibrated": R},
+        logits=True,
+        declarations="input count: real[c] >= 1",
+    ),
+    Classes(
         "2 - 2 * softmax(z over c)[c = t]",
         lambda q: 2 - 2 * q,
         {"calibrated": P, "noise symmetric": P, "proper": R},

@@ -21,6 +21,8 @@ ROW = "input z: real[n, c]\n"
 TARGET = "input t: class[n] of c\n"
 PROB = "input z: prob[n, c]\n"
 VECTORS = "input z, w: real[n, d]\n"
+SIMPLEX = "input z: simplex[n, c] over c\n"
+SPHERE = "input z: unit[n, d] over d\n"
 
 TRUE = [
     ROW + TARGET + "per = logsumexp(z over c) - z[c = t]",
@@ -42,6 +44,12 @@ TRUE = [
     PROB + "per = sum(z^3 over c) / (1 + sum(z over c))",
     PROB + "input y: prob[n, c]\nper = sum(z * y over c) / (sum(z over c) + sum(y over c) + 1)",
     ROW + "a[n, c] = z + (0 if c == 0 else sigmoid(a[n, c - 1]))\nper = sum(a over c)",
+    # on a compact domain what is nowhere 0 is away from 0
+    SIMPLEX + TARGET + "per = -z[c = t] / norm(z over c)",
+    SIMPLEX + "per = 1 / sum(z^2 over c)",
+    PROB + "per = log(exp(sum(z over c)) + sum(z^2 over c)) * sum(z^3 over c)",
+    SPHERE + "input w: unit[m, d] over d\nper = sum(sum(z * w over d)^3 over m)",
+    "input z: real[n, c] in [-2, 5]\nper = sum(z^2 over c) / (1 + sum(exp(z) over c))",
 ]
 FALSE = [
     ROW + "per = sum(z over c) * max(z over c)",
@@ -68,6 +76,14 @@ FALSE = [
     ROW + "per = logsumexp(z over c where c > 5)",  # -inf where the axis is short: no real loss
     ROW + "per = count(z > 0 over c) * 1.0",
     ROW + "per = floor(sum(z over c))",
+    SIMPLEX + "per = sum(sqrt(z) over c)",
+    SIMPLEX + TARGET + "per = -log(z[c = t])",
+    SIMPLEX + TARGET + "per = 1 / z[c = t]",
+    PROB + "per = 1 / sum(z over c)",
+    SPHERE + "per = 1 / sum(z over d)",
+    "input z: real[n, c] in (0, 5]\nper = sum(1 / z over c)",
+    "input z: real[n, c] >= 0\nper = sum(z^2 over c) / (1 + sum(z over c))^(1/2)",
+    PROB + "param e: real >= 0 = 1\nper = log(e + sum(z over c))",
 ]
 
 

@@ -35,6 +35,9 @@ TRUE = [
     (SIMPLEX + TARGET + "per = -z[c = t] / norm(z over c)", "z"),
     (X + "per = sigmoid(x)^2", "x"),
     (X + "per = sigmoid(x) * softplus(x)", "x"),
+    (X + "input y: binary[...]\nper = sigmoid(x) * softplus(x) if y == 1 else tanh(-x) * 2", "x"),
+    (X + "input r: real[...] > 0\nper = softplus(x) - logaddexp(x, -r)", "x"),
+    (X + "input r: real[...] > 0\nper = softplus(x + r) - softplus(x)", "x"),
     ("input x, y: real[...] >= 0\nper = (log1p(x) - log1p(y))^2", "x"),
 ]
 FALSE = [
@@ -50,10 +53,25 @@ FALSE = [
     (ROW + "param s: bool = true\nper = norm(z over c) if s else -norm(z over c)", "z"),
     (ROW + "param a: real in [-1/100, 1] = 1\nper = a * log(1 + sum(z^2 over c))", "z"),
     (X + "per = sin(x)", "x"),
+    (X + "input y: real[...]\nper = sigmoid(x) * softplus(x) if y > 0 else exp(-x^2)", "x"),
+    (X + "input r: real[...]\nper = (softplus(x + r) - softplus(x)) * x", "x"),
     (X + "per = exp(-x^2)", "x"),
     (X + "per = x^2 + 8 * relu(1e-6 - abs(x - 1/3))", "x"),
     ("input x: real[...]\ninput y: real[...]\nper = (x^2 - y)^2", "x"),
 ]
+
+
+BENT = [  # with a level set that bends the wrong way, which no chord among a few random ones shows
+    ROW + "input y: simplex[n, c] over c\np = softmax(z over c)\nper = sum(xlogy(p, p) - xlogy(p, y + 1/16) over c)",
+    ROW + "input y: simplex[n, c] over c\nper = sum((softmax(z over c) - y)^2 over c)",
+    "input z, y: real[n, d]\nper = 1 - sum(z * y over d) / sqrt((sum(z^2 over d) + 1) * (sum(y^2 over d) + 1))",
+    "input z: real[n, d]\ninput y: real[n, d]\nper = sum(abs(z - y) over d) - sqrt(1 + sum((z + y)^2 over d)) / 2",
+]
+
+
+@pytest.mark.parametrize("body", BENT)
+def test_a_level_set_that_bends_the_wrong_way_is_found(body: str) -> None:
+    assert status(body, "quasiconvex in z") == "refuted"
 
 
 def _proved(body: str, wrt: str) -> bool:

@@ -12,6 +12,7 @@ from lossdsl.ir.nodes import Group, Program
 from lossdsl.ir.text import parse_ir
 from lossdsl.pipeline import analyse
 from lossdsl.verify.ranges import Ranges
+from tests.test_verify_attack import status
 
 
 @pytest.mark.parametrize("name", [*TEXTS, *NAMED])
@@ -76,6 +77,33 @@ program flip
     )
     assert str(Ranges(p).tensor("a")) == "(-inf, inf)"
     assert str(Ranges(p).tensor("b")) == "(-inf, inf)"
+
+
+X = "input x: real[b, t]\n"
+SHAPES = [  # the body, then convex and concave of the sum over time: True proved, False not so (and not proved)
+    ("s[t] = x[t]^2 + (s[t - 1] if t >= 1 else 0)", True, False),
+    ("s[t] = x[t] - 2 * s[t - 1 else 0]", True, True),
+    ("s[t] = max(x[t] + s[t - 1 else 0], 0)", True, False),
+    ("s[t] = min(x[t] + s[t - 1 else 0], 1)", False, True),
+    ("s[t] = logaddexp(s[t - 1 else 0], x[t])", True, False),
+    ("s[t] = x[t]^2 - r[t - 1 else 0]\nr[t] = -(x[t]^2) - s[t - 1 else 0]", True, False),
+    ("s[t] = x[t]^2 - s[t - 1 else 0]", False, False),  # every second one is concave
+    ("s[t] = x[t]^2 - r[t - 1 else 0]\nr[t] = x[t]^2 - s[t - 1 else 0]", False, False),
+    ("s[t] = x[t] * s[t - 1 else 1]", False, False),
+    ("s[t] = x[t] + s[t - 1 else 0]^2", False, False),  # the square of what is convex and may be negative
+    ("s[t] = -abs(x[t]) if t == 0 else s[t - 1] + x[t]^2", False, False),
+    ("s[t] = abs(x[t]) if t == 0 else x[t] - s[t - 1]", False, False),
+    ("s[t] = x[t] if t == 0 else relu(s[t - 1] - relu(x[t]))", False, False),
+    ("w[t] = x[t]^2\ns[t] = w[t] - w[t - 1 else 0] + s[t - 1 else 0]", False, False),
+]
+
+
+@pytest.mark.parametrize(("body", "convex", "concave"), SHAPES)
+def test_curvature_goes_by_induction_over_the_rounds(body: str, convex: bool, concave: bool) -> None:
+    for word, wanted in (("convex", convex), ("concave", concave)):
+        lines = body.replace("[t", "[b, t")
+        found = status(f"{X}{lines}\nper = sum(s over t where t <= 2)", f"{word} in x")
+        assert found == "proved" if wanted else found != "proved", (word, found)
 
 
 def test_a_loss_over_a_recurrence_is_decided() -> None:

@@ -356,6 +356,40 @@ def sign(field: Field, f: Form) -> Enclosure:
     return Factors.of(f).sign(field.polynomial)
 
 
+def order_sign(field: Field, f: Form) -> Enclosure:
+    """As `sign`, where a factor that is a difference of two values of one increasing function has the sign of the difference
+    of the arguments. Raises TooLarge."""
+
+    def enclosing(p: Poly) -> Enclosure:
+        box = field.polynomial(p)
+        return box if box.nonnegative or box.nonpositive else _difference(field, p) or box
+
+    return Factors.of(f).sign(enclosing)
+
+
+def _difference(field: Field, p: Poly) -> Enclosure | None:
+    terms = [(exponents, Fraction(int(c.p), int(c.q))) for exponents, c in p.terms()]
+    if len(terms) != 2 or terms[0][1] != -terms[1][1]:
+        return None
+    (one, coefficient), (other, _) = terms
+    sides = [[(field.generators[s], int(k)) for s, k in enumerate(side) if k] for side in (one, other)]
+    names = {g.name for side in sides for g, _ in side}
+    if len(names) != 1 or any(len(g.arguments) != 1 for side in sides for g, _ in side):
+        return None
+    single = all(len(side) == 1 and side[0][1] == 1 for side in sides)
+    if names != {"exp"} and not (single and names <= _INCREASING):
+        return None
+    gap = field.number(0)
+    for side, factor in zip(sides, (1, -1), strict=True):
+        for g, k in side:
+            gap = plus(gap, times(g.arguments[0], field.number(factor * k)))
+    found = sign(field, gap)
+    return None if found.nan else found if coefficient > 0 else e.neg(found)
+
+
+_INCREASING = frozenset({"log", "log1p", "softplus", "expm1", "sqrt", "atan", "erf", "normal_cdf"})  # strictly
+
+
 def _unit(box: Enclosure) -> Enclosure:
     """The sign of an enclosure as an enclosure."""
     if box.nan:

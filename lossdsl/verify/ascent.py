@@ -80,7 +80,7 @@ class Ascent:
         """The points and points near the steepest so far, as they are visited; each is at least as steep as before."""
         best: Steep | None = None
         for k, drawn in enumerate(points):
-            point = drawn if best is None or k % 3 == 0 else self._near(best.point, k)
+            point = drawn if best is None or k % 3 == 0 else self.near(best.point, k)
             if point is None or not self.ctx.admits(point):
                 continue
             for place in elements(self.ctx.program, self.target, point) if point is drawn or not best else [best.place]:
@@ -90,7 +90,15 @@ class Ascent:
                     best = Steep(point, place, found, size)
                     yield best
 
-    def _near(self, point: Point, k: int) -> Point | None:
+    def of(self, points: Iterator[Point], norm: str) -> Iterator[Steep]:
+        """The points as they come, with their gradients."""
+        for point in points:
+            for place in elements(self.ctx.program, self.target, point):
+                found = self.gradient(point, place)
+                if found is not None:
+                    yield Steep(point, place, found, dual(list(found.values()), norm))
+
+    def near(self, point: Point, k: int) -> Point | None:
         """The point with its free entries moved a little, or all of one input scaled."""
         inputs = {}
         scale = (0.05, 0.5, 2.0)[k // 3 % 3]

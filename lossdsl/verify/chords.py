@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Input, Program
 from lossdsl.verify import enclosure as e
+from lossdsl.verify.bends import bends
 from lossdsl.verify.context import Context
 from lossdsl.verify.descent import Objective, descend
 from lossdsl.verify.enclosure import Enclosure
@@ -23,6 +24,7 @@ from lossdsl.verify.verdict import Refuted, Witness
 from lossdsl.verify.work import deadline, passed
 
 ABOVE, BELOW, HUMP = "above", "below", "hump"  # of the midpoint: the chord, the chord, both ends
+BENDS = 8.0  # times the time for drawn chords
 _NEAR = Fraction(1, 2**40)
 _TWO = Enclosure(2.0, 2.0)
 Three = tuple[Enclosure, Enclosure, Enclosure]
@@ -67,6 +69,8 @@ def _search(ctx: Context, target: str, inputs: tuple[str, ...], kind: str) -> Re
     if kind not in known.found and known.descended.get(kind, 0.0) < ctx.seconds:
         known.descended[kind] = ctx.seconds
         _descend(ctx, target, inputs, kind, known)
+        if kind not in known.found:
+            _bend(ctx, target, inputs, kind, known)
     return known.found.get(kind)
 
 
@@ -139,6 +143,19 @@ def _descend(ctx: Context, target: str, inputs: tuple[str, ...], kind: str, know
         three = values(ctx, (*pair, centre), target, place) if ctx.admits(centre) else None
         if three is not None and _shows(kind, (three[0], three[1], three[2])):
             known.found[kind] = _witness(kind, (pair[0], pair[1]), inputs, (three[0], three[1], three[2]))
+            return
+
+
+def _bend(ctx: Context, target: str, inputs: tuple[str, ...], kind: str, known: Chords) -> None:
+    """From points where the compiled gradient bends the wrong way."""
+    candidates = bends(ctx, target, inputs, BENDS * ctx.seconds, down=kind != BELOW, level=kind == HUMP)
+    for (low, high), place in candidates:
+        centre = middle(low, high, inputs)
+        three = values(ctx, (low, high, centre), target, place)
+        if three is None or not (ctx.admits(low) and ctx.admits(high) and ctx.admits(centre)):
+            continue
+        if _shows(kind, (three[0], three[1], three[2])):
+            known.found[kind] = _witness(kind, (low, high), inputs, (three[0], three[1], three[2]))
             return
 
 

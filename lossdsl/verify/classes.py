@@ -26,7 +26,7 @@ from lossdsl.ir.nodes import (
 )
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify.enclosure import REALS, Enclosure
-from lossdsl.verify.labels import NoProblem, Problem
+from lossdsl.verify.labels import NoProblem, Problem, reads
 from lossdsl.verify.operations import truth
 from lossdsl.verify.pieces import NotScalar, View, affine_slope, cased, dependents, fold, inline, reads_any
 from lossdsl.verify.ranges import Ranges, matches
@@ -149,6 +149,14 @@ class Rows:
             self._same_row(n)
             return Read(ROW, (n.indices[self.along],), REAL)
         return n
+
+    def alone(self) -> None:
+        """Raises NoProblem unless one element reads one row of predictions."""
+        definition = self.program.definition(self.problem.target)
+        assert definition is not None
+        element = Read(definition.tensor, definition.formals, definition.dtype)
+        for n in reads(self.program, element, self.problem.prediction.name):
+            self._same_row(n)
 
     def _same_row(self, n: Read) -> None:
         """All entries that the element reads are of one row, at the element's own indices."""

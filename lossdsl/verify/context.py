@@ -150,11 +150,16 @@ class Context:
         return found
 
     def at_defaults(self) -> Context:
-        fixed = dict(self.fixed)
-        for p in self.program.parameters:
-            if p.default is not None and isinstance(p.default.value, Fraction):
-                fixed.setdefault(p.name, p.default.value)
-        return replace(self, program=with_numbers(self.program, fixed), fixed=fixed, memo={})
+        """The context where parameters have their defaults: always the same one, so that what is found there is kept."""
+        if "at defaults" not in self.memo:
+            fixed = dict(self.fixed)
+            for p in self.program.parameters:
+                if p.default is not None and isinstance(p.default.value, Fraction):
+                    fixed.setdefault(p.name, p.default.value)
+            program = with_numbers(self.program, fixed)
+            self.memo["at defaults"] = replace(self, program=program, fixed=fixed, memo={})
+        found: Context = self.memo["at defaults"]
+        return replace(found, budget=self.budget, seconds=self.seconds, searching=self.searching)
 
 
 def _conjuncts(condition: Scalar) -> list[Scalar]:

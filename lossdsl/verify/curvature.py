@@ -3,7 +3,8 @@
 A value is convex if its outermost function is convex on the box of its arguments and each argument is affine, or convex
 where the function increases in it, or concave where it decreases. Products of two varying factors, branches on varying
 conditions, and everything without a rule are unknown: never affine by default. Where the rules fail but a scalar varies
-only through one affine subexpression, its second derivative decides.
+only through one affine subexpression, its second derivative decides. Of a recurrence the rules go by induction over its
+rounds: what all values have that are made of earlier ones that have it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Curvatures:
         self.steps: list[Step] = []
         self._tensors: dict[str, Shape] = {}
         self._memo: dict[tuple[Scalar, Scope], Shape] = {}
-        self._grouped = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
+        self._grouped = {d.tensor: g for g in program.body if isinstance(g, Group) for d in g.definitions}
 
     def verdict(self, target: str, *, concave: bool = False) -> Proved | Unknown:
         shape = self.tensor(target)
@@ -105,15 +106,38 @@ class Curvatures:
             return CONSTANT
         if name not in self._tensors:
             definition = self.program.definition(name)
-            if definition is None or name in self._grouped:
-                shape = Shape(False, False, blocker=f"{name}: a recurrence")
+            assert definition is not None
+            if name in self._grouped:
+                self._by_induction(self._grouped[name])
             else:
-                shape = self._definition(definition)
-            self._tensors[name] = shape
-            if shape.convex or shape.concave:
-                word = "affine" if shape.affine else "convex" if shape.convex else "concave"
-                self.steps.append(Step("composition", name, word))
+                self._tensors[name] = self._definition(definition)
+                self._note("composition", name)
         return self._tensors[name]
+
+    def _note(self, method: str, name: str) -> None:
+        shape = self._tensors[name]
+        if shape.convex or shape.concave:
+            word = "affine" if shape.affine else "convex" if shape.convex else "concave"
+            self.steps.append(Step(method, name, word))
+
+    def _by_induction(self, group: Group) -> None:
+        """The strongest shapes of a recurrence's tensors that their definitions keep: first all are taken to be affine, and
+        those that are not so if all earlier values are as supposed are taken to be less."""
+        known = dict(self._tensors), dict(self._shapes), dict(self._memo), len(self.steps)
+        supposed = {d.tensor: AFFINE for d in group.definitions}
+        while True:
+            self._tensors, self._shapes, self._memo = ({**part} for part in known[:3])
+            del self.steps[known[3] :]
+            self._tensors |= supposed
+            found = {d.tensor: self._definition(d) for d in group.definitions}
+            kept = {n: Shape(s.convex and found[n].convex, s.concave and found[n].concave) for n, s in supposed.items()}
+            if kept == supposed:
+                break
+            supposed = kept
+        for n, s in supposed.items():
+            if not (s.convex or s.concave):
+                self._tensors[n] = Shape(False, False, blocker=found[n].blocker or f"{n}: a recurrence")
+            self._note("induction over the rounds", n)
 
     def _definition(self, d: Definition) -> Shape:
         scope: Scope | None = self.ranges.body_scope(d)

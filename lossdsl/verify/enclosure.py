@@ -214,10 +214,28 @@ def _infinite(a: Enclosure) -> bool:
     return a.may_be_plus_infinite or a.may_be_minus_infinite
 
 
+def _product_ends(a: Enclosure, b: Enclosure) -> tuple[float, float]:
+    """The least and the largest product, rounded outward: which ends give them is told by the signs."""
+    if a.lo >= 0:
+        if b.lo >= 0:
+            return mul_down(a.lo, b.lo), mul_up(a.hi, b.hi)
+        return mul_down(a.hi, b.lo), mul_up(a.lo if b.hi <= 0 else a.hi, b.hi)
+    if a.hi <= 0:
+        if b.hi <= 0:
+            return mul_down(a.hi, b.hi), mul_up(a.lo, b.lo)
+        return mul_down(a.lo, b.hi), mul_up(a.hi if b.lo >= 0 else a.lo, b.lo)
+    if b.lo >= 0:
+        return mul_down(a.lo, b.hi), mul_up(a.hi, b.hi)
+    if b.hi <= 0:
+        return mul_down(a.hi, b.lo), mul_up(a.lo, b.lo)
+    return min(mul_down(a.lo, b.hi), mul_down(a.hi, b.lo)), max(mul_up(a.lo, b.lo), mul_up(a.hi, b.hi))
+
+
 def mul(a: Enclosure, b: Enclosure) -> Enclosure:
-    corners = [(x, y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
-    lo = min(mul_down(x, y) for x, y in corners)
-    hi = max(mul_up(x, y) for x, y in corners)
+    lo, hi = _product_ends(a, b)
+    closed = not (a.lo_open or a.hi_open or b.lo_open or b.hi_open or a.nan or b.nan)
+    if closed and lo != 0 != hi and lo > -1e300 and hi < 1e300 and a.bounded and b.bounded:
+        return Enclosure(lo, hi)
     undefined = a.nan or b.nan or (a.may_be_zero and _infinite(b)) or (b.may_be_zero and _infinite(a))
     apart = not a.may_be_zero and not b.may_be_zero
     finite = not _infinite(a) and not _infinite(b)

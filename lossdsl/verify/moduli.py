@@ -5,6 +5,9 @@ bounded above and below, and away from 0 (its size is at least some positive num
 Lipschitz; a product of two that are bounded, too; a quotient by what is away from 0, if it is bounded itself; a
 primitive where its slope is bounded on the values of its arguments. Extents are finite, so that reductions and
 recurrences (by induction along their order) keep all of these.
+
+Where the domain is compact (a simplex, a sphere, an interval with its ends), what is Lipschitz is bounded, and away from 0
+if it is nowhere 0 (Weierstrass): the same rules are then asked of the domain with its boundary.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.dominance import Dominance
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, dependents, fold, inline, reads_any, value_of
-from lossdsl.verify.ranges import Scope
+from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
 
@@ -84,17 +87,33 @@ def lipschitz(ctx: Context, target: str, entry: str) -> Proved | Unknown:
     definition = ctx.program.definition(target)
     if definition is None:
         return Unknown(f"no definition {target}", (METHOD,))
-    moduli = Moduli(ctx, entry)
-    facts = moduli.tensor(target)
-    if facts.lipschitz and not facts.void:
-        return Proved(METHOD, tuple(moduli.steps) or (Step(METHOD, target, "does not vary"),), Bracket(None, None))
+    for compact in (False, True) if is_compact(ctx, entry) else (False,):
+        moduli = Moduli(ctx, entry, compact=compact)
+        facts = moduli.tensor(target)
+        if facts.lipschitz and not facts.void:
+            whole = (
+                (Step("continuous on a compact domain", entry, "bounded, and away from 0 if not 0"),) if compact else ()
+            )
+            steps = tuple(moduli.steps) or (Step(METHOD, target, "does not vary"),)
+            return Proved(METHOD, (*whole, *steps), Bracket(None, None))
     return Unknown(facts.why or f"{target} is not shown to be Lipschitz", (METHOD,))
 
 
+def is_compact(ctx: Context, entry: str) -> bool:
+    """Whether the values of the input, for each value of everything else, are a closed and bounded set."""
+    declared = ctx.program.input(entry)
+    if declared is None or ctx.conditions or entry in ctx.assume or entry in ctx.fixed:
+        return False
+    bounds = declared.range
+    if bounds.lower_open or bounds.upper_open:
+        return False
+    return declared.kind in ("prob", "simplex", "unit") or (bounds.lower is not None and bounds.upper is not None)
+
+
 class Moduli:
-    def __init__(self, ctx: Context, entry: str) -> None:
-        self.ctx, self.entry = ctx, entry
-        self.ranges = ctx.ranges((entry,))
+    def __init__(self, ctx: Context, entry: str, *, compact: bool = False) -> None:
+        self.ctx, self.entry, self.compact = ctx, entry, compact
+        self.ranges = Ranges(ctx.program, ctx.assume, interior=frozenset({entry}), closed=compact)
         self.varying = dependents(ctx.program, entry)
         self.groups = {d.tensor: item for item in ctx.program.body if isinstance(item, Group) for d in item.definitions}
         self.dominance = Dominance(ctx.program, self.ranges, self.varies)
@@ -193,12 +212,13 @@ class Moduli:
                     return True
         return False
 
-    @staticmethod
-    def _widened(f: Facts, box: Enclosure) -> Facts:
+    def _widened(self, f: Facts, box: Enclosure) -> Facts:
         """With what the enclosure, for all values of everything, says."""
         if box.nan:
             return f
         away = box.lo > 0 or box.hi < 0
+        if self.compact and f.lipschitz and not f.void and box.finite:
+            return replace(f, above=True, below=True, away=f.away or box.nonzero)
         return replace(f, above=f.above or box.hi < INF, below=f.below or box.lo > -INF, away=f.away or away)
 
     # ------------------------------------------------------------------------------------------------- scalars
@@ -429,7 +449,7 @@ class Moduli:
                 return any(self._kept_away(a, scope) for a in n.args)
             case Apply(name="sqrt"):
                 return self._kept_away(n.args[0], scope)
-        return scope[n].lo > 0
+        return scope[n].lo > 0 or (self.compact and scope[n].positive and self.node(n, scope).lipschitz)
 
     def _through(self, n: Scalar, scope: Scope, found: Facts) -> Facts:
         """A scalar that varies through one Lipschitz subexpression is Lipschitz if its slope in that is bounded."""

@@ -274,10 +274,14 @@ class Sampler:
         bound = (i for d in self.program.definitions() if d.tensor not in own for i in d.bound)
         self._folded = any("..." in i.dim.symbols() for i in bound)
 
-    def point(self, *, spread: float, extent: int = 2, defaults: bool = True) -> Point | None:
+    def point(
+        self, *, spread: float, extent: int = 2, defaults: bool = True, sizes: Mapping[str, int] | None = None
+    ) -> Point | None:
+        """A point at which axes have `extent` elements, or as many as `sizes` says."""
         if self.empty:
             return None
         along = {"...": max(self.dots, extent if self._folded else 1)}
+        along |= sizes or {}
         extents = {s: along.get(s, extent) for s in sorted(symbols_of(self.program))}
         parameters: dict[str, Fraction] = {}
         for p in self.program.parameters:

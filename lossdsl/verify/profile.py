@@ -85,6 +85,21 @@ class _Open(Stuck):
     """The loss depends on a value besides its variable."""
 
 
+def _line(ctx: Context, view: View, end: int) -> _Line:
+    """The line of a view, measured once for all questions. Raises what that raised."""
+    key = ("line", view.body, view.inner, view.slope, view.case)
+    if key not in ctx.memo:
+        try:
+            ctx.memo[key] = _Line(view, ctx.budget, end)
+        except (Stuck, TooLarge) as reason:
+            ctx.memo[key] = reason
+    known: _Line | Stuck | TooLarge = ctx.memo[key]
+    if not isinstance(known, _Line):
+        raise known
+    known.end = end
+    return known
+
+
 _Instance = tuple["_Line", list[tuple[float, float]], tuple[float, float] | None, str]
 
 
@@ -104,7 +119,7 @@ def _instance(ctx: Context, view: View, judge: _Judge, end: int) -> _Instance | 
         body, inner, slope = (substitute(part, put) for part in (view.body, view.inner, view.slope))
         at = replace(view, body=body, inner=view.inner if alike else inner, slope=slope, memo={})
         try:
-            line = _Line(at, ctx.budget, end)
+            line = _line(ctx, at, end)
             regions, undecided = line.regions(judge)
         except (Stuck, TooLarge):
             continue
@@ -187,7 +202,7 @@ def _decided(ctx: Context, target: str, inputs: tuple[str, ...], judge: _Judge, 
     for view in cases:
         note = f" where {view.case_text}" if view.case else ""
         try:
-            line = _Line(view, ctx.budget, end)
+            line = _line(ctx, view, end)
             regions, undecided = line.regions(judge)
         except _Open as reason:
             instance = _instance(ctx, view, judge, end)
@@ -593,6 +608,7 @@ class _At:
         self._forms, self._field = forms, field  # of the id of a form, which is kept beside it
         self._boxes: dict[int, Enclosure] = {slot: box}
         self._inverses: dict[int, Enclosure | None] = {}
+        self._powers: dict[tuple[int, int], Enclosure] = {}
 
     def value(self, f: Form) -> Enclosure:
         """Factor by factor. What is large is taken out of each: far out a quotient of two of them is one of powers."""
@@ -607,9 +623,7 @@ class _At:
                 outside[s] = outside.get(s, 0) + k * d
         for s, d in outside.items():
             if d:
-                box = self._box(s) if d > 0 else self._inverses[s]
-                assert box is not None
-                result = e.mul(result, e.integer_power(box, abs(d)))
+                result = e.mul(result, self._power(s, d))
         return result
 
     def _box(self, slot: int) -> Enclosure:
@@ -635,13 +649,20 @@ class _At:
                 if slot in left:
                     left[slot] -= k
                 else:
-                    term = e.mul(term, e.integer_power(self._box(slot), k))
+                    term = e.mul(term, self._power(slot, k))
             for slot, k in left.items():
-                inverse = self._inverses[slot]
-                if k and inverse is not None:
-                    term = e.mul(term, e.integer_power(inverse, k))
+                if k:
+                    term = e.mul(term, self._power(slot, -k))
             total = e.add(total, term)
         return total
+
+    def _power(self, slot: int, k: int) -> Enclosure:
+        """A power of a generator; of its reciprocal, which is known to be at most 1, for k < 0."""
+        if (slot, k) not in self._powers:
+            box = self._box(slot) if k > 0 else self._inverse(slot)
+            assert box is not None
+            self._powers[slot, k] = e.integer_power(box, abs(k))
+        return self._powers[slot, k]
 
 
 __all__ = ["exploding", "vanishing"]

@@ -2,7 +2,7 @@
 
 A loss of one entry at a time (`elementwise`) is asked for its shape, its tails and its minimiser; one whose entries meet
 along an axis (`row`) for norms and symmetries; one with a label for what decision theory says of it, if one label and one
-prediction can be told (`labels.problem`). Each question is decided as the claim of the same words is (`claims`,
+prediction can be told (`labels.problem`), and whether it is proper if the prediction stands for a probability (`forecast`). Each question is decided as the claim of the same words is (`claims`,
 `docs/language/claims.md`). `docs/verification.md` has the answers for the whole catalogue.
 """
 
@@ -14,7 +14,7 @@ from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read, postorder
-from lossdsl.verify import decision, profile, properties, shapes, symmetry, tails
+from lossdsl.verify import decision, profile, properties, regret, shapes, symmetry, tails
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
@@ -27,7 +27,8 @@ from lossdsl.verify.verdict import LEARNING, REGULARISATION, TASK, Unknown, Verd
 from lossdsl.verify.work import deadline, passed
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
-ANY, ELEMENTWISE, LINE, ROW, LABELLED, PAIRED = "any", "elementwise", "line", "row", "labelled", "paired"
+ANY, ELEMENTWISE, LINE, ROW = "any", "elementwise", "line", "row"
+LABELLED, FORECAST, PAIRED = "labelled", "forecast", "paired"
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,10 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
     undecidable = ""
     if any(i.kind in TWO_VALUED or i.kind == "class" for i in used):
         try:
-            problem(ctx, target, None)
+            asked_of = problem(ctx, target, None)
             kinds.add(LABELLED)
+            if regret.has_probability(asked_of):
+                kinds.add(FORECAST)
         except NoProblem as reason:
             undecidable = str(reason)
     domain = (prediction.kind, prediction.dims, prediction.over, prediction.range)
@@ -222,8 +225,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("invariant under scale", ROW, _symmetric("scale"), SURFACES, criterion=REGULARISATION),
     Question("invariant under permutation", ROW, _symmetric("permutation")),
     Question("calibrated", LABELLED, _decision("calibrated"), criterion=TASK),
-    Question("proper", LABELLED, _decision("proper")),
-    Question("strictly proper", LABELLED, _decision("strictly proper")),
+    Question("proper", FORECAST, _decision("proper")),
+    Question("strictly proper", FORECAST, _decision("strictly proper")),
     Question("noise symmetric", LABELLED, _decision("noise symmetric")),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +18,7 @@ from lossdsl.ir.nodes import (
     BOOL,
     INT,
     TRUE,
+    ZERO,
     AdjointMap,
     And,
     Apply,
@@ -444,7 +446,8 @@ class Ranges:
         elif node.name == "add" and isinstance(node.args[1], Apply) and node.args[1].name == "neg":
             fact = self._difference(node.args[0], node.args[1].args[0], scope)
         elif node.name == "div":
-            fact = self._average(node, scope) or (None if found.nan else self.norms.of_quotient(node, scope))
+            fact = self._average(node, scope) or _place(node)
+            fact = fact or (None if found.nan else self.norms.of_quotient(node, scope))
         if fact is None:
             return found
         return (
@@ -537,6 +540,23 @@ def _within(a: Enclosure, b: Enclosure) -> bool:
     low = a.lo > b.lo or (a.lo == b.lo and (a.lo_open or not b.lo_open))
     high = a.hi < b.hi or (a.hi == b.hi and (a.hi_open or not b.hi_open))
     return low and high and (b.nan or not a.nan)
+
+
+def _place(node: Apply) -> Enclosure | None:
+    """(index + c) / size of the index's axis, 0 <= c <= 1: from 0 to 1, as an index is at most the size less 1."""
+    top, size = node.args
+    parts = top.args if isinstance(top, Apply) and top.name == "add" else (top, ZERO)
+    for index, offset in (parts, parts[::-1]):
+        inner = index.args[0] if isinstance(index, Apply) and index.name == "real" else index
+        c = offset.value if isinstance(offset, Const) else None
+        if (
+            isinstance(inner, Index)
+            and isinstance(c, Fraction)
+            and product_of_sizes(size) == [inner.dim]
+            and 0 <= c <= 1
+        ):
+            return Enclosure(0.0, 1.0, c > 0, c < 1)
+    return None
 
 
 def _whole(d: Definition) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import TRUE, Compare, Const, Index, Param, Read, Scalar
+from lossdsl.ir.nodes import REAL, TRUE, Compare, Const, Index, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
@@ -46,6 +48,36 @@ def _points(
             misses += 1
             continue
         yield point
+
+
+_CROWDS = (64, 512)  # entries: a bound that grows with the logarithm of their number is passed by one of these
+
+
+def _crowds(ctx: Context, seed: int, inputs: tuple[str, ...]) -> Iterator[Point]:
+    """Admissible points where one axis of the inputs is long and others are short; along it all entries but a few are the
+    same number, and so far apart that those few weigh as much as the others (or much more or less)."""
+    sampler, generator, end = ctx.sampler(seed, inputs), random.Random(seed), deadline(_ASCENT * ctx.seconds)
+    varied = [i for i in ctx.program.inputs if i.name in inputs and i.kind in ("real", "prob") and i.dtype is REAL]
+    boxes = {i.name: ctx.ranges(inputs).input(i.name) for i in varied}
+    symbols = sorted({s for i in varied for d in i.dims for s in d.symbols()})
+    for size, symbol, (share, k) in itertools.product(_CROWDS, symbols, ((s, k) for s in (0, 2) for k in range(6))):
+        if passed(end):
+            return
+        point = sampler.point(spread=1.0, extent=1 + k % 2, sizes={symbol: size})
+        if point is None:
+            continue
+        apart = (0, 1, -1, 4, round(math.log(size)), -round(math.log(size)))[k]
+        moved = {}
+        for i in varied:
+            level = dict[Place, Fraction]()
+            for place, v in point.inputs[i.name].items():
+                few = place and (generator.randrange(share) if share else place[-1]) == 0
+                wanted = Fraction(apart if few else 0)
+                level[place] = wanted if within(wanted, boxes[i.name]) else v
+            moved[i.name] = level
+        found = point.with_inputs(moved)
+        if ctx.admits(found):
+            yield found
 
 
 def _value(ctx: Context, point: Point, target: str, place: Place) -> Enclosure | None:
@@ -235,7 +267,8 @@ def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: 
     definition = ctx.program.definition(target)
     if found is None or definition is None:
         return None
-    for steep in found.places(_points(replace(ctx, seconds=_ASCENT * ctx.seconds), 15, inputs), norm):
+    drawn = _points(replace(ctx, seconds=_ASCENT * ctx.seconds), 15, inputs)
+    for steep in itertools.chain(found.places(drawn, norm), found.of(_crowds(ctx, 16, inputs), norm)):
         env: dict[Index, int] = dict(zip(definition.formals, steep.place, strict=True))
         try:
             most = Evaluator(ctx.program, steep.point).scalar(bound, env).hi

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, Apply, Const, Index, Param, Read, Scalar, postorder
@@ -68,7 +69,7 @@ def _predictions(sample: Sample, number: int) -> list[Prediction]:
 def improper(problem: Problem, link: Scalar | None, *, strict: bool) -> Refuted | None:
     """A probability at which another prediction than its own is better (as good, if `strict`)."""
     logit = None
-    if link is None and not (problem.probability or problem.prediction.kind == "simplex"):
+    if link is None and not _is_probability(problem):
         logit = _logit(problem)
         if logit is None:
             return _standing(problem)
@@ -95,6 +96,16 @@ def improper(problem: Problem, link: Scalar | None, *, strict: bool) -> Refuted 
                 witness = Witness((sample.shown(best), sample.shown(other)), f"{text}: the difference is in {gap}")
                 return Refuted("expected loss of two predictions", witness)
     return _sloping(problem, link) if problem.values is not None else None
+
+
+def has_probability(problem: Problem) -> bool:
+    """Whether the prediction is a probability or, without a link, stands for one: scores of classes that are read through
+    their softmax, and those of a label of two values, for which some link may do."""
+    return problem.values is not None or _is_probability(problem) or _logit(problem) is not None
+
+
+def _is_probability(problem: Problem) -> bool:
+    return problem.probability or problem.prediction.kind == "simplex"
 
 
 def _logit(problem: Problem) -> Scalar | None:
@@ -264,6 +275,8 @@ def uneven(problem: Problem) -> Refuted | None:
 
 def uncalibrated(problem: Problem) -> Refuted | None:
     """A probability of the positive label at which a prediction on the wrong side is as good as all on the right."""
+    if problem.classes is not None:
+        return _other_on_top(problem)
     if problem.values is None or not (problem.whole_line or problem.probability):
         return None
     threshold = Fraction(0) if problem.whole_line else Fraction(1, 2)
@@ -295,6 +308,66 @@ def uncalibrated(problem: Problem) -> Refuted | None:
             )
             witness = Witness((sample.shown(sample.everywhere(least)),), violation)
             return Refuted("expected loss over one side", witness)
+    return None
+
+
+def _other_on_top(problem: Problem) -> Refuted | None:
+    """Two classes and a probability of the first at which scores with the less likely class on top are better than equal
+    ones. Where the expected loss is convex and reads the scores by their difference, all with the other on top are worse."""
+    name = problem.prediction.name
+    if problem.prediction.kind != "real" or not problem.whole_line:
+        return None
+    try:
+        rows = Rows(problem)
+        rows.alone()
+    except NoProblem:
+        return None
+    axis = problem.prediction.axes[rows.along]
+    for asked in (problem, replace(problem, ctx=problem.ctx.at_defaults())):
+        if not axis or not isinstance(properties.convexity(asked.ctx, asked.target, (name,)), Proved):
+            continue
+        if not isinstance(symmetry.decide(asked.ctx, asked.target, "shift", (name,), (axis,)), Proved):
+            continue
+        found = (_reversed(sample, rows.along) for sample in _of_two_classes(asked))
+        return next((f for f in found if f is not None), None)
+    return None
+
+
+def _of_two_classes(problem: Problem) -> Iterator[Sample]:
+    ctx = problem.ctx
+    sampler = ctx.sampler(27, (problem.prediction.name,))
+    for k in range(40):
+        point = sampler.point(spread=(0.5, 300.0, 40.0, 2.0)[k // 2 % 4], extent=2, defaults=k % 2 == 0)
+        if point is not None and ctx.admits(point):
+            sample = Sample(problem, point)
+            if sample.count == 2 and sample.counted:
+                yield sample
+
+
+def _reversed(sample: Sample, along: int) -> Refuted | None:
+    entries = sample.point.inputs[sample.problem.prediction.name]
+
+    def ahead(v: Fraction) -> Prediction:
+        """The first class by so much."""
+        return {place: v if place[along] == 0 else Fraction(0) for place in entries}
+
+    level = sample.losses(ahead(Fraction(0)))
+    if level is None:
+        return None
+    near = [Fraction(sign, k) for k in (4, 64, 1024) for sign in (1, -1)]  # of a convex function the slope at 0 decides
+    close = [Fraction(1, 2) + Fraction(sign, 100) for sign in (1, -1)]
+    known = {v: losses for v in near if (losses := sample.losses(ahead(v))) is not None}
+    for (v, losses), eta in itertools.product(known.items(), [*_SHARES, *close]):
+        if v * (eta - Fraction(1, 2)) >= 0:
+            continue
+        if _expected([e.exact(eta), e.exact(1 - eta)], level, losses).positive:
+            likelier, share = (0, eta) if eta > Fraction(1, 2) else (1, 1 - eta)
+            violation = (
+                f"with class {likelier} of probability {share}, no prediction with that class on top has a lower "
+                f"expected loss than this one"
+            )
+            witness = Witness((sample.shown(ahead(v)),), violation)
+            return Refuted("expected loss over one side, convex", witness)
     return None
 
 
@@ -408,4 +481,4 @@ def fixed_view(view: View, point: Point) -> View | None:
     return View(body, view.variable, Const(1), view.variable, view.variable, (), view.scope)
 
 
-__all__ = ["fixed_view", "improper", "numbers", "samples", "uncalibrated", "uneven"]
+__all__ = ["fixed_view", "has_probability", "improper", "numbers", "samples", "uncalibrated", "uneven"]

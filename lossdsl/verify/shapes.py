@@ -13,7 +13,7 @@ import itertools
 from fractions import Fraction
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import Compare, Const, Param, Read, Scalar
+from lossdsl.ir.nodes import ZERO, Compare, Const, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show, strict, symmetry, unread
 from lossdsl.verify import enclosure as e
@@ -26,7 +26,7 @@ from lossdsl.verify.points import elements, within
 from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.refute import _counts, _points, _value
 from lossdsl.verify.risk import vanishes
-from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, smooth_pieces
+from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, slope_between, smooth_pieces
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
 
@@ -181,6 +181,11 @@ def quasiconvex(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
 def _valley(cases: list[View], budget: Budget) -> Proved | Unknown:
     steps: list[Step] = []
     for view in cases:
+        orders = (slope_between([view], low, high, budget) for low, high in ((ZERO, None), (None, ZERO)))
+        order = next((o for o in orders if isinstance(o, Proved)), None)
+        if order is not None:
+            steps += (*order.steps, Step("monotone", view.shown(view.body), "quasiconvex"))
+            continue
         try:
             pieces = smooth_pieces(view)
             for smooth in pieces:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lossdsl.ir.nodes import Scalar
 from lossdsl.verify import nlsat
-from lossdsl.verify.algebra import Field, Form, TooLarge, sign, slots_of
+from lossdsl.verify.algebra import Field, Form, TooLarge, order_sign, sign, slots_of
 from lossdsl.verify.boxes import branch, inside, negative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.invariance import reduced
@@ -46,6 +46,9 @@ def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *,
             return "one interval evaluation of the factored form"
         if any(_contradicts(field, c) for c in constraints):
             return "the case cannot occur"
+        found = order_sign(field, f)
+        if found.positive or (not strict and found.nonnegative):
+            return "order of the arguments of an increasing function"
         less = reduced(field, f, constraints)
         own, fewer, given = less.field, less.form, less.constraints
         if less.fixed:
