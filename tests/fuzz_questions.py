@@ -125,6 +125,7 @@ def _entry_questions(rng: random.Random, loss: Entry) -> Iterator[Question]:
         f"strongly convex in x >= {m}", partial(attack.chord, modulus=number(m)), _says_too_little, region, "x"
     )
     yield question(f"gradient lipschitz in x <= {m}", partial(_curved, bound=number(m)), _says_too_little, region, "x")
+    yield question("self-concordant in x", _discordant, _says_too_little, Region(), "x")
     region = _region(rng, loss)
     for text, fails in _bounds():
         along = partial(attack.below, test=fails, what=f"not {text}")
@@ -146,6 +147,28 @@ def _bounds() -> Iterator[tuple[str, Callable[[Any], bool]]]:
 
 def _curved(line: Line, rng: random.Random, bound: Any) -> Violation | None:
     return attack.chord(line, rng, modulus=-bound) or attack.chord(line, rng, sign=-1, modulus=-bound)
+
+
+def _discordant(line: Line, rng: random.Random) -> Violation | None:
+    """A third derivative that is too large for the second, by differences; not far out, where digits are lost."""
+    h = mp.mpf(2) ** -33
+
+    def too_large(a: Any, b: Any, c: Any, d: Any, f: Any) -> bool:
+        second, third = (b - 2 * c + d) / h**2, (f - 2 * d + 2 * b - a) / (2 * h**3)
+        slack = mp.mpf(10) ** -9 * (1 + abs(second)) ** 3 * (1 + third**2)
+        return bool(second < -slack or third**2 > 4 * max(second, 0) ** 3 + slack)
+
+    for p, _ in attack._pairs(line, rng, 30):
+        s = mp.floor(p * 2**33) / 2**33  # equal distances at any number of digits
+        at = tuple(s + k * h for k in (-2, -1, 0, 1, 2))
+        found = (
+            attack._seek(line, at, too_large, "not self-concordant")
+            if abs(s) < 10**4 and all(map(line.inside, at))
+            else None
+        )
+        if found is not None:
+            return found
+    return None
 
 
 def _endless(line: Line, rng: random.Random) -> Violation | None:

@@ -351,7 +351,9 @@ def claims() -> st.SearchStrategy[Any]:
         make("bound", expression=OUTER.comparison(), **common),
         make(
             "word",
-            word=st.sampled_from(["convex", "strictly convex", "C1", "redescending", "vanishing gradient"]),
+            word=st.sampled_from(
+                ["convex", "strictly convex", "C1", "redescending", "self-concordant", "vanishing gradient"]
+            ),
             **aimed,
         ),
         make(

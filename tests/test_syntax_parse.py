@@ -452,6 +452,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "lipschitz in pred": {"kind": "lipschitz", "op": None, "bound": None},
     "gradient lipschitz in pred <= 1": {"kind": "gradient lipschitz", "op": "<="},
     "redescending in r": {"kind": "word", "word": "redescending"},
+    "self-concordant of per in x when m > 0": {"kind": "word", "word": "self-concordant"},
     "vanishing gradient in r": {"kind": "word", "word": "vanishing gradient"},
     "not exploding gradient in r": {"kind": "word", "word": "exploding gradient", "negated": True},
     "increasing in x": {"kind": "monotone", "word": "increasing"},

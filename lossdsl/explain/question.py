@@ -32,7 +32,7 @@ from lossdsl.verify.verdict import Verdict
 OPTION = "--explain"
 _PER_INPUT = (
     "strictly convex", "convex", "strictly concave", "concave", "quasiconvex", "affine", "redescending", "vanishing gradient", "exploding gradient", "differentiable",
-    "C0", "C1", "C2", "smooth", "gradient lipschitz", "lipschitz", "strongly convex", "strictly increasing", "increasing",
+    "C0", "C1", "C2", "smooth", "self-concordant", "gradient lipschitz", "lipschitz", "strongly convex", "strictly increasing", "increasing",
     "strictly decreasing", "decreasing", "even", "odd",
 )  # fmt: skip
 _HEAD = re.compile(rf"^(not )?({'|'.join(_PER_INPUT)})( of [A-Za-z_]\w*)?(?= |$)(?! in )(?! of )")

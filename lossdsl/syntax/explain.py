@@ -15,7 +15,7 @@ STATEMENTS = (
 KINDS = ("real", "int", "bool", "binary", "sign", "prob", "class", "simplex", "unit")
 PROPERTIES = (
     "convex", "strictly convex", "concave", "strictly concave", "quasiconvex", "affine", "strongly convex",
-    "redescending", "vanishing gradient", "exploding gradient", "differentiable", "C0", "C1", "C2", "smooth", "lipschitz", "gradient lipschitz", "increasing",
+    "redescending", "vanishing gradient", "exploding gradient", "differentiable", "C0", "C1", "C2", "smooth", "self-concordant", "lipschitz", "gradient lipschitz", "increasing",
     "decreasing", "strictly increasing", "strictly decreasing", "bounded", "infimum", "minimum", "unique minimum",
     "calibrated", "proper", "strictly proper", "noise symmetric", "invariant", "exchange symmetric", "even", "odd",
     "zero gradient", "equal to", "finite",

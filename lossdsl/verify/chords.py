@@ -24,7 +24,7 @@ from lossdsl.verify.verdict import Refuted, Witness
 from lossdsl.verify.work import deadline, passed
 
 ABOVE, BELOW, HUMP = "above", "below", "hump"  # of the midpoint: the chord, the chord, both ends
-BENDS = 8.0  # times the time for drawn chords
+_BENDS = {HUMP: 8.0, ABOVE: 2.0, BELOW: 2.0}  # times the time for drawn chords
 _NEAR = Fraction(1, 2**40)
 _TWO = Enclosure(2.0, 2.0)
 Three = tuple[Enclosure, Enclosure, Enclosure]
@@ -148,7 +148,7 @@ def _descend(ctx: Context, target: str, inputs: tuple[str, ...], kind: str, know
 
 def _bend(ctx: Context, target: str, inputs: tuple[str, ...], kind: str, known: Chords) -> None:
     """From points where the compiled gradient bends the wrong way."""
-    candidates = bends(ctx, target, inputs, BENDS * ctx.seconds, down=kind != BELOW, level=kind == HUMP)
+    candidates = bends(ctx, target, inputs, _BENDS[kind] * ctx.seconds, down=kind != BELOW, level=kind == HUMP)
     for (low, high), place in candidates:
         centre = middle(low, high, inputs)
         three = values(ctx, (low, high, centre), target, place)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar, postorder
 from lossdsl.syntax import tree
-from lossdsl.verify import decision, profile, properties, shapes, symmetry, tails, vanishing
+from lossdsl.verify import concordance, decision, profile, properties, shapes, symmetry, tails, vanishing
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -135,6 +135,8 @@ class Claims:
                 return profile.vanishing(ctx, target, inputs)
             case "exploding gradient":
                 return profile.exploding(ctx, target, inputs)
+            case "self-concordant":
+                return concordance.self_concordant(ctx, target, inputs)
             case "bounded":
                 return properties.bounded(ctx, target)
         raise Blocked(f"no engine for `{word}` yet")

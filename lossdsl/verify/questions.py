@@ -14,7 +14,7 @@ from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read, postorder
-from lossdsl.verify import decision, profile, properties, regret, shapes, symmetry, tails
+from lossdsl.verify import concordance, decision, profile, properties, regret, shapes, symmetry, tails
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
@@ -202,6 +202,11 @@ QUESTIONS: tuple[Question, ...] = (
     Question("strictly concave", ELEMENTWISE, _strictly_concave),
     Question("strongly convex >= 1", ELEMENTWISE, _curved(1, None)),
     Question("gradient lipschitz <= 1", ELEMENTWISE, _curved(-1, 1)),
+    Question(
+        "self-concordant",
+        ELEMENTWISE,
+        lambda of: concordance.self_concordant(of.ctx, of.target, of.wrt),
+    ),
     Question("strictly increasing", ELEMENTWISE, _monotone(increasing=True, strict=True)),
     Question("strictly decreasing", ELEMENTWISE, _monotone(increasing=False, strict=True)),
     Question("odd", ELEMENTWISE, _symmetric("odd")),
