@@ -112,6 +112,12 @@ def test_monotone_composition_is_told_node_by_node() -> None:
     assert "So per[n] never falls with x." in text
 
 
+def test_the_proof_of_a_recurrence_says_that_it_is_by_induction() -> None:
+    text = "loss l:\n    input x: real[b, t]\n    s[b, t] = max(x[b, t] + s[b, t - 1 else 0], 0)\n    return sum(s)\n"
+    [told_] = of_text(text, "convex in x")
+    assert "s[b, t] is convex in x, as all values of earlier rounds are (induction)" in told_.text()
+
+
 def test_a_permutation_and_a_scaling_are_told_tensor_by_tensor() -> None:
     text = "loss f:\n    input x: real[n, c]\n    p = x / sum(abs(x) over c)\n    per = max(p over c)\n    return mean(per)\n"
     told = of_text(text, "invariant under scale of x over c")[0].text()

@@ -12,6 +12,9 @@ from lossdsl.verify.verdict import Step
 STATEMENTS: dict[str, str] = {
     "enclosure": "Interval arithmetic with outward rounding over the declared domains encloses every value",
     "composition": "A composition keeps the property where the outer function has it on the range of its argument",
+    "induction over the rounds": "What holds of a value of a recurrence if it holds of all earlier ones holds of all",
+    "continuous on a compact domain": "A continuous function on a closed and bounded set is bounded, and away from 0 if it is "
+    "nowhere 0 (Weierstrass)",
     "Euclidean norm": "The Euclidean norm of what is affine, or convex and >= 0, is convex",
     "log of what is log-convex": "Sums, products and positive multiples of exponentials of convex functions are log-convex",
     "one interval evaluation of the factored form": "The expression is brought to lowest terms and factored exactly; "

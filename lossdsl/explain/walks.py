@@ -111,7 +111,8 @@ def curvature(rules: Curvatures, target: str) -> list[Line]:
         out += _curved_nodes(rules, d, scope, subject)
         if d.head != "map":
             out.append(line(*_why_folded(rules, d, scope), depth=1))
-        out.append(line("So ", element(d), f" is {word(rules.tensor(d.tensor))} in ", *subject, ".", depth=1))
+        end = ", as all values of earlier rounds are (induction)." if d.tensor in rules.grouped else "."
+        out.append(line("So ", element(d), f" is {word(rules.tensor(d.tensor))} in ", *subject, end, depth=1))
     return out
 
 

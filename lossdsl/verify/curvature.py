@@ -86,7 +86,7 @@ class Curvatures:
         self.steps: list[Step] = []
         self._tensors: dict[str, Shape] = {}
         self._memo: dict[tuple[Scalar, Scope], Shape] = {}
-        self._grouped = {d.tensor: g for g in program.body if isinstance(g, Group) for d in g.definitions}
+        self.grouped = {d.tensor: g for g in program.body if isinstance(g, Group) for d in g.definitions}
 
     def verdict(self, target: str, *, concave: bool = False) -> Proved | Unknown:
         shape = self.tensor(target)
@@ -107,8 +107,8 @@ class Curvatures:
         if name not in self._tensors:
             definition = self.program.definition(name)
             assert definition is not None
-            if name in self._grouped:
-                self._by_induction(self._grouped[name])
+            if name in self.grouped:
+                self._by_induction(self.grouped[name])
             else:
                 self._tensors[name] = self._definition(definition)
                 self._note("composition", name)
@@ -332,7 +332,7 @@ class Curvatures:
             return all(self.is_norm(a, scope) or (not self.varies(a) and scope[a].nonnegative) for a in inside.args)
         if isinstance(inside, Read):
             d = self.program.definition(inside.tensor)
-            if d is None or d.tensor in self._grouped or self.varies(d.support) or self.varies(d.where):
+            if d is None or d.tensor in self.grouped or self.varies(d.support) or self.varies(d.where):
                 return False
             if d.head not in ("sum", "map") or any(self.varies(i) for i in inside.indices):
                 return False
@@ -367,7 +367,7 @@ class Curvatures:
                 return not self.varies(n.args[1]) and scope[n.args[1]].finite and self.log_convex(n.args[0], scope)
             case Read() if not any(self.varies(i) for i in n.indices):
                 d = self.program.definition(n.tensor)
-                if d is None or d.tensor in self._grouped or d.support is not TRUE or self.varies(d.where):
+                if d is None or d.tensor in self.grouped or d.support is not TRUE or self.varies(d.where):
                     return False
                 inner: Scope | None = self.ranges.body_scope(d)
                 if inner is not None and d.where is not TRUE:

@@ -107,7 +107,9 @@ def is_compact(ctx: Context, entry: str) -> bool:
     bounds = declared.range
     if bounds.lower_open or bounds.upper_open:
         return False
-    return declared.kind in ("prob", "simplex", "unit") or (bounds.lower is not None and bounds.upper is not None)
+    if declared.kind in ("prob", "simplex", "unit"):
+        return True
+    return all(end is not None and ctx.ranges().scope()[end].finite for end in (bounds.lower, bounds.upper))
 
 
 class Moduli:
