@@ -24,6 +24,7 @@ from lossdsl.verify.verdict import Refuted, Witness
 from lossdsl.verify.work import deadline, passed
 
 ABOVE, BELOW, HUMP = "above", "below", "hump"  # of the midpoint: the chord, the chord, both ends
+_LONGER = {HUMP: 3.0, ABOVE: 1.0, BELOW: 1.0}  # a hump is rarer than a chord that fails
 _BENDS = {HUMP: 8.0, ABOVE: 2.0, BELOW: 2.0}  # times the time for drawn chords
 _NEAR = Fraction(1, 2**40)
 _TWO = Enclosure(2.0, 2.0)
@@ -57,7 +58,7 @@ def _search(ctx: Context, target: str, inputs: tuple[str, ...], kind: str) -> Re
     if key not in ctx.memo:
         ctx.memo[key] = Chords(_triples(ctx, inputs))
     known: Chords = ctx.memo[key]
-    end = deadline(ctx.seconds)
+    end = deadline(_LONGER[kind] * ctx.seconds)
     while kind not in known.found and not passed(end):
         triple = next(known.triples, None)
         if triple is None:

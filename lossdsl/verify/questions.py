@@ -245,7 +245,7 @@ def answers(built: BuiltLoss, *, effort: float = 1.0) -> Iterator[tuple[Subject,
     of = subject(built, Context(built.program, budget=budget, seconds=0.05 * effort))
     if of is None:
         return
-    least, end = of.ctx.seconds, deadline(3 * effort)
+    least, end = of.ctx.seconds, deadline(6 * effort)
     found: list[tuple[Question, Verdict, float]] = []
     for question in asked(of):
         # points of more numbers take longer to draw and to evaluate; the whole report stays within its time

@@ -56,7 +56,7 @@ _CROWDS = (64, 512)  # entries: a bound that grows with the logarithm of their n
 def _crowds(ctx: Context, seed: int, inputs: tuple[str, ...]) -> Iterator[Point]:
     """Admissible points where one axis of the inputs is long and others are short; along it all entries but a few are the
     same number, and so far apart that those few weigh as much as the others (or much more or less)."""
-    sampler, generator, end = ctx.sampler(seed, inputs), random.Random(seed), deadline(_ASCENT * ctx.seconds)
+    sampler, generator, end = ctx.sampler(seed, inputs), random.Random(seed), deadline(ctx.seconds)
     varied = [i for i in ctx.program.inputs if i.name in inputs and i.kind in ("real", "prob") and i.dtype is REAL]
     boxes = {i.name: ctx.ranges(inputs).input(i.name) for i in varied}
     symbols = sorted({s for i in varied for d in i.dims for s in d.symbols()})
