@@ -37,8 +37,8 @@ def bends(
     """Pairs of points about points at which the target bends down (or up), ever more of them about where it does so most.
 
     level: only in directions in which its slope is 0."""
-    found = ascent(ctx, target, inputs)
-    if found is None or not ctx.searching:
+    found = ascent(ctx, target, inputs) if ctx.searching else None
+    if found is None:
         return
     end, sampler = deadline(seconds), ctx.sampler(21, inputs)
     best: tuple[float, Point, Place] | None = None
