@@ -234,6 +234,12 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
     form = FORMATS[word]
     wrt = tuple(i.name for i in ctx.program.inputs if i.differentiable and target in dependents(ctx.program, i.name))
     key = ("as compiled", target)  # the same for every format
+    if not ctx.searching and key not in ctx.memo:
+        # only a proof is wanted: no gradient is made where the value has none
+        alone = programs_of(ctx.program, target, ())
+        short = _not_finite(alone, ctx.assume, form, ctx)
+        if short is not None and _in_parts(alone, ctx, {}, form, target, wrt, short) is not None:
+            return Unknown(short, ("float ranges",))
     if key not in ctx.memo:
         try:
             ctx.memo[key] = programs_of(ctx.program, target, wrt)
