@@ -356,15 +356,15 @@ def sign(field: Field, f: Form) -> Enclosure:
     return Factors.of(f).sign(field.polynomial)
 
 
-def order_sign(field: Field, f: Form) -> Enclosure:
-    """As `sign`, where a factor that is a difference of two values of one increasing function has the sign of the difference
+def order_sign(field: Field, factors: Factors) -> Enclosure:
+    """As `sign` of what is factored so, where a factor that is a difference of two values of one increasing function has the sign of the difference
     of the arguments. Raises TooLarge."""
 
     def enclosing(p: Poly) -> Enclosure:
         box = field.polynomial(p)
         return box if box.nonnegative or box.nonpositive else _difference(field, p) or box
 
-    return Factors.of(f).sign(enclosing)
+    return factors.sign(enclosing)
 
 
 def _difference(field: Field, p: Poly) -> Enclosure | None:

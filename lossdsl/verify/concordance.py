@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from lossdsl.ir.nodes import Const, Read, postorder
-from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, power, times
@@ -111,8 +110,7 @@ def _violation(view: View, point: Point) -> str:
             if not all(at.value(c).positive for c in smooth.constraints):
                 continue
             if at.value(second).negative or at.value(gap).negative:
-                variable = text(substitute(view.variable, {view.variable: view.inner}))
-                return f"in {variable} f'' is in {at.value(second)} and f''' in {at.value(third)} there"
+                return f"in {text(view.inner)} f'' is in {at.value(second)} and f''' in {at.value(third)} there"
     except (NoProblem, NotScalar, Stuck, TooLarge):
         pass
     return ""

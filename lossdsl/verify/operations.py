@@ -114,9 +114,8 @@ _ABOVE_LOG_2 = 0.6931471805599454  # log 2 = 0.693147180559945309...
 def _entropy_term(a: Enclosure) -> Enclosure:
     """`a log a` of one value a >= 0: convex, so that its maximum is at an end; least, -1/e, at 1/e; 0 at 0."""
     top = max(_entropy_at(a.lo).hi, _entropy_at(a.hi).hi)
-    low = _entropy_at(a.lo).lo if a.lo >= 0.37 else _entropy_at(a.hi).lo if a.hi <= 0.36 else _LEAST_ENTROPY_TERM
-    if a.lo == a.hi:
-        low = _entropy_at(a.lo).lo
+    nearest = a.lo if a.lo >= 0.37 or a.lo == a.hi else a.hi if a.hi <= 0.36 else None
+    low = _LEAST_ENTROPY_TERM if nearest is None else _entropy_at(nearest).lo
     return Enclosure(low, top, False, top == INF)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from lossdsl.ir.nodes import Scalar
 from lossdsl.verify import nlsat
-from lossdsl.verify.algebra import Field, Form, TooLarge, order_sign, sign, slots_of
+from lossdsl.verify.algebra import Factors, Field, Form, TooLarge, order_sign, sign, slots_of
 from lossdsl.verify.boxes import branch, inside, negative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.invariance import reduced
@@ -41,12 +41,13 @@ class Budget:
 def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *, strict: bool = False) -> str | None:
     """The name of the method that proved f >= 0 (f > 0 if strict) where all constraints are >= 0, or None."""
     try:
-        found = sign(field, f)
+        factors = Factors.of(f)
+        found = factors.sign(field.polynomial)
         if found.positive or (not strict and found.nonnegative):
             return "one interval evaluation of the factored form"
         if any(_contradicts(field, c) for c in constraints):
             return "the case cannot occur"
-        found = order_sign(field, f)
+        found = order_sign(field, factors)
         if found.positive or (not strict and found.nonnegative):
             return "order of the arguments of an increasing function"
         less = reduced(field, f, constraints)
