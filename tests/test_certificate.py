@@ -50,7 +50,7 @@ def document_of(source: Source) -> dict[str, Any]:
 
 
 # counted costs and the model of float arithmetic: neither is a statement about real functions
-OTHER_MEANS = (": cost of", ": growth", ": finite in")
+OTHER_MEANS = (": cost of", ": growth", ": finite in", "error in float32")
 
 
 @pytest.fixture(scope="module")

@@ -159,8 +159,13 @@ def test_the_card_and_its_explanation() -> None:
     source = Source("<test>", line("log1p((x / s)^2)", "    param s: real > 0 = 2\n"))
     (report,) = pipeline.check(source).reports
     shown = {f.property: f for f in report.findings if f.property in {n.name for n in brackets.NUMBERS}}
-    assert set(shown) == {"lipschitz constant", "gradient lipschitz constant", "convex radius"}
+    errors = {"error in float32", "gradient error in float32"}
+    assert set(shown) == {"lipschitz constant", "gradient lipschitz constant", "convex radius", *errors}
     assert {f.when for f in shown.values()} == {"s == 2"}
     (told,) = explain(source, "convex radius").explanations
     assert told.status == "proved"
     assert "the convex radius in x when s == 2 is in [2, 2.001]" in told.conclusion.text()
+    (told,) = explain(source, "gradient error in float16").explanations
+    assert told.status == "proved"
+    assert "the gradient error in float16 in x when s == 2 is at most 0.00049 * abs(exact) +" in told.conclusion.text()
+    assert len(told.lines) > 3  # node by node

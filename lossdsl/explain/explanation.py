@@ -28,7 +28,7 @@ from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
 from lossdsl.verify.trends import METHOD as MONOTONE
 from lossdsl.verify.trends import Trend, Trends
-from lossdsl.verify.verdict import QUANTITIES, Proved, Refuted, Unknown, Verdict
+from lossdsl.verify.verdict import ERRORS, QUANTITIES, Proved, Refuted, Unknown, Verdict
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,8 @@ def _conclusion(q: Question, verdict: Verdict) -> Line:
             end = f"Hence it is proved: {plain}."
             if value and q.kind == "range":
                 end = f"Hence every value is in {value}."
+            elif q.kind in ERRORS:
+                end = f"Hence the {plain} is at most {value}."
             elif q.kind in QUANTITIES and q.kind != "range" and verdict.value is not None:
                 end = f"Hence the {plain} is in {verdict.value.text()}."
             elif value and q.kind == "lipschitz" and q.claim is not None and q.claim.bound is None:
@@ -253,6 +255,8 @@ def _proof(q: Question, ctx: Context, target: str, verdict: Proved) -> list[Line
             return walks.smooth(ctx.program, ctx.ranges(q.inputs), target, varying)
         case "interval enclosure":
             return [*opening, *walks.enclosures(ctx.ranges(), target)]
+        case _ if q.kind in ERRORS:
+            return floats.rounding(ctx, target, q.kind.rpartition(" ")[2], *q.inputs)
         case method if method == MONOTONE:
             return _monotone(q, ctx, target)
         case method if method.startswith("float ranges"):

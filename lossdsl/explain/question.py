@@ -119,8 +119,9 @@ def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
     of = subject(built, base) if number is not None else None
     if number is not None and of is not None and number.kind in of.kinds:
         given, when = of, settings(of)
-        title = f"{words} in {of.prediction.name}{f' when {when}' if when else ''}"
-        return [Question(title, built, known(of), target, of.wrt, words, None, lambda: number.decide(given))]
+        inputs = number.wrt(of)
+        title = f"{words}{f' in {inputs[0]}' if inputs else ''}{f' when {when}' if when else ''}"
+        return [Question(title, built, known(of), target, inputs, words, None, lambda: number.decide(given))]
     name = _PLACE.sub("equality", {"nonnegative": "non-negative"}.get(words, words))
     if name in _OF_TARGET or name.endswith(" equality") or name in ("exchange symmetric", "jointly convex"):
         pass

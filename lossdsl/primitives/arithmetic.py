@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import floor, inf
+from math import floor, inf, log
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,12 @@ from lossdsl.primitives.facets import (
     UNKNOWN,
     always,
     curved,
+    exact,
+    exactly_rounded,
     order,
     quiet,
     unary,
+    within,
 )
 from lossdsl.primitives.interval import EMPTY, WHOLE, Interval
 from lossdsl.primitives.record import UNAVAILABLE, Curvature, Kink, Monotone, Primitive
@@ -68,6 +71,7 @@ ADD = Primitive(
     sympy=lambda sp, a, b: a + b,
     reference=lambda mp, a, b: a + b,
     samples=_PAIRS,
+    accuracy=exactly_rounded,
     flops=1,
 )
 
@@ -94,6 +98,7 @@ SUB = Primitive(
     sympy=lambda sp, a, b: a - b,
     reference=lambda mp, a, b: a - b,
     samples=_PAIRS,
+    accuracy=exactly_rounded,
     flops=1,
 )
 
@@ -120,6 +125,7 @@ MUL = Primitive(
     sympy=lambda sp, a, b: a * b,
     reference=lambda mp, a, b: a * b,
     samples=_PAIRS,
+    accuracy=exactly_rounded,
     flops=1,
 )
 
@@ -174,6 +180,7 @@ DIV = Primitive(
     sympy=lambda sp, a, b: a / b,
     reference=lambda mp, a, b: a / b,
     samples=_PAIRS,
+    accuracy=within(4),
     flops=1,
 )
 
@@ -200,6 +207,7 @@ NEG = Primitive(
     sympy=lambda sp, x: -x,
     reference=lambda mp, x: -x,
     samples=unary(*PLAIN, 0.0),
+    accuracy=exact,
     flops=1,
 )
 
@@ -226,6 +234,7 @@ SQRT = Primitive(
     sympy=lambda sp, x: sp.sqrt(x),
     reference=lambda mp, x: mp.sqrt(x),
     samples=unary(0.0, 1e-8, 0.25, 1.0, 2.0, 1e6, inf),
+    accuracy=within(4),
     flops=1,
 )
 
@@ -310,6 +319,7 @@ POWI = Primitive(
     reference=lambda mp, x, k: mp.mpf(1) if k == 0 else mp.power(x, int(k)),
     samples=tuple((x, k) for k in (2.0, 3.0, 4.0, 1.0, 0.0) for x in (-2.5, -0.5, 0.0, 0.75, 3.0))
     + tuple((x, k) for k in (-1.0, -2.0, -3.0) for x in (-2.5, -0.5, 0.75, 3.0)),
+    accuracy=lambda x, k: (k.magnitude + 4, 0),
     flops=1,
 )
 
@@ -371,6 +381,13 @@ def _pow_reference(mp: Any, a: Any, b: Any) -> Any:
     return mp.power(a, b)
 
 
+def _power_accuracy(x: Interval, y: Interval) -> tuple[float, float]:
+    """Of exp(y log |x|): the error of the exponent t, which is below 89 in size where the value is a normal number."""
+    ends = [abs(log(v)) if v > 0 else inf for v in (x.magnitude, max(x.lo, -x.hi, 0.0))]
+    t = min(89.0, y.magnitude * max(ends)) if y.magnitude > 0 else 0.0
+    return 9 * t + 4 * y.magnitude + 4, 0
+
+
 POW = Primitive(
     name="pow",
     arguments=("a", "b"),
@@ -404,6 +421,7 @@ POW = Primitive(
         *((a, b) for a in (0.2, 1.0, 3.0) for b in (-1.5, 0.0, 0.5, 1.0, 2.0, 2.7)),
         *((0.0, b) for b in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)),
     ),
+    accuracy=_power_accuracy,
     flops=1,
 )
 
@@ -449,6 +467,7 @@ FLOORDIV = Primitive(
     sympy=lambda sp, a, b: sp.floor(a / b),
     reference=lambda mp, a, b: mp.floor(mp.mpf(a) / b),
     samples=_INT_PAIRS,
+    accuracy=exact,
     flops=1,
 )
 
@@ -475,6 +494,7 @@ MOD = Primitive(
     sympy=lambda sp, a, b: sp.Mod(a, b),
     reference=lambda mp, a, b: mp.mpf(a) - b * mp.floor(mp.mpf(a) / b),
     samples=_INT_PAIRS,
+    accuracy=exact,
     flops=1,
 )
 
@@ -502,6 +522,7 @@ REAL_OF = Primitive(
     sympy=lambda sp, x: x,
     reference=lambda mp, x: mp.mpf(x),
     samples=unary(-3.0, 0.0, 5.0),
+    accuracy=lambda n: (int(n.magnitude > 2**24), 0),
     flops=1,
 )
 
@@ -529,6 +550,7 @@ INT_OF = Primitive(
     sympy=lambda sp, x: x,
     reference=lambda mp, x: mp.mpf(int(x)),
     samples=unary(0.0, 1.0),
+    accuracy=exact,
     flops=1,
 )
 
@@ -556,6 +578,7 @@ PI = Primitive(
     sympy=lambda sp: sp.pi,
     reference=lambda mp: +mp.pi,
     samples=((),),
+    accuracy=exactly_rounded,
     flops=0,
 )
 

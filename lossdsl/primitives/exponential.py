@@ -32,7 +32,9 @@ from lossdsl.primitives.facets import (
     on_sign,
     order,
     quiet,
+    reach,
     unary,
+    within,
 )
 from lossdsl.primitives.interval import Interval
 from lossdsl.primitives.record import Curvature, Monotone, Primitive
@@ -70,6 +72,7 @@ EXP = Primitive(
     sympy=lambda sp, x: sp.exp(x),
     reference=limits(lambda mp, x: mp.exp(x), 0.0, inf),
     samples=unary(*PLAIN, 0.0, -1000.0, -100.0, 20.0, 80.0, *ENDS),
+    accuracy=lambda x: (2 * reach(x.magnitude) + 4, 0),
     flops=1,
 )
 
@@ -97,6 +100,7 @@ EXPM1 = Primitive(
     sympy=lambda sp, x: sp.exp(x) - 1,
     reference=limits(lambda mp, x: mp.expm1(x), -1.0, inf),
     samples=unary(*PLAIN, 0.0, 1e-9, -1e-9, -1000.0, -100.0, 20.0, 80.0, *ENDS),
+    accuracy=lambda x: (6 * reach(x.hi) + 12, 0),
     flops=1,
 )
 
@@ -128,6 +132,7 @@ LOG = Primitive(
     sympy=lambda sp, x: sp.log(x),
     reference=limits(lambda mp, x: mp.log(x) if x != 0 else -mp.inf, None, inf),
     samples=_POSITIVE,
+    accuracy=within(6, 4),
     flops=1,
 )
 
@@ -154,6 +159,7 @@ LOG1P = Primitive(
     sympy=lambda sp, x: sp.log(1 + x),
     reference=limits(lambda mp, x: mp.log1p(x) if x != -1 else -mp.inf, None, inf),
     samples=unary(-1.0, -0.999, -0.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 10.0, 1e6, inf),
+    accuracy=within(24),
     flops=1,
 )
 
@@ -180,6 +186,7 @@ LOG2 = Primitive(
     sympy=lambda sp, x: sp.log(x) / sp.log(2),
     reference=limits(lambda mp, x: mp.log(x) / mp.log(2) if x != 0 else -mp.inf, None, inf),
     samples=(*_POSITIVE, (0.125,), (1024.0,)),
+    accuracy=within(8, 6),
     flops=1,
 )
 
@@ -206,6 +213,7 @@ LOG10 = Primitive(
     sympy=lambda sp, x: sp.log(x) / sp.log(10),
     reference=limits(lambda mp, x: mp.log10(x) if x != 0 else -mp.inf, None, inf),
     samples=_POSITIVE,
+    accuracy=within(8, 3),
     flops=1,
 )
 
@@ -244,6 +252,7 @@ LOG1MEXP = Primitive(
     sympy=lambda sp, x: sp.log(1 - sp.exp(x)),
     reference=limits(_log1mexp_reference, 0.0, None),
     samples=unary(-1000.0, -50.0, -3.0, -0.7, -0.69, -0.1, -1e-9, 0.0, -inf),
+    accuracy=lambda x: (3 * reach(-x.lo) + 40, 0),
     flops=3,
 )
 
@@ -278,6 +287,7 @@ SIGMOID = Primitive(
     sympy=lambda sp, x: 1 / (1 + sp.exp(-x)),
     reference=limits(lambda mp, x: 1 / (1 + mp.exp(-x)), 0.0, 1.0),
     samples=unary(*PLAIN, 0.0, *WIDE, *ENDS),
+    accuracy=lambda x: (2 * reach(-x.lo) + 16, 0),
     flops=3,
 )
 
@@ -304,6 +314,7 @@ LOGSIGMOID = Primitive(
     sympy=lambda sp, x: -sp.log(1 + sp.exp(-x)),
     reference=limits(lambda mp, x: min(x, mp.mpf(0)) - mp.log1p(mp.exp(-abs(x))), -inf, 0.0),
     samples=unary(*PLAIN, 0.0, *WIDE, *ENDS),
+    accuracy=lambda x: (2 * reach(x.hi) + 32, 0),
     flops=4,
 )
 
@@ -331,6 +342,7 @@ SOFTPLUS = Primitive(
     sympy=lambda sp, x: sp.log(1 + sp.exp(x)),
     reference=limits(lambda mp, x: max(x, mp.mpf(0)) + mp.log1p(mp.exp(-abs(x))), 0.0, inf),
     samples=unary(*PLAIN, 0.0, *WIDE, *ENDS),
+    accuracy=lambda x: (2 * reach(-x.lo) + 32, 0),
     flops=4,
 )
 
@@ -371,6 +383,7 @@ LOGADDEXP = Primitive(
         *((1.0, 2.0), (2.0, 1.0), (-3.0, -3.0), (0.0, 0.0), (0.0, 40.0), (40.0, 0.0), (500.0, -500.0), (1e4, 1e4 + 1)),
         *((-inf, 1.0), (1.0, -inf), (-inf, -inf)),
     ),
+    accuracy=within(2, 24),
     flops=5,
 )
 
@@ -398,6 +411,7 @@ TANH = Primitive(
     sympy=lambda sp, x: sp.tanh(x),
     reference=limits(lambda mp, x: mp.tanh(x), -1.0, 1.0),
     samples=unary(*PLAIN, 0.0, 1e-9, *WIDE, *ENDS),
+    accuracy=within(32),
     flops=4,
 )
 
@@ -431,6 +445,7 @@ SINH = Primitive(
     sympy=lambda sp, x: sp.sinh(x),
     reference=limits(lambda mp, x: mp.sinh(x), -inf, inf),
     samples=unary(*_GENTLE, *ENDS),
+    accuracy=lambda x: (6 * reach(x.magnitude) + 24, 0),
     flops=4,
 )
 
@@ -459,6 +474,7 @@ COSH = Primitive(
     sympy=lambda sp, x: sp.cosh(x),
     reference=limits(lambda mp, x: mp.cosh(x), inf, inf),
     samples=unary(*_GENTLE, *ENDS),
+    accuracy=lambda x: (2 * reach(x.magnitude) + 16, 0),
     flops=4,
 )
 
@@ -497,6 +513,7 @@ LOGCOSH = Primitive(
     sympy=lambda sp, x: sp.log(sp.cosh(x)),
     reference=limits(_logcosh_reference, inf, inf),
     samples=unary(*PLAIN, 0.0, 1e-9, 0.999, 1.001, *WIDE, *ENDS),
+    accuracy=within(96),
     flops=6,
 )
 
@@ -563,6 +580,7 @@ XLOGY = Primitive(
         (1.0, 0.0),
         (0.0, -1.0),
     ),
+    accuracy=lambda x, y: (8, 4 * x.magnitude),
     flops=2,
 )
 
@@ -591,6 +609,7 @@ EXPDIFF = Primitive(
     sympy=lambda sp, a, b: sp.exp(a - b),
     reference=lambda mp, a, b: mp.mpf(0) if b == -inf or a == -inf else mp.exp(a - b),
     samples=((1.0, 2.0), (2.0, 1.0), (-3.0, -3.0), (1e4, 1e4), (-1e4, 3.0), (-inf, 2.0), (-inf, -inf), (3.0, -inf)),
+    accuracy=lambda x, y: (3 * reach(max(abs(x.lo - y.hi), abs(x.hi - y.lo))) + 4, 0),
     flops=2,
 )
 

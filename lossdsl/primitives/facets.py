@@ -32,6 +32,7 @@ NO_KINKS: tuple[Kink, ...] = ()
 
 CurvatureRule = Callable[..., Curvature]
 MonotoneRule = Callable[..., tuple[Monotone, ...]]
+AccuracyRule = Callable[..., tuple[float, float]]
 
 
 def always(*boxes: Interval) -> bool:
@@ -96,6 +97,20 @@ def limits(function: Callable[..., Any], at_minus: float | None, at_plus: float 
         return function(mp, x)
 
     return reference
+
+
+def within(relative: float, absolute: float = 0) -> AccuracyRule:
+    """The same accuracy on every box."""
+    return lambda *boxes: (relative, absolute)
+
+
+exact, exactly_rounded = within(0), within(1)
+
+
+def reach(x: float, most: float = 89.0) -> float:
+    """The part of a bound that counts where an error grows with the argument: beyond `most` (for exp 89, at exp(-89) = 2^-128)
+    the value has overflowed or is flushed to zero."""
+    return min(max(x, 0.0), most)
 
 
 def unary(*values: float) -> tuple[tuple[float, ...], ...]:

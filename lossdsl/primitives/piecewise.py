@@ -26,6 +26,7 @@ from lossdsl.primitives.facets import (
     WIDE,
     always,
     curved,
+    exact,
     limits,
     on_sign,
     order,
@@ -66,6 +67,7 @@ ABS = Primitive(
     sympy=lambda sp, x: sp.Abs(x),
     reference=limits(lambda mp, x: abs(x), inf, inf),
     samples=unary(*PLAIN, 0.0, *WIDE, *ENDS),
+    accuracy=exact,
     flops=1,
 )
 
@@ -99,6 +101,7 @@ SIGN = Primitive(
     sympy=lambda sp, x: sp.sign(x),
     reference=limits(lambda mp, x: mp.sign(x), -1.0, 1.0),
     samples=unary(*PLAIN, 0.0, *WIDE),
+    accuracy=exact,
     flops=1,
 )
 
@@ -125,6 +128,7 @@ RELU = Primitive(
     sympy=lambda sp, x: sp.Max(x, 0),
     reference=limits(lambda mp, x: max(x, mp.mpf(0)), 0.0, inf),
     samples=unary(*PLAIN, 0.0, *WIDE, *ENDS),
+    accuracy=exact,
     flops=1,
 )
 
@@ -178,6 +182,7 @@ CLAMP = Primitive(
         (1.5, 2.0, 1.0),
         (0.5, -inf, inf),
     ),
+    accuracy=exact,
     flops=2,
 )
 
@@ -229,6 +234,7 @@ MAX2 = Primitive(
     sympy=lambda sp, a, b: sp.Max(a, b),
     reference=lambda mp, a, b: max(a, b),
     samples=_PAIRS,
+    accuracy=exact,
     flops=1,
 )
 
@@ -263,6 +269,7 @@ MIN2 = Primitive(
     sympy=lambda sp, a, b: sp.Min(a, b),
     reference=lambda mp, a, b: min(a, b),
     samples=_PAIRS,
+    accuracy=exact,
     flops=1,
 )
 
@@ -303,6 +310,7 @@ FLOOR = Primitive(
     sympy=lambda sp, x: sp.floor(x),
     reference=lambda mp, x: mp.floor(x),
     samples=_STEPS,
+    accuracy=exact,
     flops=1,
 )
 
@@ -329,6 +337,7 @@ CEIL = Primitive(
     sympy=lambda sp, x: sp.ceiling(x),
     reference=lambda mp, x: mp.ceil(x),
     samples=_STEPS,
+    accuracy=exact,
     flops=1,
 )
 

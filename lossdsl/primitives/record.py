@@ -116,6 +116,10 @@ class Primitive:
     reference   (mpmath module, *args) -> the value at mpmath precision
     samples     argument tuples for the audit: ordinary points, kinks, extremes
     flops       counted operations (1 for nearly all)
+    accuracy    (*intervals) -> (relative, absolute) error of what the targets compute in float32 of exact arguments in
+                the box, in units of 2^-24 and up to what is flushed to zero: a model, which no library guarantees
+                (CUDA's approximations of exp2, log2, division and square root, through the texts above, are the
+                coarsest). None: no model
     """
 
     name: str
@@ -140,6 +144,7 @@ class Primitive:
     sympy: Callable[..., Any]
     reference: Callable[..., Any]
     samples: tuple[tuple[float, ...], ...]
+    accuracy: Callable[..., tuple[float, float]] | None
     flops: int
 
 

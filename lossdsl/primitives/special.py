@@ -32,7 +32,9 @@ from lossdsl.primitives.facets import (
     order,
     pointwise,
     quiet,
+    reach,
     unary,
+    within,
 )
 from lossdsl.primitives.interval import WHOLE, Interval
 from lossdsl.primitives.record import UNAVAILABLE, Curvature, Kink, Monotone, Primitive
@@ -77,6 +79,7 @@ LGAMMA = Primitive(
     sympy=lambda sp, x: sp.loggamma(x),
     reference=limits(lambda mp, x: mp.loggamma(x), None, inf),
     samples=_POSITIVE,
+    accuracy=within(32, 32),
     flops=1,
 )
 
@@ -103,6 +106,7 @@ DIGAMMA = Primitive(
     sympy=lambda sp, x: sp.digamma(x),
     reference=limits(lambda mp, x: mp.digamma(x), None, inf),
     samples=_POSITIVE,
+    accuracy=within(32, 32),
     flops=1,
 )
 
@@ -129,6 +133,7 @@ TRIGAMMA = Primitive(
     sympy=lambda sp, x: sp.polygamma(1, x),
     reference=limits(lambda mp, x: mp.psi(1, x), None, 0.0),
     samples=_POSITIVE,
+    accuracy=within(64),
     flops=1,
 )
 
@@ -180,6 +185,7 @@ POLYGAMMA = Primitive(
     sympy=lambda sp, n, x: sp.polygamma(n, x),
     reference=lambda mp, n, x: mp.mpf(0) if x == inf else mp.psi(int(n), x),
     samples=tuple((n, x[0]) for n in (1.0, 2.0, 3.0) for x in _POSITIVE),
+    accuracy=None,
     flops=1,
 )
 
@@ -206,6 +212,7 @@ ERF = Primitive(
     sympy=lambda sp, x: sp.erf(x),
     reference=limits(lambda mp, x: mp.erf(x), -1.0, 1.0),
     samples=unary(*PLAIN, 0.0, 1e-9, *WIDE, *ENDS),
+    accuracy=within(8),
     flops=1,
 )
 
@@ -232,6 +239,7 @@ ERFC = Primitive(
     sympy=lambda sp, x: sp.erfc(x),
     reference=limits(lambda mp, x: mp.erfc(x), 2.0, 0.0),
     samples=unary(*PLAIN, 0.0, 1e-9, -1000.0, -100.0, 5.0, 9.0, 100.0, *ENDS),
+    accuracy=lambda x: (6 * reach(x.hi, 10) ** 2 + 40, 0),
     flops=1,
 )
 
@@ -264,6 +272,7 @@ NORMAL_CDF = Primitive(
     sympy=lambda sp, x: sp.erfc(-x / sp.sqrt(2)) / 2,
     reference=limits(lambda mp, x: mp.erfc(-x / mp.sqrt(2)) / 2, 0.0, 1.0),
     samples=unary(*PLAIN, 0.0, 1e-9, -1000.0, -30.0, -10.0, 10.0, 1000.0, *ENDS),
+    accuracy=lambda x: (5 * reach(-x.lo, 14) ** 2 + 48, 0),
     flops=1,
 )
 
@@ -296,6 +305,7 @@ LOG_NORMAL_CDF = Primitive(
     sympy=lambda sp, x: sp.log(sp.erfc(-x / sp.sqrt(2)) / 2),
     reference=limits(_log_normal_cdf_reference, -inf, 0.0),
     samples=unary(*PLAIN, 0.0, 1e-9, -1000.0, -30.0, -10.0, 10.0, 30.0, 1000.0, *ENDS),
+    accuracy=lambda x: (5 * reach(x.hi, 14) ** 2 + 64, 0),
     flops=1,
 )
 
@@ -339,6 +349,7 @@ INVERSE_MILLS = Primitive(
     sympy=lambda sp, x: sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi) / (sp.erfc(-x / sp.sqrt(2)) / 2),
     reference=limits(_inverse_mills_reference, inf, 0.0),
     samples=unary(*PLAIN, 0.0, 1e-9, -1000.0, -60.0, -30.0, -10.0, 10.0, 30.0, 1000.0, *ENDS),
+    accuracy=lambda x: (4 * reach(x.hi, 14) ** 2 + 64, 0),
     flops=1,
 )
 
@@ -369,6 +380,7 @@ I0E = Primitive(
     sympy=lambda sp, x: sp.exp(-sp.Abs(x)) * sp.besseli(0, x),
     reference=limits(lambda mp, x: mp.exp(-abs(x)) * mp.besseli(0, x), 0.0, 0.0),
     samples=unary(*PLAIN, 0.0, 1e-9, *WIDE, *ENDS),
+    accuracy=within(32),
     flops=1,
 )
 
@@ -408,6 +420,7 @@ I1E = Primitive(
     sympy=lambda sp, x: sp.exp(-sp.Abs(x)) * sp.besseli(1, x),
     reference=limits(lambda mp, x: mp.exp(-abs(x)) * mp.besseli(1, x), 0.0, 0.0),
     samples=unary(*PLAIN, 0.0, 1e-9, *WIDE, *ENDS),
+    accuracy=within(32),
     flops=1,
 )
 

@@ -28,6 +28,7 @@ from lossdsl.primitives.facets import (
     order,
     quiet,
     unary,
+    within,
 )
 from lossdsl.primitives.interval import WHOLE, Interval
 from lossdsl.primitives.record import Curvature, Kink, Monotone, Primitive
@@ -67,6 +68,7 @@ SIN = Primitive(
     sympy=lambda sp, x: sp.sin(x),
     reference=limits(lambda mp, x: mp.sin(x), None, None),
     samples=_ANGLES,
+    accuracy=within(8),
     flops=1,
 )
 
@@ -93,6 +95,7 @@ COS = Primitive(
     sympy=lambda sp, x: sp.cos(x),
     reference=limits(lambda mp, x: mp.cos(x), None, None),
     samples=_ANGLES,
+    accuracy=within(8),
     flops=1,
 )
 
@@ -126,6 +129,7 @@ TAN = Primitive(
     sympy=lambda sp, x: sp.tan(x),
     reference=limits(lambda mp, x: mp.tan(x), None, None),
     samples=unary(*PLAIN, 0.0, 1e-9, 10.0, -30.0),
+    accuracy=within(24),
     flops=1,
 )
 
@@ -164,6 +168,7 @@ ASIN = Primitive(
     sympy=lambda sp, x: sp.asin(x),
     reference=lambda mp, x: mp.asin(x),
     samples=_UNIT,
+    accuracy=within(48),
     flops=1,
 )
 
@@ -190,6 +195,7 @@ ACOS = Primitive(
     sympy=lambda sp, x: sp.acos(x),
     reference=lambda mp, x: mp.acos(x),
     samples=_UNIT,
+    accuracy=within(48),
     flops=1,
 )
 
@@ -216,6 +222,7 @@ ATAN = Primitive(
     sympy=lambda sp, x: sp.atan(x),
     reference=lambda mp, x: mp.atan(x),
     samples=unary(*PLAIN, 0.0, 1e-9, -1e4, 1e4, 1e15, *ENDS),
+    accuracy=within(24),
     flops=1,
 )
 
@@ -273,6 +280,7 @@ ATAN2 = Primitive(
         *((y, x) for y in (-2.0, -0.3, 0.4, 3.0) for x in (-1.5, -0.1, 0.2, 5.0)),
         *((0.0, 0.0), (0.0, 2.0), (0.0, -2.0), (1.0, 0.0), (-1.0, 0.0), (1e15, 1e15)),
     ),
+    accuracy=within(32),
     flops=1,
 )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, ZERO, And, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
-from lossdsl.verify import properties
+from lossdsl.verify import errors, properties
 from lossdsl.verify.context import Context
 from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import NotScalar, dependents
@@ -127,14 +127,19 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a loss: the words of the card, the kind of losses that are asked, and what has to be known of them."""
+    """A number of a loss: the words of the card, the kind of losses that are asked, its heading ("": on request only), and
+    what has to be known of them; `along`: whether it is about how the value changes with the prediction."""
 
     name: str
     kind: str
     criterion: str
     decide: Callable[[Subject], Verdict]
-    of: tuple[str, ...]
-    known: type[Proved] | type[Refuted]
+    of: tuple[str, ...] = ()
+    known: type[Proved] | type[Refuted] = Proved
+    along: bool = True
+
+    def wrt(self, of: Subject) -> tuple[str, ...]:
+        return of.wrt if self.along else ()
 
 
 def known(of: Subject) -> Context:
@@ -214,11 +219,22 @@ def _convex_radius(of: Subject) -> Verdict:
     return Threshold(within, up=False).verdict()
 
 
+def _error(word: str, *, gradient: bool) -> Callable[[Subject], Verdict]:
+    """The rounding error of the value, or of the gradient in the prediction."""
+    return lambda of: errors.error_in(known(of), of.target, word, of.prediction.name if gradient else "")
+
+
 NUMBERS: tuple[Number, ...] = (
     Number("lipschitz constant", ANY, NOISE, _lipschitz, ("lipschitz",), Proved),
     Number("gradient lipschitz constant", ELEMENTWISE, STABILITY, _smoothness, ("C1", "C2", "smooth"), Proved),
     Number("strong convexity modulus", ELEMENTWISE, STABILITY, _strong_convexity, ("convex",), Proved),
     Number("convex radius", LINE, STABILITY, _convex_radius, ("convex",), Refuted),
+    Number("error in float32", ELEMENTWISE, STABILITY, _error("float32", gradient=False), along=False),
+    Number("gradient error in float32", ELEMENTWISE, STABILITY, _error("float32", gradient=True)),
+    Number("error in float16", ELEMENTWISE, "", _error("float16", gradient=False), along=False),
+    Number("gradient error in float16", ELEMENTWISE, "", _error("float16", gradient=True)),
+    Number("error in bfloat16", ELEMENTWISE, "", _error("bfloat16", gradient=False), along=False),
+    Number("gradient error in bfloat16", ELEMENTWISE, "", _error("bfloat16", gradient=True)),
 )
 
 
@@ -226,9 +242,11 @@ def numbers(of: Subject, findings: Iterable[Finding]) -> Iterator[Number]:
     """The numbers that are asked of a loss after what was found of it."""
     found = {f.property: f.verdict for f in findings if f.wrt == of.wrt}
     for number in NUMBERS:
+        if not number.criterion or number.kind not in of.kinds:
+            continue
         verdicts = [found[name] for name in number.of if isinstance(found.get(name), number.known)]
         exact = any(v.value is not None and v.value.exact is not None for v in verdicts)
-        if number.kind in of.kinds and verdicts and not exact:
+        if (verdicts and not exact) or not number.of:
             yield number
 
 

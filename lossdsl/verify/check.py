@@ -143,7 +143,7 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
             wrt = of.wrt if name == question.property else ()
             yield ask(name, wrt, question.criterion, partial(question.decide, of))
     for number in brackets.numbers(of, found) if searching else ():
-        result = ask(number.name, of.wrt, number.criterion, partial(number.decide, of))
+        result = ask(number.name, number.wrt(of), number.criterion, partial(number.decide, of))
         if isinstance(result.verdict, Proved):
             yield replace(result, when=brackets.settings(of))
 

@@ -18,7 +18,15 @@ REGULARISATION = "provision for regularisation"
 CRITERIA = (TASK, LEARNING, STABILITY, COST, DIFFERENTIABILITY, NOISE, SCALABILITY, INTERPRETABILITY, REGULARISATION)
 
 # findings whose value is what was asked for
-QUANTITIES = ("range", "lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", "convex radius")
+ERRORS = tuple(f"{of}error in {word}" for word in ("float32", "float16", "bfloat16") for of in ("", "gradient "))
+QUANTITIES = (
+    "range",
+    "lipschitz constant",
+    "gradient lipschitz constant",
+    "strong convexity modulus",
+    "convex radius",
+    *ERRORS,
+)
 
 
 @dataclass(frozen=True)
