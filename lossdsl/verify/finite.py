@@ -11,211 +11,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.dim import Dim
-from lossdsl.ir.nodes import REAL, Apply, Definition, Program, Read, Scalar, postorder
+from lossdsl.ir.nodes import REAL, Apply, Program, Read, Scalar, postorder
 from lossdsl.transform.dead import without_dead_terms
 from lossdsl.transform.gradient import gradient
 from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
-from lossdsl.verify import masses
 from lossdsl.verify.context import Context
-from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.floats import EXPONENTIAL, NATURAL
-from lossdsl.verify.operations import transfer
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.float_ranges import FORMATS, LARGEST, FloatRanges, Format, PresentRanges
 from lossdsl.verify.overflow import breaking, overflowing
 from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
-from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
 from lossdsl.verify.work import deadline, passed
 
-
-@dataclass(frozen=True)
-class Format:
-    """A float type: its largest number, what still rounds to it, its smallest positive one, the largest below 1."""
-
-    name: str
-    largest: float
-    overflow: float
-    smallest: float
-    below_one: float
-    bits: int  # of a mantissa
-
-    @property
-    def least(self) -> Fraction:
-        """The smallest number that is not flushed to 0."""
-        return Fraction(self.smallest) or Fraction(NORMAL)
-
-
-FORMATS = {
-    "float16": Format("float16", 65504.0, 65519.0, 2.0**-24, 1 - 2.0**-11, 11),
-    "bfloat16": Format("bfloat16", float.fromhex("0x1.fep127"), float.fromhex("0x1.fep127"), 0.0, 1 - 2.0**-8, 8),
-    "float32": Format(
-        "float32", float.fromhex("0x1.fffffep127"), float.fromhex("0x1.fffffep127"), 0.0, 1 - 2.0**-24, 24
-    ),
-}
-LARGEST, NORMAL = FORMATS["float32"].largest, 2.0**-126
-_LONGEST = 2.0**31
 _SEARCHES = 8.0  # seconds of a search at points of the type, in those of one search for a witness
-_BASIC = frozenset({"add", "sub", "mul", "div", "neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
-
-
-def rounded(value: Enclosure, relative: float) -> Enclosure:
-    """What float32 may make of a value: error, flush to zero, overflow."""
-    if value.nan:
-        return ANYTHING
-    lo = e.add_down(value.lo, -abs(value.lo) * relative) if abs(value.lo) < INF else value.lo
-    hi = e.add_up(value.hi, abs(value.hi) * relative) if abs(value.hi) < INF else value.hi
-    if 0 < lo < 2 * NORMAL:
-        lo = 0.0
-    if -2 * NORMAL < hi < 0:
-        hi = 0.0
-    lo = -INF if lo < -LARGEST else INF if lo > LARGEST else lo
-    hi = INF if hi > LARGEST else -INF if hi < -LARGEST else hi
-    return Enclosure(lo, hi)
-
-
-def _met(found: Enclosure, fact: Enclosure) -> Enclosure:
-    """What is in both, the ends of floats being closed."""
-    both = fact if found.nan else e.meet(found, fact)
-    return found if both is None else Enclosure(both.lo, both.hi)
-
-
-class FloatRanges(Ranges):
-    """Ranges of what float32 arithmetic computes for inputs and parameters of a format."""
-
-    def __init__(
-        self, program: Program, assume: Mapping[str, Enclosure], form: Format, fixed: Mapping[str, Fraction]
-    ) -> None:
-        super().__init__(program, assume)
-        self.form, self.fixed = form, fixed
-        self.given: dict[Scalar, Enclosure] = {}
-
-    def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
-        found = self._scopes.get(nonempty)
-        if found is None:
-            found = self._scopes[nonempty] = Scope(self, nonempty, self.given)
-        return found
-
-    def parameter(self, name: str) -> Enclosure:
-        return self._representable(super().parameter(name))
-
-    def input(self, name: str) -> Enclosure:
-        return self._representable(super().input(name))
-
-    def _representable(self, box: Enclosure) -> Enclosure:
-        f = self.form
-        lo, hi = max(box.lo, -f.largest), min(box.hi, f.largest)
-        if lo == 0 and box.lo_open and lo < hi:
-            lo = min(f.smallest, hi)
-        if hi == 1 and box.hi_open and lo < f.below_one:
-            hi = f.below_one
-        return Enclosure(lo, hi) if lo <= hi else Enclosure(box.lo, box.hi)
-
-    def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
-        box = super().extent(dim, nonempty)
-        return Enclosure(box.lo, min(box.hi, _LONGEST))
-
-    def constant(self, value: Enclosure) -> Enclosure:
-        return rounded(value, 2.0**-23) if value.lo != 0 or value.hi != 0 else value
-
-    def operation(self, node: Apply, args: list[Enclosure]) -> Enclosure:
-        if node.name in ("neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"):
-            return transfer(node, args)
-        found = transfer(node, args)
-        if found.nan:
-            return ANYTHING
-        if node.name in _BASIC or node.dtype.value != "real":
-            return rounded(found, 2.0**-20)
-        reach = max((max(abs(a.lo), abs(a.hi)) for a in args), default=0.0)
-        error = min(1.0, (min(reach, 200.0) + 2) * 2.0**-20) if node.name in EXPONENTIAL else 2.0**-16
-        result = rounded(found, error)
-        lo, hi = NATURAL.get(node.name, (-INF, INF))
-        return Enclosure(max(result.lo, lo), min(result.hi, hi)) if result.hi >= lo and result.lo <= hi else result
-
-    def refine(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
-        """An element minus the log-sum-exp of its row exceeds 0 only by the error of the latter; an average is between its
-        elements; y exp(y) is at most 1/e in size where y <= 0; x / q * q is x but for rounding."""
-        if node.name == "div":
-            total, fact = scope[node.args[0]], self._average(node, scope)
-            if fact is None or fact.nan or total.nan or not total.bounded:  # the sum itself may overflow
-                return found
-            return _met(found, rounded(fact, 2.0**-14))
-        if node.name == "mul" and not found.nan:
-            return self._entropy(node, found, scope)
-        if found.nan or node.name not in ("sub", "expdiff"):
-            return found
-        fact = self._difference(node.args[0], node.args[1], scope)
-        if fact is None:
-            return found
-        size = max(abs(v) for a in node.args for v in (scope[a].lo, scope[a].hi))
-        if size == INF:
-            return found
-        # an entry of an input is the same number wherever it is read; what is computed may be contracted here or there
-        same = any(isinstance(a, Read) and a.tensor in self._inputs for a in node.args)
-        slack = 0.0 if same else size * 2.0**-16 + 2.0**-16
-        if node.name == "expdiff":
-            top = 1.0 + 2 * slack + 2.0**-20 if slack < 1 else INF
-            return Enclosure(found.lo, min(found.hi, top)) if found.lo <= top else found
-        if fact.hi == 0:
-            return Enclosure(found.lo, min(found.hi, slack)) if found.lo <= slack else found
-        return Enclosure(max(found.lo, -slack), found.hi) if found.hi >= -slack else found
-
-    def long_sum(self, d: Definition, found: Enclosure, scope: Scope) -> Enclosure:
-        return found  # rounding has no part in those rules
-
-    def _entropy(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
-        factors, cancelled = masses.cancelled(list(masses.flat(node)))
-        if cancelled and not found.bounded:  # it may overflow on the way
-            return found
-        if not cancelled and not any(isinstance(f, Apply) and f.name == "exp" and not inv for f, inv in factors):
-            return found
-        size = Enclosure(1.0, 1.0)
-        for box in masses.boxes_of(factors, scope):
-            size = e.mul(size, e.absolute(box))
-        return found if size.nan or size.hi >= LARGEST else _met(found, rounded(Enclosure(-size.hi, size.hi), 2.0**-14))
-
-    def _definition(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
-        box = self._fold(d, nonempty)
-        if d.head != "sum" or (not box.nan and box.bounded and max(abs(box.lo), abs(box.hi)) < 1e3):
-            return box
-        scope: Scope | None = self.scope(nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))
-        for condition in (d.support, d.where):
-            scope = scope.under(condition, True) if scope is not None else None
-        if scope is None or scope[d.body].nan or not scope[d.body].bounded:  # a term may overflow on the way
-            return box
-        most = masses.bound(self, d, scope)
-        return box if most is None or most >= LARGEST else _met(box, rounded(Enclosure(-most, most), 2.0**-14))
-
-    def _fold(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
-        box = super()._definition(d, nonempty)
-        if d.head in ("map", "max", "min", "any", "all", "argmax", "argmin", "argsort", "count") or box.nan:
-            return box
-        if d.head == "logsumexp":
-            return self._logsumexp(d, box, nonempty)
-        if box.hi == INF or box.lo == -INF:  # the fold may be long: bound it by the longest axes
-            inside = nonempty | frozenset(i.dim for i in d.bound)
-            body = self.scope(inside)[d.body]
-            most = 1.0
-            for i in d.bound:
-                most *= i.dim.constant if i.dim.constant is not None else _LONGEST
-            if body.nan or not body.bounded or d.head != "sum":
-                return Enclosure(box.lo, box.hi)
-            box = Enclosure(min(0.0, body.lo) * most, max(0.0, body.hi) * most)
-        return rounded(box, 2.0**-16)
-
-    def _logsumexp(self, d: Definition, box: Enclosure, nonempty: frozenset[Dim]) -> Enclosure:
-        """It is computed as m + log(s), m the largest element and s >= 1: at least m, and at most the largest number, to
-        which a sum that is less than half of its last digit above it is rounded."""
-        body = self.scope(nonempty | frozenset(i.dim for i in d.bound) | self.read_axes(d.body))[d.body]
-        if body.nan or not body.bounded:
-            return rounded(Enclosure(box.lo, box.hi), 2.0**-16)
-        top = body.hi + 22.0 * max(1, len(d.bound))
-        return Enclosure(max(box.lo, body.lo) if box.lo > -INF else -INF, min(top + abs(top) * 2.0**-16, LARGEST))
 
 
 def programs_of(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
@@ -471,14 +284,6 @@ def _fits(
             return False
         assume[name] = box
     return _not_finite(programs, assume, form, ctx, kind) is None
-
-
-class PresentRanges(FloatRanges):
-    """Float ranges where every axis has an element."""
-
-    def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
-        box = super().extent(dim, nonempty)
-        return Enclosure(max(box.lo, 1.0), box.hi) if box.hi >= 1.0 else box
 
 
 def reach_of(

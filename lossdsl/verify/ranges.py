@@ -8,6 +8,8 @@ is regained by the facts of `_difference` (an element against the maximum or log
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cached_property
@@ -42,6 +44,7 @@ from lossdsl.ir.nodes import (
     Stop,
     Table,
 )
+from lossdsl.ir.rewrite import instantiate, substitute
 from lossdsl.primitives import HEADS
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import ANYTHING, INF, REALS, UNIT, Enclosure
@@ -99,9 +102,14 @@ class Scope:
             return decided == holds
         if isinstance(condition, Not):
             return self._learn(condition.a, not holds, known)
-        if isinstance(condition, (And, Or)) and isinstance(condition, And) == holds:
-            return all(self._learn(c, holds, known) for c in condition.args)
+        if isinstance(condition, (And, Or)):
+            if isinstance(condition, And) == holds:
+                return all(self._learn(c, holds, known) for c in condition.args)
+            return self._learn_one_of(condition, holds, known)
         known[condition] = YES if holds else NO
+        if isinstance(condition, Read):
+            meaning = self.ranges.meaning(condition)
+            return meaning is None or self._learn(meaning, holds, known)
         if isinstance(condition, Compare):
             op = condition.op if holds else _OPPOSITE[condition.op]
             if op == "!=":
@@ -116,12 +124,30 @@ class Scope:
                 both = e.meet(here, bound)
                 if both is None:
                     return False
-                known[node] = both
+                known[node] = self._off_zero(node, both)
                 if isinstance(node, Apply) and node.name == "abs" and both.hi < INF:
                     inner = known.get(node.args[0], self[node.args[0]])
                     tight = e.meet(inner, Enclosure(-both.hi, both.hi, both.hi_open, both.hi_open))
                     if tight is not None:
                         known[node.args[0]] = tight
+        return True
+
+    def _learn_one_of(self, condition: And | Or, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
+        """Learn that one of the parts holds (or fails): of a node what all of them say of it, each of which may be."""
+        ways = []
+        for part in condition.args:
+            way = dict(known)
+            if self._learn(part, holds, way):
+                ways.append(way)
+        if not ways:
+            return False
+        for node in ways[0]:
+            if all(node in way for way in ways):
+                found = ways[0][node]
+                for way in ways[1:]:
+                    found = e.hull(found, way[node])
+                known[node] = found
+        known[condition] = YES if holds else NO
         return True
 
     def _apart(self, node: Scalar, other: Enclosure, known: dict[Scalar, Enclosure]) -> None:
@@ -131,9 +157,17 @@ class Scope:
             return
         step = 1.0 if node.dtype is INT and abs(other.lo) < 2**52 else 0.0
         if here.lo == other.lo:
-            known[node] = Enclosure(here.lo + step, here.hi, here.lo_open or not step, here.hi_open)
+            known[node] = self._off_zero(node, Enclosure(here.lo + step, here.hi, not step, here.hi_open))
         elif here.hi == other.lo:
-            known[node] = Enclosure(here.lo, here.hi - step, here.lo_open, here.hi_open or not step)
+            known[node] = self._off_zero(node, Enclosure(here.lo, here.hi - step, here.lo_open, not step))
+
+    def _off_zero(self, node: Scalar, box: Enclosure) -> Enclosure:
+        """The box of a scalar whose end 0 is not attained, as far from 0 as its numbers are."""
+        above, under = box.lo == 0 and box.lo_open, box.hi == 0 and box.hi_open
+        step = self.ranges.granule(node) if above or under else 0.0
+        if above and 0 < step < box.hi:
+            return Enclosure(step, box.hi, False, box.hi_open)
+        return Enclosure(box.lo, -step, box.lo_open, False) if under and 0 < step < -box.lo else box
 
     def _node(self, node: Scalar) -> Enclosure:
         memo = self.memo
@@ -150,8 +184,8 @@ class Scope:
             case Size():
                 return self.ranges.extent(node.dim, self.nonempty)
             case Index():
-                last = node.dim.constant
-                return Enclosure(0.0, INF, False, True) if last is None else Enclosure(0.0, max(0.0, last - 1.0))
+                most = self.ranges.extent(node.dim, self.nonempty).hi
+                return Enclosure(0.0, max(0.0, most - 1.0), False, most == INF)
             case Read():
                 return self.ranges.tensor(node.tensor, self.nonempty)
             case Table():
@@ -269,6 +303,10 @@ class Ranges:
     def constant(self, value: Enclosure) -> Enclosure:
         return value
 
+    def granule(self, node: Scalar) -> float:
+        """What every number that is not 0 is at least in size, of those that the scalar may be; 0 if nothing is known."""
+        return 0.0
+
     # ---------------------------------------------------------------------------------------------- leaves
 
     def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
@@ -299,6 +337,13 @@ class Ranges:
             todo.extend((n.condition,) if isinstance(n, Select) else () if isinstance(n, (And, Or)) else n.children)
         result = self._read_axes[body] = frozenset(found)
         return result
+
+    def meaning(self, condition: Read) -> Scalar | None:
+        """What a condition that is read says, if it is defined by what is no fold."""
+        d = self._definitions.get(condition.tensor)
+        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self._grouped:
+            return None
+        return instantiate(d, condition.indices)
 
     def _axes(self, tensor: str) -> tuple[Dim, ...]:
         if tensor in self._inputs:
@@ -391,8 +436,10 @@ class Ranges:
         assert scope is not None
         if d.head == "map":
             return scope[d.body]
+        sizes = [self.extent(i.dim, nonempty).hi for i in d.bound]
+        most = math.prod(sizes) if 0 not in sizes else 0.0
         if d.head in ("count", "argmax", "argmin", "argsort"):
-            return Enclosure(0.0, INF, False, True)
+            return Enclosure(0.0, most, False, most == INF)
         if d.head in ("any", "all"):
             return EITHER
         if d.where is not TRUE:
@@ -401,10 +448,7 @@ class Ranges:
             return empty_fold(d.head)
         body = scope[d.body]
         some = d.where is TRUE and all(self.extent(i.dim, nonempty).lo >= 1 for i in d.bound)
-        most = 1.0
-        for index in d.bound:
-            size = index.dim.constant
-            most = most * size if size is not None else INF
+        some = some or (d.where is not TRUE and self._selects_itself(d, Scope(self, inside, known)))
         match d.head:
             case "sum":
                 return self.long_sum(d, total(body, some, most), scope)
@@ -419,6 +463,14 @@ class Ranges:
                     return Enclosure(0.0, top, False, top == INF)
                 return ANYTHING if not body.finite else REALS
         return ANYTHING
+
+    def _selects_itself(self, d: Definition, scope: Scope) -> bool:
+        """Whether a fold selects the place of the element that it is: `time[m] >= time[n]` holds where m is n."""
+        places = [[f for f in d.formals if f.dim == i.dim] for i in d.bound]
+        return any(
+            truth(scope[substitute(d.where, dict(zip(d.bound, at, strict=True)))]) is True
+            for at in itertools.islice(itertools.product(*places), _MOST_PLACES)
+        )
 
     # ---------------------------------------------------------------------------------------------- facts
 
@@ -462,13 +514,16 @@ class Ranges:
             if not isinstance(y, Read) or y.tensor in self._grouped:
                 continue
             d = self._definitions.get(y.tensor)
-            if d is None or not _whole(d) or d.head not in ("max", "min", "logsumexp"):
+            if d is None or d.support is not TRUE or d.head not in ("max", "min", "logsumexp"):
                 continue
             formals: dict[Index, Scalar] = dict(zip(d.formals, y.indices, strict=True))
             if not matches(d.body, x, formals, set(d.bound), self.names):
                 continue
+            if not _whole(d) and truth(scope[substitute(d.where, dict(formals))]) is not True:
+                continue  # the element may be none of those that are selected
             upward = sign if d.head != "min" else -sign
-            gap = self._above_entries(d, scope) if d.head == "logsumexp" else Enclosure(0.0, INF, False, True)
+            entries = d.head == "logsumexp" and _whole(d)
+            gap = self._above_entries(d, scope) if entries else Enclosure(0.0, INF, False, True)
             return e.neg(gap) if upward > 0 else gap
         return None
 
@@ -510,6 +565,8 @@ class Ranges:
         body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
 
+
+_MOST_PLACES = 4
 
 # What the elements of a recurrence may all be, the most that is said first.
 _CANDIDATES = (
