@@ -43,7 +43,7 @@ from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed
 from lossdsl.verify.operations import EITHER, total
 from lossdsl.verify.pieces import NotScalar, fold, inline
-from lossdsl.verify.ranges import Ranges, product_of_sizes
+from lossdsl.verify.ranges import Ranges, number_of, product_of_sizes
 
 _MOST = 3_000  # scalars of one evaluation
 _EMPTY: dict[str, Limit] = {
@@ -274,7 +274,7 @@ class Alike:
         d = self._definitions.get(read.tensor) if isinstance(read, Read) else None
         if not isinstance(read, Read) or d is None or d.head != "sum" or d.where is not TRUE or d.support is not TRUE:
             return None
-        if product_of_sizes(size) != sorted(i.dim for i in d.bound):
+        if product_of_sizes(size) != number_of(d.bound):
             return None
         try:
             return self.scalar(self._placed(d, read.indices).body, facts)

@@ -13,12 +13,13 @@ What holds of every float32 arithmetic (with or without contraction, with or wit
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.dim import Dim
+from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.nodes import (
     REAL,
     Apply,
@@ -38,6 +39,7 @@ from lossdsl.verify import masses
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 from lossdsl.verify.floats import EXPONENTIAL, NATURAL
 from lossdsl.verify.operations import transfer
+from lossdsl.verify.pieces import NotScalar, inline, square_root
 from lossdsl.verify.ranges import Ranges, Scope
 
 
@@ -70,6 +72,7 @@ _LONGEST = 2.0**31
 _SAME = frozenset({"neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
 _NEAREST = frozenset({"add", "sub", "mul"})
 _CORRECTED = frozenset({"softplus", "logsigmoid", "logcosh", "logaddexp"})
+_LARGE = 3e4  # what is less in size is finite in every type
 _LONG = 2.0**26  # the least number of which half of the last digit is more than any correction
 
 
@@ -86,6 +89,14 @@ def rounded(value: Enclosure, relative: float) -> Enclosure:
     lo = -INF if lo < -LARGEST else INF if lo > LARGEST else lo
     hi = INF if hi > LARGEST else -INF if hi < -LARGEST else hi
     return Enclosure(lo, hi)
+
+
+def _most(dim: Dim) -> float:
+    return math.fsum(c * math.prod(map(_most_of, atoms)) for atoms, c in dim.terms if c > 0)
+
+
+def _most_of(atom: str | FloorDiv) -> float:
+    return _LONGEST if isinstance(atom, str) else _most(atom.numerator) / atom.denominator
 
 
 def _single(x: float) -> bool:
@@ -175,6 +186,7 @@ class FloatRanges(Ranges):
         self.form, self.fixed = form, fixed
         self.given: dict[Scalar, Enclosure] = {}
         self._granules: dict[Scalar, float] = {}
+        self._written: dict[Scalar, Scalar] = {}
 
     def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
         found = self._scopes.get(nonempty)
@@ -198,8 +210,9 @@ class FloatRanges(Ranges):
         return Enclosure(lo, hi) if lo <= hi else Enclosure(box.lo, box.hi)
 
     def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
+        """An axis has 2^31 elements at most; an extent that is made of others is a polynomial of theirs."""
         box = super().extent(dim, nonempty)
-        return Enclosure(box.lo, min(box.hi, _LONGEST))
+        return box if box.hi < INF else Enclosure(box.lo, max(box.lo, _most(dim)))
 
     def constant(self, value: Enclosure) -> Enclosure:
         return value if value.lo == value.hi and _single(value.lo) else rounded(value, 2.0**-23)
@@ -219,6 +232,9 @@ class FloatRanges(Ranges):
             result = _corrected(node, args, result)
         lo, hi = NATURAL.get(node.name, (-INF, INF))
         return Enclosure(max(result.lo, lo), min(result.hi, hi)) if result.hi >= lo and result.lo <= hi else result
+
+    def repeatable(self, node: Scalar) -> bool:
+        return _repeatable(node, self._inputs)
 
     def granule(self, node: Scalar) -> float:
         found = self._granules.get(node)
@@ -273,6 +289,8 @@ class FloatRanges(Ranges):
             total, fact = scope[node.args[0]], self._average(node, scope)
             if fact is None or fact.nan or total.nan or not total.bounded:  # the sum itself may overflow
                 return found
+            if not scope[node.args[1]].positive:  # of nothing it is undefined
+                return found
             return _met(found, rounded(fact, 2.0**-14))
         if node.name == "mul" and not found.nan:
             return self._entropy(node, found, scope)
@@ -284,7 +302,7 @@ class FloatRanges(Ranges):
         size = max(abs(v) for a in node.args for v in (scope[a].lo, scope[a].hi))
         if size == INF:
             return found
-        same = any(_repeatable(a, self._inputs) for a in node.args)
+        same = any(self.repeatable(a) for a in node.args)
         slack = 0.0 if same else size * 2.0**-16 + 2.0**-16
         if node.name == "expdiff":
             top = 1.0 + 2 * slack + 2.0**-20 if slack < 1 else INF
@@ -300,15 +318,25 @@ class FloatRanges(Ranges):
         factors, cancelled = masses.cancelled(list(masses.flat(node)))
         if cancelled and not found.bounded:  # it may overflow on the way
             return found
+        if found.bounded and max(-found.lo, found.hi) > _LARGE:
+            return self._normed(node, found, scope)
         if not cancelled and not any(isinstance(f, Apply) and f.name == "exp" and not inv for f, inv in factors):
             return found
-        size = Enclosure(1.0, 1.0)
-        for box in masses.boxes_of(factors, scope):
-            size = e.mul(size, e.absolute(box))
-        return found if size.nan or size.hi >= LARGEST else _met(found, rounded(Enclosure(-size.hi, size.hi), 2.0**-14))
+        size = masses.size(factors, scope)
+        return found if size is None or size >= LARGEST else _met(found, rounded(Enclosure(-size, size), 2.0**-14))
+
+    def _normed(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
+        """A product in which definitions are written out: what is in them may cancel, or be the norm of what it divides."""
+        if node not in self._written:
+            try:
+                self._written[node] = inline(self.program, node)
+            except NotScalar:
+                self._written[node] = node
+        size = masses.largest(list(masses.flat(self._written[node])), scope)
+        return found if size is None or size >= LARGEST else _met(found, rounded(Enclosure(-size, size), 2.0**-14))
 
     def _definition(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
-        box = self._fold(d, nonempty)
+        box = self._spread(d, nonempty, self._fold(d, nonempty))
         if d.head != "sum" or (not box.nan and box.bounded and max(abs(box.lo), abs(box.hi)) < 1e3):
             return box
         scope: Scope | None = self.scope(nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))
@@ -318,6 +346,19 @@ class FloatRanges(Ranges):
             return box
         most = masses.bound(self, d, scope)
         return box if most is None or most >= LARGEST else _met(box, rounded(Enclosure(-most, most), 2.0**-14))
+
+    def _spread(self, d: Definition, nonempty: frozenset[Dim], box: Enclosure) -> Enclosure:
+        """The squares of the entries of a point of a simplex add up to 1/n at least (Cauchy and Schwarz); those that are
+        flushed to 0 to less than n 2^-126."""
+        base = square_root(d.body) if d.head == "sum" and masses.whole(d) else None
+        declared = self.program.input(base.tensor) if isinstance(base, Read) else None
+        if declared is None or declared.kind != "simplex" or not isinstance(base, Read) or box.nan:
+            return box
+        if [base.indices[k] for k in declared.over] != list(d.bound) or len(set(base.indices)) < len(base.indices):
+            return box
+        most = math.prod(self.extent(i.dim, nonempty).hi for i in d.bound)
+        least = (1 - 2.0**-14) / most if 0 < most <= _LONGEST**2 else 0.0
+        return Enclosure(max(box.lo, least), box.hi) if least <= box.hi else box
 
     def _fold(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:
         box = super()._definition(d, nonempty)

@@ -8,15 +8,17 @@ Thomas, Elements of Information Theory, 2.6.4). Enclosures alone give the larges
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 from lossdsl.ir.nodes import ZERO, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
+from lossdsl.ir.rewrite import free_indices
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import NotScalar, inline
-from lossdsl.verify.ranges import Ranges, Scope, matches, product_of_sizes
+from lossdsl.verify.pieces import NotScalar, inline, square_root
+from lossdsl.verify.ranges import Ranges, Scope, matches, number_of, product_of_sizes
 
-_MOST_NODES = 400
+_MOST_NODES, _MOST_FACTORS = 400, 24
 _ROUNDING = 1.0 + 2.0**-14
 
 
@@ -66,7 +68,7 @@ class _Sum:
             if holds and self._single(node.condition):
                 part = _sized(factors, here)
             else:
-                part = self.of(branch, here) if not rest else self._weighted(factors, here)
+                part = self.of(branch, here) if not rest else self._factors(factors, here)
             if part is None:
                 return None
             total += part
@@ -81,11 +83,27 @@ class _Sum:
         return len(sides) == 1 and not any(n is index for n in postorder(sides[0]))
 
     def _product(self, node: Scalar, scope: Scope) -> float | None:
-        factors = list(flat(node))
+        return self._factors(list(flat(node)), scope)
+
+    def _factors(self, factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+        if len(factors) > _MOST_FACTORS:
+            return None
         for k, (factor, inverse) in enumerate(factors):
             if isinstance(factor, Select) and not inverse:  # the whole product is selected
                 return self._selected(factor, [*factors[:k], *factors[k + 1 :]], scope)
-        return self._weighted(factors, scope)
+        found = self._weighted(factors, scope)
+        return self._distributed(factors, scope) if found is None else found
+
+    def _distributed(self, factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+        """Of a product of a sum, term by term; the least of what different sums give."""
+        found: list[float] = []
+        for k, (factor, inverse) in enumerate(factors):
+            if isinstance(factor, Apply) and factor.name in ("add", "sub") and not inverse:
+                rest = [*factors[:k], *factors[k + 1 :]]
+                parts = [self._factors([*rest, *flat(a)], scope) for a in factor.args]
+                if None not in parts:
+                    found.append(sum(p for p in parts if p is not None))
+        return min(found, default=None)
 
     def _weighted(self, factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
         for k, (factor, inverse) in enumerate(factors):
@@ -114,7 +132,9 @@ class _Sum:
     def _mass(self, factor: Scalar, inverse: bool, scope: Scope) -> float | None:
         """What the weights add up to at most."""
         if inverse:
-            return self._counted(factor)
+            return self._counted(factor, scope)
+        if isinstance(factor, Read) and self._simplex(factor):
+            return 1.0
         if isinstance(factor, Apply) and factor.name == "expdiff":
             x, total = factor.args
         elif isinstance(factor, Apply) and factor.name == "exp" and isinstance(factor.args[0], Apply):
@@ -137,10 +157,23 @@ class _Sum:
         slack = _slack((x, total), scope)
         return math.exp(slack) * _ROUNDING if slack < 2 else None
 
-    def _counted(self, divisor: Scalar) -> float | None:
+    def _simplex(self, read: Read) -> bool:
+        """Whether it is an entry of a point of a simplex, of which the bound indices name all entries."""
+        declared = self.ranges.program.input(read.tensor)
+        if declared is None or declared.kind != "simplex":
+            return False
+        named = [read.indices[k] for k in declared.over]
+        others = [i for k, i in enumerate(read.indices) if k not in declared.over]
+        return set(named) == self.bound and len(named) == len(self.bound) and not self.bound & set(free_indices(*others))
+
+    def _counted(self, divisor: Scalar, scope: Scope) -> float | None:
         """Of the reciprocal of a count: of all terms, or of all but j of them, n / max(1, n - j) <= 1 + j."""
-        if product_of_sizes(divisor) == sorted(i.dim for i in self.d.bound):
-            return 1.0
+        sizes = product_of_sizes(divisor)
+        if sizes is not None:  # of all terms, or of more
+            rest = Counter(sizes)
+            rest.subtract(number_of(self.d.bound))
+            some = all(self.ranges.extent(dim, scope.nonempty).lo >= 1 for dim, n in rest.items() if n > 0)
+            return 1.0 if some and min(rest.values(), default=0) >= 0 else None
         while isinstance(divisor, Apply) and divisor.name in ("real", "int"):
             divisor = divisor.args[0]
         if not isinstance(divisor, Apply) or divisor.name != "max2" or len(self.d.bound) != 1:
@@ -198,12 +231,32 @@ def _size(box: Enclosure) -> float:
     return INF if box.nan else max(abs(box.lo), abs(box.hi))
 
 
-def _sized(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
-    """A bound on the size of a product; of `y exp(y)` with y <= 0 it is 1/e."""
+def largest(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+    """A bound on the size of a product, each factor that is a selection taken branch by branch."""
+    for k, (factor, inverse) in enumerate(factors):
+        if not isinstance(factor, Select) or inverse or len(factors) > _MOST_FACTORS:
+            continue
+        found: float | None = 0.0
+        for branch, holds in ((factor.a, True), (factor.b, False)):
+            inner = scope.under(factor.condition, holds) if branch is not ZERO else None
+            part = 0.0 if inner is None else largest([*factors[:k], *factors[k + 1 :], *flat(branch)], inner.reading(branch))
+            found = None if found is None or part is None else max(found, part)
+        return found
+    return size(cancelled(factors)[0], scope)
+
+
+def size(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+    """A bound on the size of a product in real numbers; None if there is none."""
     total = Enclosure(1.0, 1.0)
     for box in boxes_of(factors, scope):
         total = e.mul(total, e.absolute(box))
-    return None if total.nan or total.hi == INF else total.hi * _ROUNDING
+    return None if total.nan or total.hi == INF else total.hi
+
+
+def _sized(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
+    """A bound on the size of a product; of `y exp(y)` with y <= 0 it is 1/e."""
+    found = size(factors, scope)
+    return None if found is None else found * _ROUNDING
 
 
 def boxes_of(factors: list[tuple[Scalar, bool]], scope: Scope) -> Iterator[Enclosure]:
@@ -218,8 +271,33 @@ def boxes_of(factors: list[tuple[Scalar, bool]], scope: Scope) -> Iterator[Enclo
                     paired |= {k, other}
                     yield Enclosure(-0.368, 0.0)
     for k, (f, inverse) in enumerate(factors):
+        if inverse and k not in paired and isinstance(f, Apply) and f.name == "sqrt":
+            for j, (g, below) in enumerate(factors):
+                if j not in paired and not below and _of_norm(g, f, scope):
+                    paired |= {j, k}
+                    yield Enclosure(-_ROUNDING, _ROUNDING)
+                    break
+    for k, (f, inverse) in enumerate(factors):
         if k not in paired:
             yield e.reciprocal(scope[f]) if inverse else scope[f]
 
 
-__all__ = ["bound", "boxes_of", "cancelled", "flat", "whole"]
+def _of_norm(entry: Scalar, root: Apply, scope: Scope) -> bool:
+    """Whether the root is of a sum of squares, the square of the entry among them: it is at least the size of the entry but
+    for rounding, if no square of a number that is not 0 is flushed to 0, and so the sum is 0 only where all terms are."""
+    total, ranges = root.args[0], scope.ranges
+    d = ranges.definition(total.tensor) if isinstance(total, Read) else None
+    if d is None or not isinstance(total, Read) or d.head != "sum" or not whole(d):
+        return False
+    base = square_root(d.body)
+    found: dict[Index, Scalar] = dict(zip(d.formals, total.indices, strict=True))
+    if base is None or not matches(base, entry, found, set(d.bound), ranges.names):
+        return False
+    same = ranges.repeatable(entry)  # as a number of the sum and here
+    return same and ranges.granule(entry) ** 2 >= _SMALL and scope[total].positive
+
+
+_SMALL = 2.0**-120  # such squares are not flushed
+
+
+__all__ = ["bound", "cancelled", "flat", "largest", "size", "whole"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -307,6 +307,10 @@ class Ranges:
         """What every number that is not 0 is at least in size, of those that the scalar may be; 0 if nothing is known."""
         return 0.0
 
+    def repeatable(self, node: Scalar) -> bool:
+        """Whether a scalar is one number, wherever it is computed and whatever is made of it."""
+        return True
+
     # ---------------------------------------------------------------------------------------------- leaves
 
     def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
@@ -340,10 +344,14 @@ class Ranges:
 
     def meaning(self, condition: Read) -> Scalar | None:
         """What a condition that is read says, if it is defined by what is no fold."""
-        d = self._definitions.get(condition.tensor)
-        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self._grouped:
+        d = self.definition(condition.tensor)
+        if d is None or d.head != "map" or d.support is not TRUE:
             return None
         return instantiate(d, condition.indices)
+
+    def definition(self, tensor: str) -> Definition | None:
+        """The definition of a tensor that is no part of a recurrence."""
+        return None if tensor in self._grouped else self._definitions.get(tensor)
 
     def _axes(self, tensor: str) -> tuple[Dim, ...]:
         if tensor in self._inputs:
@@ -369,8 +377,8 @@ class Ranges:
     def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
         if dim.constant is not None:
             return Enclosure(float(dim.constant), float(dim.constant))
-        least = 1.0 if dim in nonempty or dim in self.present else 0.0
-        return Enclosure(least, INF, False, True)
+        some = all(d in nonempty or d in self.present for d in factors_of(dim))
+        return Enclosure(1.0 if some or dim in nonempty else 0.0, INF, False, True)
 
     def tensor(self, name: str, nonempty: frozenset[Dim] = frozenset()) -> Enclosure:
         """Every element of an input or a definition; `nonempty` are axes known to have an element."""
@@ -560,7 +568,7 @@ class Ranges:
         d = self._definitions.get(read.tensor) if isinstance(read, Read) else None
         if d is None or d.head != "sum" or not _whole(d) or d.tensor in self._grouped:
             return None
-        if product_of_sizes(size) != sorted(i.dim for i in d.bound):
+        if product_of_sizes(size) != number_of(d.bound):
             return None
         body = self.scope(scope.nonempty | frozenset(i.dim for i in (*d.formals, *d.bound)))[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
@@ -621,11 +629,23 @@ def _whole(d: Definition) -> bool:
     return d.where is TRUE and d.support is TRUE
 
 
+def factors_of(dim: Dim) -> list[Dim]:
+    """The extents that an extent is the product of, each a name; the extent itself if it is no such product."""
+    if len(dim.terms) != 1 or dim.terms[0][1] != 1 or not all(isinstance(a, str) for a in dim.terms[0][0]):
+        return [dim]
+    return sorted(Dim.symbol(a) for a in dim.terms[0][0] if isinstance(a, str))
+
+
+def number_of(bound: Iterable[Index]) -> list[Dim]:
+    """The extents of which the number of places of the indices is the product."""
+    return sorted(f for i in bound for f in factors_of(i.dim))
+
+
 def product_of_sizes(node: Scalar) -> list[Dim] | None:
     if isinstance(node, Apply) and node.name in ("real", "int") and len(node.args) == 1:
         return product_of_sizes(node.args[0])
     if isinstance(node, Size):
-        return [node.dim]
+        return factors_of(node.dim)
     if isinstance(node, Apply) and node.name == "mul":
         parts = [product_of_sizes(a) for a in node.args]
         if all(p is not None for p in parts):
