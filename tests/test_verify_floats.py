@@ -11,7 +11,7 @@ import pytest
 import lossdsl
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.floats import BAD, LARGEST, Float, Floats, infinity, settled
-from lossdsl.verify.overflow import rounded_to
+from lossdsl.verify.corners import rounded_to
 from lossdsl.verify.points import Point, Undecided
 from lossdsl.verify.verdict import Refuted
 from tests.test_verify import built
@@ -37,6 +37,13 @@ def test_what_certainly_overflows() -> None:
     assert value("exp(-exp(x))", x=100.0) == settled(Enclosure(0.0, 0.0), 0.0)
     assert value("sigmoid(exp(x))", x=100.0).box.lo == 1
     assert value("1 / exp(x)", x=100.0).box.hi == 0
+    for body in ("relu(log(x))", "max(log(x), 0)", "min(0, max(log(x), 0))", "abs(log(x)) + 1", "log(x) * 0"):
+        assert value(body, x=-1.0).nan
+    assert value("x / y", x=0.0, y=0.0).nan
+    assert value("exp(x) * y", x=100.0, y=0.0).nan
+    assert value("abs(y)^x", x=-0.5, y=0.0).bad
+    assert value("1 / exp(x)", x=-89.0 - 15).bad  # the denominator is flushed to 0, or so small
+    assert value("logaddexp(log(x), y)", x=0.0, y=3.0).box.lo == 3
 
 
 def test_what_is_open_is_not_decided() -> None:
@@ -44,8 +51,8 @@ def test_what_is_open_is_not_decided() -> None:
         ("x * 2", {"x": LARGEST / 2}),  # at the edge of overflow
         ("1 / exp(x)", {"x": -88.0}),  # flushed to zero or not
         ("x * y + z", {"x": 2.0**64, "y": 2.0**64, "z": -LARGEST}),  # contracted or not
-        ("relu(log(x))", {"x": -1.0}),
-        ("max(log(x), 0)", {"x": -1.0}),
+        ("relu(-1 / x)", {"x": 0.0}),  # -inf or inf
+        ("exp(x - y)", {"x": LARGEST, "y": -LARGEST * 2.0**-20}),
     ):
         with pytest.raises(Undecided):
             value(body, **inputs)

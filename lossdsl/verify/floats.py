@@ -8,11 +8,13 @@ range too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cmp_to_key
 
+from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     INT,
     TRUE,
@@ -51,12 +53,13 @@ _BASIC, _FUNCTION = 2.0**-20, 2.0**-16
 @dataclass(frozen=True, slots=True)
 class Float:
     """A float: in `box` and finite; or the infinity of `sign` (the box is its point); or `bad`, which is not finite
-    (an infinity or NaN). `product`: what an infinity is the exact product of, where it is one."""
+    (an infinity or NaN; certainly NaN if `nan`). `product`: what an infinity is the exact product of, where it is one."""
 
     box: Enclosure
     sign: int = 0
     bad: bool = False
     product: Enclosure | None = None
+    nan: bool = False
 
     @property
     def finite(self) -> bool:
@@ -68,6 +71,7 @@ def infinity(sign: int, product: Enclosure | None = None) -> Float:
 
 
 BAD = Float(Enclosure(-INF, INF), bad=True)
+NAN = Float(Enclosure(-INF, INF), bad=True, nan=True)
 ZERO, ONE = Float(Enclosure(0.0, 0.0)), Float(Enclosure(1.0, 1.0))
 
 
@@ -94,8 +98,13 @@ def settled(exact: Enclosure, relative: float, *, product: bool = False) -> Floa
 class Floats:
     """Elements of the tensors of a program at a point, in float32."""
 
-    def __init__(self, program: Program, point: Point) -> None:
-        self.point = point
+    def __init__(
+        self, program: Program, point: Point, *, long: Mapping[str, int] | None = None, flushed: bool = False
+    ) -> None:
+        """`long`: axes with so many elements, all from the last one of the point on alike; `flushed`: subnormal numbers that
+        are read are 0."""
+        self.point, self.long, self.flushed = point, dict(long or {}), flushed
+        self._sizes = {**point.extents, **self.long}
         self._definitions = {d.tensor: d for d in program.definitions()}
         self._inputs = {i.name: i for i in program.inputs}
         self._known: dict[tuple[str, Place], Float] = {}
@@ -107,11 +116,34 @@ class Floats:
             value = self.point.inputs[tensor].get(place)
             if value is None:
                 raise Undecided(f"{tensor} has no entry at {place}")
-            return Float(e.exact(value))
+            return self._given(value)
         key = (tensor, place)
         if key not in self._known:
             self._known[key] = self._definition(self._definitions[tensor], place)
         return self._known[key]
+
+    def _given(self, value: Fraction) -> Float:
+        return ZERO if self.flushed and abs(value) < NORMAL else Float(e.exact(value))
+
+    def _extent(self, dim: Dim) -> int:
+        """The number of places of an axis that are looked at."""
+        if self._is_long(dim) is None and any(s in self.long for s in dim.symbols()):
+            raise Undecided("an extent that is made of the number of elements of a long axis")
+        return dim.evaluate(self.point.extents)
+
+    def _is_long(self, dim: Dim) -> int | None:
+        """The last place of a long axis."""
+        name = next(dim.symbols(), None) if len(self.long) else None
+        return self.point.extents[name] - 1 if name in self.long and dim == Dim.symbol(name) else None
+
+    def _copies(self, bound: Sequence[Index], at: Place) -> int:
+        """How many places this one stands for."""
+        n = 1
+        for i, k in zip(bound, at, strict=True):
+            last = self._is_long(i.dim)
+            if last == k:
+                n *= i.dim.evaluate(self.long) - last
+        return n
 
     def _definition(self, d: Definition, place: Place) -> Float:
         env = dict(zip(d.formals, place, strict=True))
@@ -125,19 +157,34 @@ class Floats:
             env = dict(zip(d.formals[:-1], place, strict=False))
         chosen: list[tuple[Place, Float]] = []
         left_out: list[Place] = []
-        for at in every_place([i.dim.evaluate(self.point.extents) for i in d.bound]):
+        for at in every_place([self._extent(i.dim) for i in d.bound]):
             inner = {**env, **dict(zip(d.bound, at, strict=True))}
             if d.where is TRUE or self._holds(d.where, inner):
                 chosen.append((at, self._scalar(d.body, inner, {})))
             else:
                 left_out.append(at)
+        copies = [self._copies(d.bound, at) for at, _ in chosen]
+        if any(n > 1 for n in copies):
+            return _of_many(d, chosen, copies)
         if d.head == "argsort":
+            if any(self._is_long(i.dim) is not None for i in d.bound):
+                raise Undecided("an order of a long axis")
             ordered = sorted(chosen, key=cmp_to_key(_before))  # stable
             return self._flat(d, [*(at for at, _ in ordered), *left_out][place[-1]])
         return _folded(d, chosen)
 
     def _flat(self, d: Definition, place: Place) -> Float:
         return _whole(flat(place, tuple(i.dim.evaluate(self.point.extents) for i in d.bound)))
+
+    def _placed(self, node: Compare) -> tuple[Scalar, Scalar] | None:
+        """A place on a long axis and what it is compared with."""
+        for a, b in ((node.a, node.b), (node.b, node.a)):
+            if isinstance(a, Index) and self._is_long(a.dim) is not None:
+                return a, b
+        return None
+
+    def _subscript(self, node: Scalar, of: Callable[[Scalar], Float], env: Mapping[Index, int]) -> int:
+        return env[node] if isinstance(node, Index) else _place(of(node))
 
     def _holds(self, condition: Scalar, env: Mapping[Index, int]) -> bool:
         return _certain(self._scalar(condition, env, {}))
@@ -159,22 +206,31 @@ class Floats:
             case Const():
                 return _constant(node.value)
             case Param():
-                return Float(e.exact(self.point.parameters[node.name]))
+                return self._given(self.point.parameters[node.name])
             case Size():
-                return _whole(node.dim.evaluate(self.point.extents))
+                return _whole(node.dim.evaluate(self._sizes))
             case Index():
+                if self._is_long(node.dim) is not None:
+                    raise Undecided("a place on a long axis")
                 return _whole(env[node])
             case Read():
-                return self.element(node.tensor, tuple(_place(of(i)) for i in node.indices))
+                return self.element(node.tensor, tuple(self._subscript(i, of, env) for i in node.indices))
             case Table():
                 return of(node.values[_place(of(node.index))])
             case Select():
                 return of(node.a if _certain(of(node.condition)) else node.b)
+            case Compare() if self.long and node.op in ("==", "!=") and self._placed(node) is not None:
+                index, other = self._placed(node) or (node.a, node.b)
+                assert isinstance(index, Index)
+                at = of(other)
+                if not at.finite or at.box.hi >= (self._is_long(index.dim) or 0):
+                    raise Undecided("which one of a long axis")
+                return compare_float(node.op, _whole(env[index]), at)
             case Compare():
                 a, b = of(node.a), of(node.b)
                 if a.bad or b.bad:
                     raise Undecided("a comparison with what may be undefined")
-                return Float(compare(node.op, a.box, b.box))
+                return compare_float(node.op, a, b)
             case And() | Or():
                 stop = isinstance(node, Or)
                 for part in node.args:
@@ -190,6 +246,10 @@ class Floats:
             case Apply():
                 return _applied(node, [of(a) for a in node.args])
         raise Undecided(f"no value of {type(node).__name__}")
+
+
+def compare_float(op: str, a: Float, b: Float) -> Float:
+    return Float(compare(op, a.box, b.box))
 
 
 def _certain(v: Float) -> bool:
@@ -211,7 +271,7 @@ def _place(v: Float) -> int:
 
 def _constant(value: Fraction | str) -> Float:
     if isinstance(value, str):
-        return BAD if value == "nan" else infinity(1 if value == "inf" else -1)
+        return NAN if value == "nan" else infinity(1 if value == "inf" else -1)
     box = e.exact(value)
     if (
         box.lo == box.hi
@@ -256,6 +316,25 @@ def _folded(d: Definition, chosen: list[tuple[Place, Float]]) -> Float:
     raise Undecided(f"no value for {d.head}")
 
 
+def _of_many(d: Definition, chosen: list[tuple[Place, Float]], copies: list[int]) -> Float:
+    """A fold of values, each of them so many times."""
+    values = [v for _, v in chosen]
+    match d.head:
+        case "sum":
+            return _sum(values, copies)
+        case "count":
+            return _whole(sum(n for v, n in zip(values, copies, strict=True) if _certain(v)))
+        case "logsumexp" if not any(v.bad for v in values):
+            return _logsumexp(values, copies)
+        case "max" | "min" | "any" | "all":
+            return _folded(d, chosen)
+        case "argmax" | "argmin" if not any(v.bad for v in values):
+            at = _folded(d, chosen)
+            if all(n == 1 for (place, _), n in zip(chosen, copies, strict=True) if place[0] == at.box.lo):
+                return at
+    raise Undecided(f"a {d.head} of many")
+
+
 def _interval(lo: float, hi: float) -> Float:
     if abs(lo) == INF or abs(hi) == INF:
         raise Undecided("finite or not")
@@ -284,17 +363,19 @@ def _winner(sign: float, chosen: list[tuple[Place, Float]]) -> Float:
     raise Undecided("no certain extremum")
 
 
-def _sum(values: Sequence[Float]) -> Float:
+def _sum(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
     """In any order, each product contracted with its addition or not."""
     if any(v.bad for v in values):
-        return BAD
+        return NAN if any(v.nan for v in values) else BAD
     signs = {v.sign for v in values if v.sign}
     if len(signs) == 2:
-        return BAD
+        return BAD  # or one of them, where a product of the other is brought back
     total, size = Enclosure(0.0, 0.0), Enclosure(0.0, 0.0)
-    for v in values:
+    many = max(copies, default=1) > 1 or len(values) > 2
+    for v, n in zip(values, copies or [1] * len(values), strict=True):
         if v.finite:
-            total, size = e.add(total, v.box), e.add(size, e.absolute(v.box))
+            box = v.box if n == 1 else e.mul(v.box, e.exact(n))
+            total, size = e.add(total, box), e.add(size, e.absolute(box))
     if signs:
         around = Enclosure(-size.hi, size.hi)
         for v in values:
@@ -304,10 +385,10 @@ def _sum(values: Sequence[Float]) -> Float:
         if all(f.sign for f in found):
             return infinity(signs.pop())
         raise Undecided("a product that a sum may bring back")
-    slack = size.hi * _FUNCTION if len(values) > 2 else 0.0  # of a single addition `settled` knows the error
+    slack = size.hi * _FUNCTION if many else 0.0  # of a single addition `settled` knows the error
     exact = Enclosure(e.add_down(total.lo, -slack), e.add_up(total.hi, slack))
     if (
-        len(values) > 2
+        many
         and size.hi > LARGEST
         and not all(v.box.lo >= 0 for v in values)
         and not all(v.box.hi <= 0 for v in values)
@@ -318,7 +399,7 @@ def _sum(values: Sequence[Float]) -> Float:
 
 def _product(values: Sequence[Float]) -> Float:
     if any(not v.finite for v in values):
-        return BAD  # times 0, or times a number
+        return NAN if any(v.nan for v in values) else BAD  # times 0, or times a number
     total, largest = Enclosure(1.0, 1.0), 1.0
     for v in values:
         total = e.mul(total, v.box)
@@ -328,16 +409,16 @@ def _product(values: Sequence[Float]) -> Float:
     return settled(total, _FUNCTION)
 
 
-def _logsumexp(values: Sequence[Float]) -> Float:
+def _logsumexp(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
     if any(v.sign > 0 for v in values):
         return BAD  # inf, or inf - inf on the way
-    finite = [v for v in values if v.finite]
+    finite = [(v, n) for v, n in zip(values, copies or [1] * len(values), strict=True) if v.finite]
     if not finite:
         return infinity(-1)
-    top, low = max(v.box.hi for v in finite), max(v.box.lo for v in finite)
+    top, low = max(v.box.hi for v, _ in finite), max(v.box.lo for v, _ in finite)
     total = Enclosure(0.0, 0.0)
-    for v in finite:
-        total = e.add(total, transfer(_EXP, [e.sub(v.box, Enclosure(top, top))]))
+    for v, n in finite:
+        total = e.add(total, e.mul(e.exact(n), transfer(_EXP, [e.sub(v.box, Enclosure(top, top))])))
     exact = e.add(Enclosure(top, top), transfer(_LOG, [total]))
     # it is computed as the largest plus a logarithm that is not negative; a sum is rounded to the nearest number
     if top == low and exact.hi - top < abs(top) * 2.0**-26:
@@ -366,10 +447,12 @@ def _applied(node: Apply, args: list[Float]) -> Float:
         return _sum(args)
     if name == "sub":
         if node.args[0] is node.args[1]:
-            return ZERO if args[0].finite else BAD
+            return ZERO if args[0].finite else NAN
         return _sum([args[0], _negative(args[1])])
     if all(a.finite for a in args):
         return _of_finite(node, args)
+    if any(a.nan for a in args) and name not in _DEAF:
+        return NAN
     if name in ("mul", "div"):
         return _quotient(node, args)
     rule = _AT_INFINITY.get(name)
@@ -379,7 +462,7 @@ def _applied(node: Apply, args: list[Float]) -> Float:
 
 
 def _negative(a: Float) -> Float:
-    return Float(e.neg(a.box), -a.sign, a.bad, None if a.product is None else e.neg(a.product))
+    return Float(e.neg(a.box), -a.sign, a.bad, None if a.product is None else e.neg(a.product), a.nan)
 
 
 def _integer(node: Apply, args: list[Float]) -> Float:
@@ -418,17 +501,23 @@ def _of_finite(node: Apply, args: list[Float]) -> Float:
     if name in ("div", "log", "log2", "log10", "sqrt") and x is not None:
         zero = boxes[-1]
         if zero.zero and name == "div":
-            return BAD
+            return NAN if x.zero else BAD  # 0 / 0, or an infinity of either sign
         if zero.zero and name != "sqrt":
             return infinity(-1)
         if x.hi < 0 and name != "div":
+            return NAN
+        if zero.may_be_zero and name == "div" and _exceeds(x, zero):
             return BAD
         if zero.may_be_zero and name != "sqrt":
             raise Undecided(f"{name} of what may be flushed to 0")
     if name == "log1p" and x is not None and x.hi <= -1:
-        return infinity(-1) if x.lo == x.hi == -1 else BAD if x.hi < -1 else _unknown(name)
+        return infinity(-1) if x.lo == x.hi == -1 else NAN if x.hi < -1 else _unknown(name)
     if name in ("pow", "powi") and x is not None and x.may_be_zero and boxes[1].lo < 0:
+        if x.zero and boxes[1].hi <= -NORMAL:
+            return BAD  # an infinity, of either sign where the exponent is odd
         raise Undecided("a negative power of what may be 0")
+    if name == "pow" and x is not None and x.hi < 0 and _between(boxes[1]):
+        return NAN
     if name == "xlogy":
         return ZERO if boxes[0].zero else _quotient(_MUL, [args[0], _of_finite(_LOG, [args[1]])])
     found = transfer(node, boxes)
@@ -445,6 +534,19 @@ def _of_finite(node: Apply, args: list[Float]) -> Float:
     return result
 
 
+def _exceeds(x: Enclosure, by: Enclosure) -> bool:
+    """Whether every quotient by what is not 0 is out of range, and none by 0 is a number."""
+    least = max(x.lo, -x.hi)
+    return least > 0 and least > 2 * LARGEST * max(by.hi, -by.lo)
+
+
+def _between(exponent: Enclosure) -> bool:
+    """Whether it is certainly no whole number."""
+    return math.floor(exponent.lo) == math.floor(exponent.hi) != exponent.lo
+
+
+# What of NaN is not known to be NaN: powers and choices. (`relu`, `clamp`, `max2` and `min2` are spelled so that they keep it.)
+_DEAF = frozenset({"pow", "powi", "xlogy", "logaddexp", "expdiff"})
 _MUL = Apply("mul", (Param("#x"), Param("#y")))
 assert isinstance(_MUL, Apply)
 
@@ -462,7 +564,11 @@ def _quotient(node: Apply, args: list[Float]) -> Float:
         if b.bad:
             raise Undecided("a number over what may be an infinity")
         return ZERO
-    if a.bad or b.bad or (node.name == "div" and not b.finite):
+    if node.name == "div" and not b.finite:
+        return BAD if a.bad or b.bad else NAN
+    if any(v.finite and v.box.zero for v in args):
+        return NAN if node.name == "mul" else BAD
+    if a.bad or b.bad:
         return BAD
     signs = [v.sign or (1 if v.box.lo > 0 else -1 if v.box.hi < 0 else 0) for v in args]
     return infinity(signs[0] * signs[1]) if all(signs) else BAD
@@ -481,19 +587,30 @@ def _limits(low: Float | None, high: Float | None, bad: Float | None = None) -> 
 
 
 def _of_difference(args: list[Float]) -> Float:
-    gap = _sum([args[0], _negative(args[1])])
-    return gap if gap.finite else _AT_INFINITY["exp"]([gap])
+    if args[1].sign < 0:
+        return ZERO  # so it is defined
+    return _AT_INFINITY["exp"]([_sum([args[0], _negative(args[1])])])
 
 
 def _extreme(sign: int) -> Callable[[list[Float]], Float]:
     def rule(args: list[Float]) -> Float:
         if any(a.bad for a in args):
-            raise Undecided("an extremum of what may be undefined")
+            raise Undecided("an extremum of what may be undefined")  # -inf or NaN, say
         if any(a.sign == sign for a in args):
             return infinity(sign)
         return next((a for a in args if a.finite), args[0])
 
     return rule
+
+
+def _of_larger(args: list[Float]) -> Float:
+    """log(exp a + exp b), one of which is infinite, is the larger: equal ones are told apart from NaN."""
+    a, b = args
+    if a.bad or b.bad:
+        raise Undecided("a sum of exponentials of what may be undefined")
+    if a.sign > 0 or b.sign > 0:
+        return infinity(1)
+    return b if a.sign < 0 else a
 
 
 def _of_power(args: list[Float]) -> Float:
@@ -510,20 +627,22 @@ _UP, _DOWN = infinity(1), infinity(-1)
 _AT_INFINITY: dict[str, Callable[[list[Float]], Float]] = {
     "exp": _limits(ZERO, _UP),
     "expm1": _limits(Float(Enclosure(-1.0, -1.0)), _UP),
-    "log": _limits(BAD, _UP, BAD),
-    "log2": _limits(BAD, _UP, BAD),
-    "log10": _limits(BAD, _UP, BAD),
-    "log1p": _limits(BAD, _UP, BAD),
-    "sqrt": _limits(BAD, _UP, BAD),
+    "log": _limits(NAN, _UP, BAD),
+    "log2": _limits(NAN, _UP, BAD),
+    "log10": _limits(NAN, _UP, BAD),
+    "log1p": _limits(NAN, _UP, BAD),
+    "sqrt": _limits(NAN, _UP, BAD),
     "abs": _limits(_UP, _UP, BAD),
+    "logcosh": _limits(_UP, _UP),
+    "logaddexp": _of_larger,
     "relu": _limits(ZERO, _UP),
     "sigmoid": _limits(ZERO, ONE),
     "softplus": _limits(ZERO, _UP),
     "logsigmoid": _limits(_DOWN, ZERO),
     "tanh": _limits(Float(Enclosure(-1.0, -1.0)), ONE),
     "erf": _limits(Float(Enclosure(-1.0, -1.0)), ONE),
-    "sin": _limits(BAD, BAD, BAD),
-    "cos": _limits(BAD, BAD, BAD),
+    "sin": _limits(NAN, NAN, NAN),
+    "cos": _limits(NAN, NAN, NAN),
     "expdiff": _of_difference,
     "pow": _of_power,
     "powi": _of_power,
@@ -531,4 +650,4 @@ _AT_INFINITY: dict[str, Callable[[list[Float]], Float]] = {
     "min2": _extreme(-1),
 }
 
-__all__ = ["BAD", "LARGEST", "Float", "Floats", "infinity", "settled"]
+__all__ = ["BAD", "LARGEST", "NAN", "Float", "Floats", "infinity", "settled"]

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Input, Program
 from lossdsl.verify.context import Context
+from lossdsl.verify.corners import Numbers, as_type, corners, long_ones
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.floats import Float, Floats
 from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
@@ -22,7 +23,7 @@ from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Witness
 from lossdsl.verify.work import deadline, passed
 
-_MOST = 60  # points
+_MOST, _MORE = 60, 12  # points; elements at each
 _FAR = 1.5
 _ROUNDS_UP = 1.003  # beyond the largest number by as much, nothing rounds back to it
 _NORMAL = Fraction(1, 2**126)
@@ -94,6 +95,16 @@ def breaking(
         found = _broken(ctx, programs, cotangent, point)
         if found is not None:
             return Witness((point.flat(),), found)
+    numbers = Numbers(boxes, bits, Fraction(1, 2 ** (125 + bits)) if least == _NORMAL else least)
+    for point in corners(ctx, numbers, deadline(seconds)):
+        found = _broken(ctx, programs, cotangent, point, _MORE)
+        if found is not None:
+            return Witness((point.flat(),), found)
+    for point, long in long_ones(ctx, numbers, deadline(seconds / 2)):
+        found = _broken(ctx, programs, cotangent, point, _MORE, long)
+        if found is not None:
+            alike = ", ".join(f"{name} is {n}, its elements alike from {point.extents[name] - 1} on" for name, n in long.items())
+            return Witness((point.flat(),), f"{found} where {alike}")
     for low in _without(ctx):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, 0)
         found = _broken(ctx, programs, cotangent, point)
@@ -131,23 +142,36 @@ def _without(ctx: Context) -> Iterator[Point]:
 
 
 def _broken(
-    ctx: Context, programs: Sequence[tuple[Program, Sequence[str], float]], cotangent: str, point: Point
+    ctx: Context,
+    programs: Sequence[tuple[Program, Sequence[str], float]],
+    cotangent: str,
+    point: Point,
+    most: int = 4,
+    long: Mapping[str, int] | None = None,
 ) -> str | None:
     """What is certainly not finite at a point, or beyond its limit."""
     if not ctx.admits(point):
         return None
-    ones = {cotangent: _ones(programs, cotangent, point)}
+    ones = point.with_inputs({cotangent: _ones(programs, cotangent, point)})
+    given = itertools.chain(point.parameters.values(), *(entries.values() for entries in point.inputs.values()))
+    either = (False, True) if any(0 < abs(v) < _NORMAL for v in given) else (False,)  # flushed to 0 or not
     for program, names, limit in programs:
-        floats = Floats(program, point.with_inputs(ones))
+        ways = [Floats(program, ones, long=long, flushed=flushed) for flushed in either]
         for name in names:
-            for place in elements(program, name, point):
-                try:
-                    value = floats.element(name, place)
-                except (Undecided, ValueError, OverflowError, ZeroDivisionError, RecursionError, KeyError):
-                    continue
-                if not value.finite or value.box.lo > limit * _ROUNDS_UP or value.box.hi < -limit * _ROUNDS_UP:
-                    return f"{name} is {_said(value)} in this arithmetic"
+            for place in elements(program, name, point, most):
+                found = [_wrong(floats, name, place, limit) for floats in ways]
+                if None not in found:
+                    return f"{name} is {found[0]} in this arithmetic"
     return None
+
+
+def _wrong(floats: Floats, name: str, place: Place, limit: float) -> str | None:
+    try:
+        value = floats.element(name, place)
+    except (Undecided, ValueError, OverflowError, ZeroDivisionError, RecursionError, KeyError):
+        return None
+    out = not value.finite or value.box.lo > limit * _ROUNDS_UP or value.box.hi < -limit * _ROUNDS_UP
+    return _said(value) if out else None
 
 
 def _said(value: Float) -> str:
@@ -175,7 +199,7 @@ def _rounded_point(
         box = boxes.get(i.name)
         if box is not None and i.kind in ("real", "prob") and box.bounded:
             entries = {
-                p: _as_type(_spread(v, box, generator, share, scale, least, kinds), box, bits, least)
+                p: as_type(_spread(v, box, generator, share, scale, least, kinds), box, bits, least)
                 for p, v in entries.items()
             }
         inputs[i.name] = entries
@@ -184,7 +208,7 @@ def _rounded_point(
     for p in program.parameters:
         value, box = low.parameters[p.name], boxes.get(p.name)
         if p.kind == "real" and box is not None and box.bounded:
-            value = _as_type(
+            value = as_type(
                 _spread(value, box, generator, 0.5 if extreme else 0.0, None, least, _MIXED), box, bits, least
             )
         parameters[p.name] = value
@@ -215,29 +239,6 @@ def _spread(
         return least * (sign << generator.randint(0, 12))
     size = scale if scale is not None else 1.5 * 2.0 ** generator.randint(-30, 127)
     return Fraction(sign * (1 / size if kind < 0.55 else size))
-
-
-def _as_type(v: Fraction, box: Enclosure, bits: int, least: Fraction) -> Fraction:
-    return rounded_to(min(max(v, Fraction(box.lo)), Fraction(box.hi)), bits, least)
-
-
-def rounded_to(v: Fraction, bits: int, least: Fraction = _NORMAL) -> Fraction:
-    """Towards 0, to that many bits, to multiples of `least` at most."""
-    if abs(v) < least:
-        return Fraction(0)
-    if v == 0:
-        return v
-    size = abs(v)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    unit = Fraction(2) ** (exponent - bits + 1)
-    if exponent < 0 and size < Fraction(2) ** exponent:
-        unit /= 2
-    unit = max(unit, least) if least > _NORMAL else unit
-    whole = size // unit
-    while whole.bit_length() > bits:
-        unit *= 2
-        whole = size // unit
-    return (1 if v > 0 else -1) * whole * unit
 
 
 def _ones(programs: Sequence[tuple[Program, Sequence[str], float]], name: str, point: Point) -> dict[Place, Fraction]:
