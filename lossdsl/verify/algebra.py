@@ -356,18 +356,19 @@ def sign(field: Field, f: Form) -> Enclosure:
     return Factors.of(f).sign(field.polynomial)
 
 
-def order_sign(field: Field, factors: Factors) -> Enclosure:
-    """As `sign` of what is factored so, where a factor that is a difference of two values of one increasing function has the sign of the difference
-    of the arguments. Raises TooLarge."""
+def ordered(field: Field, f: Form) -> Form:
+    """A form with the sign and the zeros of `f` wherever that has a value: a factor that is a difference of two values of one
+    increasing function gives way to the difference of the arguments. Raises TooLarge."""
+    found = f
+    for factor, k in () if f.zero else f.num.factor()[1]:
+        box = field.polynomial(factor)
+        gap = None if box.nonnegative or box.nonpositive else _difference(field, factor)
+        if gap is not None:
+            found = times(found, power(times(gap, power(Form(factor, field.number(1).num), -1)), int(k)))
+    return found
 
-    def enclosing(p: Poly) -> Enclosure:
-        box = field.polynomial(p)
-        return box if box.nonnegative or box.nonpositive else _difference(field, p) or box
 
-    return factors.sign(enclosing)
-
-
-def _difference(field: Field, p: Poly) -> Enclosure | None:
+def _difference(field: Field, p: Poly) -> Form | None:
     terms = [(exponents, Fraction(int(c.p), int(c.q))) for exponents, c in p.terms()]
     if len(terms) != 2 or terms[0][1] != -terms[1][1]:
         return None
@@ -383,8 +384,7 @@ def _difference(field: Field, p: Poly) -> Enclosure | None:
     for side, factor in zip(sides, (1, -1), strict=True):
         for g, k in side:
             gap = plus(gap, times(g.arguments[0], field.number(factor * k)))
-    found = sign(field, gap)
-    return None if found.nan else found if coefficient > 0 else e.neg(found)
+    return gap if coefficient > 0 else minus(gap)
 
 
 _INCREASING = frozenset({"log", "log1p", "softplus", "expm1", "sqrt", "atan", "erf", "normal_cdf"})  # strictly

@@ -17,7 +17,7 @@ from lossdsl.verify import errors, properties
 from lossdsl.verify.context import Context
 from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import NotScalar, dependents
-from lossdsl.verify.questions import ANY, ELEMENTWISE, LINE, PAIRED, Subject, at_other
+from lossdsl.verify.questions import ANY, ELEMENTWISE, EQUAL, LINE, Subject, at_other
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import NOISE, STABILITY, Bracket, Finding, Proved, Refuted, Step, Unknown, Verdict
 from lossdsl.verify.work import deadline, passed
@@ -197,7 +197,7 @@ def _strong_convexity(of: Subject) -> Verdict:
 
 def distance(of: Subject) -> Scalar:
     """The residual, or the entry of the prediction where there is nothing to be equal to. Raises NotScalar."""
-    if PAIRED in of.kinds:
+    if EQUAL in of.kinds:
         place = at_other(of)
         return Apply("sub", (place.a, place.b))
     cases = properties.scalar_views(of.ctx, of.target, of.prediction.name)

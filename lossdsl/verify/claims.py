@@ -7,7 +7,7 @@ from dataclasses import replace
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar, postorder
 from lossdsl.syntax import tree
-from lossdsl.verify import concordance, decision, profile, properties, shapes, symmetry, tails, vanishing
+from lossdsl.verify import concordance, decision, minima, profile, properties, shapes, symmetry, tails, vanishing
 from lossdsl.verify.context import Context
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.pieces import dependents
@@ -206,7 +206,7 @@ class Claims:
     def _minimum(self, claim: tree.Claim, ctx: Context, target: str) -> Verdict:
         if claim.kind in ("minimum", "unique minimum") and claim.at is not None:
             condition = self.condition(claim.at)
-            engine = properties.minimum_at if claim.kind == "minimum" else shapes.unique_minimum
+            engine = minima.minimum_at if claim.kind == "minimum" else minima.unique_minimum
             return engine(ctx, target, condition)
         if claim.kind == "infimum" and claim.op == "==" and claim.bound is not None:
             bound = self.constant(claim.bound)

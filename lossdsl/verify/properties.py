@@ -10,7 +10,6 @@ from lossdsl.ir.nodes import (
     TRUE,
     AdjointMap,
     Apply,
-    Compare,
     Const,
     Definition,
     Group,
@@ -23,7 +22,7 @@ from lossdsl.ir.nodes import (
     Stop,
     postorder,
 )
-from lossdsl.ir.rewrite import free_indices, members, substitute
+from lossdsl.ir.rewrite import free_indices, members
 from lossdsl.verify import (
     chords,
     escape,
@@ -48,7 +47,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at
-from lossdsl.verify.pieces import NotScalar, View, contains, dependents, fold, inline, reads_any, views
+from lossdsl.verify.pieces import NotScalar, View, dependents, fold, reads_any, views
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
@@ -192,56 +191,6 @@ def with_difference(
 
 def _real(n: Scalar) -> Scalar:
     return n if n.dtype is REAL else Apply("real", (n,))
-
-
-def minimum_at(ctx: Context, target: str, condition: Scalar) -> Verdict:
-    """Wherever the condition (an equality of an input with something) holds, the target takes its least value."""
-    definition = ctx.program.definition(target)
-    if not isinstance(condition, Compare) or condition.op != "==" or definition is None or definition.head != "map":
-        return Unknown("the place of the minimum is not an equality of an input with an expression", ())
-    for a, b in ((condition.a, condition.b), (condition.b, condition.a)):
-        if not isinstance(a, Read) or ctx.program.input(a.tensor) is None or contains(b, a):
-            continue
-        try:
-            body = inline(ctx.program, definition.body)
-        except NotScalar as reason:
-            return Unknown(str(reason), ())
-        above = dependents(ctx.program, a.tensor)
-        if any(isinstance(n, Read) and n.tensor in above and n is not a for n in postorder(body)):
-            continue
-        if not _may_be(ctx, a, b):
-            return Unknown(f"whether {text(b)} is in the domain of {a.tensor}", ("interval",))
-        lowest = fold(substitute(body, {a: b}))
-        verdict = nonnegative(with_difference(ctx, "$gap", lowest, body), "$gap")
-        domain = ctx.ranges().input(a.tensor)
-        if isinstance(verdict, Refuted) and not (domain.lo == -INF and domain.hi == INF):
-            return Unknown(f"whether {text(b)} is in the domain of {a.tensor} at the counterexample", ("search",))
-        if isinstance(verdict, Proved):
-            return Proved(
-                verdict.method, (*verdict.steps, Step("difference", target, f"least where {text(condition)}"))
-            )
-        return verdict
-    return Unknown(f"{text(condition)} does not solve for one entry of an input", ())
-
-
-def _may_be(ctx: Context, a: Read, b: Scalar) -> bool:
-    """Whether the input can take the value wherever everything else is."""
-    declared = ctx.program.input(a.tensor)
-    if declared is None or not declared.differentiable or ctx.cuts_through(a.tensor) or ctx.symbolic(a.tensor):
-        return False
-    if declared.kind in ("simplex", "unit"):
-        other = ctx.program.input(b.tensor) if isinstance(b, Read) else None
-        same = other is not None and (other.kind, other.dims, other.over) == (
-            declared.kind,
-            declared.dims,
-            declared.over,
-        )
-        return same and isinstance(b, Read) and b.indices == a.indices and not ctx.conditions
-    definition_scope = ctx.ranges().scope(frozenset(declared.dims))
-    value, domain = definition_scope[b], ctx.ranges().input(a.tensor)
-    above = value.lo > domain.lo or (value.lo == domain.lo and (value.lo_open or not domain.lo_open))
-    below = value.hi < domain.hi or (value.hi == domain.hi and (value.hi_open or not domain.hi_open))
-    return value.finite and above and below
 
 
 # ------------------------------------------------------------------------------------------ differentiability
@@ -501,14 +450,21 @@ def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: 
     return refute_order.disordered(ctx, target, inputs[0], increasing=increasing, strict=strict) or carried
 
 
+def views_to_the_ends(ctx: Context, target: str, entry: str) -> list[View] | str:
+    """The views of the inside of the domain, if what holds there of an order of values holds up to its ends: if no value
+    jumps at one; else those of all of it."""
+    closed, cases = (scalar_views(ctx, target, entry, interior=inside) for inside in (False, True))
+    if isinstance(closed, str) or isinstance(cases, str):
+        return str(closed if isinstance(closed, str) else cases)
+    return closed if ctx.jumps_at_ends(frozenset({entry})) or any(map(regions.jumps, closed)) else cases
+
+
 def _slope_sign(ctx: Context, target: str, entry: str, *, increasing: bool, strict: bool) -> Verdict:
     """Monotonicity of an element that depends on one entry of the input, by the sign of its slope: inside of the domain,
     if the value does not jump at its ends."""
-    closed, cases = (scalar_views(ctx, target, entry, interior=inside) for inside in (False, True))
-    if isinstance(closed, str) or isinstance(cases, str):
-        return Unknown(str(closed if isinstance(closed, str) else cases), ("pieces",))
-    if ctx.jumps_at_ends(frozenset({entry})) or any(map(regions.jumps, closed)):
-        cases = closed
+    cases = views_to_the_ends(ctx, target, entry)
+    if isinstance(cases, str):
+        return Unknown(cases, ("pieces",))
     zero = Const(0)
     low, high = (zero, None) if increasing else (None, zero)
     return scalar.slope_between(cases, low, high, ctx.budget, strict=strict)

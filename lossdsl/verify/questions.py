@@ -14,7 +14,7 @@ from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
 from lossdsl.ir.nodes import REAL, Compare, Const, Input, Read, postorder
-from lossdsl.verify import concordance, decision, profile, properties, regret, shapes, symmetry, tails
+from lossdsl.verify import concordance, decision, minima, profile, properties, regret, shapes, symmetry, tails
 from lossdsl.verify.claims import differentiability
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF
@@ -28,7 +28,7 @@ from lossdsl.verify.work import deadline, passed
 
 SPHERE, SURFACES = ("unit",), ("unit", "simplex")
 ANY, ELEMENTWISE, LINE, ROW = "any", "elementwise", "line", "row"
-LABELLED, FORECAST, PAIRED = "labelled", "forecast", "paired"
+LABELLED, FORECAST, PAIRED, EQUAL = "labelled", "forecast", "paired", "equal"
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
     other = next((i for i in like if i.name in met), like[0] if like else None)
     if other is not None and ELEMENTWISE in kinds:
         kinds.add(PAIRED)
+        if set(prediction.dims) <= {f.dim for f in definition.formals}:  # each element has a place of its own in it
+            kinds.add(EQUAL)
     own = {f.dim for f in definition.formals}
     axes = tuple(a for a, d in zip(prediction.axes, prediction.dims, strict=True) if a and d not in own)
     return Subject(ctx, target, prediction, other, axes, frozenset(kinds), undecidable)
@@ -163,7 +165,7 @@ def _exchange(of: Subject) -> Verdict:
 
 
 def _towards(*, strict: bool) -> Callable[[Subject], Verdict]:
-    return lambda of: shapes.towards(of.ctx, of.target, of.prediction.name, at_other(of), strict=strict)
+    return lambda of: minima.towards(of.ctx, of.target, at_other(of), strict=strict)
 
 
 def _jointly(of: Subject) -> Verdict:
@@ -213,15 +215,15 @@ QUESTIONS: tuple[Question, ...] = (
     Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt), criterion=LEARNING),
     Question("vanishing gradient", LINE, _profile(profile.vanishing), criterion=LEARNING),
     Question("exploding gradient", LINE, _profile(profile.exploding), criterion=LEARNING),
-    Question("minimum at equality", PAIRED, lambda of: properties.minimum_at(of.ctx, of.target, at_other(of))),
+    Question("minimum at equality", EQUAL, lambda of: minima.minimum_at(of.ctx, of.target, at_other(of))),
     Question(
         "unique minimum at equality",
-        PAIRED,
-        lambda of: shapes.unique_minimum(of.ctx, of.target, at_other(of)),
+        EQUAL,
+        lambda of: minima.unique_minimum(of.ctx, of.target, at_other(of)),
         criterion=LEARNING,
     ),
-    Question("gradient towards equality", PAIRED, _towards(strict=False)),
-    Question("gradient strictly towards equality", PAIRED, _towards(strict=True), criterion=LEARNING),
+    Question("gradient towards equality", EQUAL, _towards(strict=False)),
+    Question("gradient strictly towards equality", EQUAL, _towards(strict=True), criterion=LEARNING),
     Question("exchange symmetric", PAIRED, _exchange),
     Question("jointly convex", PAIRED, _jointly),
     Question("lipschitz <= 1 in l1", ROW, _lipschitz(1, "l1")),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, Select, postorder
-from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, power, replace, times
+from lossdsl.verify.algebra import Field, Form, TooLarge, minus, ordered, plus, power, replace, times
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.growth import Tail
@@ -281,6 +281,8 @@ def slope_between(
                 _in_time(end)
                 for bound, sense, gap, given in gaps(view, smooth, lower, upper, order):
                     how = prove(smooth.field, gap, given, budget, strict=strict)
+                    if how is None and strict and order == 1 and single_zeros(smooth, gap, budget):
+                        how = prove(smooth.field, gap, given, budget)  # what stands still at single points only, rises
                     if how is None:
                         name = ("value", "slope")[order] if order < 2 else f"derivative of order {order}"
                         return Unknown(
@@ -299,6 +301,20 @@ def slope_between(
     if not steps:
         steps.append(Step("no piece", "", "nothing to bound"))
     return Proved("derivative, piece by piece", tuple(steps))
+
+
+def single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:
+    """Whether the form is 0 on the piece at single values of the variable at most: factors that are affine in the variable
+    with a number as slope may vanish, the others not."""
+    field, rest = smooth.field, ordered(smooth.field, f)
+    if rest.zero:
+        return False
+    _, factors = rest.num.factor()
+    for factor, k in factors:
+        slope = factor.derivative(smooth.slot)
+        if slope.is_constant() and not slope.is_zero():
+            rest = times(rest, power(Form(factor, field.number(1).num), -int(k)))
+    return any(prove(field, g, smooth.constraints, budget, strict=True) is not None for g in (rest, minus(rest)))
 
 
 def slope_bounded(cases: list[View], budget: Budget) -> Proved | Unknown:

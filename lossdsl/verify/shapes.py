@@ -1,10 +1,8 @@
-"""Strict convexity, quasiconvexity, infima and unique minima of an element in one entry.
+"""Strict convexity, quasiconvexity and infima of an element in one entry.
 
 strictly convex  convex, and on every piece the second derivative is not 0 but at single points
 quasiconvex      convex, monotone, or falling up to the variable's 0 and rising from there
 infimum == b     at least b, and b itself at a value of the variable, or in the limit along a tail
-unique minimum   a minimum, and on every piece the slope points away from it but at single points
-towards          on both sides of an equality the target does not fall away from it
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ from fractions import Fraction
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import ZERO, Compare, Const, Param, Read, Scalar
-from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, show, strict, symmetry, unread
+from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, strict, symmetry, unread
 from lossdsl.verify import enclosure as e
-from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
+from lossdsl.verify.algebra import TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
@@ -26,7 +23,7 @@ from lossdsl.verify.points import elements, within
 from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.refute import _counts, _points, _value
 from lossdsl.verify.risk import vanishes
-from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, slope_between, smooth_pieces
+from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, single_zeros, slope_between, smooth_pieces
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
 
@@ -100,7 +97,7 @@ def _curved(cases: list[View], budget: Budget) -> list[Step] | str:
     try:
         for view in cases:
             for smooth in smooth_pieces(view):
-                if not _single_zeros(smooth, smooth.order(2), budget):
+                if not single_zeros(smooth, smooth.order(2), budget):
                     return f"whether {view.shown(smooth.piece.body)} is curved everywhere"
                 steps.append(Step("second derivative", view.shown(smooth.piece.body), "not 0 but at single points"))
     except Stuck as reason:
@@ -108,20 +105,6 @@ def _curved(cases: list[View], budget: Budget) -> list[Step] | str:
     except TooLarge:
         return "the normal form of the second derivative is too large"
     return steps
-
-
-def _single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:
-    """Whether the form is 0 on the piece at single values of the variable at most: factors that are affine in the variable
-    with a number as slope may vanish, the others not."""
-    if f.zero:
-        return False
-    field, rest = smooth.field, f
-    _, factors = f.num.factor()
-    for factor, k in factors:
-        slope = factor.derivative(smooth.slot)
-        if slope.is_constant() and not slope.is_zero():
-            rest = times(rest, algebra.power(Form(factor, field.number(1).num), -int(k)))
-    return any(prove(field, g, smooth.constraints, budget, strict=True) is not None for g in (rest, minus(rest)))
 
 
 def _straight(ctx: Context, target: str, entry: str, sign: int) -> Refuted | None:
@@ -302,69 +285,4 @@ def _vanishes_or_absent(smooth: Smooth, direction: int, bound: Scalar) -> bool:
     return vanishes(tail, smooth.field.monomial(smooth.slot, 1), gap)
 
 
-def towards(ctx: Context, target: str, entry: str, condition: Compare, *, strict: bool) -> Verdict:
-    """Whether a gradient step in the entry goes towards where the condition (an equality) holds: on neither side of it
-    does the target fall away from it (`strict`: it rises)."""
-    steps: list[Step] = []
-    for op, increasing in ((">=", True), ("<=", False)):
-        side = ctx.narrowed(Compare(op, condition.a, condition.b))
-        verdict = properties.monotone(side, target, (entry,), increasing=increasing, strict=strict)
-        if not isinstance(verdict, Proved):
-            return verdict
-        steps += [
-            Step(f"where {show.text(condition.a)} {op} {show.text(condition.b)}", "", verdict.method),
-            *verdict.steps,
-        ]
-    return Proved("slope on both sides", tuple(steps))
-
-
-def unique_minimum(ctx: Context, target: str, condition: Scalar) -> Verdict:
-    """Whether the target is least where the condition holds (an equality of an input with something), and only there."""
-    least = properties.minimum_at(ctx, target, condition)
-    if not isinstance(least, Proved) or not isinstance(condition, Compare):
-        return least
-    blocked = "the place of the minimum"
-    for a, b in ((condition.a, condition.b), (condition.b, condition.a)):
-        if not isinstance(a, Read) or ctx.program.input(a.tensor) is None:
-            continue
-        cases = properties.scalar_views(ctx, target, a.tensor)
-        if isinstance(cases, str):
-            blocked = cases
-            continue
-        steps = list(least.steps)
-        blocked = ""
-        for view in cases:
-            blocked = blocked or _only(view, a, b, ctx.budget, steps)
-        if not blocked:
-            return Proved("slope, piece by piece", tuple(steps))
-    return Unknown(blocked, _TRIED)
-
-
-def _only(view: View, entry: Read, place: Scalar, budget: Budget, steps: list[Step]) -> str:
-    """What stands in the way of slopes that point away from the place."""
-    if view.entry is not entry:
-        return f"{view.shown(view.variable)} is of another entry"
-    try:
-        pieces = smooth_pieces(view)
-        for smooth in pieces:
-            at = substitute(substitute(view.inner, {view.entry: place}), dict(view.case))
-            point = smooth.field.form(at)
-            away = plus(smooth.field.monomial(smooth.slot, 1), minus(point))
-            outward = times(smooth.order(1), away)
-            shown = view.shown(smooth.piece.body)
-            if prove(smooth.field, outward, smooth.constraints, budget) is None:
-                return f"the sign of the slope of {shown}"
-            if not _single_zeros(smooth, outward, budget):
-                return f"whether {shown} is flat somewhere"
-            steps.append(Step("slope", shown, "points away from the minimum but at single points"))
-        for join in joins(view, pieces, budget, 0) if len(pieces) > 1 else ():
-            if not join.jumps[0].zero:
-                return f"jump at {view.shown(join.surface)} = 0"
-    except Stuck as reason:
-        return str(reason)
-    except TooLarge:
-        return "the normal form of the slope is too large"
-    return ""
-
-
-__all__ = ["infimum", "quasiconvex", "strictly_convex", "unique_minimum"]
+__all__ = ["infimum", "quasiconvex", "strictly_convex"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from lossdsl.ir.nodes import Scalar
 from lossdsl.verify import nlsat
-from lossdsl.verify.algebra import Factors, Field, Form, TooLarge, order_sign, sign, slots_of
+from lossdsl.verify.algebra import Factors, Field, Form, TooLarge, ordered, sign, slots_of
 from lossdsl.verify.boxes import branch, inside, negative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.invariance import reduced
@@ -47,9 +47,12 @@ def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *,
             return "one interval evaluation of the factored form"
         if any(_contradicts(field, c) for c in constraints):
             return "the case cannot occur"
-        found = order_sign(field, factors)
+        simpler = ordered(field, f)
+        found = sign(field, simpler)
         if found.positive or (not strict and found.nonnegative):
             return "order of the arguments of an increasing function"
+        if simpler.key != f.key and _smt(field, simpler, constraints, budget, strict):
+            return "order of the arguments of an increasing function, and z3 (unsat)"
         less = reduced(field, f, constraints)
         own, fewer, given = less.field, less.form, less.constraints
         if less.fixed:
