@@ -29,6 +29,7 @@ from lossdsl.verify.operations import smooth_at, transfer
 from lossdsl.verify.work import deadline, passed
 
 Box = dict[int, Enclosure]
+_MOST_LEAVES = 8  # of a form that may be monotone in all of them
 _MOST_MONOTONE = 2  # leaves, for each of which every box costs a derivative
 
 
@@ -72,6 +73,17 @@ def branch(
             return False
         pending.extend(halves)
     return True
+
+
+def lowest(field: Field, f: Form) -> Enclosure:
+    """An enclosure of the sign of the form at the face of its domain that has its least values: at a corner, if it is
+    monotone in every leaf."""
+    leaves = leaves_of(field, f)
+    start = {s: field.generators[s].enclosure for s in leaves}
+    if len(leaves) > _MOST_LEAVES or any(b.nan for b in start.values()):
+        return ANYTHING
+    face = _Slopes(field, f).face(start)
+    return Factors.of(f).sign(At(field, face or start, set(all_slots(field, f))).polynomial)
 
 
 def negative(field: Field, f: Form, constraints: Sequence[Form], *, seconds: float, boxes: int) -> Box | None:
@@ -211,4 +223,4 @@ def _middle(b: Enclosure) -> float:
     return b.lo / 2 + b.hi / 2
 
 
-__all__ = ["At", "Box", "branch", "inside", "negative"]
+__all__ = ["At", "Box", "branch", "inside", "lowest", "negative"]

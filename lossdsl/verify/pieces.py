@@ -236,63 +236,67 @@ def _cases(program: Program, scope: Scope, whole: Scalar, entry: Scalar) -> Iter
 def fold(node: Scalar, scope: Scope | None = None) -> Scalar:
     """Exact constant folding, and selections whose condition is decided. Only identities of real arithmetic at defined
     values: 1 * x, x + 0, x - 0, and operations of rational constants."""
+    return transform(node, fold_top)
 
-    def constant(n: Scalar) -> bool:
-        return isinstance(n, Const) and not isinstance(n.value, str)
 
-    def step(n: Scalar) -> Scalar:
-        if isinstance(n, Apply) and all(constant(a) for a in n.args):
-            v = [a.value for a in n.args if isinstance(a, Const) and not isinstance(a.value, str)]
-            match n.name:
-                case "add":
-                    return Const(v[0] + v[1], n.dtype)
-                case "sub":
-                    return Const(v[0] - v[1], n.dtype)
-                case "mul":
-                    return Const(v[0] * v[1], n.dtype)
-                case "neg":
-                    return Const(-v[0], n.dtype)
-                case "real" | "int":
-                    return Const(v[0], n.dtype)
-                case "abs":
-                    return Const(abs(v[0]), n.dtype)
-                case "div" if v[1] != 0:
-                    return Const(v[0] / v[1], n.dtype)
-        if isinstance(n, Apply) and n.name == "clamp":
-            return Apply("min2", (Apply("max2", n.args[:2]), n.args[2]))
-        if isinstance(n, Apply) and n.name in ("mul", "add", "sub") and n.dtype is REAL:
-            a, b = n.args
-            one = Const(1 if n.name == "mul" else 0)
-            if b is one:
-                return a
-            if a is one and n.name != "sub":
-                return b
-        if isinstance(n, Apply) and n.name == "sqrt":
-            root = _square_root(n.args[0])
-            if root is not None:
-                return root
-        if isinstance(n, Compare) and constant(n.a) and constant(n.b):
-            a, b = n.a.value, n.b.value  # type: ignore[attr-defined]
-            holds = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[n.op]
-            return TRUE if holds else FALSE
-        if isinstance(n, Not) and n.a in (TRUE, FALSE):
-            return FALSE if n.a is TRUE else TRUE
-        if isinstance(n, (And, Or)):
-            stop, skip = (FALSE, TRUE) if isinstance(n, And) else (TRUE, FALSE)
-            if stop in n.args:
-                return stop
-            rest = tuple(a for a in n.args if a is not skip)
-            if len(rest) < 2:
-                return rest[0] if rest else skip
-            return type(n)(rest)
-        if isinstance(n, Select):
-            if n.condition in (TRUE, FALSE):
-                return n.a if n.condition is TRUE else n.b
-            if n.a is n.b:
-                return n.a
-        return n
+def fold_top(n: Scalar) -> Scalar:
+    """As `fold`, of a scalar whose parts are folded."""
+    if isinstance(n, Apply) and all(_is_number(a) for a in n.args):
+        v = [a.value for a in n.args if isinstance(a, Const) and not isinstance(a.value, str)]
+        match n.name:
+            case "add":
+                return Const(v[0] + v[1], n.dtype)
+            case "sub":
+                return Const(v[0] - v[1], n.dtype)
+            case "mul":
+                return Const(v[0] * v[1], n.dtype)
+            case "neg":
+                return Const(-v[0], n.dtype)
+            case "real" | "int":
+                return Const(v[0], n.dtype)
+            case "abs":
+                return Const(abs(v[0]), n.dtype)
+            case "max2" | "min2":
+                return Const((max if n.name == "max2" else min)(v[0], v[1]), n.dtype)
+            case "div" if v[1] != 0:
+                return Const(v[0] / v[1], n.dtype)
+    if isinstance(n, Apply) and n.name == "clamp":
+        return Apply("min2", (Apply("max2", n.args[:2]), n.args[2]))
+    if isinstance(n, Apply) and n.name in ("mul", "add", "sub") and n.dtype is REAL:
+        a, b = n.args
+        one = Const(1 if n.name == "mul" else 0)
+        if b is one:
+            return a
+        if a is one and n.name != "sub":
+            return b
+    if isinstance(n, Apply) and n.name == "sqrt":
+        root = _square_root(n.args[0])
+        if root is not None:
+            return root
+    if isinstance(n, Compare) and _is_number(n.a) and _is_number(n.b):
+        a, b = n.a.value, n.b.value  # type: ignore[attr-defined]
+        holds = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[n.op]
+        return TRUE if holds else FALSE
+    if isinstance(n, Not) and n.a in (TRUE, FALSE):
+        return FALSE if n.a is TRUE else TRUE
+    if isinstance(n, (And, Or)):
+        stop, skip = (FALSE, TRUE) if isinstance(n, And) else (TRUE, FALSE)
+        if stop in n.args:
+            return stop
+        rest = tuple(a for a in n.args if a is not skip)
+        if len(rest) < 2:
+            return rest[0] if rest else skip
+        return type(n)(rest)
+    if isinstance(n, Select):
+        if n.condition in (TRUE, FALSE):
+            return n.a if n.condition is TRUE else n.b
+        if n.a is n.b:
+            return n.a
+    return n
 
-    return transform(node, step)
+
+def _is_number(n: Scalar) -> bool:
+    return isinstance(n, Const) and not isinstance(n.value, str)
 
 
 def _square_root(node: Scalar) -> Scalar | None:

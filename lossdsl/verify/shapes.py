@@ -8,11 +8,14 @@ infimum == b     at least b, and b itself at a value of the variable, or in the 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import ZERO, Compare, Const, Param, Read, Scalar
-from lossdsl.verify import algebra, approach, chords, properties, quasi, rays, strict, symmetry, unread
+from lossdsl.ir.rewrite import with_numbers
+from lossdsl.verify import algebra, approach, chords, instances, properties, quasi, rays, strict, symmetry, unread
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -197,7 +200,9 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
         return Unknown(f"{target} is an input", _TRIED)
     element = Read(target, definition.formals, definition.dtype)
     least = properties.nonnegative(properties.with_difference(ctx, "$gap", bound, element), "$gap")
-    if not isinstance(least, Proved):
+    if isinstance(least, Unknown):
+        return _stays_above(ctx, target, bound) or least
+    if isinstance(least, Refuted):
         return least
     for i in ctx.program.inputs:
         cases = properties.scalar_views(ctx, target, i.name) if i.differentiable else ""
@@ -220,26 +225,48 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
 
 
 def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
-    """Values of the parameters with which the target is enclosed above the bound: then that is not its infimum."""
-    real = [p for p in ctx.program.parameters if p.kind == "real" and p.name not in ctx.fixed]
-    if not isinstance(bound, Const) or isinstance(bound.value, str):
+    """Values of the parameters and of optional inputs with which the target stays above the bound: then that is not its
+    infimum."""
+    if not isinstance(bound, Const) or isinstance(bound.value, str) or not ctx.is_box:
         return None
-    boxes = ctx.ranges()
-    for value in (None, Fraction(1, 4), Fraction(1), Fraction(2), Fraction(1, 2)):  # None: the defaults
-        at = ctx
-        for p in real:
-            if value is not None and within(value, boxes.parameter(p.name)):
-                at = at.narrowed(Compare("==", Param(p.name), Const(value)))
-        at = at.at_defaults()
-        if any(p.name not in at.fixed for p in ctx.program.parameters):
-            continue
+    for at in _at_numbers(ctx):
+        point = {p.name: at.fixed[p.name] for p in ctx.program.parameters}
         for ranges, where in ((at.ranges(), ""), (_Long(at.program, at.assume), ", where axes have 2 entries or more")):
             box = ranges.tensor(target)
             if not box.nan and box.lo > bound.value:
-                point = {p.name: at.fixed[p.name] for p in ctx.program.parameters}
                 words = f"{target} is in {box} there, for all inputs{where}"
                 return Refuted("interval enclosure", Witness((point,), words))
+        found = instances.above(at, target, bound.value)
+        if found is not None:
+            words = f"{target} is at least {found.bound} there, for all inputs{found.where}"
+            return Refuted("bound at an instance", Witness((point,), words))
     return None
+
+
+def _at_numbers(ctx: Context) -> Iterator[Context]:
+    """The context where all parameters are numbers, some of their values in turn, and optional inputs at their defaults."""
+    real = [p for p in ctx.program.parameters if p.kind == "real" and p.name not in ctx.fixed]
+    boxes = ctx.ranges()
+    optional: dict[str, Fraction] = {}
+    for i in ctx.program.inputs:
+        if (
+            i.default is not None
+            and isinstance(i.default.value, Fraction)
+            and within(i.default.value, boxes.input(i.name))
+        ):
+            optional[i.name] = i.default.value
+    for number in (None, Fraction(1, 4), Fraction(1), Fraction(2), Fraction(1, 2)):  # None: the defaults
+        at = ctx
+        for p in real:
+            if number is not None and within(number, boxes.parameter(p.name)):
+                at = at.narrowed(Compare("==", Param(p.name), Const(number)))
+        at = at.at_defaults()
+        if not all(
+            p.name in at.fixed and within(at.fixed[p.name], boxes.parameter(p.name)) for p in ctx.program.parameters
+        ):
+            continue
+        fixed = {**optional, **at.fixed}
+        yield replace(at, program=with_numbers(at.program, fixed), fixed=fixed, memo={})
 
 
 class _Long(Ranges):
