@@ -68,10 +68,7 @@ def test_what_stays_above_a_bound_somewhere_does_not_have_it_as_its_infimum(line
         ("    input x: real[n]\n    input b: bool[n]\n", "x^2 + 1 if b else exp(x)"),
         ("    input x: real[n]\n    input y: sign[n]\n", "relu(1 + y - x^2)"),
         (GROUPS, "sum(relu(1 + x[n, 0] * x[m, 0]) over m where g[n] != g[m])"),
-        (
-            "    input x: real[n]\n    input k: class[n] of c or skip\n    param skip: int = -100\n",
-            "1 if k == skip else x^2",
-        ),
+        ("    input x: real[n]\n    input k: class[n] of 3\n", "1 + x^2 if k == 0 else x^2"),
     ],
 )
 def test_what_comes_to_its_bound_is_not_refuted(lines, body):
@@ -95,7 +92,7 @@ def _random_body(rng: random.Random) -> str:
     return " + ".join(parts)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_no_value_lies_below_a_bound_of_an_instance(seed):
     rng = random.Random(seed)
     ctx, target = context(LOGITS + "    param s: real in [0, 1] = 1/2\n", _random_body(rng))
