@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import (
     INT,
+    REAL,
     TRUE,
     AdjointMap,
     And,
@@ -157,8 +158,16 @@ class Alike:
                         return gap
                 if n.name == "mul" and self._decays(n, facts):
                     return limits.toward(0.0, -1)
-                return limits.apply(n, [self.scalar(a, facts) for a in n.args])
+                return self._within_range(n, limits.apply(n, [self.scalar(a, facts) for a in n.args]))
         raise Undecided("no rule")
+
+    def _within_range(self, n: Apply, found: Limit) -> Limit:
+        """A value that does not vary is in the range of the scalar, too."""
+        if found.moves or found.point or found.infinite or n.dtype is not REAL:
+            return found
+        known = self.ranges.scope()[n]
+        both = None if known.nan else e.meet(found.box, known)
+        return found if both is None else replace(found, box=both)
 
     def _above_only(self, total: Scalar, x: Scalar, facts: Facts) -> Limit | None:
         """A log-sum-exp less the only one of its entries that does not go to -inf: it goes to 0 from above."""
@@ -175,7 +184,7 @@ class Alike:
         except (Split, NotScalar, Undecided):
             return None
         falls = others.infinite and others.moves and others.box.lo < 0
-        return limits.toward(0.0) if same and falls and not value.infinite else None
+        return limits.toward(0.0) if same and falls and value.box.finite and not value.infinite else None
 
     def _canonical(self, node: Scalar, facts: Facts) -> Scalar:
         """The scalar once definitions are put in, with 0 for the indices and labels that are the first."""
@@ -402,7 +411,7 @@ def _log_sum(parts: list[_Part]) -> Limit:
         raise Undecided("a log-sum-exp of unknown length")
     sure = [p.value.box for p in above if p.some]  # at least the largest of them, and finite
     if not sure:
-        raise Undecided("a log-sum-exp of what may be nothing")
+        return limits.perhaps(Enclosure(-INF, INF, False, True), any(p.value.moves for p in parts))
     low = max(box.lo for box in sure)
     return Limit(Enclosure(low, INF, low == -INF, True), any(p.value.moves for p in parts))
 

@@ -169,6 +169,7 @@ def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
         alike(toward(box.hi, -1), f"near {box.hi:g}")
     if len(i.dims) > 1 and _axis(i, program) != 0:
         first(ONE, fixed(-1), "1 at the first of the first axis, -1 elsewhere", 0)
+        first(ZERO, MINUS, "0 at the first of the first axis, -inf elsewhere", 0)
     return [*found, None]
 
 

@@ -37,6 +37,11 @@ class Limit:
         return abs(self.box.lo) == INF and self.box.lo == self.box.hi
 
     @property
+    def loose(self) -> bool:
+        """Whether nobody knows if it is an infinity."""
+        return not self.infinite and not self.box.finite
+
+    @property
     def point(self) -> bool:
         return self.box.lo == self.box.hi and not self.infinite
 
@@ -81,11 +86,27 @@ def _finite(box: Enclosure, moves: bool, side: int = 0) -> Limit:
     return Limit(box, moves, side if moves and box.lo == box.hi else 0)
 
 
+def perhaps(box: Enclosure, moves: bool) -> Limit:
+    """A limit that may be a number or an infinity, or (of what does not vary) a value that is one of these."""
+    if box.nan:
+        raise Undecided("a limit that may be undefined")
+    return Limit(box, moves)
+
+
 def negated(a: Limit) -> Limit:
     return Limit(e.neg(a.box), a.moves, -a.side)
 
 
 def added(a: Limit, b: Limit) -> Limit:
+    for x, y in ((a, b), (b, a)):
+        if y.loose:
+            if (
+                not x.infinite
+                or x.moves
+                or (y.box.may_be_minus_infinite if x.box.lo > 0 else y.box.may_be_plus_infinite)
+            ):
+                raise Undecided("a sum with what may be an infinity")
+            return x  # an infinity all along, to which no opposite one is added
     if a.infinite or b.infinite:
         if a.infinite and b.infinite and a.box.lo != b.box.lo:
             raise Undecided("inf - inf")
@@ -102,6 +123,9 @@ def multiplied(a: Limit, b: Limit) -> Limit:
         if any(x.infinite and not x.moves for x in (a, b)):
             raise Undecided("0 * inf")
         return ZERO
+    for x, y in ((a, b), (b, a)):
+        if y.infinite and y.moves and not x.moves and x.box.finite and not x.box.nonzero and x.box.nonnegative:
+            return perhaps(e.hull(ZERO.box, y.box), True)  # 0 where the factor is 0
     if a.infinite or b.infinite:
         return _infinity(_signs(a, b), all(x.moves for x in (a, b) if x.infinite))
     side = 0
@@ -195,10 +219,15 @@ _RISING: dict[str, tuple[_End, _End]] = {
     "sqrt": (None, (INF, 0)),
 }
 _LEAST = {"log": 0.0, "log2": 0.0, "log10": 0.0, "log1p": -1.0}  # where they go to -inf
+_STEADY = frozenset(_RISING) - frozenset(_LEAST) - {"sqrt"}  # they have a value at what may be an infinity
 _NODES = {name: Apply(name, (Const(1),)) for name in (*_RISING, "cosh", "logcosh", "erfc")}
 
 
 def _rising(name: str, a: Limit) -> Limit:
+    if a.loose:
+        if name in _LEAST or name == "sqrt":
+            raise Undecided(f"{name} of what may be an infinity")
+        return _finite(transfer(_NODES[name], [a.box]), True)
     if a.infinite:
         end = _RISING[name][a.box.lo > 0]
         if end is None:
@@ -241,7 +270,9 @@ def _power(node: Apply, a: Limit, b: Limit) -> Limit:
     if b.exact_zero:
         return ONE
     if not b.sign:
-        if a.point and a.box.lo == 0 and a.side > 0 and b.box.nonnegative:
+        base = node.args[0]
+        above = a.side > 0 or (isinstance(base, Apply) and base.name in ("relu", "abs"))
+        if a.point and a.box.lo == 0 and above and b.box.nonnegative:
             return Limit(Enclosure(0.0, 1.0), True)  # 1 where the exponent is 0
         raise Undecided("a power whose exponent may be 0")
     if a.infinite and a.box.lo > 0:
@@ -270,6 +301,8 @@ def _log_of_sum(a: Limit, b: Limit) -> Limit:
 
 def log_sum_exp(values: Sequence[Limit]) -> Limit:
     """log(sum(exp(v))); -inf of nothing."""
+    if any(v.loose for v in values) and len(values) > 1:
+        raise Undecided("a log-sum-exp of what may be an infinity")
     low = [v for v in values if v.infinite and v.box.lo < 0]
     rest = [v for v in values if not (v.infinite and v.box.lo < 0)]
     moves = any(v.moves for v in values)
@@ -364,10 +397,17 @@ _CONTINUOUS = frozenset({"sin", "cos", "atan"})  # everywhere; without a limit o
 def apply(node: Apply, args: Sequence[Limit]) -> Limit:
     """The limit of a primitive's values. Raises Undecided."""
     name = node.name
-    if not any(a.moves or a.infinite for a in args):
+    if any(a.loose for a in args) and name not in ("add", "sub", "neg", "expdiff", *_STEADY):
+        raise Undecided(f"{name} of what may be an infinity")
+    if not any(a.moves or a.infinite or a.loose for a in args):
         box = transfer(node, [a.box for a in args])
         return _finite(box, False)
-    if len(args) == 2 and node.args[0] is node.args[1] and (args[0].moves or not args[0].infinite):
+    if (
+        len(args) == 2
+        and node.args[0] is node.args[1]
+        and not args[0].loose
+        and (args[0].moves or not args[0].infinite)
+    ):
         a = args[0]
         if name == "sub":
             return ZERO  # finite at every point of the sequence
@@ -440,6 +480,7 @@ __all__ = [
     "logarithm",
     "multiplied",
     "negated",
+    "perhaps",
     "smaller",
     "toward",
 ]

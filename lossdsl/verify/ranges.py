@@ -505,6 +505,8 @@ class Ranges:
                 fact = Enclosure(0.0, 1.0, scope[node.args[0]].finite and scope[node.args[1]].finite, False)
         elif node.name == "add" and isinstance(node.args[1], Apply) and node.args[1].name == "neg":
             fact = self._difference(node.args[0], node.args[1].args[0], scope)
+        elif node.name == "add":
+            fact = _between(node, scope)
         elif node.name == "div":
             fact = self._average(node, scope) or _place(node)
             fact = fact or (None if found.nan else self.norms.of_quotient(node, scope))
@@ -605,6 +607,24 @@ def _within(a: Enclosure, b: Enclosure) -> bool:
     low = a.lo > b.lo or (a.lo == b.lo and (a.lo_open or not b.lo_open))
     high = a.hi < b.hi or (a.hi == b.hi and (a.hi_open or not b.hi_open))
     return low and high and (b.nan or not a.nan)
+
+
+def _between(node: Apply, scope: Scope) -> Enclosure | None:
+    """Of `a + (b - a) * u` with u in [0, 1], which may be divided by a number: it lies between a and b."""
+    for a, rest in (node.args, node.args[::-1]):
+        divisor: Scalar | None = None
+        if isinstance(rest, Apply) and rest.name == "div":
+            rest, divisor = rest.args
+        if not isinstance(rest, Apply) or rest.name != "mul":
+            continue
+        for gap, u in (rest.args, rest.args[::-1]):
+            if not isinstance(gap, Apply) or gap.name != "sub" or gap.args[1] is not a:
+                continue
+            share = scope[u] if divisor is None else e.div(scope[u], scope[divisor])
+            ends = scope[a], scope[gap.args[0]]
+            if not share.nan and share.lo >= 0 and share.hi <= 1 and all(end.finite for end in ends):
+                return e.hull(*ends)
+    return None
 
 
 def _place(node: Apply) -> Enclosure | None:
