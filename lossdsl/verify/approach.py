@@ -144,7 +144,7 @@ def _choices(ctx: Context, i: Input, program: Program) -> list[Choice | None]:
     if i.kind in ("simplex", "unit"):
         first(ONE, ZERO, "1 at the first, 0 elsewhere")
         return [*found, None]
-    if not i.differentiable:
+    if not i.differentiable and i.role != "state":
         if i.kind == "int":
             alike(ZERO, "0")
         return [*found, None]

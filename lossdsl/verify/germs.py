@@ -256,6 +256,8 @@ def _squared_rest(small: Germ) -> Germ:
 
 
 def divide(a: Germ, b: Germ) -> Germ:
+    if a.exact and a == b and b.sign():
+        return constant(_1)
     return ZERO if a.zero and b.sign() else mul(a, power(b, Fraction(-1)))
 
 
@@ -308,6 +310,8 @@ def logarithm(a: Germ) -> Germ:
 
 def log_sum_exp(values: list[Germ]) -> Germ:
     """Relative to the largest."""
+    if len(values) == 1:
+        return values[0]
     top = values[0]
     for v in values[1:]:
         try:
@@ -316,7 +320,7 @@ def log_sum_exp(values: list[Germ]) -> Germ:
             sub(top, v).limit()  # as large as the other up to a bounded difference: either will do
     total = ZERO
     for v in values:
-        total = add(total, exponential(sub(v, top)))
+        total = add(total, constant(_1) if v is top else exponential(sub(v, top)))
     return add(top, logarithm(total))
 
 

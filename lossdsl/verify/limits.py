@@ -220,7 +220,7 @@ _RISING: dict[str, tuple[_End, _End]] = {
 }
 _LEAST = {"log": 0.0, "log2": 0.0, "log10": 0.0, "log1p": -1.0}  # where they go to -inf
 _STEADY = frozenset(_RISING) - frozenset(_LEAST) - {"sqrt"}  # they have a value at what may be an infinity
-_NODES = {name: Apply(name, (Const(1),)) for name in (*_RISING, "cosh", "logcosh", "erfc")}
+_NODES = {name: Apply(name, (Const(1),)) for name in (*_RISING, "cosh", "logcosh", "erfc", "i0e")}
 
 
 def _rising(name: str, a: Limit) -> Limit:
@@ -328,6 +328,13 @@ def _even(name: str, a: Limit) -> Limit:
     return _finite(transfer(_NODES[name], [a.box]), a.moves, side)
 
 
+def _scaled_bessel(a: Limit) -> Limit:
+    """exp(-|x|) I0(x) > 0, which goes to 0 as x goes to an infinity."""
+    if a.infinite:
+        return toward(0.0, 1) if a.moves else ZERO
+    return _finite(transfer(_NODES["i0e"], [a.box]), a.moves)
+
+
 def absolute(a: Limit) -> Limit:
     if a.infinite:
         return Limit(PLUS.box, a.moves)
@@ -377,6 +384,7 @@ _ONE_ARGUMENT: dict[str, Callable[[Limit], Limit]] = {
     "abs": absolute,
     "sign": _signum,
     "log1mexp": _log_one_minus_exp,
+    "i0e": _scaled_bessel,
     "cosh": lambda a: _even("cosh", a),
     "logcosh": lambda a: _even("logcosh", a),
     "erfc": lambda a: added(ONE, negated(_rising("erf", a))),

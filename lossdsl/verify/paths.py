@@ -268,6 +268,9 @@ def _elementary(name: str, a: Germ) -> Germ:
             return g.sub(g.exponential(a), YES)
         case "log":
             return g.logarithm(a)
+        case "log2" | "log10":
+            base = g.logarithm(g.constant(Fraction(2 if name == "log2" else 10)))
+            return g.divide(g.logarithm(a), base)
         case "log1p":
             return g.logarithm(g.add(YES, a))
         case "log1mexp":

@@ -25,6 +25,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import free_indices, members
 from lossdsl.verify import (
     chords,
+    crowds,
     escape,
     gradients,
     hessian,
@@ -517,6 +518,10 @@ def bounded(ctx: Context, target: str) -> Verdict:
     box = ctx.ranges().tensor(target)
     if box.bounded:
         return Proved("interval enclosure", (Step("enclosure", target, f"in {box}"),))
+    if not box.nan and box.hi < INF:
+        least = nonnegative(ctx, target)
+        if isinstance(least, Proved):
+            return Proved(least.method, (*least.steps, Step("enclosure", target, f"at most {box.hi:g}")))
     found = refute_order.infinite(replace(ctx, seconds=ctx.seconds / 5), target) or sequences.unbounded(ctx, target)
     for i in ctx.program.inputs:
         if found is not None:
@@ -526,7 +531,7 @@ def bounded(ctx: Context, target: str) -> Verdict:
         for concave in (False, True):
             if isinstance(convexity(ctx, target, (i.name,), concave=concave), Proved):
                 found = found or refute_order.outgrows(ctx, target, i.name, concave=concave)
-    found = found or escape.unbounded(ctx, target) or novalue.undefined(ctx, target)
+    found = found or crowds.unbounded(ctx, target) or escape.unbounded(ctx, target) or novalue.undefined(ctx, target)
     return found or Unknown(
         _known(ctx, target, box),
         ("interval", "limits along sequences", "rays of convex losses", "germs along paths", "search"),

@@ -508,7 +508,7 @@ class Ranges:
         elif node.name == "add":
             fact = _between(node, scope)
         elif node.name == "div":
-            fact = self._average(node, scope) or _place(node)
+            fact = self._average(node, scope) or _place(node) or _share(node, scope)
             fact = fact or (None if found.nan else self.norms.of_quotient(node, scope))
         if fact is None:
             return found
@@ -625,6 +625,34 @@ def _between(node: Apply, scope: Scope) -> Enclosure | None:
             if not share.nan and share.lo >= 0 and share.hi <= 1 and all(end.finite for end in ends):
                 return e.hull(*ends)
     return None
+
+
+def _share(node: Apply, scope: Scope) -> Enclosure | None:
+    """Of `c x / (d x + y)` with x, y >= 0 and numbers c, d > 0: it is between 0 and c / d."""
+    (c, x), *more = _terms(node.args[0])
+    if more or c <= 0 or not (scope[x].nonnegative and scope[x].finite):
+        return None
+    own = Fraction(0)
+    for d, y in _terms(node.args[1]):
+        if y is x:
+            own += d
+        elif not (scope[y].finite and (scope[y].nonnegative if d > 0 else scope[y].nonpositive)):
+            return None
+    return Enclosure(0.0, e.exact(c / own).hi) if own > 0 else None
+
+
+def _terms(n: Scalar) -> list[tuple[Fraction, Scalar]]:
+    """A sum as terms with numbers as their factors."""
+    if isinstance(n, Apply) and n.name in ("add", "sub"):
+        sign = -1 if n.name == "sub" else 1
+        return [*_terms(n.args[0]), *((sign * c, x) for c, x in _terms(n.args[1]))]
+    if isinstance(n, Apply) and n.name == "neg":
+        return [(-c, x) for c, x in _terms(n.args[0])]
+    if isinstance(n, Apply) and n.name == "mul":
+        for k, x in (n.args, n.args[::-1]):
+            if isinstance(k, Const) and isinstance(k.value, Fraction):
+                return [(k.value * c, y) for c, y in _terms(x)]
+    return [(Fraction(1), n)]
 
 
 def _place(node: Apply) -> Enclosure | None:
