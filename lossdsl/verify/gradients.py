@@ -51,7 +51,7 @@ class Masses:
         d = self.ctx.program.definition(name)
         if d is None or name in self.grouped:
             raise NoRule(name)
-        if any(self._varies(i) for i in indices) or self._varies(d.where) or self._varies(d.support):
+        if any(self.varies(i) for i in indices) or self.varies(d.where) or self.varies(d.support):
             raise NoRule(f"{name}: a selection that depends on the input")
         scope = self.ranges.body_scope(d)
         scope = scope.under(d.support, True) or scope
@@ -96,17 +96,17 @@ class Masses:
             rest = _times(size, rest)
         return rest
 
-    def _varies(self, n: Scalar) -> bool:
+    def varies(self, n: Scalar) -> bool:
         return reads_any(self.varying, n)
 
     def node(self, n: Scalar, scope: Scope) -> Mass:
-        if not self._varies(n):
+        if not self.varies(n):
             return Mass(ZERO, ZERO)
         if n.dtype is not REAL:
             raise NoRule(text(n))
         if isinstance(n, Read):
             return self.tensor(n.tensor, n.indices)
-        if isinstance(n, Select) and not self._varies(n.condition):
+        if isinstance(n, Select) and not self.varies(n.condition):
             decided = [(b, scope.under(n.condition, h)) for b, h in ((n.a, True), (n.b, False))]
             masses = [self.node(b, s) for b, s in decided if s is not None]
             if len(masses) == 1:
@@ -127,9 +127,9 @@ class Masses:
                 return Mass(a.minus, a.plus)
             case "mul" | "div":
                 first, second = n.args
-                if self._varies(second) and (n.name == "div" or self._varies(first)):
+                if self.varies(second) and (n.name == "div" or self.varies(first)):
                     raise NoRule(text(n))
-                inner, factor = (first, second) if self._varies(first) else (second, first)
+                inner, factor = (first, second) if self.varies(first) else (second, first)
                 a = self.node(inner, scope)
                 box = scope[factor]
                 if not box.finite:

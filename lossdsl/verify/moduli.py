@@ -36,7 +36,18 @@ from lossdsl.verify import scalar as one
 from lossdsl.verify.context import Context
 from lossdsl.verify.dominance import Dominance
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, dependents, fold, inline, reads_any, value_of
+from lossdsl.verify.pieces import (
+    VARIABLE,
+    NotScalar,
+    carriers,
+    cased,
+    dependents,
+    fold,
+    inline,
+    plain,
+    reads_any,
+    value_of,
+)
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
@@ -480,20 +491,6 @@ class Moduli:
         return Facts(True, self.node(chosen, scope).bounded, self.node(chosen, scope).bounded)
 
 
-def plain(n: Scalar) -> Scalar:
-    """Exponentials of differences, and their logarithms, by the differences: one quantity that all of them vary through."""
-    if not isinstance(n, Apply):
-        return n
-    if n.name == "expdiff":
-        return Apply("exp", (Apply("sub", n.args),))
-    if n.name == "xlogy":
-        b = n.args[1]
-        return Apply("mul", (n.args[0], b.args[0])) if isinstance(b, Apply) and b.name == "exp" else n
-    if n.name == "log" and isinstance(n.args[0], Apply) and n.args[0].name == "exp":
-        return n.args[0].args[0]
-    return n
-
-
 def _same(a: Facts, b: Facts) -> bool:
     return replace(a, why="") == replace(b, why="")
 
@@ -507,4 +504,4 @@ def _reflexive(condition: Scalar) -> bool:
     return isinstance(condition, Compare) and condition.op in ("==", "<=", ">=") and condition.a is condition.b
 
 
-__all__ = ["METHOD", "Facts", "Moduli", "lipschitz", "plain"]
+__all__ = ["METHOD", "Facts", "Moduli", "lipschitz"]

@@ -9,14 +9,16 @@ declares of derivatives; they agree with the loss almost everywhere (Bolte and P
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from lossdsl.ir.nodes import Const, Scalar
+from lossdsl.ir.nodes import BOOL, TRUE, And, Const, Not, Or, Scalar, Select, postorder
 from lossdsl.transform.gradient import gradient
 from lossdsl.verify.context import Context
 from lossdsl.verify.continuity import of_values
-from lossdsl.verify.enclosure import Enclosure
-from lossdsl.verify.ranges import Ranges
+from lossdsl.verify.enclosure import Enclosure, hull
+from lossdsl.verify.operations import truth
+from lossdsl.verify.pieces import NotScalar, inline
+from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.verdict import Proved, Step, Verdict
 
 
@@ -37,14 +39,52 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar, some: Callab
     slopes = next((o.tensor for o in derived.outputs if o.name == f"d {entry}"), None)
     if slopes is None:
         return None
-    box = Ranges(derived, assume, interior=frozenset((entry,))).tensor(slopes)
-    if box.nan or not box.bounded or max(abs(box.lo), abs(box.hi)) > bound.value:
+    box = _split(Ranges(derived, assume, interior=frozenset((entry,))), slopes)
+    if box is None or box.nan or not box.bounded or max(abs(box.lo), abs(box.hi)) > bound.value:
         return None
     first = some()
     if not isinstance(first, Proved):
         return None
     steps = (*first.steps, Step("enclosure of the gradient", f"d {entry}", f"each entry in {box}"))
     return Proved("bounded partial derivatives", steps)
+
+
+_DEEPEST = 6  # conditions that are told apart in turn
+
+
+def _split(ranges: Ranges, name: str) -> Enclosure | None:
+    """The elements of a tensor, by cases of the conditions in it: terms of a sum may exclude each other."""
+    box, d = ranges.tensor(name), ranges.program.definition(name)
+    if d is None or d.head != "map" or d.support is not TRUE:
+        return box
+    try:
+        body = inline(ranges.program, d.body)
+    except NotScalar:
+        return box
+    found = _by_cases(ranges.body_scope(d).reading(body), body, _DEEPEST)
+    return box if found is None or (box.bounded and not box.nan and found.hi - found.lo >= box.hi - box.lo) else found
+
+
+def _by_cases(scope: Scope, body: Scalar, depth: int) -> Enclosure | None:
+    """The body's enclosure, in each case of what it branches on; None where no case can be."""
+    condition = next((c for c in _conditions(body) if truth(scope[c]) is None), None) if depth else None
+    if condition is None:
+        return scope[body]
+    found: Enclosure | None = None
+    for holds in (True, False):
+        inner = scope.under(condition, holds)
+        box = None if inner is None else _by_cases(inner, body, depth - 1)
+        found = box if found is None else found if box is None else hull(found, box)
+    return found
+
+
+def _conditions(body: Scalar) -> Iterator[Scalar]:
+    """What the body branches on, in parts of conjunctions and the like."""
+    for n in postorder(body):
+        if isinstance(n, Select):
+            for c in postorder(n.condition):
+                if c.dtype is BOOL and not isinstance(c, (And, Or, Not, Const)):
+                    yield c
 
 
 __all__ = ["lipschitz"]

@@ -138,6 +138,20 @@ def value_of(n: Scalar) -> Scalar:
     return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
 
 
+def plain(n: Scalar) -> Scalar:
+    """Exponentials of differences, and their logarithms, by the differences: one quantity that all of them vary through."""
+    if not isinstance(n, Apply):
+        return n
+    if n.name == "expdiff":
+        return Apply("exp", (Apply("sub", n.args),))
+    if n.name == "xlogy":
+        b = n.args[1]
+        return Apply("mul", (n.args[0], b.args[0])) if isinstance(b, Apply) and b.name == "exp" else n
+    if n.name == "log" and isinstance(n.args[0], Apply) and n.args[0].name == "exp":
+        return n.args[0].args[0]
+    return n
+
+
 def square_root(n: Scalar) -> Scalar | None:
     """Of what `n` is the square."""
     if not isinstance(n, Apply):

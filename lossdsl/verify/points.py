@@ -292,7 +292,7 @@ class Sampler:
             elif defaults and isinstance(default, Fraction) and _within(default, box):
                 parameters[p.name] = default
             else:
-                value = self._number(box, spread, whole=p.kind != "real")
+                value = self.number(box, spread, whole=p.kind != "real")
                 if value is None:
                     return None
                 parameters[p.name] = value
@@ -342,7 +342,7 @@ class Sampler:
             box = self.ranges.input(i.name)
             wanted = Fraction(0 if i.kind == "class" else self.fixed.get(i.name, value))
             if not _within(wanted, box):
-                nearest = self._number(box, 1.0, whole=i.kind not in ("real", "prob"))
+                nearest = self.number(box, 1.0, whole=i.kind not in ("real", "prob"))
                 if nearest is None:
                     return None
                 wanted = nearest
@@ -372,7 +372,7 @@ class Sampler:
             elif i.kind == "sign":
                 out[place] = Fraction(self._random.choice((-1, 1)))
             else:
-                value = self._number(box, spread, whole=i.kind == "int")
+                value = self.number(box, spread, whole=i.kind == "int")
                 if value is None:
                     return None
                 out[place] = value
@@ -398,11 +398,8 @@ class Sampler:
 
     def _along(self, i: Input, places: list[Place]) -> dict[Place, Fraction]:
         """Points of the simplex (weights of quarters) and of the sphere (unit vectors)."""
-        rows: dict[Place, list[Place]] = {}
-        for place in places:
-            rows.setdefault(tuple(v for k, v in enumerate(place) if k not in i.over), []).append(place)
         out: dict[Place, Fraction] = {}
-        for row in rows.values():
+        for row in rows(i, places):
             out |= dict.fromkeys(row, Fraction(0))
             if i.kind == "unit":
                 out[self._random.choice(row)] = Fraction(self._random.choice((-1, 1)))
@@ -413,7 +410,8 @@ class Sampler:
                     out |= {place: (out[place] + Fraction(1, len(row))) / 2 for place in row}
         return out
 
-    def _number(self, box: Enclosure, spread: float, *, whole: bool) -> Fraction | None:
+    def number(self, box: Enclosure, spread: float, *, whole: bool) -> Fraction | None:
+        """A number of the interval, dyadic or whole, from about 0 to the spread; None if it finds none."""
         CLOCK.steps += 2
         lo = max(box.lo, -spread)
         hi = min(box.hi, spread)
@@ -440,6 +438,14 @@ def _within(value: Fraction, box: Enclosure) -> bool:
 within = _within
 
 
+def rows(i: Input, places: Iterable[Place]) -> list[list[Place]]:
+    """The places of each row of a simplex or a sphere."""
+    found: dict[Place, list[Place]] = {}
+    for place in places:
+        found.setdefault(tuple(v for k, v in enumerate(place) if k not in i.over), []).append(place)
+    return list(found.values())
+
+
 def elements(program: Program, target: str, point: Point, most: int = 4) -> Iterator[Place]:
     """Some places of the target."""
     d = program.definition(target)
@@ -448,4 +454,4 @@ def elements(program: Program, target: str, point: Point, most: int = 4) -> Iter
     yield from itertools.islice(itertools.product(*(range(i.dim.evaluate(point.extents)) for i in d.formals)), most)
 
 
-__all__ = ["BOOL", "Dim", "Evaluator", "Group", "Place", "Point", "Sampler", "Undecided", "elements", "within"]
+__all__ = ["BOOL", "Dim", "Evaluator", "Group", "Place", "Point", "Sampler", "Undecided", "elements", "rows", "within"]

@@ -26,6 +26,7 @@ from lossdsl.ir.rewrite import free_indices, members
 from lossdsl.verify import (
     chords,
     crowds,
+    entries,
     escape,
     gradients,
     hessian,
@@ -360,6 +361,9 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
     coupled = gradients.lipschitz(ctx, target, inputs[0], bound, norm)
     if isinstance(coupled, Proved):
         return coupled
+    one_entry = entries.lipschitz(ctx, target, inputs[0], bound, norm)
+    if one_entry is not None:
+        return one_entry
     if bound is None:
         composed = moduli.lipschitz(ctx, target, inputs[0])
         if isinstance(composed, Proved):

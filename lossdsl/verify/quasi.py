@@ -30,9 +30,8 @@ from lossdsl.primitives.record import Monotone
 from lossdsl.verify import scalar as one
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
-from lossdsl.verify.moduli import plain
 from lossdsl.verify.operations import clipped
-from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, fold, inline
+from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, fold, inline, plain
 from lossdsl.verify.ranges import Scope
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step, Unknown

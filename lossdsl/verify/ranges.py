@@ -155,7 +155,8 @@ class Scope:
         here = known.get(node, self[node])
         if here.nan or other.nan or other.lo != other.hi or here.lo == here.hi or isinstance(node, Const):
             return
-        step = 1.0 if node.dtype is INT and abs(other.lo) < 2**52 else 0.0
+        counts = node.args[0] if isinstance(node, Apply) and node.name == "real" else node
+        step = 1.0 if counts.dtype is INT and abs(other.lo) < 2**52 else 0.0
         if here.lo == other.lo:
             known[node] = self._off_zero(node, Enclosure(here.lo + step, here.hi, not step, here.hi_open))
         elif here.hi == other.lo:
@@ -199,7 +200,8 @@ class Scope:
             case Compare():
                 if node.a is node.b and self._certain(node.a):
                     return YES if node.op in ("<=", ">=", "==") else NO
-                return compare(node.op, memo[node.a], memo[node.b])
+                decided = compare(node.op, memo[node.a], memo[node.b])
+                return self._implied(node) if decided is EITHER and self.known else decided
             case And() | Or() | Not():
                 return self._logic(node)
             case Stop():
@@ -211,6 +213,18 @@ class Scope:
             case Apply():
                 return self._apply(node)
         return ANYTHING
+
+    def _implied(self, node: Compare) -> Enclosure:
+        """What is known of the order of the same two numbers says."""
+        if self.memo[node.a].nan or self.memo[node.b].nan:
+            return EITHER
+        possible, wanted = frozenset("<=>"), _ORDERS[node.op]
+        for n, box in self.known.items():
+            decided = truth(box)
+            if isinstance(n, Compare) and decided is not None and {id(n.a), id(n.b)} == {id(node.a), id(node.b)}:
+                orders = _ORDERS[n.op if n.a is node.a else MIRROR[n.op]]
+                possible &= orders if decided else frozenset("<=>") - orders
+        return YES if possible <= wanted else EITHER if possible & wanted else NO
 
     def _certain(self, node: Scalar) -> bool:
         """Whether a node is one and the same number wherever it is read, in every arithmetic: nothing is computed."""
@@ -243,6 +257,7 @@ class Scope:
 
 
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+_ORDERS = {op: frozenset(op) for op in ("<", ">", "<=", ">=")} | {"==": frozenset("="), "!=": frozenset("<>")}
 MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
@@ -508,8 +523,11 @@ class Ranges:
         elif node.name == "add":
             fact = _between(node, scope)
         elif node.name == "div":
-            fact = self._average(node, scope) or _place(node) or _share(node, scope)
+            fact = self._average(node, scope) or _place(node) or _part(node, scope)
+            fact = fact or self._share(node.args[0], node.args[1], scope)
             fact = fact or (None if found.nan else self.norms.of_quotient(node, scope))
+        elif node.name == "mul":
+            fact = self._share_of(node.args[0], node.args[1], scope)
         if fact is None:
             return found
         return (
@@ -517,6 +535,25 @@ class Ranges:
             if (not found.nan)
             else found
         )
+
+    def _share_of(self, a: Scalar, b: Scalar, scope: Scope) -> Enclosure | None:
+        """Of a product (x / y) z: x times a share z / y."""
+        for over, z in ((a, b), (b, a)):
+            if isinstance(over, Apply) and over.name == "div":
+                share = self._share(z, over.args[1], scope)
+                if share is not None and scope[over.args[0]].finite:
+                    return e.mul(scope[over.args[0]], share)
+        return None
+
+    def _share(self, x: Scalar, whole: Scalar, scope: Scope) -> Enclosure | None:
+        """One of the terms of a sum by the sum, none of which is negative: from 0 to 1."""
+        d = self._definitions.get(whole.tensor) if isinstance(whole, Read) else None
+        if not isinstance(whole, Read) or d is None or d.head != "sum" or not _whole(d) or d.tensor in self._grouped:
+            return None
+        if not scope[whole].positive or not self.body_scope(d)[d.body].nonnegative:
+            return None
+        formals: dict[Index, Scalar] = dict(zip(d.formals, whole.indices, strict=True))
+        return UNIT if matches(d.body, x, formals, set(d.bound), self.names) else None
 
     def _difference(self, a: Scalar, b: Scalar, scope: Scope) -> Enclosure | None:
         """The sign of `element - maximum of its row` and its kin."""
@@ -627,7 +664,7 @@ def _between(node: Apply, scope: Scope) -> Enclosure | None:
     return None
 
 
-def _share(node: Apply, scope: Scope) -> Enclosure | None:
+def _part(node: Apply, scope: Scope) -> Enclosure | None:
     """Of `c x / (d x + y)` with x, y >= 0 and numbers c, d > 0: it is between 0 and c / d."""
     (c, x), *more = _terms(node.args[0])
     if more or c <= 0 or not (scope[x].nonnegative and scope[x].finite):

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+from lossdsl.ir.extents import symbols_of
 from lossdsl.ir.nodes import REAL, TRUE, Compare, Const, Index, Param, Read, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge
 from lossdsl.verify.ascent import ascent
 from lossdsl.verify.boxes import At
+from lossdsl.verify.climb import climbed
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.descent import descend
@@ -216,8 +218,8 @@ def changed(
 
 def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str = "l2") -> Refuted | None:
     """Two points between which the target changes by more than `bound` times their distance."""
-    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):
-        return None
+    if any(i.kind == "unit" and i.name in inputs for i in ctx.program.inputs):  # no segment stays on a sphere
+        return _up_the_gradient(ctx, target, inputs, bound, norm)
     resample = ctx.sampler(6, inputs)
     best = Lowest()
     for k, low in enumerate(_points(ctx, 3, inputs)):
@@ -259,6 +261,7 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
 
 
 _ASCENT = 4  # times the time of a search among random points: a gradient says where to go
+_CLIMB = 5
 
 
 def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str) -> Refuted | None:
@@ -268,7 +271,12 @@ def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: 
     if found is None or definition is None:
         return None
     drawn = _points(replace(ctx, seconds=_ASCENT * ctx.seconds), 15, inputs)
-    for steep in itertools.chain(found.places(drawn, norm), found.of(_crowds(ctx, 16, inputs), norm)):
+    crowds = list[Point]()
+    for steep in itertools.chain(
+        found.places(drawn, norm),
+        found.of(_kept(_crowds(ctx, 16, inputs), crowds), norm),
+        climbed(ctx, found, _starts(ctx, inputs, crowds), inputs, norm, _CLIMB * ctx.seconds),
+    ):
         env: dict[Index, int] = dict(zip(definition.formals, steep.place, strict=True))
         try:
             most = Evaluator(ctx.program, steep.point).scalar(bound, env).hi
@@ -281,6 +289,31 @@ def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: 
             if room is not None and room.negative:
                 return _too_steep(ctx, pair, inputs, target, steep.place, bound)
     return None
+
+
+def _kept(points: Iterator[Point], found: list[Point]) -> Iterator[Point]:
+    for point in points:
+        found.append(point)
+        yield point
+
+
+_SIZES = (1, 2, 2, 3, 4, 6)
+
+
+def _starts(ctx: Context, inputs: tuple[str, ...], crowds: list[Point]) -> Iterator[Point]:
+    """Points to climb from: small ones with axes of different lengths, now and then a crowd."""
+    sampler, generator, misses = ctx.sampler(17, inputs), random.Random(18), 0
+    symbols = sorted(symbols_of(ctx.program))
+    while misses < 60:
+        for k in range(4):
+            sizes = {s: generator.choice(_SIZES) for s in symbols if s != "..."}
+            point = sampler.point(spread=SPREADS[k % 3], defaults=k % 2 == 0, sizes=sizes)
+            if point is not None and ctx.admits(point):
+                yield point
+            else:
+                misses += 1
+        if crowds:
+            yield generator.choice(crowds)
 
 
 def steeper(

@@ -1,0 +1,104 @@
+"""Lipschitz bounds of functions of one entry of a log-softmax, which is log sigmoid of one logit.
+
+    m = x_y - log sum_k exp x_k = log sigmoid(u),  u = x_y - log sum_{k != y} exp x_k
+
+The gradient of u is that of one entry less a weighted mean of those of the others: of mass 1 and 1 in the entries of the
+row. So if F(log sigmoid(u)) is Lipschitz with L in the number u, then F(m) is with L in l1, sqrt(2) L in l2 and 2 L in
+linf; with one class alone m is 0 and does not vary.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Index, Read, Scalar, postorder
+from lossdsl.ir.rewrite import substitute, transform
+from lossdsl.verify import scalar
+from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import REALS, Enclosure
+from lossdsl.verify.gradients import ZERO, Masses, NoRule
+from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, fold, inline, plain, value_of
+from lossdsl.verify.ranges import Scope, matches
+from lossdsl.verify.verdict import Bracket, Proved, Step
+
+METHOD = "slope in one logit"
+_SHARES = {"l1": Fraction(1), "l2": Fraction(70710, 100000), "linf": Fraction(1, 2)}  # at most 1, 1 / sqrt(2), 1 / 2
+
+
+def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm: str) -> Proved | None:
+    """Whether an element of the target, a function of one entry of a log-softmax, is Lipschitz with the bound."""
+    d = ctx.program.definition(target)
+    if d is None or d.head != "map" or d.support is not TRUE:
+        return None
+    masses = Masses(ctx, entry)
+    try:
+        whole = transform(inline(ctx.program, d.body), value_of)
+    except NotScalar:
+        return None
+    whole = transform(whole, lambda n: plain(n) if masses.varies(n) else n)
+    scope = masses.ranges.body_scope(d).reading(whole)
+    for m in carriers(whole, masses.varies):
+        total = _total(masses, m)
+        try:
+            mass = masses.tensor(total.tensor, total.indices) if total is not None else None
+        except NoRule:
+            continue
+        if mass is None or mass.minus is not ZERO or not scope[mass.plus].positive:
+            continue
+        body = fold(substitute(whole, {m: Apply("logsigmoid", (VARIABLE,))}))
+        body, known = _opaque(body, scope)
+        try:
+            views = cased(ctx.program, masses.ranges, scope.nonempty, body, VARIABLE, {VARIABLE: REALS, **known})
+        except NotScalar:
+            continue
+        if bound is None:
+            found = scalar.slope_bounded(views, ctx.budget)
+        else:
+            most = fold(Apply("mul", (Const(_SHARES[norm]), fold(Apply("div", (bound, mass.plus))))))
+            found = scalar.slope_between(views, fold(Apply("neg", (most,))), most, ctx.budget)
+        if isinstance(found, Proved):
+            step = Step("entry of a log-softmax", target, "a function of log sigmoid(u), u a logit")
+            upper = float(bound.value) if isinstance(bound, Const) and not isinstance(bound.value, str) else None
+            return Proved(METHOD, (step, *found.steps), Bracket(None, upper, None))
+    return None
+
+
+def _opaque(body: Scalar, scope: Scope) -> tuple[Scalar, dict[Scalar, Enclosure]]:
+    """The scalar with numbers in place of what is computed from other inputs alone; what is known of them."""
+    moves = {n for n in postorder(body) if n is VARIABLE or any(c is VARIABLE for c in postorder(n))}
+    known: dict[Scalar, Enclosure] = {}
+    names: dict[Scalar, Scalar] = {}
+    for n in postorder(body):
+        for c in n.children if n in moves else ():
+            reads = isinstance(c, Apply) and any(isinstance(x, Read) for x in postorder(c))
+            if reads and c.dtype is REAL and c not in moves and scope[c].finite:
+                names[c] = Read(f"${len(names)}", (), REAL)
+                known[names[c]] = scope[c]
+    return substitute(body, names), known
+
+
+def _total(masses: Masses, m: Scalar) -> Read | None:
+    """The log-sum-exp of `x - logsumexp`, if it is over the whole row of which x is an entry."""
+    if not isinstance(m, Apply) or m.name != "sub" or not isinstance(m.args[1], Read):
+        return None
+    x, total = m.args[0], m.args[1]
+    d = masses.ctx.program.definition(total.tensor)
+    if d is None or d.head != "logsumexp" or len(d.bound) != 1 or d.where is not TRUE or d.support is not TRUE:
+        return None
+    if any(masses.varies(i) for i in total.indices):
+        return None
+    for body in (d.body, _inlined(masses, d.body)):
+        places: dict[Index, Scalar] = dict(zip(d.formals, total.indices, strict=True))
+        if body is not None and matches(body, x, places, set(d.bound), masses.ranges.names):
+            return total
+    return None
+
+
+def _inlined(masses: Masses, body: Scalar) -> Scalar | None:
+    try:
+        return transform(inline(masses.ctx.program, body), value_of)
+    except NotScalar:
+        return None
+
+
+__all__ = ["lipschitz"]
