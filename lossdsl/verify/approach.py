@@ -13,12 +13,11 @@ from lossdsl.ir.nodes import Const, Definition, Group, Input, Param, Program, Ra
 from lossdsl.ir.rewrite import map_item, map_scalars, rename_tensors, transform
 from lossdsl.verify.alike import Alike, Choice, Split
 from lossdsl.verify.context import Context
-from lossdsl.verify.continuity import of_values
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.escape import exact_end
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed, toward
-from lossdsl.verify.pieces import dependents
+from lossdsl.verify.pieces import dependents, of_values
 from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.verdict import Step
 from lossdsl.verify.work import deadline, passed

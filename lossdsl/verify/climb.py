@@ -3,8 +3,9 @@ if the gradient of the target is larger there. Nothing that is found here is evi
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, Input, Parameter
@@ -14,34 +15,35 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.points import Place, Point, elements, rows, within
 from lossdsl.verify.work import deadline, passed
 
-_FAILURES = 40  # changes in a row that do not help, after which another start is taken
+_ROUNDS = (12, 8, 4, 2)  # starts that go on, those at the steepest places: each round takes as long
 _SPREADS = (2.0, 0.5, 8.0, 40.0)
 _NEAR_END = Fraction(1, 64)
 
 
 def climbed(
-    ctx: Context, found: Ascent, starts: Iterable[Point], inputs: tuple[str, ...], norm: str, seconds: float
+    ctx: Context, found: Ascent, starts: Iterator[Point], inputs: tuple[str, ...], norm: str, seconds: float
 ) -> Iterator[Steep]:
-    """Points on the ways up from each start, until the time is up."""
-    end, changes = deadline(seconds), _Changes(ctx, inputs)
-    for start in starts:
-        best: Steep | None = None
-        for place in elements(ctx.program, found.target, start):
-            here = found.steep(start, place, norm)
-            best = here if here is not None and (best is None or here.size > best.size) else best
-        failures = 0
-        while best is not None and failures < _FAILURES:
-            if passed(end):
-                return
-            point = changes.of(best.point)
-            here = found.steep(point, best.place, norm) if point is not None and ctx.admits(point) else None
-            if here is None or here.size <= best.size:
-                failures += 1
-                continue
-            best, failures = here, 0
-            yield best
-        if passed(end):
-            return
+    """Points on the ways up from the starts, until the time is up."""
+    changes = _Changes(ctx, inputs)
+    pool = list[Steep]()
+    for start in itertools.islice(starts, _ROUNDS[0]):
+        here = (found.steep(start, place, norm) for place in elements(ctx.program, found.target, start))
+        pool += sorted((s for s in here if s is not None), key=_size)[-1:]
+    yield from pool
+    for most in _ROUNDS:
+        pool = sorted(pool, key=_size, reverse=True)[:most]
+        for k, best in enumerate(pool):
+            end = deadline(seconds / len(_ROUNDS) / len(pool))
+            while not passed(end):
+                point = changes.of(best.point)
+                near = found.steep(point, best.place, norm) if point is not None and ctx.admits(point) else None
+                if near is not None and near.size > best.size:
+                    best = pool[k] = near
+                    yield best
+
+
+def _size(steep: Steep) -> float:
+    return steep.size
 
 
 class _Changes:

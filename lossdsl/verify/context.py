@@ -33,7 +33,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import every_place
 from lossdsl.verify.operations import compare, may_jump, truth
-from lossdsl.verify.pieces import dependents, reads_any
+from lossdsl.verify.pieces import dependents, of_values, reads_any
 from lossdsl.verify.points import Evaluator, Point, Sampler, Undecided
 from lossdsl.verify.ranges import MIRROR, Ranges
 from lossdsl.verify.signs import Budget
@@ -148,6 +148,17 @@ class Context:
             self.memo["stable"] = None if same else replace(self, program=program, memo={})
         found: Context | None = self.memo["stable"]
         return found
+
+    def of_values(self) -> Context:
+        """The context of what the program computes, without what it declares of derivatives; itself if it does not."""
+        if "values" not in self.memo:
+            program = of_values(self.program)
+            same = program.body == self.program.body
+            self.memo["values"] = None if same else replace(self, program=program, memo={})
+        found: Context | None = self.memo["values"]
+        if found is None:
+            return self
+        return replace(found, budget=self.budget, seconds=self.seconds, searching=self.searching)
 
     def at_defaults(self) -> Context:
         """The context where parameters have their defaults: always the same one, so that what is found there is kept."""

@@ -25,19 +25,18 @@ from lossdsl.ir.nodes import (
     Definition,
     Group,
     Index,
-    Program,
     Read,
     Scalar,
     Select,
     Size,
     postorder,
 )
-from lossdsl.ir.rewrite import map_item, map_scalars, members, substitute, transform
+from lossdsl.ir.rewrite import members, substitute
 from lossdsl.verify import scalar
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at, truth
-from lossdsl.verify.pieces import NotScalar, carriers, cased, dependents, inline, value_of
+from lossdsl.verify.pieces import NotScalar, carriers, cased, dependents, inline, of_values
 from lossdsl.verify.ranges import Ranges, Scope, matches
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step
@@ -86,14 +85,6 @@ class _Ranges(Ranges):
         ):
             return Enclosure(1.0, box.hi, box.lo_open, box.hi_open)
         return box
-
-
-def of_values(program: Program) -> Program:
-    """The program without what only declares derivatives."""
-    memo: dict[Scalar, Scalar] = {}
-    return program.with_body(
-        tuple(map_item(i, lambda d: map_scalars(d, lambda s: transform(s, value_of, memo))) for i in program.body)
-    )
 
 
 @dataclass

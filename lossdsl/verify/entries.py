@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Index, Read, Scalar, postorder
+from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify import scalar
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import REALS, Enclosure
-from lossdsl.verify.gradients import ZERO, Masses, NoRule
+from lossdsl.verify.gradients import Masses, NoRule
 from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, fold, inline, plain, value_of
-from lossdsl.verify.ranges import Scope, matches
+from lossdsl.verify.ranges import Scope
 from lossdsl.verify.verdict import Bracket, Proved, Step
 
 METHOD = "slope in one logit"
@@ -38,12 +38,12 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
     whole = transform(whole, lambda n: plain(n) if masses.varies(n) else n)
     scope = masses.ranges.body_scope(d).reading(whole)
     for m in carriers(whole, masses.varies):
-        total = _total(masses, m)
+        total = masses.row(*m.args) if isinstance(m, Apply) and m.name == "sub" else None
         try:
-            mass = masses.tensor(total.tensor, total.indices) if total is not None else None
+            mass = masses.logit(total) if total is not None else None
         except NoRule:
             continue
-        if mass is None or mass.minus is not ZERO or not scope[mass.plus].positive:
+        if mass is None or not scope[mass.plus].positive:
             continue
         body = fold(substitute(whole, {m: Apply("logsigmoid", (VARIABLE,))}))
         body, known = _opaque(body, scope)
@@ -75,30 +75,6 @@ def _opaque(body: Scalar, scope: Scope) -> tuple[Scalar, dict[Scalar, Enclosure]
                 names[c] = Read(f"${len(names)}", (), REAL)
                 known[names[c]] = scope[c]
     return substitute(body, names), known
-
-
-def _total(masses: Masses, m: Scalar) -> Read | None:
-    """The log-sum-exp of `x - logsumexp`, if it is over the whole row of which x is an entry."""
-    if not isinstance(m, Apply) or m.name != "sub" or not isinstance(m.args[1], Read):
-        return None
-    x, total = m.args[0], m.args[1]
-    d = masses.ctx.program.definition(total.tensor)
-    if d is None or d.head != "logsumexp" or len(d.bound) != 1 or d.where is not TRUE or d.support is not TRUE:
-        return None
-    if any(masses.varies(i) for i in total.indices):
-        return None
-    for body in (d.body, _inlined(masses, d.body)):
-        places: dict[Index, Scalar] = dict(zip(d.formals, total.indices, strict=True))
-        if body is not None and matches(body, x, places, set(d.bound), masses.ranges.names):
-            return total
-    return None
-
-
-def _inlined(masses: Masses, body: Scalar) -> Scalar | None:
-    try:
-        return transform(inline(masses.ctx.program, body), value_of)
-    except NotScalar:
-        return None
 
 
 __all__ = ["lipschitz"]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.ir.nodes import REAL, Apply, Const, Definition, Group, Read, Scalar, Select, Size, postorder
-from lossdsl.ir.rewrite import substitute
+from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Definition, Group, Index, Read, Scalar, Select, Size, postorder
+from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify.algebra import Field, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
-from lossdsl.verify.pieces import dependents, fold, reads_any
-from lossdsl.verify.ranges import Scope
+from lossdsl.verify.pieces import NotScalar, dependents, fold, inline, reads_any, value_of
+from lossdsl.verify.ranges import Scope, matches
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import prove
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
@@ -96,6 +96,38 @@ class Masses:
             rest = _times(size, rest)
         return rest
 
+    def row(self, x: Scalar, total: Scalar) -> Read | None:
+        """The log-sum-exp `total`, if it is over the whole row of which x is an entry."""
+        d = self.ctx.program.definition(total.tensor) if isinstance(total, Read) else None
+        if not isinstance(total, Read) or d is None or d.head != "logsumexp" or len(d.bound) != 1:
+            return None
+        if d.where is not TRUE or d.support is not TRUE or any(self.varies(i) for i in total.indices):
+            return None
+        for body in (d.body, self._inlined(d.body)):
+            places: dict[Index, Scalar] = dict(zip(d.formals, total.indices, strict=True))
+            if body is not None and matches(body, x, places, set(d.bound), self.ranges.names):
+                return total
+        return None
+
+    def logit(self, total: Read) -> Mass:
+        """Of an entry of the row less the log-sum-exp of the others: the gradient of the one less a mean of theirs."""
+        mass = self.tensor(total.tensor, total.indices)
+        both = _plus(mass.plus, mass.minus)
+        return Mass(both, both)
+
+    def _softmax(self, n: Apply) -> Read | None:
+        """The log-sum-exp of the row, if the scalar is an entry of its softmax."""
+        inside = n if n.name == "expdiff" else self._inlined(n.args[0]) if self.varies(n.args[0]) else None
+        if isinstance(inside, Apply) and inside.name in ("expdiff", "sub"):
+            return self.row(*inside.args)
+        return None
+
+    def _inlined(self, n: Scalar) -> Scalar | None:
+        try:
+            return transform(inline(self.ctx.program, n), value_of)
+        except NotScalar:
+            return None
+
     def varies(self, n: Scalar) -> bool:
         return reads_any(self.varying, n)
 
@@ -148,6 +180,8 @@ class Masses:
             case "max2" | "min2" | "logaddexp":  # a weighted mean of gradients
                 a, b = (self.node(x, scope) for x in n.args)
                 return Mass(_larger(a.plus, b.plus), _larger(a.minus, b.minus))
+            case "expdiff" | "exp" if (total := self._softmax(n)) is not None:
+                return _scaled(self.logit(total), ZERO, Const(Fraction(1, 4)))  # sigmoid of the logit
             case "expdiff" if scope[n].bounded:
                 a, b = (self.node(x, scope) for x in n.args)
                 most = _above(scope[n].hi)

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from lossdsl.ir.nodes import BOOL, TRUE, And, Const, Not, Or, Scalar, Select, postorder
 from lossdsl.transform.gradient import gradient
 from lossdsl.verify.context import Context
-from lossdsl.verify.continuity import of_values
 from lossdsl.verify.enclosure import Enclosure, hull
 from lossdsl.verify.operations import truth
-from lossdsl.verify.pieces import NotScalar, inline
+from lossdsl.verify.pieces import NotScalar, inline, of_values
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.verdict import Proved, Step, Verdict
 

@@ -39,7 +39,7 @@ from lossdsl.ir.nodes import (
     Stop,
     postorder,
 )
-from lossdsl.ir.rewrite import instantiate, substitute, transform
+from lossdsl.ir.rewrite import instantiate, map_item, map_scalars, substitute, transform
 from lossdsl.verify.algebra import Field, TooLarge, power, sign, times
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import truth
@@ -150,6 +150,14 @@ def plain(n: Scalar) -> Scalar:
     if n.name == "log" and isinstance(n.args[0], Apply) and n.args[0].name == "exp":
         return n.args[0].args[0]
     return n
+
+
+def of_values(program: Program) -> Program:
+    """The program without what only declares derivatives."""
+    memo: dict[Scalar, Scalar] = {}
+    return program.with_body(
+        tuple(map_item(i, lambda d: map_scalars(d, lambda s: transform(s, value_of, memo))) for i in program.body)
+    )
 
 
 def square_root(n: Scalar) -> Scalar | None:

@@ -72,7 +72,9 @@ def scalar_views(ctx: Context, target: str, entry: str, *, interior: bool = True
 
 
 def convexity(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
-    """Joint convexity (concavity) of one element of the target in all entries of the inputs."""
+    """Joint convexity (concavity) of one element of the target in all entries of the inputs: of its value, whatever a file
+    declares of derivatives."""
+    ctx = ctx.of_values()
     key = ("convexity", target, inputs, concave)
     known: Verdict | None = ctx.memo.get(key)
     if known is None:
@@ -332,6 +334,7 @@ def _rough_scalar(node: Scalar, scope: Scope, moves: Callable[[Scalar], bool]) -
 
 def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar | None, norm: str = "l2") -> Verdict:
     """|f(x) - f(y)| <= bound * |x - y|; without a bound: for some constant, for each value of everything else."""
+    ctx = ctx.of_values()
     if len(inputs) != 1:
         return Unknown("a Lipschitz constant in several inputs at once", ())
     cases = scalar_views(ctx, target, inputs[0])

@@ -261,7 +261,7 @@ def steep(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, nor
 
 
 _ASCENT = 4  # times the time of a search among random points: a gradient says where to go
-_CLIMB = 5
+_CLIMB = 6
 
 
 def _up_the_gradient(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar, norm: str) -> Refuted | None:
@@ -297,7 +297,7 @@ def _kept(points: Iterator[Point], found: list[Point]) -> Iterator[Point]:
         yield point
 
 
-_SIZES = (1, 2, 2, 3, 4, 6)
+_SIZES = ((1, 2, 2, 3), (1, 3, 4, 5))
 
 
 def _starts(ctx: Context, inputs: tuple[str, ...], crowds: list[Point]) -> Iterator[Point]:
@@ -306,8 +306,8 @@ def _starts(ctx: Context, inputs: tuple[str, ...], crowds: list[Point]) -> Itera
     symbols = sorted(symbols_of(ctx.program))
     while misses < 60:
         for k in range(4):
-            sizes = {s: generator.choice(_SIZES) for s in symbols if s != "..."}
-            point = sampler.point(spread=SPREADS[k % 3], defaults=k % 2 == 0, sizes=sizes)
+            sizes = {s: generator.choice(_SIZES[k % 2]) for s in symbols if s != "..."}
+            point = sampler.point(spread=SPREADS[k % 3], defaults=k % 4 < 2, sizes=sizes)
             if point is not None and ctx.admits(point):
                 yield point
             else:

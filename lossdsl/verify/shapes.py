@@ -36,6 +36,7 @@ _SPREADS = (2, 8, Fraction(1, 2), 40)
 
 def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, concave: bool = False) -> Verdict:
     """Strict convexity (concavity) in one input."""
+    ctx = ctx.of_values()
     shape = properties.convexity(ctx, target, inputs, concave=concave)
     if isinstance(shape, Refuted):
         return shape
@@ -144,6 +145,7 @@ def _straight(ctx: Context, target: str, entry: str, sign: int) -> Refuted | Non
 
 def quasiconvex(ctx: Context, target: str, inputs: tuple[str, ...]) -> Verdict:
     """Whether every sublevel set is convex."""
+    ctx = ctx.of_values()
     shape = properties.convexity(ctx, target, inputs)
     if isinstance(shape, Proved):
         return Proved(shape.method, (*shape.steps, Step("convex", target, "quasiconvex")))
