@@ -9,6 +9,7 @@ range too.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -394,7 +395,18 @@ def _sum(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
         and not all(v.box.hi <= 0 for v in values)
     ):
         raise Undecided("a sum that may overflow on the way")
-    return settled(exact, _BASIC)
+    return settled(exact, 0.0 if _exact(exact) and not many else _BASIC)
+
+
+def _exact(found: Enclosure) -> bool:
+    """Whether an operation that is rounded to the nearest number gives what it would without rounding."""
+    return found.lo == found.hi and (
+        found.lo == 0 or (NORMAL <= abs(found.lo) <= LARGEST and struct.unpack("f", struct.pack("f", found.lo))[0] == found.lo)
+    )
+
+
+def _power_of_two_apart(divisor: Enclosure) -> bool:
+    return divisor.lo == divisor.hi and abs(math.frexp(divisor.lo)[0]) == 0.5
 
 
 def _product(values: Sequence[Float]) -> Float:
@@ -475,6 +487,8 @@ def _integer(node: Apply, args: list[Float]) -> Float:
     return Float(e.exact(whole(node.name, [Fraction(a.box.lo) for a in args])))
 
 
+_LEVEL = {"sigmoid": 0, "tanh": -1}  # what they are, exactly, where exp(-|x|) is flushed to 0; 1 on the other side
+_FLAT = 110.0
 _UNCHANGED = frozenset({"abs", "max2", "min2", "relu", "clamp", "sign"})
 EXPONENTIAL = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
 NATURAL = {  # what the values of a function are cut to: libraries keep to it
@@ -520,11 +534,14 @@ def _of_finite(node: Apply, args: list[Float]) -> Float:
         return NAN
     if name == "xlogy":
         return ZERO if boxes[0].zero else _quotient(_MUL, [args[0], _of_finite(_LOG, [args[1]])])
+    if name in _LEVEL and x is not None and max(x.lo, -x.hi) >= _FLAT:
+        return Float(e.exact(1 if x.lo > 0 else _LEVEL[name]))
     found = transfer(node, boxes)
     if name in _UNCHANGED:
         return settled(found, 0.0)
     if name in ("mul", "div"):
-        return settled(found, _BASIC, product=True)
+        known = _exact(found) and (name == "mul" or _power_of_two_apart(boxes[1]))
+        return settled(found, 0.0 if known else _BASIC, product=True)
     reach = max((max(abs(b.lo), abs(b.hi)) for b in boxes), default=0.0)
     error = min(1.0, (min(reach, 200.0) + 2) * _BASIC) if name in EXPONENTIAL else _FUNCTION
     result = settled(found, error, product=name in ("pow", "powi"))
