@@ -15,7 +15,7 @@ from lossdsl.pipeline import analyse
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.verify import limits, properties, shapes
 from lossdsl.verify.context import Context
-from lossdsl.verify.enclosure import INF
+from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import Limit, fixed, toward
 from lossdsl.verify.verdict import Proved, Refuted
@@ -113,6 +113,30 @@ def test_limits_are_where_values_go(seed):
     assert known > 150
 
 
+LOOSE = limits.perhaps(Enclosure(-INF, 3.0, False, False), False)
+MASK = Limit(Enclosure(-INF, -INF))
+
+
+def test_what_may_be_an_infinity() -> None:
+    assert limits.added(MASK, LOOSE) == MASK  # -inf all along, and nothing that could be +inf
+    assert limits.apply(Apply("exp", (Read("a", (), REAL),)), [LOOSE]).box.finite
+    rate = Limit(Enclosure(0.0, 2.0))
+    assert limits.multiplied(rate, toward(-INF)).box == Enclosure(-INF, 0.0)
+    for bad in (
+        lambda: limits.added(LOOSE, fixed(1)),
+        lambda: limits.added(limits.negated(LOOSE), MASK),
+        lambda: limits.added(toward(-INF), LOOSE),  # perhaps finite at every point of the sequence, perhaps not
+        lambda: limits.multiplied(LOOSE, fixed(0)),
+        lambda: limits.multiplied(Limit(Enclosure(-1.0, 1.0)), toward(INF)),
+        lambda: limits.log_sum_exp([LOOSE, fixed(1)]),
+        lambda: limits.logarithm(limits.negated(LOOSE)),
+        lambda: limits.apply(Apply("sub", (Read("a", (), REAL),) * 2), [LOOSE, LOOSE]),
+        lambda: limits.apply(Apply("relu", (Read("a", (), REAL),)), [LOOSE]),
+    ):
+        with pytest.raises(Undecided):
+            bad()
+
+
 # ------------------------------------------------------------------------------------------------------ bounded
 
 
@@ -201,6 +225,14 @@ Z, LABEL = "real[n, c]", "    input t: class[n] of c\n"
         loss("abs(x[n])", x="real[n] in [0, size(n)]"),
         loss("-x[n] if x[n] > log(f) else 1", x="real[n] <= 0", more="    param f: real in (0, 1) = 1/2\n"),
         loss("max(relu(1 - abs(x[n] - x[m])) over m where g[n] != g[m] else 0)", more="    input g: int[n]\n    axis m = n\n"),
+        loss(
+            "softplus(logsumexp(x[m] over m where g[n] != g[m]) + logsumexp(x[m] over m where g[n] == g[m] and n != m))",
+            more="    input g: int[n]\n    axis m = n\n",
+        ),
+        loss("exp(-a * softplus(x[n])) * softplus(-x[n])", more="    param a: real >= 0 = 1\n"),
+        loss("softplus(-x[n]) * exp(-(a + (b - a) * u) * softplus(x[n]))", more="    param a, b: real >= 0 = 1\n    param u: real in [0, 1] = 1\n"),
+        loss("-w[t[n]] * relu(-expm1(z[n, t[n]]))^g * z[n, t[n]]", x=Z, more=LABEL + "    param g: real >= 0 = 2\n    input w: real[c] >= 0 = 1\n    z[n, c] = log_softmax(x[n, c] over c)\n"),
+        loss("logsumexp(s[n, m] over m) - s[n, n]", x="real[n, d]", more="    input y: real[n, d]\n    axis m = n\n    s[n, m] = sum(x[n, d] * y[m, d] over d)\n"),
     ],
 )  # fmt: skip
 def test_the_infimum_is_approached_at_all_extents(text):
@@ -236,6 +268,11 @@ def test_the_infimum_is_approached_at_all_extents(text):
         loss("max(x[n, c]^2 over c) + exp(-sum(x[n, c]^2 over c))", x=Z),
         loss("max(relu(1 - abs(x[n] - x[m])) over m where g[n] == g[m] else 0)", more="    input g: int[n]\n    axis m = n\n"),
         loss("x[n]^2 + (1 if g[n] < 1 else 0)", more="    input g: int[n] <= 0\n"),
+        loss("softplus(logsumexp(x[m] over m where g[n] == g[m]) + 0 * x[n])", x="real[n] in [-1, 1]", more="    input g: int[n]\n    axis m = n\n"),
+        loss("exp(-a * softplus(x[n]))", more="    param a: real >= 0 = 1\n"),
+        loss("exp(-(a + (b - a) * 2 * sigmoid(x[n])) * softplus(x[n])) * (2 + x[n]^2)", more="    param a, b: real >= 0 = 1\n"),
+        loss("relu(-expm1(-softplus(x[n])))^g + 1", more="    param g: real >= 0 = 2\n"),
+        loss("logsumexp(x[n] * y[m] over m) - x[n] * mean(y[m] over m)", more="    input y: real[n]\n    axis m = n\n"),
     ],
 )  # fmt: skip
 def test_an_infimum_that_is_not_there_is_not_proved(text):

@@ -84,6 +84,23 @@ def _grown(rng: random.Random, depth: int) -> tuple[Germ, object]:
     return apply(node, [a, b]), lambda t: h(u(t), v(t))
 
 
+@pytest.mark.parametrize(("name", "f"), [("lgamma", mp.loggamma), ("digamma", mp.digamma), ("log10", mp.log10)])
+@pytest.mark.parametrize(("power", "shift"), [(1, 0), (1, 5), (2, -3), (-1, 0), (-2, 0)])
+def test_germs_of_the_gamma_function(name, f, power, shift) -> None:
+    a = g.add(g.monomial((Fraction(0), Fraction(power), Fraction(0)), Fraction(3)), g.constant(Fraction(shift)))
+    germ = apply(Apply(name, (Param("#a"),)), [a])
+    with mp.workdps(60):
+        for t in (mp.mpf(10) ** 3, mp.mpf(10) ** 5):
+            near, width = _value(germ, t)
+            left = abs(f(3 * t**power + shift) - near) - width
+            assert left <= (10 * _size(germ.rest, t) if germ.rest is not None else mp.mpf(10) ** -50)
+
+
+def test_a_germ_of_enclosures_is_not_another_that_looks_the_same() -> None:
+    wide = Germ(((g.LINEAR, Enclosure(1.0, 2.0)),))
+    assert g.divide(wide, wide) != g.constant(Fraction(1))
+
+
 def test_a_germ_is_the_function_up_to_its_rest() -> None:
     """Random compositions: the error is within what the coefficients and a multiple of the rest allow, far out."""
     rng, seen, exact = random.Random(5), 0, 0

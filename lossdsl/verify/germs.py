@@ -256,7 +256,7 @@ def _squared_rest(small: Germ) -> Germ:
 
 
 def divide(a: Germ, b: Germ) -> Germ:
-    if a.exact and a == b and b.sign():
+    if a.exact and a == b and all(isinstance(c, Fraction) for _, c in a.terms) and b.sign():
         return constant(_1)
     return ZERO if a.zero and b.sign() else mul(a, power(b, Fraction(-1)))
 
@@ -324,6 +324,35 @@ def log_sum_exp(values: list[Germ]) -> Germ:
     return add(top, logarithm(total))
 
 
+_HALF_LOG_TWO_PI = Enclosure(0.9189385332046726, 0.9189385332046729)
+
+
+def log_gamma(a: Germ) -> Germ:
+    """Of what goes to 0 from above, -log a + O(a); of what goes to infinity, Stirling's series."""
+    goes = _positive_end(a)
+    if goes < 0:
+        return add(neg(logarithm(a)), Germ((), a.top))
+    half = add(a, constant(Fraction(-1, 2)))
+    rest = Germ((), power(a, Fraction(-1)).top)
+    return add(add(sub(mul(half, logarithm(a)), a), constant(_HALF_LOG_TWO_PI)), rest)
+
+
+def digamma(a: Germ) -> Germ:
+    """The derivative of the logarithm of the gamma function: -1 / a + O(1) near 0, log a - 1 / (2 a) + O(1 / a^2) far out."""
+    goes, inverse = _positive_end(a), power(a, Fraction(-1))
+    if goes < 0:
+        return add(neg(inverse), Germ((), CONSTANT))
+    return add(sub(logarithm(a), mul(constant(Fraction(1, 2)), inverse)), _squared_rest(inverse))
+
+
+def _positive_end(a: Germ) -> int:
+    """-1 of what goes to 0 from above, 1 of what goes to infinity. Raises Unsettled."""
+    leading, _ = a.lead()
+    if a.sign() < 0 or leading == CONSTANT:
+        raise Unsettled("the gamma function away from its ends")
+    return 1 if leading > CONSTANT else -1
+
+
 def near(node: Apply, a: Germ) -> Germ:
     """A function that is smooth at the finite limit of its argument. Raises Unsettled for all else."""
     value, small = a.limit()
@@ -364,10 +393,12 @@ __all__ = [
     "add",
     "certain",
     "constant",
+    "digamma",
     "divide",
     "enclosed",
     "exponential",
     "larger",
+    "log_gamma",
     "log_sum_exp",
     "logarithm",
     "magnitude",

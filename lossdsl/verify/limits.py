@@ -119,13 +119,16 @@ def added(a: Limit, b: Limit) -> Limit:
 
 
 def multiplied(a: Limit, b: Limit) -> Limit:
+    if a.loose or b.loose:
+        raise Undecided("a product with what may be an infinity")
     if a.exact_zero or b.exact_zero:
         if any(x.infinite and not x.moves for x in (a, b)):
             raise Undecided("0 * inf")
         return ZERO
     for x, y in ((a, b), (b, a)):
-        if y.infinite and y.moves and not x.moves and x.box.finite and not x.box.nonzero and x.box.nonnegative:
-            return perhaps(e.hull(ZERO.box, y.box), True)  # 0 where the factor is 0
+        if y.infinite and y.moves and not x.moves and x.box.finite and not x.box.nonzero:
+            if x.box.nonnegative or x.box.nonpositive:  # 0 where the factor is 0
+                return perhaps(e.hull(ZERO.box, y.box if x.box.nonnegative else e.neg(y.box)), True)
     if a.infinite or b.infinite:
         return _infinity(_signs(a, b), all(x.moves for x in (a, b) if x.infinite))
     side = 0

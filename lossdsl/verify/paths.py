@@ -271,6 +271,10 @@ def _elementary(name: str, a: Germ) -> Germ:
         case "log2" | "log10":
             base = g.logarithm(g.constant(Fraction(2 if name == "log2" else 10)))
             return g.divide(g.logarithm(a), base)
+        case "lgamma":
+            return g.log_gamma(a)
+        case "digamma":
+            return g.digamma(a)
         case "log1p":
             return g.logarithm(g.add(YES, a))
         case "log1mexp":
