@@ -34,6 +34,7 @@ from lossdsl.ir.nodes import (
     Size,
     Stop,
     Table,
+    postorder,
 )
 from lossdsl.ir.rewrite import members, substitute, transform
 from lossdsl.primitives import HEADS
@@ -43,7 +44,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.folds import Undecided
 from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed
 from lossdsl.verify.operations import EITHER, total
-from lossdsl.verify.pieces import NotScalar, fold, inline
+from lossdsl.verify.pieces import NotScalar, fold, fold_top, inline
 from lossdsl.verify.ranges import Ranges, number_of, product_of_sizes
 
 _MOST = 3_000  # scalars of one evaluation
@@ -84,6 +85,8 @@ class Alike:
     def __init__(self, program: Program, ranges: Ranges, chosen: Mapping[str, Choice]) -> None:
         self.program, self.ranges, self.chosen = program, ranges, chosen
         self._definitions = {d.tensor: d for item in program.body if not isinstance(item, Group) for d in members(item)}
+        self._groups = {d.tensor: item for item in program.body if isinstance(item, Group) for d in item.definitions}
+        self._zero: dict[str, bool] = {}  # of recurrences: whether all elements are taken, or known, to be 0
         self._inputs = {i.name for i in program.inputs}
         self._memo: dict[tuple[Scalar, frozenset[tuple[Index, bool]]], Limit] = {}
         self._expanded: dict[Scalar, Scalar] = {}
@@ -147,8 +150,8 @@ class Alike:
                 mean = self._mean(n, facts) if n.name == "div" else None
                 if mean is not None:
                     return mean
-                if n.name == "sub" and n.args[0] is not n.args[1] and self._same(*n.args):
-                    n = Apply("sub", (n.args[0], n.args[0]))
+                if n.name in ("sub", "div") and n.args[0] is not n.args[1] and self._alike(n.args[0], n.args[1], facts):
+                    n = Apply(n.name, (n.args[0], n.args[0]))
                 if n.name == "sub":
                     gap = self._above_only(n.args[1], n.args[0], facts)
                     if gap is not None:
@@ -261,6 +264,8 @@ class Alike:
             return choice.first if decided else choice.rest
         d = self._definitions.get(n.tensor)
         if d is None:
+            if self._vanishes(n.tensor):
+                return ZERO
             raise Undecided(f"{n.tensor}: a recurrence")
         at = self._placed(d, n.indices)
         inside = self._truth(at.support, facts)
@@ -268,6 +273,56 @@ class Alike:
             return ZERO
         value = self.scalar(at.body, facts) if d.head == "map" else self._fold(at, facts)
         return value if inside else _hull([value, ZERO])
+
+    def _vanishes(self, tensor: str) -> bool:
+        """Whether all elements of a recurrence are 0, by induction along its order: they are if those before them are."""
+        group = self._groups.get(tensor)
+        if group is not None and tensor not in self._zero:
+            before = dict(self._memo)
+            self._zero.update(dict.fromkeys((d.tensor for d in group.definitions), True))
+            found = all(self._zero_from_zeros(d) for d in group.definitions)
+            self._memo = self._memo if found else before
+            self._zero.update(dict.fromkeys((d.tensor for d in group.definitions), found))
+        return self._zero.get(tensor, False)
+
+    def _zero_from_zeros(self, d: Definition) -> bool:
+        if d.head != "map":
+            return False
+        try:
+            return self.scalar(d.body, {}).exact_zero
+        except (Undecided, Split):
+            return False
+
+    def _plain(self, n: Scalar, facts: Facts) -> Scalar:
+        """The scalar without what is 0 in it, with means of what does not vary along the axis as one entry of it."""
+        try:
+            if n.dtype is REAL and self.scalar(n, facts).exact_zero:
+                return _NOUGHT
+        except (Undecided, Split):
+            pass
+        d = self._definitions.get(n.tensor) if isinstance(n, Read) else None
+        if isinstance(n, Read) and d is not None and d.head == "map" and d.support is TRUE:
+            return self._plain(self._placed(d, n.indices).body, facts)
+        if isinstance(n, Select):
+            decided = self._truth(n.condition, facts)
+            return n if decided is None else self._plain(n.a if decided else n.b, facts)
+        if not isinstance(n, Apply):
+            return n
+        if n.name == "div" and self._mean(n, facts) is not None:
+            row = n.args[0]
+            assert isinstance(row, Read)
+            at = self._placed(self._definitions[row.tensor], row.indices)
+            entry = self._plain(at.body, facts)
+            if not any(i in at.bound for i in postorder(entry)):
+                return entry
+        return fold_top(Apply(n.name, tuple(self._plain(a, facts) for a in n.args)))
+
+    def _alike(self, a: Scalar, b: Scalar, facts: Facts) -> bool:
+        """Whether two scalars are one and the same number."""
+        try:
+            return self._same(a, b) or self._plain(a, facts) is self._plain(b, facts)
+        except (Undecided, Split):
+            return False
 
     def _placed(self, d: Definition, indices: tuple[Scalar, ...]) -> Definition:
         """The definition at indices, its bound indices renamed apart from them."""
@@ -318,6 +373,7 @@ class Alike:
 
 
 _FIRST = Const(Fraction(0), INT)
+_NOUGHT = Const(Fraction(0))
 
 
 def _decided(n: Scalar) -> Scalar:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Const, Definition, Group, Input, Param, Program, Range, Read, Scalar
+from lossdsl.ir.nodes import Const, Definition, Group, Input, Param, Program, Read, Scalar
 from lossdsl.ir.rewrite import map_item, map_scalars, rename_tensors, transform
 from lossdsl.verify.alike import Alike, Choice, Split
 from lossdsl.verify.context import Context
@@ -31,7 +31,7 @@ def approached(ctx: Context, target: str, bound: Scalar) -> Step | None:
     if any(ctx.cuts_through(i.name) for i in used):
         return None
     end = deadline(4 * ctx.seconds)
-    for program, note in _merged(of_values(ctx.program), used):
+    for program, note in _merged(ctx, of_values(ctx.program), used):
         ranges = Ranges(program, ctx.assume)
         free = [i for i in used if program.input(i.name) is not None]
         options = [_choices(ctx, i, program) for i in free]
@@ -57,16 +57,16 @@ def _products(options: list[list[Choice | None]]) -> Iterator[tuple[Choice | Non
         yield tuple(o[k] for o, k in zip(options, at, strict=True))
 
 
-def _merged(program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:
+def _merged(ctx: Context, program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:
     """The program as it is, and with inputs of the same domain being one and the same."""
     yield program, []
-    yield from _at_parameters(program, used)
+    yield from _at_parameters(ctx, program, used)
     names: dict[str, str] = {}
     seen: dict[object, str] = {}
     for i in used:
         if not i.differentiable:
             continue
-        domain = (i.kind, i.dims, i.over, i.range)
+        domain = (i.kind, i.dims, i.over, i.range, ctx.assume.get(i.name))
         if domain in seen:
             names[i.name] = seen[domain]
         else:
@@ -90,10 +90,13 @@ def _merged(program: Program, used: list[Input]) -> Iterator[tuple[Program, list
     yield replace(program, inputs=inputs).with_body(tuple(merged)), note
 
 
-def _at_parameters(program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:
-    """The program where unrestricted inputs are parameters: all of them at all of their places."""
-    free = [i for i in used if i.kind == "real" and i.default is None and i.range == Range()]
+def _at_parameters(ctx: Context, program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:
+    """The program where real inputs are parameters of their domain: all of them at all of their places."""
+    ranges = Ranges(program, ctx.assume)
+    free = [i for i in used if i.kind == "real" and i.default is None and _is_plain(i)]
     real = [p.name for p in program.parameters if p.kind == "real"]
+    if any(not _holds(ranges.input(i.name), ranges.parameter(p)) for i in free for p in real):
+        return
     if not free or not real or len(free) != len([i for i in used if i.differentiable]) or len(real) ** len(free) > 9:
         return
     for chosen in itertools.product(real, repeat=len(free)):
@@ -105,6 +108,18 @@ def _at_parameters(program: Program, used: list[Input]) -> Iterator[tuple[Progra
         body = tuple(map_item(x, lambda d: map_scalars(d, lambda s: transform(s, step, {}))) for x in program.body)
         inputs = tuple(i for i in program.inputs if i.name not in into)
         yield replace(program, inputs=inputs).with_body(body), [f"{a} = {b}" for a, b in into.items()]
+
+
+def _is_plain(i: Input) -> bool:
+    """Whether the ends of the domain are numbers."""
+    return all(end is None or isinstance(end, Const) for end in (i.range.lower, i.range.upper))
+
+
+def _holds(box: Enclosure, other: Enclosure) -> bool:
+    """Whether the other interval lies in the box."""
+    low = box.lo < other.lo or (box.lo == other.lo and (other.lo_open or not box.lo_open))
+    high = other.hi < box.hi or (other.hi == box.hi and (other.hi_open or not box.hi_open))
+    return low and high
 
 
 _NEAR_ZERO, _NEAR_ONE = toward(0.0, 1), toward(1.0, -1)
