@@ -521,7 +521,7 @@ class Ranges:
         elif node.name == "add" and isinstance(node.args[1], Apply) and node.args[1].name == "neg":
             fact = self._difference(node.args[0], node.args[1].args[0], scope)
         elif node.name == "add":
-            fact = _between(node, scope)
+            fact = _mean(node.args[0], node.args[1], scope) or _mean(node.args[1], node.args[0], scope)
         elif node.name == "div":
             fact = self._average(node, scope) or _place(node) or _part(node, scope)
             fact = fact or self._share(node.args[0], node.args[1], scope)
@@ -646,24 +646,6 @@ def _within(a: Enclosure, b: Enclosure) -> bool:
     return low and high and (b.nan or not a.nan)
 
 
-def _between(node: Apply, scope: Scope) -> Enclosure | None:
-    """Of `a + (b - a) * u` with u in [0, 1], which may be divided by a number: it lies between a and b."""
-    for a, rest in (node.args, node.args[::-1]):
-        divisor: Scalar | None = None
-        if isinstance(rest, Apply) and rest.name == "div":
-            rest, divisor = rest.args
-        if not isinstance(rest, Apply) or rest.name != "mul":
-            continue
-        for gap, u in (rest.args, rest.args[::-1]):
-            if not isinstance(gap, Apply) or gap.name != "sub" or gap.args[1] is not a:
-                continue
-            share = scope[u] if divisor is None else e.div(scope[u], scope[divisor])
-            ends = scope[a], scope[gap.args[0]]
-            if not share.nan and share.lo >= 0 and share.hi <= 1 and all(end.finite for end in ends):
-                return e.hull(*ends)
-    return None
-
-
 def _part(node: Apply, scope: Scope) -> Enclosure | None:
     """Of `c x / (d x + y)` with x, y >= 0 and numbers c, d > 0: it is between 0 and c / d."""
     (c, x), *more = _terms(node.args[0])
@@ -706,6 +688,31 @@ def _place(node: Apply) -> Enclosure | None:
             and 0 <= c <= 1
         ):
             return Enclosure(0.0, 1.0, c > 0, c < 1)
+    return None
+
+
+def _mean(a: Scalar, further: Scalar, scope: Scope) -> Enclosure | None:
+    """a + (b - a) s, s from 0 to 1: between a and b."""
+    found = _times_difference(further, a)
+    if found is None:
+        return None
+    (b, share), low = found, scope[a]
+    high, weight = scope[b], scope[share]
+    between = weight.lo >= 0 and weight.hi <= 1 and not weight.nan
+    return e.hull(low, high) if between and low.finite and high.finite else None
+
+
+def _times_difference(n: Scalar, a: Scalar) -> tuple[Scalar, Scalar] | None:
+    """(b, s) of a product (b - a) s."""
+    if isinstance(n, Apply) and n.name == "sub" and n.args[1] is a:
+        return n.args[0], Const(1)
+    if not isinstance(n, Apply) or n.name not in ("mul", "div"):
+        return None
+    for k, inner in enumerate(n.args if n.name == "mul" else n.args[:1]):
+        found = _times_difference(inner, a)
+        if found is not None:
+            rest = (found[1], n.args[1 - k])
+            return found[0], Apply(n.name, rest)
     return None
 
 

@@ -10,13 +10,15 @@ from fractions import Fraction
 from lossdsl.ir.nodes import Index, Scalar
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
+from lossdsl.verify.descent import descend
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.pieces import dependents, reads_any
-from lossdsl.verify.points import Evaluator, Point, Undecided, elements, within
-from lossdsl.verify.refute import _counts, _points, _value, _values
+from lossdsl.verify.points import Evaluator, Place, Point, Undecided, elements, within
+from lossdsl.verify.refute import Lowest, _counts, _points, _value, _values
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Refuted, Witness
 
+_DESCENTS = 4  # times the time for drawn pairs, from each of the best: parameters move, too
 _STEPS = (Fraction(1), Fraction(1, 64), Fraction(5), Fraction(1, 4096), Fraction(100))
 
 
@@ -52,34 +54,79 @@ def bent(
     bounds = [b for b in (low, high) if b is not None]
     if any(reads_any(above, b) for b in bounds):
         return None
-    for first, last in _raised(ctx, entry, every=True, alike=True) if pairs is None else pairs:
-        step = next((v - first.inputs[entry][p] for p, v in last.inputs[entry].items()), Fraction(0))
-        middle = first.with_inputs({entry: {p: v + step / 2 for p, v in first.inputs[entry].items()}})
-        if step == 0 or not ctx.admits(middle):
-            continue
-        definition, evaluator = ctx.program.definition(target), Evaluator(ctx.program, first)
-        for place in elements(ctx.program, target, first):
-            values = _values(ctx, (first, last, middle), target, place)
-            if values is None or definition is None:
-                continue
-            if not all(_counts(ctx, p, target, place) for p in (first, last, middle)):
-                continue
-            a, b, m = values
-            second = e.sub(e.add(a, b), e.mul(Enclosure(2.0, 2.0), m))
-            env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
-            for bound, sense in ((low, "below"), (high, "above")):
-                if bound is None:
-                    continue
-                try:
-                    limit = e.mul(evaluator.scalar(bound, env), e.exact(step * step / 4))
-                except (Undecided, KeyError):
-                    continue
-                gap = e.sub(second, limit)
-                if gap.negative if sense == "below" else gap.positive:
-                    found = f"the second difference {second} is {sense} {text(bound)} times the square of the distance"
-                    points = (first.flat(), last.flat(entry))
-                    return Refuted("second difference", Witness(points, found, Fraction(1, 2)))
+    best = Lowest()
+    for pair in _raised(ctx, entry, every=True, alike=True) if pairs is None else pairs:
+        for place in elements(ctx.program, target, pair[0]):
+            for bound in bounds:
+                sign = 1 if bound is low else -1
+                room = _bend(ctx, pair, entry, target, place, bound, sign)
+                if room is not None and room.negative:
+                    return _too_bent(ctx, pair, entry, target, place, bound, sign)
+                if len(pair[0].inputs[entry]) == 1:
+                    best.add(room, pair, (*place, sign))
+    for start, marked in best.best:
+        place, sign = marked[:-1], marked[-1]
+        bound = next(b for b in bounds if (b is low) == (sign > 0))
+
+        def left(
+            points: tuple[Point, ...], place: Place = place, bound: Scalar = bound, sign: int = sign
+        ) -> Enclosure | None:
+            return _bend(ctx, points, entry, target, place, bound, sign)
+
+        lowest = descend(ctx, start, (entry,), left, _DESCENTS * ctx.seconds, (entry,))
+        if lowest is not None:
+            return _too_bent(ctx, lowest, entry, target, place, bound, sign)
     return None
+
+
+def _bend(
+    ctx: Context, pair: tuple[Point, ...], entry: str, target: str, place: Place, bound: Scalar, sign: int
+) -> Enclosure | None:
+    """How far the second difference by the square of the distance is above the bound (below it, for a sign of -1)."""
+    trio = _trio(ctx, pair, entry)
+    definition = ctx.program.definition(target)
+    found = None if trio is None else _values(ctx, trio, target, place)
+    if trio is None or found is None or definition is None:
+        return None
+    if not all(_counts(ctx, p, target, place) for p in trio):
+        return None
+    env: dict[Index, int] = dict(zip(definition.formals, place, strict=True))
+    try:
+        limit = Evaluator(ctx.program, pair[0]).scalar(bound, env)
+    except (Undecided, KeyError):
+        return None
+    step = _step(pair, entry)
+    rate = e.div(_second(found), e.exact(step * step / 4))
+    return e.sub(rate, limit) if sign > 0 else e.sub(limit, rate)
+
+
+def _step(pair: tuple[Point, ...], entry: str) -> Fraction:
+    first, last = pair
+    return next((v - first.inputs[entry][p] for p, v in last.inputs[entry].items()), Fraction(0))
+
+
+def _trio(ctx: Context, pair: tuple[Point, ...], entry: str) -> list[Point] | None:
+    """The points and the one in the middle, if there is one."""
+    step = _step(pair, entry)
+    first, last = pair
+    middle = first.with_inputs({entry: {p: v + step / 2 for p, v in first.inputs[entry].items()}})
+    return [first, last, middle] if step != 0 and ctx.admits(middle) else None
+
+
+def _second(found: list[Enclosure]) -> Enclosure:
+    a, b, m = found
+    return e.sub(e.add(a, b), e.mul(Enclosure(2.0, 2.0), m))
+
+
+def _too_bent(
+    ctx: Context, pair: tuple[Point, ...], entry: str, target: str, place: Place, bound: Scalar, sign: int
+) -> Refuted:
+    trio = _trio(ctx, pair, entry)
+    second = _second((_values(ctx, trio, target, place) if trio is not None else None) or [e.ANYTHING] * 3)
+    sense = "below" if sign > 0 else "above"
+    found = f"the second difference {second} is {sense} {text(bound)} times the square of the distance"
+    points = (pair[0].flat(), pair[1].flat(entry))
+    return Refuted("second difference", Witness(points, found, Fraction(1, 2)))
 
 
 def infinite(ctx: Context, target: str) -> Refuted | None:
