@@ -127,20 +127,22 @@ def _germs(
 ) -> Iterator[tuple[Path, Place, Germ]]:
     """Germs of an element of the target along paths that it depends on, until the time is up."""
     definition = ctx.program.definition(target)
-    if definition is None or not ctx.is_box or definition.support is not TRUE:
-        return
-    end = deadline(_LONGER * ctx.seconds)
-    for path in _paths(ctx, definition, inputs, seed, row=row):
+    if definition is None or not ctx.is_box or (row and definition.support is not TRUE):
+        return  # (what is outside of the support is 0, which outgrows nothing)
+    end, generator = deadline(_LONGER * ctx.seconds), random.Random(seed)
+    for k, path in enumerate(_paths(ctx, definition, inputs, seed, row=row)):
         if passed(end):
             return
-        place = (0,) * len(definition.formals)
-        along = Along(ctx.program, path.base, path.moving())
-        try:
-            germ = along.element(target, place)
-        except (Unsettled, ValueError, OverflowError, ZeroDivisionError, KeyError):
-            continue
-        if along.touched:
-            yield path, place, germ
+        first = (0,) * len(definition.formals)
+        other = tuple(generator.randrange(max(1, i.dim.evaluate(path.base.extents))) for i in definition.formals)
+        for place in (first, other) if k % 2 and not row and other != first else (first,):
+            along = Along(ctx.program, path.base, path.moving())
+            try:
+                germ = along.element(target, place)
+            except (Unsettled, ValueError, OverflowError, ZeroDivisionError, KeyError):
+                continue
+            if along.touched:
+                yield path, place, germ
 
 
 def _paths(ctx: Context, target: Definition, inputs: tuple[str, ...], seed: int, *, row: bool) -> Iterator[Path]:
