@@ -84,6 +84,8 @@ def _both(a: Facts, b: Facts) -> Facts:
     return Facts(*flags, a.why or b.why, a.void or b.void)
 
 
+_SQUARES = 3  # of lengths that one scalar is tried through
+
 # of slope at most some number, on all of the line
 _STEADY = frozenset(
     {"abs", "relu", "sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "atan", "erf", "erfc", "normal_cdf"}
@@ -271,9 +273,14 @@ class Moduli:
                 return self.node(n.a, scope)
             case Proxy():
                 return self.node(n.value, scope)
+            case Apply(name="log" | "log2" | "log10", args=(Apply(name="div"),)) if self._is_positive(n.args[0], scope):
+                return self.node(Apply("sub", tuple(Apply(n.name, (a,)) for a in n.args[0].children)), scope)
             case Apply():
                 return self._apply(n, scope)
         return Facts(False, why=f"{text(n)}: no rule")
+
+    def _is_positive(self, quotient: Scalar, scope: Scope) -> bool:
+        return all(scope[a].positive and scope[a].finite for a in quotient.children)
 
     def _is_ordered(self, n: Read) -> bool:
         """Whether `n` is an order statistic of its own tensor, `y[order[r]]` where `order` sorts `y` (or finds its
@@ -465,30 +472,44 @@ class Moduli:
         return scope[n].lo > 0 or (self.compact and scope[n].positive and self.node(n, scope).lipschitz)
 
     def _through(self, n: Scalar, scope: Scope, found: Facts) -> Facts:
-        """A scalar that varies through one Lipschitz subexpression is Lipschitz if its slope in that is bounded."""
+        """A scalar that varies through one Lipschitz subexpression is Lipschitz if its slope in that is bounded; through
+        the square of the length of a vector of Lipschitz entries, if that in the length is."""
+        if VARIABLE in scope.known:
+            return found
         try:
             whole = transform(transform(inline(self.ctx.program, n), value_of), plain)
         except NotScalar:
             return found
         chosen: Scalar | None = None
+        squares: list[Scalar] = []
         for m in carriers(whole, self.varies):
             if not isinstance(m, (Read, Apply)) or not scope[m].finite:
                 continue
             inner = self.node(m, scope)
             chosen = m if inner.lipschitz and not inner.void else chosen
-        if VARIABLE in scope.known or chosen is None:
-            return found
-        body = fold(substitute(whole, {chosen: VARIABLE}))
-        known = {**scope.known, VARIABLE: scope[chosen]}
+            if not inner.lipschitz and self._is_norm(m, scope):
+                squares.append(m)
+        if chosen is not None and self._slope_bounded(whole, chosen, VARIABLE, scope[chosen], scope):
+            own = self.node(chosen, scope).bounded
+            return Facts(True, own, own)
+        square, length = Apply("powi", (VARIABLE, Const(2))), Enclosure(0.0, INF, False, True)
+        if any(self._slope_bounded(whole, m, square, length, scope) for m in squares[:_SQUARES]):
+            return Facts(True)
+        return found
+
+    def _slope_bounded(self, whole: Scalar, inner: Scalar, by: Scalar, box: Enclosure, scope: Scope) -> bool:
+        """Whether the slope in the variable is bounded, which stands for `inner` as `by` says."""
+        body = fold(substitute(whole, {inner: by}))
         try:
-            views = cased(self.ctx.program, scope.ranges, scope.nonempty, body, VARIABLE, known)
+            views = cased(
+                self.ctx.program, scope.ranges, scope.nonempty, body, VARIABLE, {**scope.known, VARIABLE: box}
+            )
         except NotScalar:
-            return found
+            return False
         verdict = one.slope_bounded(views, self.ctx.budget)
-        if not isinstance(verdict, Proved):
-            return found
-        self.steps += verdict.steps
-        return Facts(True, self.node(chosen, scope).bounded, self.node(chosen, scope).bounded)
+        if isinstance(verdict, Proved):
+            self.steps += verdict.steps
+        return isinstance(verdict, Proved)
 
 
 def _same(a: Facts, b: Facts) -> bool:
