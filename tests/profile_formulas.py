@@ -112,7 +112,10 @@ def truth(function: Function) -> Truth | None:
         attained, first, last, distance = False, 0.0, 0.0, np.abs(GRID)
     else:
         return None
-    beside = [size[np.abs(GRID - p) < 0.02] for p in (first - 1, last + 1)]
+    equal = not attained or last - first < 0.05 or (value[(GRID >= first) & (GRID <= last)] == least).all()
+    places = [np.abs(GRID - p) < 0.02 for p in (first - 1, last + 1)]
+    between = (GRID >= first - 1.02) & (GRID <= last + 1.02)  # some of which are no minimisers, perhaps
+    beside = [size[p] for p in (places if equal else [between])]
     if not (most > least and all(b.size for b in beside)):
         return None
     bounded = most < 10 * np.abs(value).max() + 1
@@ -122,7 +125,7 @@ def truth(function: Function) -> Truth | None:
     large = size[distance <= 9.9].max(), size[distance <= 10.1].max()
     usual = max(b.min() for b in beside), max(b.max() for b in beside)
     # values beside a minimiser may be equal to it in floats, and distances are then too small
-    wide = 0.5 + 2 * (last - first if attained and last - first < 5 else 0.0)
+    wide = 0.5 + 2 * (last - first if attained and (last - first < 5 or not equal) else 0.0)
     return Truth(
         (size <= 0.98e-3 * large[0]) & (high | (attained & (distance > 10.05))),
         (size <= 1.05e-3 * large[1]) & (maybe_high | (attained & (distance > 10 - wide))),

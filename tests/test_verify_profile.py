@@ -153,9 +153,9 @@ def test_what_scales_and_lifts_may_be_open(body: str) -> None:
 
 # Otherwise only what is found for one value is said: something that is true of it. (Proved or not to be decided, of both.)
 OTHERS = {
-    "exp(x) - w * x": ("input w: real[n] >= 0", False, True),
+    "exp(x) - w * x": ("input w: real[n] >= 0", True, True),
     "w * x^2": ("input w: real[n]", False, True),
-    "log1p((x * w)^2)": ("input w: real[n]", True, False),
+    "log1p((x * w)^2)": ("input w: real[n]", True, True),
     "log1p((x / c)^2)": ("param c: real > 0 = 1", False, False),
     "c * x^2": ("param c: real = 1", False, False),
     "x^2 + w if x > 0 else x^2": ("input w: real[n]", False, True),

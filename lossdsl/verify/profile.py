@@ -14,13 +14,14 @@ has the derivatives of both sides.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import BOOL, INT, Const, Param, Read, Scalar, postorder
+from lossdsl.ir.nodes import BOOL, INT, Apply, Compare, Const, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties, refute
@@ -40,9 +41,11 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.growth import Tail
+from lossdsl.verify.horizon import LEAST_START, Horizon, Unsettled, spellings
 from lossdsl.verify.operations import transfer
-from lossdsl.verify.pieces import View, fold
+from lossdsl.verify.pieces import Piece, View, contains, fold
 from lossdsl.verify.points import within
+from lossdsl.verify.ranges import Scope
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
@@ -100,26 +103,22 @@ def _line(ctx: Context, view: View, end: int) -> _Line:
     return known
 
 
-_Instance = tuple["_Line", list[tuple[float, float]], tuple[float, float] | None, str]
+_Given = dict[Scalar, Const]
+_Instance = tuple["_Line", list[tuple[float, float]], tuple[float, float] | None, _Given, str]
 
 
-def _instance(ctx: Context, view: View, judge: _Judge, end: int) -> _Instance | None:
+def _instance(ctx: Context, view: View, judge: _Judge) -> _Instance | None:
     """The view where all inputs besides have one value each: what is true there is true for some value. What is nowhere true
     there is so for all values, of parameters, too, if they only scale and lift the loss."""
-    try:
-        alike = _one_shape(view, ctx.budget)
-    except (Stuck, TooLarge):
-        alike = False
-    known: _Instance | None = None
-    for first in (1, 0, Fraction(1, 2)):
-        given = _values(ctx, view, Fraction(first), parameters=alike)
-        if given is None:
-            return known
+    view, shape = _shaped(ctx, view)
+    alike = shape is not None and (not shape.flat or judge is _Line.explodes)  # what is constant explodes nowhere
+    last = deadline(24 * ctx.seconds)
+    for given in _assignments(ctx, view, alike=alike):
         put: dict[Scalar, Scalar] = {**given}
         body, inner, slope = (substitute(part, put) for part in (view.body, view.inner, view.slope))
         at = replace(view, body=body, inner=view.inner if alike else inner, slope=slope, memo={})
         try:
-            line = _line(ctx, at, end)
+            line = _line(ctx, at, deadline(3 * ctx.seconds))
             regions, undecided = line.regions(judge)
         except (Stuck, TooLarge):
             continue
@@ -127,62 +126,169 @@ def _instance(ctx: Context, view: View, judge: _Judge, end: int) -> _Instance | 
             continue  # distances are from 0, which is elsewhere for each value
         words = "" if alike else " and ".join(f"{text(n)} is {text(c)}" for n, c in given.items())
         if regions:
-            return line, regions, undecided, words
+            return line, regions, undecided, given, words
         if alike and undecided is None:
-            known = line, regions, undecided, words
-    return known
+            return line, regions, undecided, given, words
+        if passed(last):
+            break
+    return None
 
 
-def _values(ctx: Context, view: View, first: Fraction, *, parameters: bool) -> dict[Scalar, Const] | None:
-    """A number for each input that is read besides the entry (and for parameters); None where one has to stay open."""
-    found: dict[Scalar, Const] = {}
+def _shaped(ctx: Context, view: View) -> tuple[View, _Shape | None]:
+    """The view, or one in the entry itself, less another input, in which all values of everything else are alike."""
+    for candidate in (view, *_recentred(view)):
+        try:
+            shape = _one_shape(candidate, ctx.budget)
+        except (Stuck, TooLarge):
+            continue
+        if shape is not None:
+            return candidate, shape
+    return view, None
+
+
+def _recentred(view: View) -> Iterator[View]:
+    """Views in the entry, and in its distance from an input that a condition compares it with."""
+    if (view.scope[view.entry].lo, view.scope[view.entry].hi) != (-INF, INF):
+        return
+    known = {**view.scope.known, view.variable: view.scope[view.entry]}
+    scope = Scope(view.scope.ranges, view.scope.nonempty, known)
+    body = substitute(view.body, {view.variable: view.inner})
+    compared = [
+        n
+        for k in postorder(body)
+        if isinstance(k, Apply) and k.name == "sub" and view.entry in k.args
+        for n in k.args
+        if isinstance(n, Read) and n is not view.entry and view.scope[n].finite
+    ]
+    for centre in (None, *dict.fromkeys(compared)):
+        moved_: Scalar = view.variable if centre is None else Apply("add", (view.variable, centre))
+        inner: Scalar = view.entry if centre is None else Apply("sub", (view.entry, centre))
+        if inner is not view.inner:
+            at = substitute(body, {view.entry: moved_})
+            yield View(at, view.variable, Const(1), view.entry, inner, view.case, scope)
+
+
+_USUAL = (Fraction(1), Fraction(0), Fraction(1, 2))
+_EXTREME = (Fraction(1, 10**4), Fraction(10**7))
+_TRIALS = 12  # of one view
+
+
+def _assignments(ctx: Context, view: View, *, alike: bool) -> Iterator[_Given]:
+    """Numbers for what is read besides the entry: all the same, as far as they may be, or one of them far from the others.
+    Parameters, and what is computed from inputs, have one only where all of their values are `alike`."""
     nodes = list(postorder(view.body, view.inner, view.slope))
     parts = {c for n in nodes if isinstance(n, Read) for c in postorder(*n.children)}
+    others: list[Read | Param] = []
     for n in nodes:
-        if n is view.variable or n is view.entry or n in parts or not isinstance(n, Read | Param):
+        if n is view.variable or n is view.entry or n in parts or not isinstance(n, Read | Param) or n in others:
             continue
         declared = ctx.program.input(n.tensor) if isinstance(n, Read) else None
-        if isinstance(n, Read) and (declared is None or declared.over or ctx.cuts_through(n.tensor)):
-            return None
-        if isinstance(n, Param) and not parameters:
-            return None
-        value = next((v for v in (first, 1, 0, Fraction(1, 2), 2, -1) if within(Fraction(v), view.scope[n])), None)
-        if value is None or (n.dtype is INT and Fraction(value).denominator > 1) or n.dtype is BOOL:
-            return None
-        found[n] = Const(Fraction(value), n.dtype)
-    return found
+        free = declared is not None and not declared.over and not ctx.cuts_through(declared.name)
+        if n.dtype is BOOL or not (alike or free):
+            return
+        others.append(n)
+    tried = [dict.fromkeys(others, v) for v in _USUAL]
+    tried += [{**dict.fromkeys(others, Fraction(1)), n: v} for n in others for v in _EXTREME]
+    seen = []
+    for wanted in tried:
+        given = {n: _admissible(v, n.dtype is INT, view.scope[n]) for n, v in wanted.items()}
+        if given not in seen and all(v is not None for v in given.values()):
+            seen.append(given)
+            yield {n: Const(v, n.dtype) for n, v in given.items() if v is not None}
+        if len(seen) == (len(_USUAL) if alike else _TRIALS):
+            return
 
 
-def _one_shape(view: View, budget: Budget) -> bool:
-    """Whether all values of everything else only multiply the loss by a factor of one sign and add to it: the derivative is
-    a function of the variable times one without it, on all pieces the same, and distances are those of the input."""
+def _admissible(first: Fraction, whole: bool, box: Enclosure) -> Fraction | None:
+    """The number, or another that is in the box."""
+    values = (first, *(Fraction(v) for v in (1, 0)), Fraction(1, 2), Fraction(2), Fraction(-1))
+    return next((v for v in values if within(v, box) and not (whole and v.denominator > 1)), None)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A loss that everything but its variable only multiplies and lifts; `flat`: perhaps by 0."""
+
+    flat: bool
+
+
+def _one_shape(view: View, budget: Budget) -> _Shape | None:
+    """Whether all values of everything else only multiply the loss by a factor that is not negative, or never positive and
+    not 0, and add to it: the derivative is a function of the variable times one without it, the same on all pieces, and
+    distances are those of the input. Conditions may be of the variable alone, and of everything else alone: where two pieces
+    have other functions of the variable, a condition of the variable tells them apart."""
     field = Field(view.scope)
     field.form(view.variable)
     pieces = smooth_pieces(view)
-    slot = 0
-    found: set[tuple[int, frozenset[tuple[str, int]]]] = set()
+    flat = False
+    outer: set[tuple[int, frozenset[tuple[str, int]]]] = set()
+    inner: list[tuple[object, list[Form]]] = []
     for smooth in pieces:
         slope, *constraints = moved(smooth.field, field, [smooth.order(1), *smooth.constraints])
-        if not smooth.field.form(view.slope).constant or any(leaves_of(field, c) != [slot] for c in constraints):
-            return False
-        unit, outside = 1, []
-        for p, side in ((slope.num, 1), (slope.den, -1)):
-            if p.is_zero():
-                break
-            for factor, k in p.factor()[1]:
-                leaves = leaves_of(field, quotient(factor, field.number(1).num))
-                if slot not in leaves:
-                    box = field.polynomial(factor)
-                    if box.nan or not box.nonzero or (k % 2 and not (box.positive or box.negative)):
-                        return False
-                    unit = -unit if box.negative and k % 2 else unit
-                    outside.append((str(factor), side * int(k)))
-                elif leaves != [slot]:
-                    return False
-        else:
-            found.add((unit, frozenset(outside)))
-    continuous = all(join.jumps[0].zero for join in joins(view, pieces, budget, 0))
-    return len(found) == 1 and continuous
+        own = [c for c in constraints if _SLOT in _values_of(field, c)]
+        if not smooth.field.form(view.slope).constant or any(_values_of(field, c) != [_SLOT] for c in own):
+            return None
+        parts = _parted(field, slope)
+        if parts is None:
+            return None
+        inner.append((parts.inner, own))
+        if parts.inner is not None:
+            outer.add((parts.unit, parts.outer))
+            flat = flat or parts.flat
+    together = (j for j in joins(view, pieces, budget, 0) if not _apart(view, j.left, j.right))
+    if len(outer) > 1 or not all(join.jumps[0].zero for join in together):
+        return None
+    for (f, here), (g, there) in itertools.combinations(inner, 2):
+        if f != g and not any(plus(a, b).zero for a in here for b in there):
+            return None
+    return _Shape(flat) if outer else None
+
+
+def _apart(view: View, a: Piece, b: Piece) -> bool:
+    """Whether a condition without the variable holds on one piece and fails on the other."""
+    return any((s, not side) in b.path and not contains(s, view.variable) for s, side in a.path)
+
+
+_SLOT = 0  # of the variable
+
+
+def _values_of(field: Field, f: Form) -> list[int]:
+    """The leaves of a form that are no constants like pi."""
+    return [s for s in leaves_of(field, f) if field.generators[s].leaf is not None]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A derivative as a function of the variable (None: 0) times a sign and factors of everything else."""
+
+    inner: tuple[str, frozenset[tuple[str, int]]] | None
+    unit: int = 1
+    outer: frozenset[tuple[str, int]] = frozenset()
+    flat: bool = False
+
+
+def _parted(field: Field, slope: Form) -> _Parts | None:
+    if slope.zero:
+        return _Parts(None)
+    unit, flat, number = 1, False, Fraction(1)
+    inner, outer = [], []
+    for p, side in ((slope.num, 1), (slope.den, -1)):
+        content, factors = p.factor()
+        number *= Fraction(int(content.p), int(content.q)) ** side
+        for factor, k in factors:
+            leaves = _values_of(field, quotient(factor, field.number(1).num))
+            if leaves == [_SLOT]:
+                inner.append((str(factor), side * int(k)))
+            elif _SLOT in leaves:
+                return None
+            else:
+                box = field.polynomial(factor)
+                if box.nan or not (box.nonzero or (side > 0 and box.nonnegative)):
+                    return None
+                flat = flat or not box.nonzero
+                unit = -unit if box.negative and k % 2 else unit
+                outer.append((str(factor), side * int(k)))
+    return _Parts((str(number), frozenset(inner)), unit, frozenset(outer), flat)
 
 
 _Judge = Callable[["_Line", "_Cell"], bool | None]
@@ -201,21 +307,22 @@ def _decided(ctx: Context, target: str, inputs: tuple[str, ...], judge: _Judge, 
     open_ = ""
     for view in cases:
         note = f" where {view.case_text}" if view.case else ""
+        given: _Given = {}
         try:
             line = _line(ctx, view, end)
             regions, undecided = line.regions(judge)
         except _Open as reason:
-            instance = _instance(ctx, view, judge, end)
+            instance = _instance(ctx, view, judge)
             if instance is None:
                 open_ = open_ or str(reason)
                 continue
-            line, regions, undecided, values = instance
+            line, regions, undecided, given, values = instance
             note += f"{' and' if note else ' where'} {values}" if regions and values else ""
         except (Stuck, TooLarge) as reason:
             open_ = open_ or str(reason) or "the normal form of the derivative is too large"
             continue
         conclusions = [f"the derivative is {what} for {line.shown(r)}{note}" for r in regions]
-        if refute.unconditional(ctx, view):
+        if _occurs(ctx, view, given):
             steps += [Step("enclosures on a partition", text(view.inner), c) for c in conclusions]
         elif conclusions and not open_:
             open_ = f"whether there is a case{note}"
@@ -226,6 +333,32 @@ def _decided(ctx: Context, target: str, inputs: tuple[str, ...], judge: _Judge, 
     if open_ or not cases:
         return Unknown(open_ or "no case", _TRIED)
     return Refuted("enclosures of value and derivative", Witness(({},), f"the derivative {never}"))
+
+
+def _occurs(ctx: Context, view: View, given: _Given) -> bool:
+    """Whether the case occurs with the given values and every value of the entry: conditions in it are of inputs that are
+    given, or that nothing else is known of."""
+    if not refute.unconditional(ctx, replace(view, case=())):
+        return False
+    known: dict[Scalar, Scalar] = {**given}
+    for node, value in view.case:
+        if not isinstance(node, Compare):
+            continue
+        at = fold(substitute(node, known))
+        free = [n for n in postorder(at) if isinstance(n, Read | Param)]
+        inputs = [i for n in free if isinstance(n, Read) and (i := ctx.program.input(n.tensor)) is not None]
+        if len(inputs) < len(free) or view.entry in free or any(i.over or ctx.cuts_through(i.name) for i in inputs):
+            return False
+        boxes = [ctx.ranges().input(i.name) for i in inputs]
+        trials = ([_admissible(v, n.dtype is INT, box) for n, box in zip(free, boxes, strict=True)] for v in _USUAL)
+        put: Iterator[dict[Scalar, Scalar]] = (
+            {n: Const(v, n.dtype) for n, v in zip(free, t, strict=True) if v is not None} for t in trials
+        )
+        found = next((p for p in put if fold(substitute(at, p)) == value), None)
+        if found is None:
+            return False
+        known |= found
+    return True
 
 
 def _between(name: str, ends: tuple[float, float]) -> str:
@@ -278,6 +411,21 @@ def _joined(cells: Sequence[_Cell]) -> tuple[tuple[float, float], ...]:
     return tuple(found)
 
 
+def _moving(smooth: Smooth) -> Form:
+    """The value less the terms that the variable is not in."""
+    value = smooth.value
+    if not value.den.is_constant():
+        return value
+    still = smooth.field.number(0).num
+    for powers, c in value.num.terms():
+        term = smooth.field.number(Fraction(int(c.p), int(c.q)))
+        for slot, k in enumerate(powers):
+            term = times(term, smooth.field.monomial(slot, int(k))) if k else term
+        if smooth.slot not in leaves_of(smooth.field, term):
+            still += term.num
+    return quotient(value.num - still, value.den)
+
+
 def _part(smooth: Smooth, box: Enclosure) -> Enclosure | None:
     """The part of an interval in which all conditions of a piece that are affine in its variable alone hold."""
     found: Enclosure | None = box
@@ -313,6 +461,7 @@ class _Line:
     def __init__(self, view: View, budget: Budget, end: int) -> None:
         self.view, self.budget, self.end = view, budget, end
         self._forms: dict[int, tuple[Form, _Factored]] = {}
+        self._spelled: dict[int, tuple[Form, list[Form]]] = {}
         self.domain = view.scope[view.variable]
         alone = not any(isinstance(n, Read) and n is not view.entry for n in postorder(view.inner))
         if not alone and (self.domain.lo > -INF or self.domain.hi < INF):
@@ -328,14 +477,17 @@ class _Line:
             rates.add(abs(rate))
             slope = times(smooth.order(1), smooth.field.number(abs(rate)))
             for leaf in leaves_of(smooth.field, smooth.value, slope, *smooth.constraints):
-                if leaf != smooth.slot:
-                    other = smooth.field.generators[leaf].leaf
-                    raise _Open(f"the value of {text(other) if other is not None else 'an input'} is open")
+                other = smooth.field.generators[leaf].leaf  # none of a constant like pi
+                if leaf != smooth.slot and other is not None:
+                    raise _Open(f"the value of {text(other)} is open")
             self.pieces.append((smooth, slope))
             self.own.append(_part(smooth, smooth.piece.scope[view.variable]))
         if len(rates) != 1:
             raise Stuck(f"{text(view.inner)} does not change at one rate")
         self.unit = float(rates.pop())  # what the variable moves by when the input does by 1
+        if len(self.pieces) == 1:  # what is added to all of the loss does not matter
+            [(smooth, slope)] = self.pieces
+            self.pieces = [(replace(smooth, value=_moving(smooth)), slope)]
         self.cells = list(self._partition())
         if not self.cells:
             raise Stuck("no piece")
@@ -369,9 +521,29 @@ class _Line:
                 if not any(at.value(c).negative for c in smooth.constraints):
                     yield smooth, slope, at
 
+    def _beyond(self, smooth: Smooth, lo: float, hi: float) -> Horizon | None:
+        """The last cell of a side."""
+        direction, start = (1, lo) if hi == INF else (-1, -hi) if lo == -INF else (0, 0.0)
+        return Horizon(smooth.field, smooth.slot, direction, start) if direction and start >= LEAST_START else None
+
+    def _enclosed(self, f: Form, at: _At, beyond: Horizon | None) -> Enclosure:
+        """What encloses a form, by what is known of each generator, and of what it is far out."""
+        if id(f) not in self._spelled:
+            self._spelled[id(f)] = f, spellings(at.field, f)
+        boxes = [at.value(g) for g in self._spelled[id(f)][1]]
+        with contextlib.suppress(Unsettled):
+            boxes += [] if beyond is None else [beyond.value(f)]
+        found, *others = sorted(boxes, key=lambda box: box.nan)
+        for box in others:
+            found = found if box.nan else e.meet(found, box) or found
+        return found
+
     def cell(self, lo: float, hi: float) -> _Cell | None:
         """What encloses the function between two numbers; None where no piece is."""
-        found = [(at.value(smooth.value), at.value(slope)) for smooth, slope, at in self._here(lo, hi)]
+        found = []
+        for smooth, slope, at in self._here(lo, hi):
+            beyond = self._beyond(smooth, lo, hi)
+            found.append(tuple(self._enclosed(f, at, beyond) for f in (smooth.value, slope)))
         if not found:
             return None
         values = [e.REALS if v.nan else v for v, _ in found]
@@ -476,6 +648,8 @@ class _Line:
         top = max((p.value.hi for c in self.cells for p in self._halved(c, lambda c: c.value.hi <= most)), default=INF)
         self.middle = (_between_floats(below, high, -INF), _between_floats(least, top, INF))
         rough = [c for c in self.cells if c.value.lo <= least]
+        if rough[0].lo > -INF and rough[-1].hi < INF and self._without_jumps():
+            rough = [c for c in rough if self._may_be_least(c)] or rough
         fine = (
             self._halved(c, lambda c: c.value.lo > least or c.value.hi <= below or c.hi - c.lo < self.unit / 256)
             if k < 2 or k >= len(rough) - 2  # where the first and the last may be
@@ -483,6 +657,8 @@ class _Line:
             for k, c in enumerate(rough)
         )
         near = [c for parts in fine for c in parts if c.value.lo <= least]
+        if rough[0].lo > -INF and rough[-1].hi < INF and self._without_jumps():
+            near = [c for c in near if self._may_be_least(c)] or near
         lo, hi = min(c.lo for c in near), max(c.hi for c in near)
         sure = [c for c in near if c.value.hi <= below]
         self.attained = bool(sure) or (lo > -INF and hi < INF)
@@ -496,6 +672,16 @@ class _Line:
         else:
             raise Stuck(f"where the loss of {text(self.view.inner)} is least")
         self._reference()
+
+    def _may_be_least(self, cell: _Cell) -> bool:
+        """Whether a minimiser may be in the cell: not where a continuous loss rises (falls), unless at an end of the line."""
+        return not cell.steady or cell.lo == self.domain.lo or cell.hi == self.domain.hi
+
+    def _without_jumps(self) -> bool:
+        try:
+            return all(j.jumps[0].zero for j in joins(self.view, [s for s, _ in self.pieces], self.budget, 0))
+        except Stuck:
+            return False
 
     def _origin(self) -> float:
         """The variable where all that it reads is 0."""
@@ -511,7 +697,7 @@ class _Line:
 
     def _monotone(self, near: Sequence[_Cell], direction: int) -> bool:
         """Whether the loss rises (falls) strictly, without a jump, wherever it may be least: it is least nowhere, then."""
-        if any(not join.jumps[0].zero for join in joins(self.view, [s for s, _ in self.pieces], self.budget, 0)):
+        if not self._without_jumps():
             return False
         if all(c.steady == direction for c in near):
             return True
@@ -564,10 +750,21 @@ class _Line:
 
     def regions(self, judge: _Judge) -> tuple[list[tuple[float, float]], tuple[float, float] | None]:
         """The intervals of which it is true, and a place where it is not known."""
-        parts = [p for c in self.cells for p in self._halved(c, lambda c: judge(self, c) is not None)]
+        rough = [p for c in self.cells for p in self._halved(c, lambda c: judge(self, c) is not None)]
+        finer = {True: _HALVED, False: 0}  # the derivative may be 0 though the loss is large: a maximum, perhaps
+        parts = [
+            p
+            for c in rough
+            for p in self._halved(
+                c, lambda c: judge(self, c) is not None, finer[c.least == 0 and c.value.lo >= self.middle[1]]
+            )
+        ]
         found = [(p, judge(self, p)) for p in parts]
         undecided = next(((p.lo, p.hi) for p, true in found if true is None and p.lo < p.hi), None)
-        return list(_joined([p for p, true in found if true])), undecided
+        regions = list(_joined([p for p, true in found if true]))
+        return [
+            r for r in regions if r[0] < r[1]
+        ] or regions, undecided  # single points are of no interest beside others
 
 
 _Terms = tuple[tuple[Enclosure, tuple[tuple[int, int], ...]], ...]  # coefficients, and powers of generators
@@ -605,7 +802,7 @@ class _At:
     """A field's generators where its variable is in a box: nothing else is assumed."""
 
     def __init__(self, forms: dict[int, tuple[Form, _Factored]], field: Field, slot: int, box: Enclosure) -> None:
-        self._forms, self._field = forms, field  # of the id of a form, which is kept beside it
+        self._forms, self.field = forms, field  # of the id of a form, which is kept beside it
         self._boxes: dict[int, Enclosure] = {slot: box}
         self._inverses: dict[int, Enclosure | None] = {}
         self._powers: dict[tuple[int, int], Enclosure] = {}
@@ -628,7 +825,7 @@ class _At:
 
     def _box(self, slot: int) -> Enclosure:
         if slot not in self._boxes:
-            g = self._field.generators[slot]
+            g = self.field.generators[slot]
             arguments = [self.value(a) for a in g.arguments]
             self._boxes[slot] = transfer(stand_in(g.name, len(arguments)), arguments)
         return self._boxes[slot]
