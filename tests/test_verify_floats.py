@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import lossdsl
+from lossdsl.verify.corners import rounded_to
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.floats import BAD, LARGEST, Float, Floats, infinity, settled
-from lossdsl.verify.corners import rounded_to
 from lossdsl.verify.points import Point, Undecided
 from lossdsl.verify.verdict import Refuted
 from tests.test_verify import built

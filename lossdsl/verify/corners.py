@@ -196,7 +196,9 @@ def _patterned(
         return {p: as_type(v, box, numbers.bits, numbers.least) for p, v in entries.items()}
     if kind == "ends":
         size = Fraction(max(abs(box.lo), abs(box.hi)))
-    choices: tuple[Fraction, ...] = (-size, size) if kind != "alike" else (generator.choice((-size, Fraction(0), size)),)
+    choices: tuple[Fraction, ...] = (
+        (-size, size) if kind != "alike" else (generator.choice((-size, Fraction(0), size)),)
+    )
     if kind == "zero":
         choices = (Fraction(0),)
     low, at = generator.choice((Fraction(0), -size, size / 2**12)), generator.randrange(max(1, len(entries)))

@@ -48,7 +48,8 @@ from lossdsl.primitives.interval import Interval
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.finite import FORMATS, LARGEST, NORMAL, FloatRanges, Format, programs_of
+from lossdsl.verify.finite import programs_of
+from lossdsl.verify.float_ranges import FORMATS, LARGEST, NORMAL, FloatRanges, Format
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.pieces import NotScalar, target_scalar
 from lossdsl.verify.show import text

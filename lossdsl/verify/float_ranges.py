@@ -25,7 +25,6 @@ from lossdsl.ir.nodes import (
     Apply,
     Const,
     Definition,
-    Index,
     Param,
     Program,
     Read,

@@ -388,12 +388,7 @@ def _sum(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
         raise Undecided("a product that a sum may bring back")
     slack = size.hi * _FUNCTION if many else 0.0  # of a single addition `settled` knows the error
     exact = Enclosure(e.add_down(total.lo, -slack), e.add_up(total.hi, slack))
-    if (
-        many
-        and size.hi > LARGEST
-        and not all(v.box.lo >= 0 for v in values)
-        and not all(v.box.hi <= 0 for v in values)
-    ):
+    if many and size.hi > LARGEST and not all(v.box.lo >= 0 for v in values) and not all(v.box.hi <= 0 for v in values):
         raise Undecided("a sum that may overflow on the way")
     return settled(exact, 0.0 if _exact(exact) and not many else _BASIC)
 
@@ -401,7 +396,8 @@ def _sum(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
 def _exact(found: Enclosure) -> bool:
     """Whether an operation that is rounded to the nearest number gives what it would without rounding."""
     return found.lo == found.hi and (
-        found.lo == 0 or (NORMAL <= abs(found.lo) <= LARGEST and struct.unpack("f", struct.pack("f", found.lo))[0] == found.lo)
+        found.lo == 0
+        or (NORMAL <= abs(found.lo) <= LARGEST and struct.unpack("f", struct.pack("f", found.lo))[0] == found.lo)
     )
 
 

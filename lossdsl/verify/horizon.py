@@ -137,7 +137,9 @@ class Horizon:
             rate, offset = affine
             return Scaled(Fraction(0), rate * self._direction, _of("exp", e.exact(offset)))
         whole = self._form(f)
-        if whole.order >= (Fraction(0), Fraction(1)) and whole.factor.nonzero:  # beyond e^(r |u|), with a rate that it has at the start
+        if (
+            whole.order >= (Fraction(0), Fraction(1)) and whole.factor.nonzero
+        ):  # beyond e^(r |u|), with a rate that it has at the start
             box = e.mul(whole.factor, self._size(whole.degree - 1, whole.rate))
             if box.lo >= _STEEP:
                 return Scaled(Fraction(0), Fraction(_STEEP), Enclosure(1.0, INF, False, True))

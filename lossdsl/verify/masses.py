@@ -164,16 +164,18 @@ class _Sum:
             return False
         named = [read.indices[k] for k in declared.over]
         others = [i for k, i in enumerate(read.indices) if k not in declared.over]
-        return set(named) == self.bound and len(named) == len(self.bound) and not self.bound & set(free_indices(*others))
+        return (
+            set(named) == self.bound and len(named) == len(self.bound) and not self.bound & set(free_indices(*others))
+        )
 
     def _counted(self, divisor: Scalar, scope: Scope) -> float | None:
         """Of the reciprocal of a count: of all terms, or of all but j of them, n / max(1, n - j) <= 1 + j."""
         sizes = product_of_sizes(divisor)
         if sizes is not None:  # of all terms, or of more
-            rest = Counter(sizes)
-            rest.subtract(number_of(self.d.bound))
-            some = all(self.ranges.extent(dim, scope.nonempty).lo >= 1 for dim, n in rest.items() if n > 0)
-            return 1.0 if some and min(rest.values(), default=0) >= 0 else None
+            left = Counter(sizes)
+            left.subtract(number_of(self.d.bound))
+            some = all(self.ranges.extent(dim, scope.nonempty).lo >= 1 for dim, n in left.items() if n > 0)
+            return 1.0 if some and min(left.values(), default=0) >= 0 else None
         while isinstance(divisor, Apply) and divisor.name in ("real", "int"):
             divisor = divisor.args[0]
         if not isinstance(divisor, Apply) or divisor.name != "max2" or len(self.d.bound) != 1:
@@ -239,7 +241,11 @@ def largest(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
         found: float | None = 0.0
         for branch, holds in ((factor.a, True), (factor.b, False)):
             inner = scope.under(factor.condition, holds) if branch is not ZERO else None
-            part = 0.0 if inner is None else largest([*factors[:k], *factors[k + 1 :], *flat(branch)], inner.reading(branch))
+            part = (
+                0.0
+                if inner is None
+                else largest([*factors[:k], *factors[k + 1 :], *flat(branch)], inner.reading(branch))
+            )
             found = None if found is None or part is None else max(found, part)
         return found
     return size(cancelled(factors)[0], scope)

@@ -103,7 +103,9 @@ def breaking(
     for point, long in long_ones(ctx, numbers, deadline(seconds / 2)):
         found = _broken(ctx, programs, cotangent, point, _MORE, long)
         if found is not None:
-            alike = ", ".join(f"{name} is {n}, its elements alike from {point.extents[name] - 1} on" for name, n in long.items())
+            alike = ", ".join(
+                f"{name} is {n}, its elements alike from {point.extents[name] - 1} on" for name, n in long.items()
+            )
             return Witness((point.flat(),), f"{found} where {alike}")
     for low in _without(ctx):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, 0)

@@ -566,7 +566,10 @@ class Ranges:
             formals: dict[Index, Scalar] = dict(zip(d.formals, y.indices, strict=True))
             if not matches(d.body, x, formals, set(d.bound), self.names):
                 continue
-            if not _whole(d) and truth(scope[substitute(d.where, dict(formals))]) is not True:
+            if (
+                not _whole(d)
+                and truth(scope[substitute(d.where, dict(zip(d.formals, y.indices, strict=True)))]) is not True
+            ):
                 continue  # the element may be none of those that are selected
             upward = sign if d.head != "min" else -sign
             entries = d.head == "logsumexp" and _whole(d)
