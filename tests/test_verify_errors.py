@@ -152,7 +152,7 @@ def test_a_jump_is_an_error_only_where_it_may_be_missed() -> None:
     assert bound("1 if x - y > 1 else 0", "input x, y: real[n]").absolute >= 1
     assert bound("1 if x > y else 0", "input x, y: real[n]").absolute == 0
     assert bound("floor(x * x) / 1").absolute >= 1
-    assert bound("floor(2 * x) / 1").absolute == 0
+    assert bound("floor(2 * x) / 1").absolute < 1e-30
 
 
 def test_a_continuous_branch_costs_little() -> None:
