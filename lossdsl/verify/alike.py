@@ -150,6 +150,10 @@ class Alike:
                 mean = self._mean(n, facts) if n.name == "div" else None
                 if mean is not None:
                     return mean
+                if n.name == "add":
+                    for a, b in (n.args, n.args[::-1]):
+                        if isinstance(b, Apply) and b.name == "neg" and b.args[0] is a:
+                            n = Apply("sub", (a, a))
                 if n.name in ("sub", "div") and n.args[0] is not n.args[1] and self._alike(n.args[0], n.args[1], facts):
                     n = Apply(n.name, (n.args[0], n.args[0]))
                 if n.name == "sub":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Const, Definition, Group, Input, Param, Program, Read, Scalar
+from lossdsl.ir.nodes import Apply, Const, Definition, Group, Input, Param, Program, Range, Read, Scalar
 from lossdsl.ir.rewrite import map_item, map_scalars, rename_tensors, transform
 from lossdsl.verify.alike import Alike, Choice, Split
 from lossdsl.verify.context import Context
@@ -64,7 +64,7 @@ def _merged(ctx: Context, program: Program, used: list[Input]) -> Iterator[tuple
     names: dict[str, str] = {}
     seen: dict[object, str] = {}
     for i in used:
-        if not i.differentiable:
+        if not i.differentiable or i.default is not None:  # an optional input has any value
             continue
         domain = (i.kind, i.dims, i.over, i.range, ctx.assume.get(i.name))
         if domain in seen:
@@ -73,6 +73,7 @@ def _merged(ctx: Context, program: Program, used: list[Input]) -> Iterator[tuple
             seen[domain] = i.name
     if not names:
         return
+    yield from _opposite(ctx, program, names)
     note = [f"{a} = {b}" for a, b in names.items()]
     kept = {o.tensor for o in program.outputs} | {program.target}
     same: dict[object, str] = {}
@@ -88,6 +89,23 @@ def _merged(ctx: Context, program: Program, used: list[Input]) -> Iterator[tuple
         merged.append(renamed)
     inputs = tuple(i for i in program.inputs if i.name not in names)
     yield replace(program, inputs=inputs).with_body(tuple(merged)), note
+
+
+def _opposite(ctx: Context, program: Program, names: dict[str, str]) -> Iterator[tuple[Program, list[str]]]:
+    """The program where one of two inputs of one unrestricted domain is minus the other."""
+    if len(names) != 1:
+        return
+    ((one, other),) = names.items()
+    declared = program.input(one)
+    if declared is None or declared.kind != "real" or declared.range != Range() or one in ctx.assume:
+        return
+
+    def step(n: Scalar) -> Scalar:
+        return Apply("neg", (Read(other, n.indices, n.dtype),)) if isinstance(n, Read) and n.tensor == one else n
+
+    body = tuple(map_item(x, lambda d: map_scalars(d, lambda s: transform(s, step, {}))) for x in program.body)
+    inputs = tuple(i for i in program.inputs if i.name != one)
+    yield replace(program, inputs=inputs).with_body(body), [f"{one} = -{other}"]
 
 
 def _at_parameters(ctx: Context, program: Program, used: list[Input]) -> Iterator[tuple[Program, list[str]]]:

@@ -207,7 +207,8 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
     if isinstance(least, Refuted):
         return least
     for i in ctx.program.inputs:
-        cases = properties.scalar_views(ctx, target, i.name) if i.differentiable else ""
+        free = i.differentiable and i.default is None  # it is so whatever the optional inputs are
+        cases = properties.scalar_views(ctx, target, i.name) if free else ""
         for view in cases if not isinstance(cases, str) else ():
             whole = ctx.is_box and not ctx.cuts_through(i.name) and not ctx.symbolic(i.name)
             if not whole or any(isinstance(n, Compare) for n, _ in view.case):
