@@ -12,6 +12,7 @@ from lossdsl.verify import instances, shapes
 from lossdsl.verify.context import Context
 from lossdsl.verify.refute import counts, value
 from lossdsl.verify.verdict import Proved, Refuted
+from lossdsl.verify.work import deadline
 
 LOGITS = "    input x: real[n, c]\n"
 LABEL = "    input t: class[n] of c\n"
@@ -97,7 +98,7 @@ def test_no_value_lies_below_a_bound_of_an_instance(seed):
     rng = random.Random(seed)
     ctx, target = context(LOGITS + "    param s: real in [0, 1] = 1/2\n", _random_body(rng))
     at = ctx.at_defaults()
-    found = instances.above(at, target, Fraction(0))
+    found = instances.above(at, target, Fraction(0), deadline(2))
     if found is None:
         return
     sampler = at.sampler(seed)

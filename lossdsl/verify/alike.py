@@ -46,8 +46,10 @@ from lossdsl.verify.limits import MINUS, ONE, PLUS, ZERO, Limit, fixed
 from lossdsl.verify.operations import EITHER, total
 from lossdsl.verify.pieces import NotScalar, fold, fold_top, inline
 from lossdsl.verify.ranges import Ranges, number_of, product_of_sizes
+from lossdsl.verify.work import CLOCK
 
 _MOST = 3_000  # scalars of one evaluation
+_MOST_PLAIN = 60  # scalars that are compared in one
 _EMPTY: dict[str, Limit] = {
     "sum": ZERO,
     "count": ZERO,
@@ -90,7 +92,7 @@ class Alike:
         self._inputs = {i.name for i in program.inputs}
         self._memo: dict[tuple[Scalar, frozenset[tuple[Index, bool]]], Limit] = {}
         self._expanded: dict[Scalar, Scalar] = {}
-        self._steps = 0
+        self._steps = self._plain_steps = 0
         self._fresh = itertools.count()
 
     def element(self, tensor: str) -> Limit:
@@ -154,7 +156,7 @@ class Alike:
                     for a, b in (n.args, n.args[::-1]):
                         if isinstance(b, Apply) and b.name == "neg" and b.args[0] is a:
                             n = Apply("sub", (a, a))
-                if n.name in ("sub", "div") and n.args[0] is not n.args[1] and self._alike(n.args[0], n.args[1], facts):
+                if n.name in ("sub", "div") and n.args[0] is not n.args[1] and self._same(*n.args):
                     n = Apply(n.name, (n.args[0], n.args[0]))
                 if n.name == "sub":
                     gap = self._above_only(n.args[1], n.args[0], facts)
@@ -165,7 +167,14 @@ class Alike:
                         return gap
                 if n.name == "mul" and self._decays(n, facts):
                     return limits.toward(0.0, -1)
-                return self._within_range(n, limits.apply(n, [self.scalar(a, facts) for a in n.args]))
+                found = self._within_range(n, limits.apply(n, [self.scalar(a, facts) for a in n.args]))
+                if (
+                    n.name in ("sub", "div")
+                    and not (found.point or found.infinite)
+                    and self._alike(n.args[0], n.args[1], facts)
+                ):
+                    return limits.apply(Apply(n.name, (n.args[0],) * 2), [self.scalar(n.args[0], facts)] * 2)
+                return found
         raise Undecided("no rule")
 
     def _within_range(self, n: Apply, found: Limit) -> Limit:
@@ -299,6 +308,10 @@ class Alike:
 
     def _plain(self, n: Scalar, facts: Facts) -> Scalar:
         """The scalar without what is 0 in it, with means of what does not vary along the axis as one entry of it."""
+        self._plain_steps += 1
+        CLOCK.steps += 20
+        if self._plain_steps > _MOST_PLAIN:
+            raise Undecided("too many parts")
         try:
             if n.dtype is REAL and self.scalar(n, facts).exact_zero:
                 return _NOUGHT
@@ -324,7 +337,7 @@ class Alike:
     def _alike(self, a: Scalar, b: Scalar, facts: Facts) -> bool:
         """Whether two scalars are one and the same number."""
         try:
-            return self._same(a, b) or self._plain(a, facts) is self._plain(b, facts)
+            return self._plain(a, facts) is self._plain(b, facts)
         except (Undecided, Split):
             return False
 

@@ -54,7 +54,7 @@ from lossdsl.verify.refute import counts, value
 from lossdsl.verify.scalar import irregular, slope_between
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved
-from lossdsl.verify.work import CLOCK
+from lossdsl.verify.work import CLOCK, passed
 
 _MOST = 1_500  # nodes of one element
 _CASES = 40  # of labels
@@ -91,14 +91,16 @@ class Above:
         return " where " + ", ".join(f"{name} = {size}" for name, size in self.extents.items())
 
 
-def above(ctx: Context, target: str, bound: Fraction) -> Above | None:
+def above(ctx: Context, target: str, bound: Fraction, end: int) -> Above | None:
     """Extents (or all) at which the target stays above the bound by a certain amount, whatever the inputs are. Every
-    parameter has one value in the context, and optional inputs have theirs."""
+    parameter has one value in the context, and optional inputs have theirs. `end`: the step at which to give up."""
     views = _views(ctx, target)
     for gap in _gaps(_seen(ctx, target, {}), bound) if views else ():
         if isinstance(slope_between(views, Const(bound + gap), None, ctx.budget, order=0), Proved):
             return Above(bound + gap)
     for extents in _instances(ctx):
+        if passed(end):
+            return None
         for gap in _gaps(_seen(ctx, target, extents), bound):
             if any(_holds(ctx, target, extents, bound + gap, kept=kept) for kept in (True, False)):
                 return Above(bound + gap, extents)

@@ -29,6 +29,7 @@ from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, single_zeros, slope_between, smooth_pieces
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
+from lossdsl.verify.work import deadline
 
 _TRIED = ("pieces",)
 _SPREADS = (2, 8, Fraction(1, 2), 40)
@@ -232,18 +233,27 @@ def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
     infimum."""
     if not isinstance(bound, Const) or isinstance(bound.value, str) or not ctx.is_box:
         return None
-    for at in _at_numbers(ctx):
-        point = {p.name: at.fixed[p.name] for p in ctx.program.parameters}
+    numbers = list(_at_numbers(ctx))
+    for at in numbers:
         for ranges, where in ((at.ranges(), ""), (_Long(at.program, at.assume), ", where axes have 2 entries or more")):
             box = ranges.tensor(target)
             if not box.nan and box.lo > bound.value:
                 words = f"{target} is in {box} there, for all inputs{where}"
-                return Refuted("interval enclosure", Witness((point,), words))
-        found = instances.above(at, target, bound.value)
+                return Refuted("interval enclosure", Witness((_parameters(at),), words))
+    end = deadline(_INSTANCES * ctx.seconds)
+    for at in numbers if ctx.searching else ():
+        found = instances.above(at, target, bound.value, end)
         if found is not None:
             words = f"{target} is at least {found.bound} there, for all inputs{found.where}"
-            return Refuted("bound at an instance", Witness((point,), words))
+            return Refuted("bound at an instance", Witness((_parameters(at),), words))
     return None
+
+
+_INSTANCES = 12  # bounds at instances may cost so many searches
+
+
+def _parameters(ctx: Context) -> dict[str, Fraction]:
+    return {p.name: ctx.fixed[p.name] for p in ctx.program.parameters}
 
 
 def _at_numbers(ctx: Context) -> Iterator[Context]:
