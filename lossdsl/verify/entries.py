@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from lossdsl.ir.nodes import REAL, TRUE, Apply, Const, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, Apply, Const, Scalar
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify import scalar
 from lossdsl.verify.context import Context
-from lossdsl.verify.enclosure import REALS, Enclosure
+from lossdsl.verify.enclosure import REALS
 from lossdsl.verify.gradients import Masses, NoRule
 from lossdsl.verify.pieces import VARIABLE, NotScalar, carriers, cased, fold, inline, plain, value_of
-from lossdsl.verify.ranges import Scope
 from lossdsl.verify.verdict import Bracket, Proved, Step
 
 METHOD = "slope in one logit"
@@ -46,9 +45,8 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
         if mass is None or not scope[mass.plus].positive:
             continue
         body = fold(substitute(whole, {m: Apply("logsigmoid", (VARIABLE,))}))
-        body, known = _opaque(body, scope)
         try:
-            views = cased(ctx.program, masses.ranges, scope.nonempty, body, VARIABLE, {VARIABLE: REALS, **known})
+            views = cased(ctx.program, masses.ranges, scope.nonempty, body, VARIABLE, {VARIABLE: REALS})
         except NotScalar:
             continue
         if bound is None:
@@ -61,20 +59,6 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
             upper = float(bound.value) if isinstance(bound, Const) and not isinstance(bound.value, str) else None
             return Proved(METHOD, (step, *found.steps), Bracket(None, upper, None))
     return None
-
-
-def _opaque(body: Scalar, scope: Scope) -> tuple[Scalar, dict[Scalar, Enclosure]]:
-    """The scalar with numbers in place of what is computed from other inputs alone; what is known of them."""
-    moves = {n for n in postorder(body) if n is VARIABLE or any(c is VARIABLE for c in postorder(n))}
-    known: dict[Scalar, Enclosure] = {}
-    names: dict[Scalar, Scalar] = {}
-    for n in postorder(body):
-        for c in n.children if n in moves else ():
-            reads = isinstance(c, Apply) and any(isinstance(x, Read) for x in postorder(c))
-            if reads and c.dtype is REAL and c not in moves and scope[c].finite:
-                names[c] = Read(f"${len(names)}", (), REAL)
-                known[names[c]] = scope[c]
-    return substitute(body, names), known
 
 
 __all__ = ["lipschitz"]

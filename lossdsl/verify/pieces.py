@@ -28,6 +28,7 @@ from lossdsl.ir.nodes import (
     Const,
     Definition,
     Group,
+    Index,
     Not,
     Or,
     Param,
@@ -36,6 +37,7 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Select,
+    Size,
     Stop,
     postorder,
 )
@@ -76,15 +78,41 @@ class View:
     inner: Scalar  # the subexpression that the variable stands for
     case: tuple[tuple[Scalar, Const], ...]  # the values of enumerated inputs and switches
     scope: Scope = field(repr=False)
+    numbers: Mapping[Scalar, Scalar] = field(default_factory=dict, repr=False)  # leaves, and what they stand for
     memo: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def shown(self, node: Scalar) -> str:
         """A scalar in the variable as text in the entry."""
-        return text(substitute(node, {self.variable: self.inner}))
+        return text(substitute(substitute(node, self.numbers), {self.variable: self.inner}))
+
+    def with_numbers(self) -> View:
+        """The view with a leaf for each number that is computed from other things than the variable: of some, more is known
+        than of a form in what they are made of (of `(i + 1/2) / size(i)`, that it is from 0 to 1)."""
+        body, numbers = with_numbers(self.body, self.variable, self.scope)
+        if not numbers:
+            return self
+        known = {**self.scope.known, **{leaf: self.scope[n] for leaf, n in numbers.items()}}
+        scope = Scope(self.scope.ranges, self.scope.nonempty, known)
+        return replace(self, body=body, scope=scope, numbers=numbers, memo={})
 
     @property
     def case_text(self) -> str:
         return ", ".join(f"{text(n)} is {c.value}" for n, c in self.case)
+
+
+def with_numbers(body: Scalar, variable: Scalar, scope: Scope) -> tuple[Scalar, dict[Scalar, Scalar]]:
+    """The scalar with leaves in place of what is computed without the variable, and what they stand for; parameters alone
+    stay, as branches depend on how they are related."""
+    moves = {n for n in postorder(body) if n is variable or any(c is variable for c in postorder(n))}
+    leaves: dict[Scalar, Scalar] = {}
+    for n in postorder(body):
+        for c in n.children if n in moves else ():
+            computed = isinstance(c, (Apply, Select)) and any(
+                isinstance(x, (Read, Index, Size)) for x in postorder(c)
+            )
+            if computed and c.dtype is REAL and c not in moves and c not in leaves and scope[c].finite:
+                leaves[c] = Read(f"${len(leaves)}", (), REAL)
+    return substitute(body, leaves), {leaf: n for n, leaf in leaves.items()}
 
 
 def depends(program: Program, name: str, on: str) -> bool:

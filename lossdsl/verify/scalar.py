@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import wraps
 
 from lossdsl.ir.nodes import INT, ZERO, Apply, Scalar, Select, postorder
 from lossdsl.verify.algebra import Field, Form, TooLarge, minus, ordered, plus, power, replace, times
@@ -49,6 +50,26 @@ class Join:
     left: Piece
     right: Piece
     simple: bool  # at the point nothing but this surface changes sign
+
+
+_Decide = Callable[..., Proved | Unknown]
+
+
+def _also_with_numbers(decide: _Decide) -> _Decide:
+    """Where nothing is found of the views as they are, once more with leaves for what the variable is not in."""
+
+    @wraps(decide)
+    def both(cases: list[View], *args: object, **options: object) -> Proved | Unknown:
+        found = decide(cases, *args, **options)
+        if isinstance(found, Proved):
+            return found
+        simpler = [v.with_numbers() for v in cases]
+        if all(v is w for v, w in zip(cases, simpler, strict=True)):
+            return found
+        again = decide(simpler, *args, **options)
+        return again if isinstance(again, Proved) else found
+
+    return both
 
 
 class Stuck(Exception):
@@ -207,6 +228,7 @@ def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
 # ------------------------------------------------------------------------------------------------ properties
 
 
+@_also_with_numbers
 def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Proved | Unknown:
     """f'' >= 0 on every piece, values equal and slopes not falling at every join."""
     steps: list[Step] = []
@@ -261,6 +283,7 @@ def gaps(
             yield bound, sense, gap, [*smooth.constraints, *(field.form(c) for c in part.constraints)]
 
 
+@_also_with_numbers
 def slope_between(
     cases: list[View],
     lower: Scalar | None,
@@ -317,6 +340,7 @@ def single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:
     return any(prove(field, g, smooth.constraints, budget, strict=True) is not None for g in (rest, minus(rest)))
 
 
+@_also_with_numbers
 def slope_bounded(cases: list[View], budget: Budget) -> Proved | Unknown:
     """Some bound on the slope for each value of everything else: pieces are smooth up to their finite ends, the slope is
     bounded along their tails, and the values agree at the joins."""
