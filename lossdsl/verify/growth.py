@@ -18,6 +18,9 @@ from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import Enclosure, neg
 
 
+_SMALL = Fraction(1, 8)
+
+
 class Unsettled(Exception):
     """No rule bounds this generator."""
 
@@ -172,8 +175,13 @@ class Tail:
             raise
 
     def _exponential(self, s: int) -> Rate:
-        """As `_above`, for an exponential or a softplus of what is all but affine."""
+        """As `_above`, for an exponential or a softplus of what is all but affine, or a logarithm of what is affine."""
         generator, flat = self.field.generators[s], self.field.number(0)
+        if generator.name in ("log", "log1p"):  # of what grows linearly: less than any power
+            argument = generator.arguments[0]
+            if not self._is_affine(argument) or not self.trend(argument).positive:
+                raise Unsettled
+            return Rate(_SMALL, flat)
         if generator.name not in ("exp", "softplus"):
             raise Unsettled
         exponent = self._affine(generator.arguments[0])

@@ -107,9 +107,7 @@ def with_numbers(body: Scalar, variable: Scalar, scope: Scope) -> tuple[Scalar, 
     leaves: dict[Scalar, Scalar] = {}
     for n in postorder(body):
         for c in n.children if n in moves else ():
-            computed = isinstance(c, (Apply, Select)) and any(
-                isinstance(x, (Read, Index, Size)) for x in postorder(c)
-            )
+            computed = isinstance(c, (Apply, Select)) and any(isinstance(x, (Read, Index, Size)) for x in postorder(c))
             if computed and c.dtype is REAL and c not in moves and c not in leaves and scope[c].finite:
                 leaves[c] = Read(f"${len(leaves)}", (), REAL)
     return substitute(body, leaves), {leaf: n for n, leaf in leaves.items()}

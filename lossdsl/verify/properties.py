@@ -359,6 +359,9 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
             if grown is not None:
                 return grown
             some = scalar.slope_bounded(cases, ctx.budget)
+            closed = scalar_views(ctx, target, inputs[0], interior=False)
+            if isinstance(some, Unknown) and not isinstance(closed, str):  # smooth up to the ends of the domain
+                some = scalar.slope_bounded(closed, ctx.budget)
             if isinstance(some, Proved):
                 return replace(some, value=Bracket(None, None, None))
     coupled = gradients.lipschitz(ctx, target, inputs[0], bound, norm)

@@ -91,7 +91,7 @@ def _outgrows(kind: str, germ: Germ) -> str:
 
 
 def affine_segment(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None:
-    """Two points between which the loss is affine, though an entry that it reads varies."""
+    """Two points between which the loss is affine, though an entry of its row varies."""
     for path, place, germ in _germs(ctx, target, inputs, 62, row=True):
         allowed = (LINEAR, CONSTANT) if path.kind == FAR else (CONSTANT, _INVERSE)
         if not germ.exact or any(m not in allowed for m, _ in germ.terms):
@@ -141,7 +141,7 @@ def _germs(
                 germ = along.element(target, place)
             except (Unsettled, ValueError, OverflowError, ZeroDivisionError, KeyError):
                 continue
-            if along.touched:
+            if along.touched or row:  # an entry of its row that it does not read leaves it as it is
                 yield path, place, germ
 
 
