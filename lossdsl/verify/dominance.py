@@ -114,6 +114,8 @@ class Dominance:
         match total:
             case Apply(name="add") if all(scope[part].nonnegative for part in total.args):
                 return any(self._square(a, part, scope) for part in total.args)
+            case Apply(name="div") if not self._varies(total.args[1]) and scope[total.args[1]].positive:
+                return self._square(a, total.args[0], scope)  # up to a factor
             case Apply(name="mul" | "pow" | "powi"):
                 root = square_root(total)
                 return root is not None and root is a

@@ -383,7 +383,8 @@ class Moduli:
         a, b = facts
         if not b.away:
             return Facts(False, why=f"{text(n)}: {text(n.args[1])} may come near 0")
-        bounded = a.bounded or (scope[n].bounded or self.dominance.holds(n.args[0], n.args[1], scope))
+        top, below = (fold(x, scope) for x in n.args)
+        bounded = a.bounded or scope[n].bounded or self.dominance.holds(top, below, scope)
         fine = bounded or not self.varies(n.args[1])
         # (a / b) - (a' / b') = (a - a') / b + (a' / b') (b' - b) / b
         return Facts(fine, bounded, bounded, a.away and b.bounded, "" if fine else f"{text(n)}: may grow without end")

@@ -284,7 +284,13 @@ def _cases(program: Program, scope: Scope, whole: Scalar, entry: Scalar) -> Iter
 def fold(node: Scalar, scope: Scope | None = None) -> Scalar:
     """Exact constant folding, and selections whose condition is decided. Only identities of real arithmetic at defined
     values: 1 * x, x + 0, x - 0, and operations of rational constants."""
-    return transform(node, fold_top)
+
+    def step(n: Scalar) -> Scalar:
+        found = fold_top(n)
+        decided = truth(scope[found.condition]) if scope is not None and isinstance(found, Select) else None
+        return found if decided is None or not isinstance(found, Select) else found.a if decided else found.b
+
+    return transform(node, step)
 
 
 def fold_top(n: Scalar) -> Scalar:
