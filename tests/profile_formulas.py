@@ -112,9 +112,9 @@ def truth(function: Function) -> Truth | None:
         attained, first, last, distance = False, 0.0, 0.0, np.abs(GRID)
     else:
         return None
-    equal = not attained or last - first < 0.05 or (value[(first <= GRID) & (last >= GRID)] == least).all()
+    equal = not attained or last - first < 0.05 or (value[GRID.clip(first, last) == GRID] == least).all()
     places = [np.abs(GRID - p) < 0.02 for p in (first - 1, last + 1)]
-    between = (first - 1.02 <= GRID) & (last + 1.02 >= GRID)  # some of which are no minimisers, perhaps
+    between = GRID.clip(first - 1.02, last + 1.02) == GRID  # some of which are no minimisers, perhaps
     beside = [size[p] for p in (places if equal else [between])]
     if not (most > least and all(b.size for b in beside)):
         return None

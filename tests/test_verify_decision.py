@@ -223,10 +223,10 @@ BINARY = [
     Binary(
         "weight * (q - y)^2",
         lambda y, v, weight: weight * (v - y) ** 2,
-        {"proper": P, "strictly proper": R},
+        {"calibrated": R, "proper": P, "strictly proper": R},
         margin=False,
         declarations="param weight: real >= 0 = 1",
-        settings=({"weight": 1}, {"weight": 3}),
+        settings=({"weight": 1}, {"weight": 3}, {"weight": 0}),
     ),
     Binary(
         "(q - y)^2",
@@ -527,6 +527,12 @@ CLASSES = [
         {"noise symmetric": P},
         logits=True,
     ),
+    Classes(  # a convex function of each probability, unbounded of no probability
+        "-log_softmax(z over c)[c = t] + 3 * sum(softmax(z over c) * log_softmax(z over c) over c)",
+        lambda q: -np.log(q) + 3 * (q * np.log(q)).sum(-1, keepdims=True),
+        {"calibrated": P},
+        logits=True,
+    ),
     Classes(
         "max(z + (c != t) over c) - z[c = t]",
         lambda q: np.maximum(0, 1 + _others(np.log(q)) - np.log(q)),
@@ -549,6 +555,33 @@ def test_classes(case: Classes) -> None:
         if result.status == "unknown" or "2 * z" in claim:
             continue
         assert class_truth(case, claim.split(" with ")[0]) == (result.status == P), claim
+
+
+@pytest.mark.parametrize(
+    ("declaration", "per", "status"),
+    [
+        (
+            "param beta: real in [0, 1] = 0.8",
+            "-beta * log_softmax(z over c)[c = t] - (1 - beta) * max(log_softmax(z over c) over c)",
+            R,
+        ),
+        ("param a, b: real >= 0 = 1", "-(a + b) * log_softmax(z over c)[c = t]", R),
+        ("input weight: real >= 0", "-weight * log_softmax(z over c)[c = t]", R),
+        ("input weight: real[c] >= 0 = 1", "-weight[t] * log_softmax(z over c)[c = t]", R),
+        ("param a: real > 0 = 1", "-a * log_softmax(z over c)[c = t]", P),
+        ("param a: real >= 0 = 1", "-(1 + a) * log_softmax(z over c)[c = t]", P),
+    ],
+)
+def test_one_loss_for_all_labels(declaration: str, per: str, status: str) -> None:
+    (result,) = verdicts(f"input z: real[n, c]\ninput t: class[n] of c\n{declaration}", per, ["calibrated"])
+    assert result.status == status
+
+
+@pytest.mark.parametrize("claim", ["calibrated when a > 0", "calibrated when a == 2", "calibrated"])
+def test_a_condition_keeps_the_label_in_the_loss(claim: str) -> None:
+    inputs = "input z: real[n, c]\ninput t: class[n] of c\nparam a: real >= 0 = 1"
+    (result,) = verdicts(inputs, "-a * log_softmax(z over c)[c = t]", [claim])
+    assert result.status == (R if claim == "calibrated" else P)
 
 
 # ------------------------------------------------------------------------------------------------- near to a problem

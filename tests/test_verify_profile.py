@@ -42,6 +42,10 @@ LOSSES: dict[str, tuple[Function, bool, bool]] = {
     "min(x^2, 4)": (lambda x: np.minimum(x**2, 4), True, False),
     "sqrt(1 + x^2)": (lambda x: np.sqrt(1 + x**2), False, False),
     "logcosh(x - 3)": (lambda x: np.logaddexp(x - 3, 3 - x), False, False),
+    "x^2 / (1 + sqrt(1 + x^2))": (lambda x: np.sqrt(1 + x**2) - 1, False, False),
+    "exp(x) - x": (lambda x: np.exp(x) - x, True, True),
+    "softplus(x) - softplus(x - 1)": (lambda x: np.logaddexp(0, x) - np.logaddexp(0, x - 1), True, False),
+    "sigmoid(x)^2 * softplus(x)": (lambda x: np.logaddexp(0, x) / (1 + np.exp(-x)) ** 2, False, False),
     "(x - 20)^4": (lambda x: (x - 20) ** 4, False, True),
 }
 
@@ -139,6 +143,9 @@ ALIKE: dict[str, tuple[str, Function, bool, bool]] = {
     "a * log1p(x^2) + w": ("param a: real > 0 = 1\n    input w: real[n]", lambda x: np.log1p(x**2), True, False),
     "exp(w) * (abs(x) if x < 1 else 2 * x - 1)": ("input w: real[n]", np.abs, False, False),
     "-w * exp(-x^2 / 8) + w * exp(w)": ("input w: real[n] >= 1", lambda x: -np.exp(-(x**2) / 8), True, False),
+    "abs(x) + relu(w) + min(w, 1)": ("input w: real[n]", np.abs, False, False),
+    "2 * relu(x - w) - x + relu(w)": ("input w: real[n]", np.abs, False, False),
+    "exp(w) * x / 2 + abs(w)": ("input w: real[n]", lambda x: x, False, False),
     "(x - 3)^2 / (1 + exp(w))": ("input w: real[n]", lambda x: (x - 3) ** 2, False, True),
 }
 
@@ -172,6 +179,36 @@ def test_one_value_refutes_nothing(body: str) -> None:
     lines, *wanted = OTHERS[body]
     for verdict, true in zip(verdicts(body, f"    {lines}\n"), wanted, strict=True):
         assert isinstance(verdict, Proved if true else Unknown), (body, verdict)
+
+
+def test_a_factor_that_may_be_0_explodes_nowhere() -> None:
+    lost, large = verdicts("w * abs(x)", "    input w: real[n] in [0, 2]\n")
+    assert isinstance(large, Refuted)
+    assert isinstance(lost, Unknown)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "x^2 if w > 0 else abs(x)",
+        "max(x^2, w)",
+        "(x^2 if x < w else abs(x))",
+        "2 * relu(x - w) - x * w",
+        "2 * relu(x - w) - x + relu(x - 1)",
+        "w * abs(x) + relu(w)",
+        "relu(x) + (relu(-x) if w > 0 else 2000 * relu(-x))",
+    ],
+)
+def test_losses_of_several_shapes_are_not_refuted_by_one(body: str) -> None:
+    assert not any(isinstance(v, Refuted) for v in verdicts(body, "    input w: real[n]\n"))
+
+
+@pytest.mark.parametrize(("condition", "occurs"), [("w == 0", True), ("w == 1/3", False), ("w == -v", False)])
+def test_a_case_has_to_occur(condition: str, occurs: bool) -> None:
+    lines = "    input w: real[n] >= 0\n    input v: real[n] > 0\n"
+    lost, _ = verdicts(f"log1p(x^2) if {condition} else abs(x)", lines)
+    assert isinstance(lost, Proved) or not occurs
+    assert not isinstance(verdicts(f"log1p(x^2) if {condition} else abs(x)", lines.replace(">= 0", "> 0"))[0], Proved)
 
 
 def test_claims() -> None:

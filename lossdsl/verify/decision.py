@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lossdsl.ir.nodes import Definition, Group, Scalar
-from lossdsl.verify import binary, regret, separable
+from lossdsl.verify import binary, blind, regret, separable
 from lossdsl.verify.context import Context
 from lossdsl.verify.labels import NoProblem, problem
 from lossdsl.verify.verdict import Proved, Unknown, Verdict
@@ -32,7 +32,7 @@ def decide(
     match word:
         case "calibrated":
             found = engine.calibrated(question)
-            wrong = None if isinstance(found, Proved) else regret.uncalibrated(question)
+            wrong = None if isinstance(found, Proved) else regret.uncalibrated(question) or blind.uncalibrated(question)
         case "noise symmetric":
             found = engine.noise_symmetric(question)
             wrong = None if isinstance(found, Proved) else regret.uneven(question)

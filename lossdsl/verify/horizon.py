@@ -166,10 +166,8 @@ class Horizon:
         if not f.den.is_constant():
             return None
         over, straight = f.den.leading_coefficient(), self._field.monomial(self._slot, 1)
-        rate = next((c / over for powers, c in f.num.terms() if _degrees(powers) == {self._slot: 1}), None)
-        if rate is None:
-            return None
-        number = Fraction(int(rate.p), int(rate.q))
+        slopes = [c / over for powers, c in f.num.terms() if _degrees(powers) == {self._slot: 1}]
+        number = Fraction(int(slopes[0].p), int(slopes[0].q)) if slopes else Fraction(0)
         rest = self._box(self._form(plus(f, times(straight, self._field.number(-number)))))
         return Scaled(Fraction(0), number * self._direction, _of("exp", rest)) if rest.bounded else None
 

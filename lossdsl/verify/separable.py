@@ -7,7 +7,8 @@ takes a loss apart.
 
     proper            on the simplex if f'(q) + q g'(q) is constant and g' <= 0; strictly if g' < 0. Then the expected
                       loss at q less that at p is the sum over c of the integral from p_c to q_c of (s - p_c) (-g'(s)) ds
-    calibrated        if g' < 0 and f, g are C1 inside of (0, 1), with limits at its ends that are not -inf: a prediction
+    calibrated        if g' < 0 and f, g are C1 inside of (0, 1), with limits at its ends that are not -inf (which an f that
+                      is convex has): a prediction
                       with q_j >= q_i, p_j < p_i is not the best, as exchanging the two (or, if they are equal, moving
                       a little from j to i) lowers the expected loss, and there is a best one on the closed simplex
     noise symmetric   the sum over the labels is the sum over c of size(c) f(q_c) + g(q_c): constant if that function
@@ -49,6 +50,7 @@ from lossdsl.verify.regret import numbers, samples
 from lossdsl.verify.risk import Branch, branches, continuous
 from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
+from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Witness
 
 _TRIED = ("sum over the classes",)
@@ -172,21 +174,26 @@ def _calibrated(parts: Separable) -> Proved | Unknown:
         inside = Scope(view.scope.ranges, view.scope.nonempty, {**view.scope.known, Q: INSIDE})
         for part in (parts.own, parts.each):
             box = inside[fold(substitute(part, dict(view.case)))]
-            if box.nan or box.lo == -INF:
+            if (box.nan or box.lo == -INF) and not (box.finite and part is parts.each and _bowl(pieces, budget)):
                 return Unknown(f"whether {text(part)} is bounded from below", _TRIED)
         for b in pieces:
             how = b.holds(_minus(b, b.slope(b.positive)), budget, strict=True)
             if how is None:
                 return Unknown(f"whether the loss of the label falls with its probability: {b.shown}", _TRIED)
             steps.append(Step(how, b.shown, "the loss of the label falls with its probability"))
-        signs = [all(b.holds(times(b.slope(b.link), b.field.number(s)), budget) for b in pieces) for s in (1, -1)]
-        if not any(signs):
+        signs = (all(b.holds(times(b.slope(b.link), b.field.number(s)), budget) for b in pieces) for s in (1, -1))
+        if not any(signs) and not _bowl(pieces, budget):
             _parts(parts, Enclosure(0.0, 1.0))  # smooth up to the ends, or Stuck
         steps.append(Step("limits", text(parts.each), "the expected loss has limits at the boundary of the simplex"))
         jump = continuous(view, budget, 1)
         if jump is not None:
             return Unknown(f"jump at {jump}", _TRIED)
     return Proved(_METHOD, tuple(steps))
+
+
+def _bowl(pieces: list[Branch], budget: Budget) -> bool:
+    """Whether f is convex, as it is C1: then it is bounded from below on (0, 1) and has limits at the ends."""
+    return all(b.holds(b.slope(b.slope(b.link)), budget) is not None for b in pieces)
 
 
 def noise_symmetric(problem: Problem) -> Proved | Unknown:
