@@ -124,7 +124,11 @@ def _instance(ctx: Context, view: View, judge: _Judge) -> _Instance | None:
             continue
         if not line.attained and any(isinstance(n, Read) and n is not view.entry for n in postorder(view.inner)):
             continue  # distances are from 0, which is elsewhere for each value
-        words = "" if alike else " and ".join(f"{text(n)} is {text(c)}" for n, c in given.items())
+        words = (
+            ""
+            if alike and shape == _Shape(flat=False)
+            else " and ".join(f"{text(n)} is {text(c)}" for n, c in given.items())
+        )
         if regions:
             return line, regions, undecided, given, words
         if alike and undecided is None:
@@ -344,12 +348,13 @@ def _occurs(ctx: Context, view: View, given: _Given) -> bool:
     for node, value in view.case:
         if not isinstance(node, Compare):
             continue
-        at = fold(substitute(node, known))
-        free = [n for n in postorder(at) if isinstance(n, Read | Param)]
-        inputs = [i for n in free if isinstance(n, Read) and (i := ctx.program.input(n.tensor)) is not None]
-        if len(inputs) < len(free) or view.entry in free or any(i.over or ctx.cuts_through(i.name) for i in inputs):
+        every = [n for n in postorder(node) if isinstance(n, Read | Param)]
+        inputs = [i for n in every if isinstance(n, Read) and (i := ctx.program.input(n.tensor)) is not None]
+        if len(inputs) < len(every) or view.entry in every or any(i.over or ctx.cuts_through(i.name) for i in inputs):
             return False
-        boxes = [ctx.ranges().input(i.name) for i in inputs]
+        at = fold(substitute(node, known))
+        free = [n for n in postorder(at) if isinstance(n, Read)]
+        boxes = [ctx.ranges().input(n.tensor) for n in free]
         trials = ([_admissible(v, n.dtype is INT, box) for n, box in zip(free, boxes, strict=True)] for v in _USUAL)
         put: Iterator[dict[Scalar, Scalar]] = (
             {n: Const(v, n.dtype) for n, v in zip(free, t, strict=True) if v is not None} for t in trials
