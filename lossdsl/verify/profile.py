@@ -17,35 +17,32 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import BOOL, INT, Apply, Compare, Const, Param, Read, Scalar, postorder
+from lossdsl.ir.nodes import BOOL, INT, Compare, Const, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import properties, refute
 from lossdsl.verify.algebra import (
-    Field,
     Form,
     TooLarge,
     leaves_of,
-    moved,
     plus,
     quotient,
     slots_of,
-    stand_in,
     times,
 )
 from lossdsl.verify.context import Context
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.factored import At, Factored
 from lossdsl.verify.growth import Tail
 from lossdsl.verify.horizon import LEAST_START, Horizon, Unsettled, spellings
-from lossdsl.verify.operations import transfer
-from lossdsl.verify.pieces import Piece, View, contains, fold
+from lossdsl.verify.one_shape import Shape, one_shape, recentred
+from lossdsl.verify.pieces import View, fold
 from lossdsl.verify.points import within
-from lossdsl.verify.ranges import Scope
 from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, joins, smooth_pieces
 from lossdsl.verify.show import text
@@ -126,7 +123,7 @@ def _instance(ctx: Context, view: View, judge: _Judge) -> _Instance | None:
             continue  # distances are from 0, which is elsewhere for each value
         words = (
             ""
-            if alike and shape == _Shape(flat=False)
+            if alike and shape == Shape(flat=False)
             else " and ".join(f"{text(n)} is {text(c)}" for n, c in given.items())
         )
         if regions:
@@ -138,38 +135,16 @@ def _instance(ctx: Context, view: View, judge: _Judge) -> _Instance | None:
     return None
 
 
-def _shaped(ctx: Context, view: View) -> tuple[View, _Shape | None]:
+def _shaped(ctx: Context, view: View) -> tuple[View, Shape | None]:
     """The view, or one in the entry itself, less another input, in which all values of everything else are alike."""
-    for candidate in (view, *_recentred(view)):
+    for candidate in (view, *recentred(view)):
         try:
-            shape = _one_shape(candidate, ctx.budget)
+            shape = one_shape(candidate, ctx.budget)
         except (Stuck, TooLarge):
             continue
         if shape is not None:
             return candidate, shape
     return view, None
-
-
-def _recentred(view: View) -> Iterator[View]:
-    """Views in the entry, and in its distance from an input that a condition compares it with."""
-    if (view.scope[view.entry].lo, view.scope[view.entry].hi) != (-INF, INF):
-        return
-    known = {**view.scope.known, view.variable: view.scope[view.entry]}
-    scope = Scope(view.scope.ranges, view.scope.nonempty, known)
-    body = substitute(view.body, {view.variable: view.inner})
-    compared = [
-        n
-        for k in postorder(body)
-        if isinstance(k, Apply) and k.name == "sub" and view.entry in k.args
-        for n in k.args
-        if isinstance(n, Read) and n is not view.entry and view.scope[n].finite
-    ]
-    for centre in (None, *dict.fromkeys(compared)):
-        moved_: Scalar = view.variable if centre is None else Apply("add", (view.variable, centre))
-        inner: Scalar = view.entry if centre is None else Apply("sub", (view.entry, centre))
-        if inner is not view.inner:
-            at = substitute(body, {view.entry: moved_})
-            yield View(at, view.variable, Const(1), view.entry, inner, view.case, scope)
 
 
 _USUAL = (Fraction(1), Fraction(0), Fraction(1, 2))
@@ -207,92 +182,6 @@ def _admissible(first: Fraction, whole: bool, box: Enclosure) -> Fraction | None
     """The number, or another that is in the box."""
     values = (first, *(Fraction(v) for v in (1, 0)), Fraction(1, 2), Fraction(2), Fraction(-1))
     return next((v for v in values if within(v, box) and not (whole and v.denominator > 1)), None)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """A loss that everything but its variable only multiplies and lifts; `flat`: perhaps by 0."""
-
-    flat: bool
-
-
-def _one_shape(view: View, budget: Budget) -> _Shape | None:
-    """Whether all values of everything else only multiply the loss by a factor that is not negative, or never positive and
-    not 0, and add to it: the derivative is a function of the variable times one without it, the same on all pieces, and
-    distances are those of the input. Conditions may be of the variable alone, and of everything else alone: where two pieces
-    have other functions of the variable, a condition of the variable tells them apart."""
-    field = Field(view.scope)
-    field.form(view.variable)
-    pieces = smooth_pieces(view)
-    flat = False
-    outer: set[tuple[int, frozenset[tuple[str, int]]]] = set()
-    inner: list[tuple[object, list[Form]]] = []
-    for smooth in pieces:
-        slope, *constraints = moved(smooth.field, field, [smooth.order(1), *smooth.constraints])
-        own = [c for c in constraints if _SLOT in _values_of(field, c)]
-        if not smooth.field.form(view.slope).constant or any(_values_of(field, c) != [_SLOT] for c in own):
-            return None
-        parts = _parted(field, slope)
-        if parts is None:
-            return None
-        inner.append((parts.inner, own))
-        if parts.inner is not None:
-            outer.add((parts.unit, parts.outer))
-            flat = flat or parts.flat
-    together = (j for j in joins(view, pieces, budget, 0) if not _apart(view, j.left, j.right))
-    if len(outer) > 1 or not all(join.jumps[0].zero for join in together):
-        return None
-    for (f, here), (g, there) in itertools.combinations(inner, 2):
-        if f != g and not any(plus(a, b).zero for a in here for b in there):
-            return None
-    return _Shape(flat) if outer else None
-
-
-def _apart(view: View, a: Piece, b: Piece) -> bool:
-    """Whether a condition without the variable holds on one piece and fails on the other."""
-    return any((s, not side) in b.path and not contains(s, view.variable) for s, side in a.path)
-
-
-_SLOT = 0  # of the variable
-
-
-def _values_of(field: Field, f: Form) -> list[int]:
-    """The leaves of a form that are no constants like pi."""
-    return [s for s in leaves_of(field, f) if field.generators[s].leaf is not None]
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A derivative as a function of the variable (None: 0) times a sign and factors of everything else."""
-
-    inner: tuple[str, frozenset[tuple[str, int]]] | None
-    unit: int = 1
-    outer: frozenset[tuple[str, int]] = frozenset()
-    flat: bool = False
-
-
-def _parted(field: Field, slope: Form) -> _Parts | None:
-    if slope.zero:
-        return _Parts(None)
-    unit, flat, number = 1, False, Fraction(1)
-    inner, outer = [], []
-    for p, side in ((slope.num, 1), (slope.den, -1)):
-        content, factors = p.factor()
-        number *= Fraction(int(content.p), int(content.q)) ** side
-        for factor, k in factors:
-            leaves = _values_of(field, quotient(factor, field.number(1).num))
-            if leaves == [_SLOT]:
-                inner.append((str(factor), side * int(k)))
-            elif _SLOT in leaves:
-                return None
-            else:
-                box = field.polynomial(factor)
-                if box.nan or not (box.nonzero or (side > 0 and box.nonnegative)):
-                    return None
-                flat = flat or not box.nonzero
-                unit = -unit if box.negative and k % 2 else unit
-                outer.append((str(factor), side * int(k)))
-    return _Parts((str(number), frozenset(inner)), unit, frozenset(outer), flat)
 
 
 _Judge = Callable[["_Line", "_Cell"], bool | None]
@@ -465,7 +354,7 @@ class _Line:
 
     def __init__(self, view: View, budget: Budget, end: int) -> None:
         self.view, self.budget, self.end = view, budget, end
-        self._forms: dict[int, tuple[Form, _Factored]] = {}
+        self._forms: dict[int, tuple[Form, Factored]] = {}
         self._spelled: dict[int, tuple[Form, list[Form]]] = {}
         self.domain = view.scope[view.variable]
         alone = not any(isinstance(n, Read) and n is not view.entry for n in postorder(view.inner))
@@ -515,14 +404,14 @@ class _Line:
         )
         return _between(text(view.entry), (_float(lo, INF), _float(hi, -INF)))
 
-    def _here(self, lo: float, hi: float) -> Iterator[tuple[Smooth, Form, _At]]:
+    def _here(self, lo: float, hi: float) -> Iterator[tuple[Smooth, Form, At]]:
         """The pieces that may hold somewhere between two numbers."""
         whole = self.domain
         box = Enclosure(lo, hi, lo == whole.lo and whole.lo_open, hi == whole.hi and whole.hi_open)
         for (smooth, slope), own in zip(self.pieces, self.own, strict=True):
             here = e.meet(box, own) if own is not None else None
             if here is not None:
-                at = _At(self._forms, smooth.field, smooth.slot, here)
+                at = At(self._forms, smooth.field, smooth.slot, here)
                 if not any(at.value(c).negative for c in smooth.constraints):
                     yield smooth, slope, at
 
@@ -531,7 +420,7 @@ class _Line:
         direction, start = (1, lo) if hi == INF else (-1, -hi) if lo == -INF else (0, 0.0)
         return Horizon(smooth.field, smooth.slot, direction, start) if direction and start >= LEAST_START else None
 
-    def _enclosed(self, f: Form, at: _At, beyond: Horizon | None) -> Enclosure:
+    def _enclosed(self, f: Form, at: At, beyond: Horizon | None) -> Enclosure:
         """What encloses a form, by what is known of each generator, and of what it is far out."""
         if id(f) not in self._spelled:
             self._spelled[id(f)] = f, spellings(at.field, f)
@@ -770,101 +659,6 @@ class _Line:
         return [
             r for r in regions if r[0] < r[1]
         ] or regions, undecided  # single points are of no interest beside others
-
-
-_Terms = tuple[tuple[Enclosure, tuple[tuple[int, int], ...]], ...]  # coefficients, and powers of generators
-
-
-@dataclass(frozen=True)
-class _Factored:
-    """A form as a number times powers of polynomials, and the highest power of each generator in each of these."""
-
-    number: Enclosure
-    factors: tuple[tuple[_Terms, Mapping[int, int], int], ...]
-
-    @classmethod
-    def of(cls, f: Form) -> _Factored:
-        number, factors = Fraction(1), []
-        for p, side in ((f.num, 1), (f.den, -1)):
-            if p.is_zero():
-                return cls(Enclosure(0.0, 0.0), ())
-            content, found = p.factor()
-            number *= Fraction(int(content.p), int(content.q)) ** side
-            for factor, k in found:
-                terms = tuple(
-                    (e.exact(Fraction(int(c.p), int(c.q))), tuple((s, int(k)) for s, k in enumerate(powers) if k))
-                    for powers, c in factor.terms()
-                )
-                degrees: dict[int, int] = {}
-                for _, powers in terms:
-                    for s, k_s in powers:
-                        degrees[s] = max(k_s, degrees.get(s, 0))
-                factors.append((terms, degrees, side * int(k)))
-        return cls(e.exact(number), tuple(factors))
-
-
-class _At:
-    """A field's generators where its variable is in a box: nothing else is assumed."""
-
-    def __init__(self, forms: dict[int, tuple[Form, _Factored]], field: Field, slot: int, box: Enclosure) -> None:
-        self._forms, self.field = forms, field  # of the id of a form, which is kept beside it
-        self._boxes: dict[int, Enclosure] = {slot: box}
-        self._inverses: dict[int, Enclosure | None] = {}
-        self._powers: dict[tuple[int, int], Enclosure] = {}
-
-    def value(self, f: Form) -> Enclosure:
-        """Factor by factor. What is large is taken out of each: far out a quotient of two of them is one of powers."""
-        if id(f) not in self._forms:
-            self._forms[id(f)] = f, _Factored.of(f)
-        form = self._forms[id(f)][1]
-        result, outside = form.number, dict[int, int]()
-        for terms, degrees, k in form.factors:
-            over = {s: d for s, d in degrees.items() if self._inverse(s) is not None}
-            result = e.mul(result, e.integer_power(self._sum(terms, over), k))
-            for s, d in over.items():
-                outside[s] = outside.get(s, 0) + k * d
-        for s, d in outside.items():
-            if d:
-                result = e.mul(result, self._power(s, d))
-        return result
-
-    def _box(self, slot: int) -> Enclosure:
-        if slot not in self._boxes:
-            g = self.field.generators[slot]
-            arguments = [self.value(a) for a in g.arguments]
-            self._boxes[slot] = transfer(stand_in(g.name, len(arguments)), arguments)
-        return self._boxes[slot]
-
-    def _inverse(self, slot: int) -> Enclosure | None:
-        """The reciprocal of a generator that is at least 1 in size."""
-        if slot not in self._inverses:
-            box = self._box(slot)
-            large = not box.nan and (box.lo >= 1 or box.hi <= -1)
-            self._inverses[slot] = e.div(Enclosure(1.0, 1.0), box) if large else None
-        return self._inverses[slot]
-
-    def _sum(self, terms: _Terms, over: Mapping[int, int]) -> Enclosure:
-        total = Enclosure(0.0, 0.0)
-        for coefficient, powers in terms:
-            term, left = coefficient, dict(over)
-            for slot, k in powers:
-                if slot in left:
-                    left[slot] -= k
-                else:
-                    term = e.mul(term, self._power(slot, k))
-            for slot, k in left.items():
-                if k:
-                    term = e.mul(term, self._power(slot, -k))
-            total = e.add(total, term)
-        return total
-
-    def _power(self, slot: int, k: int) -> Enclosure:
-        """A power of a generator; of its reciprocal, which is known to be at most 1, for k < 0."""
-        if (slot, k) not in self._powers:
-            box = self._box(slot) if k > 0 else self._inverse(slot)
-            assert box is not None
-            self._powers[slot, k] = e.integer_power(box, abs(k))
-        return self._powers[slot, k]
 
 
 __all__ = ["exploding", "vanishing"]
