@@ -17,7 +17,6 @@ from lossdsl.verify.algebra import Field, Form, TooLarge, minus, plus, replace, 
 from lossdsl.verify.derive import derivative
 from lossdsl.verify.enclosure import Enclosure, neg
 
-
 _SMALL = Fraction(1, 8)
 
 
