@@ -11,7 +11,8 @@ import pytest
 import lossdsl
 from lossdsl.verify.corners import rounded_to
 from lossdsl.verify.enclosure import Enclosure
-from lossdsl.verify.floats import BAD, LARGEST, Float, Floats, infinity, settled
+from lossdsl.verify.float_values import BAD, LARGEST, Float, infinity, settled
+from lossdsl.verify.floats import Floats
 from lossdsl.verify.points import Point, Undecided
 from lossdsl.verify.verdict import Refuted
 from tests.test_verify import built

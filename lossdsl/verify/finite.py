@@ -10,10 +10,11 @@ element after rounding to the input's type; extents are at most 2^31. `Proved` i
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from lossdsl.ir.nodes import REAL, Apply, Program, Read, Scalar, postorder
+from lossdsl.ir.nodes import REAL, Apply, Param, Program, Read, Scalar, postorder
 from lossdsl.transform.dead import without_dead_terms
 from lossdsl.transform.gradient import gradient
 from lossdsl.transform.simplify import simplify
@@ -92,6 +93,7 @@ def _not_finite(
     for program, names, narrow in programs:
         ranges = kind(program, assume, form, ctx.fixed)
         ranges.given = dict(given or {})
+        ranges.written = ctx.memo.setdefault(("written out", names, narrow), {})
         limit = form.overflow if narrow else LARGEST
         for name in names:
             box = ranges.tensor(name)
@@ -110,10 +112,12 @@ def _in_parts(
     whole: str,
     kind: type[FloatRanges] = FloatRanges,
 ) -> str | None:
-    """As `_not_finite`, which says `whole` of all of the domain, part by part: the values of two-valued inputs, and intervals
-    of one real number, the difference (or sum) of two entries or an entry itself, which are halved where they are not decided.
+    """As `_not_finite`, which says `whole` of all of the domain, part by part: the values of two-valued inputs, and boxes of
+    a few real numbers (parameters, the difference, sum or quotient of two entries, an entry itself), which are halved where
+    they are not decided.
 
-    Right only where one element of the target reads one entry of each of these inputs, so that they have one value."""
+    Of entries it is right only where one element of the target reads one entry of each of these inputs, so that they have
+    one value."""
     single = {i.name for i in ctx.program.inputs if isinstance(only_entry(ctx, target, i.name), Read)}
     choices: list[list[tuple[str, Enclosure]]] = []
     for i in ctx.program.inputs:
@@ -122,25 +126,28 @@ def _in_parts(
             choices.append([(i.name, Enclosure(v, v)) for v in values])
     blocked = f"{whole}, and no part of the domain can be taken alone"
     base = kind(ctx.program, {**ctx.assume, **cotangents}, form, ctx.fixed)
-    for nodes in _variables(programs, wrt, single):
-        box = base.scope()[nodes[0]]
-        if box.nan or not box.bounded:
+    end = deadline(_HALVING * ctx.seconds)
+    for numbers in _variables(programs, wrt, single, ctx.searching):
+        whole_box = [base.scope()[nodes[0]] for nodes in numbers]
+        if any(b.nan or not b.bounded for b in whole_box):
             continue
-        end, left = deadline(_HALVING * ctx.seconds), _MOST_PARTS
+        left = _MOST_PARTS
         found: str | None = None
         for part in itertools.product(*choices):
             assume = {**ctx.assume, **cotangents}
             for name, piece in part:
                 assume[name] = e.meet(assume.get(name, piece), piece) or piece
-            pending = [Enclosure(box.lo, box.hi)]
+            pending = [[Enclosure(b.lo, b.hi) for b in whole_box]]
             while pending and found is None:
                 here = pending.pop()
-                bad = _not_finite(programs, assume, form, ctx, kind, dict.fromkeys(nodes, here))
+                given = {n: b for nodes, b in zip(numbers, here, strict=True) for n in nodes}
+                bad = _not_finite(programs, assume, form, ctx, kind, given)
                 if bad is None:
                     continue
-                halves, left = _halves(here), left - 1
+                halves, left = _halved(here), left - 1
                 if not halves or left < 0 or passed(end):
-                    found = f"{bad} where {', '.join(f'{n} is {b.lo:g}' for n, b in part)} {text(nodes[0])} in {here}"
+                    said = [f"{text(nodes[0])} is in {b}" for nodes, b in zip(numbers, here, strict=True)]
+                    found = f"{bad} where {', '.join([f'{n} is {b.lo:g}' for n, b in part] + said)}"
                 pending += halves
         if found is None:
             return None
@@ -152,21 +159,72 @@ _MOST_PARTS, _HALVING = 400, 8.0
 
 
 def _variables(
-    programs: list[tuple[Program, tuple[str, ...], bool]], wrt: tuple[str, ...], single: set[str]
-) -> list[list[Scalar]]:
-    """Real numbers that can be split, each as the nodes that are it: differences and sums of two entries, which no
-    contraction changes, and single entries."""
+    programs: list[tuple[Program, tuple[str, ...], bool]], wrt: tuple[str, ...], single: set[str], together: bool
+) -> list[list[list[Scalar]]]:
+    """Tuples of real numbers that can be split together, each as the nodes that are it, and no contraction changes it:
+    differences and sums of two entries, single entries, quotients of these; parameters."""
     found: dict[tuple[str, ...], list[Scalar]] = {}
+    parameters: dict[str, list[Scalar]] = {}
+    quotients: dict[tuple[str, ...], list[Scalar]] = {}
+    entries: dict[str, list[Scalar]] = {}
     real = [name for name in wrt if name in single]
     for program, _, _ in programs:
         for n in postorder(*(s for d in program.definitions() for s in d.scalars())):
-            if isinstance(n, Read) and n.tensor in real[:1]:
-                found.setdefault((n.tensor,), []).append(n)
+            if isinstance(n, Param) and n.dtype is REAL:
+                parameters.setdefault(n.name, []).append(n)
+            if isinstance(n, Read) and n.tensor in single:
+                entries.setdefault(n.tensor, []).append(n)
             if isinstance(n, Apply) and n.name in ("sub", "add") and n.dtype is REAL:
-                ends = tuple(a.tensor for a in n.args if isinstance(a, Read) and a.tensor in single)
-                if len(ends) == 2 and ends[0] != ends[1] and any(t in real for t in ends):
+                ends = _ends(n, single)
+                if ends is not None and any(t in real for t in ends):
                     found.setdefault((n.name, *ends), []).append(n)
-    return [list(dict.fromkeys(nodes)) for _, nodes in sorted(found.items(), key=lambda entry: -len(entry[0]))]
+            if isinstance(n, Apply) and n.name == "div" and isinstance(n.args[1], Read) and n.args[1].tensor in single:
+                ends = _ends(n.args[0], single - {n.args[1].tensor})
+                if ends is not None:
+                    quotients.setdefault((*ends, n.args[1].tensor), []).append(n)
+    if real and real[0] in entries:
+        found[(real[0],)] = entries[real[0]]
+    alone = [list(dict.fromkeys(nodes)) for _, nodes in sorted(found.items(), key=lambda entry: -len(entry[0]))]
+    scales = [list(dict.fromkeys(nodes)) for _, nodes in sorted(parameters.items())][:_MOST_SCALES]
+    tuples = [[nodes] for nodes in alone]
+    if not together:  # what is compiled does not wait for more
+        return tuples
+    if scales:
+        tuples += [scales, *([nodes, *scales] for nodes in alone)]
+    return tuples + [
+        [list(dict.fromkeys(n)), list(dict.fromkeys(entries[key[-1]]))] for key, n in sorted(quotients.items())[:1]
+    ]
+
+
+_MOST_SCALES = 2
+
+
+def _ends(n: Scalar, single: set[str]) -> tuple[str, ...] | None:
+    """The two inputs whose entries are subtracted or added."""
+    if not isinstance(n, Apply):
+        return None
+    ends = tuple(a.tensor for a in n.args if isinstance(a, Read) and a.tensor in single)
+    return ends if n.name in ("sub", "add") and len(ends) == 2 and ends[0] != ends[1] else None
+
+
+def _halved(boxes: list[Enclosure]) -> list[list[Enclosure]]:
+    """The box in two, along the number that is known least."""
+    for k in sorted(range(len(boxes)), key=lambda k: -_width(boxes[k])):
+        halves = _halves(boxes[k])
+        if halves:
+            return [[*boxes[:k], half, *boxes[k + 1 :]] for half in halves]
+    return []
+
+
+def _width(box: Enclosure) -> float:
+    """How many doublings there are between the ends."""
+    if box.lo < 0 < box.hi:
+        return INF
+    low, high = sorted((max(abs(box.lo), _NEAR_ZERO), max(abs(box.hi), _NEAR_ZERO)))
+    return math.log2(high / low) if high / low < INF else math.log2(high) - math.log2(low)
+
+
+_NEAR_ZERO, _NARROW = 2.0**-26, 1.0001
 
 
 def _halves(box: Enclosure) -> list[Enclosure]:
@@ -176,7 +234,7 @@ def _halves(box: Enclosure) -> list[Enclosure]:
         return [e.neg(half) for half in _halves(e.neg(box))]
     if lo < 0:
         return [Enclosure(lo, 0.0), Enclosure(0.0, hi)]
-    if (lo == 0 and hi < 2.0**-26) or hi <= lo * 1.05:
+    if (lo == 0 and hi < _NEAR_ZERO) or hi <= lo * _NARROW:
         return []
     middle = hi / 16 if lo == 0 else (lo * hi) ** 0.5 if lo * hi < INF else lo**0.5 * hi**0.5
     return [Enclosure(lo, middle), Enclosure(middle, hi)]

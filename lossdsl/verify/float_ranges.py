@@ -36,10 +36,10 @@ from lossdsl.ir.nodes import (
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import masses
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.floats import EXPONENTIAL, NATURAL
+from lossdsl.verify.float_values import EXPONENTIAL, NATURAL
 from lossdsl.verify.operations import transfer
-from lossdsl.verify.pieces import NotScalar, inline, square_root
-from lossdsl.verify.ranges import Ranges, Scope
+from lossdsl.verify.pieces import square_root
+from lossdsl.verify.ranges import Ranges, Scope, place_of
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,6 @@ class FloatRanges(Ranges):
         self.form, self.fixed = form, fixed
         self.given: dict[Scalar, Enclosure] = {}
         self._granules: dict[Scalar, float] = {}
-        self._written: dict[Scalar, Scalar] = {}
 
     def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
         found = self._scopes.get(nonempty)
@@ -285,6 +284,9 @@ class FloatRanges(Ranges):
         """An element minus the log-sum-exp of its row exceeds 0 only by the error of the latter; an average is between its
         elements; y exp(y) is at most 1/e in size where y <= 0; x / q * q is x but for rounding."""
         if node.name == "div":
+            place = place_of(node)
+            if place is not None and not found.nan:
+                return _met(found, rounded(place, 2.0**-20))
             total, fact = scope[node.args[0]], self._average(node, scope)
             if fact is None or fact.nan or total.nan or not total.bounded:  # the sum itself may overflow
                 return found
@@ -326,12 +328,7 @@ class FloatRanges(Ranges):
 
     def _normed(self, node: Apply, found: Enclosure, scope: Scope) -> Enclosure:
         """A product in which definitions are written out: what is in them may cancel, or be the norm of what it divides."""
-        if node not in self._written:
-            try:
-                self._written[node] = inline(self.program, node)
-            except NotScalar:
-                self._written[node] = node
-        size = masses.largest(list(masses.flat(self._written[node])), scope)
+        size = masses.largest(list(masses.flat(masses.written(self, node) or node)), scope)
         return found if size is None or size >= LARGEST else _met(found, rounded(Enclosure(-size, size), 2.0**-14))
 
     def _definition(self, d: Definition, nonempty: frozenset[Dim]) -> Enclosure:

@@ -24,14 +24,22 @@ _ROUNDING = 1.0 + 2.0**-14
 
 def bound(ranges: Ranges, d: Definition, scope: Scope) -> float | None:
     """A bound on the size of the sum `d`, whose body is evaluated in the scope; None if there is no such weight."""
-    try:
-        body = inline(ranges.program, d.body)
-    except NotScalar:
-        return None
-    if d.head != "sum" or sum(1 for _ in postorder(body)) > _MOST_NODES:
+    body = written(ranges, d.body) if d.head == "sum" else None
+    if body is None:
         return None
     found = _Sum(ranges, d).of(body, scope.reading(body))
     return None if found is None else found * _ROUNDING
+
+
+def written(ranges: Ranges, node: Scalar) -> Scalar | None:
+    """A scalar with definitions written out; None if that is too long."""
+    if node not in ranges.written:
+        try:
+            body = inline(ranges.program, node)
+        except NotScalar:
+            body = None
+        ranges.written[node] = body if body is None or sum(1 for _ in postorder(body)) <= _MOST_NODES else None
+    return ranges.written[node]
 
 
 class _Sum:
@@ -148,7 +156,7 @@ class _Sum:
             return None
         found: dict[Index, Scalar] = dict(zip(d.formals, total.indices, strict=True))
         if not whole(d) or not matches(d.body, x, found, set(d.bound), self.ranges.names):
-            body = inline(self.ranges.program, d.body)
+            body = written(self.ranges, d.body) or d.body
             found = dict(zip(d.formals, total.indices, strict=True))
             if not whole(d) or not matches(body, x, found, set(d.bound), self.ranges.names):
                 return None
@@ -172,10 +180,10 @@ class _Sum:
         """Of the reciprocal of a count: of all terms, or of all but j of them, n / max(1, n - j) <= 1 + j."""
         sizes = product_of_sizes(divisor)
         if sizes is not None:  # of all terms, or of more
-            left = Counter(sizes)
-            left.subtract(number_of(self.d.bound))
-            some = all(self.ranges.extent(dim, scope.nonempty).lo >= 1 for dim, n in left.items() if n > 0)
-            return 1.0 if some and min(left.values(), default=0) >= 0 else None
+            more = Counter(sizes)
+            more.subtract(number_of(self.d.bound))
+            some = all(self.ranges.extent(dim, scope.nonempty).lo >= 1 for dim, n in more.items() if n > 0)
+            return 1.0 if some and min(more.values(), default=0) >= 0 else None
         while isinstance(divisor, Apply) and divisor.name in ("real", "int"):
             divisor = divisor.args[0]
         if not isinstance(divisor, Apply) or divisor.name != "max2" or len(self.d.bound) != 1:

@@ -17,7 +17,8 @@ from lossdsl.ir.nodes import Input, Program
 from lossdsl.verify.context import Context
 from lossdsl.verify.corners import Numbers, as_type, corners, long_ones
 from lossdsl.verify.enclosure import Enclosure
-from lossdsl.verify.floats import Float, Floats
+from lossdsl.verify.float_values import Float
+from lossdsl.verify.floats import Floats
 from lossdsl.verify.points import Evaluator, Place, Point, TooManySteps, Undecided, elements, within
 from lossdsl.verify.refute import _points
 from lossdsl.verify.verdict import Witness
@@ -96,11 +97,11 @@ def breaking(
         if found is not None:
             return Witness((point.flat(),), found)
     numbers = Numbers(boxes, bits, Fraction(1, 2 ** (125 + bits)) if least == _NORMAL else least)
-    for point in corners(ctx, numbers, deadline(seconds)):
+    for point in corners(ctx, numbers, deadline(seconds / 2)):
         found = _broken(ctx, programs, cotangent, point, _MORE)
         if found is not None:
             return Witness((point.flat(),), found)
-    for point, long in long_ones(ctx, numbers, deadline(seconds / 2)):
+    for point, long in long_ones(ctx, numbers, deadline(seconds / 4)):
         found = _broken(ctx, programs, cotangent, point, _MORE, long)
         if found is not None:
             alike = ", ".join(

@@ -308,6 +308,7 @@ class Ranges:
         self._memo: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._scopes: dict[frozenset[Dim], Scope] = {}
         self._read_axes: dict[Scalar, frozenset[Dim]] = {}
+        self.written: dict[Scalar, Scalar | None] = {}  # scalars with definitions written out, which others may share
 
     # ------------------------------------------------------------------ what another arithmetic overrides
 
@@ -523,7 +524,7 @@ class Ranges:
         elif node.name == "add":
             fact = _mean(node.args[0], node.args[1], scope) or _mean(node.args[1], node.args[0], scope)
         elif node.name == "div":
-            fact = self._average(node, scope) or _place(node) or _part(node, scope)
+            fact = self._average(node, scope) or place_of(node) or _part(node, scope)
             fact = fact or self._share(node.args[0], node.args[1], scope)
             fact = fact or (None if found.nan else self.norms.of_quotient(node, scope))
         elif node.name == "mul":
@@ -677,7 +678,7 @@ def _terms(n: Scalar) -> list[tuple[Fraction, Scalar]]:
     return [(Fraction(1), n)]
 
 
-def _place(node: Apply) -> Enclosure | None:
+def place_of(node: Apply) -> Enclosure | None:
     """(index + c) / size of the index's axis, 0 <= c <= 1: from 0 to 1, as an index is at most the size less 1."""
     top, size = node.args
     parts = top.args if isinstance(top, Apply) and top.name == "add" else (top, ZERO)
