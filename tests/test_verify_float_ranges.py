@@ -27,27 +27,34 @@ DECIDED = [
     ("input p: real[n] in [0, 1]", "stop(sqrt(1 - p)) * p", "float32", "proved"),
     ("input p: real[n] in [0, 1.5]", "stop(sqrt(1 - p)) * p", "float32", "refuted"),
     # what is not 0 in float16 is at least 2^-24, and a difference of such too
-    ("input x: real[n]\ninput y: real[n]", "stop(0 if x == y else 1 / (x - y)) * x", "float16", "proved"),
-    ("input x: real[n]\ninput y: real[n]", "stop(0 if x == y else 1 / (x - y)) * x", "float32", "not proved"),
-    ("input x: real[n]\nparam k: real > 0 = 1", "stop(0 if x == 0 else 1 / (x / k)^6) * x", "float16", "not proved"),
-    (X, "stop(0 if x == 0 and x < 1 else 1 / x) * x", "float16", "proved"),
-    (X, "stop(0 if x == 0 and x < 0 else 1 / x) * x", "float16", "refuted"),
+    ("input x, y: real[n]", "stop(0 if x - y == 0 else 1 / (x - y)) * x / 1024", "float16", "proved"),
+    ("input x, y: real[n]", "stop(0 if x - y == 0 else 1 / (x - y)) * x / 128", "float16", "refuted"),
+    ("input x, k: real[n]", "stop(0 if x * k == 0 else 1 / (x * k)) * x / 1024", "float16", "refuted"),
+    (X, "stop(0 if x == 0 and x < 1 else 1 / x) * x / 1024", "float16", "proved"),
+    (X, "stop(0 if x == 0 and x < 0 else 1 / x) * x / 1024", "float16", "refuted"),
     # an entry over the norm of its row
     (ROW, "norm(x over c)", "float16", "proved"),
-    (ROW, "norm(x + 1e-6 over c)", "float16", "not proved"),
     ("input x, y: real[n, c]", "norm(x - y over c)", "float16", "proved"),
     (ROW, "norm(x over c)", "float32", "refuted"),
     (ROW, "60000 * norm(x over c)", "float16", "proved"),
     (ROW, "70000 * norm(x over c)", "float16", "refuted"),
-    # points of a simplex
-    (SIMPLEX, "1 / norm(p over c)", "float16", "proved"),
-    (SIMPLEX, "1 / min(p over c)", "float16", "refuted"),
-    (f"{SIMPLEX}\ninput x: real[n, c]", "sum(p * stop(x) over c)", "float16", "refuted"),
-    ("input p: simplex[n, c] over c\ninput x: real[n, c] in [-1, 1]", "1000 * sum(p * x over c)", "float16", "proved"),
-    ("input p: real[n, c] in [0, 1]\ninput x: real[n, c] in [-1, 1]", "1000 * sum(p * x over c)", "float16", "refuted"),
+    # points of a simplex: norms, and sums with their weights
+    (f"{SIMPLEX}\ninput x: real[n] in [-1, 1]", "stop(1 / norm(p over c)) * x", "float16", "proved"),
+    (f"{SIMPLEX}\ninput x: real[n] in [-1, 1]", "stop(1 / min(p over c)) * x", "float16", "refuted"),
+    (f"{SIMPLEX}\ninput x: real[n]", "x * sum(stop(p) over c)", "float16", "proved"),
     # a fold that selects its own place has an element
-    ("input x, t: real[n]\naxis m = n", "stop(logsumexp(x[m] over m where t[m] >= t[n])) * x", "float16", "proved"),
-    ("input x, t: real[n]\naxis m = n", "stop(logsumexp(x[m] over m where t[m] > t[n])) * x", "float16", "refuted"),
+    (
+        "input x, t: real[n] in [0, 9]\naxis m = n",
+        "stop(logsumexp(x[m] over m where t[m] >= t[n])) * x",
+        "float16",
+        "proved",
+    ),
+    (
+        "input x, t: real[n] in [0, 9]\naxis m = n",
+        "stop(logsumexp(x[m] over m where t[m] > t[n])) * x",
+        "float16",
+        "refuted",
+    ),
     # several numbers are split together
     ("input x, y: real[n]\nparam d: real > 0 = 1", "d * sqrt(1 + ((x - y) / d)^2)", "float16", "proved"),
     ("input x, y: real[n]\nparam d: real > 0 = 1", "((x - y) / d)^2", "float16", "refuted"),
@@ -59,7 +66,20 @@ DECIDED = [
 )
 def test_what_is_decided(declared: str, body: str, word: str, expected: str) -> None:
     found = status(f"{declared}\nper = {body}", f"finite in {word}")
-    assert found != "proved" if expected == "not proved" else found == expected
+    assert found == expected
+
+
+SLOW = [
+    (ROW, "norm(x + 1e-6 over c)", "float16"),  # the sum of squares of what is tiny may be flushed to 0
+    ("input p: prob[n, c]\ninput x: real[n]", "x * sum(stop(p) over c)", "float16"),
+    (ROW, "norm(x^2 - x over c)", "float16"),  # the square is contracted in one place, and not in another
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("declared", "body", "word"), SLOW, ids=[b for _, b, _ in SLOW])
+def test_near_misses(declared: str, body: str, word: str) -> None:
+    assert status(f"{declared}\nper = {body}", f"finite in {word}") != "proved"
 
 
 def witness(text: str) -> Refuted:
@@ -68,23 +88,11 @@ def witness(text: str) -> Refuted:
     return verdict
 
 
-# what overflows, or is no number, where parameters are at their ends or alike, rows are constant, axes are long
+# what overflows, or is no number, where parameters are at their ends or alike, signs alternate, axes are long
 BREAKING = [
     ("input x: real[n] in [low, high]\nparam low, high: real = 0, 1", "(x - low) / (high - low)", "float16"),
-    ("input x: real[n]\nparam a, b: real > 0 = 1, 1", "(x^2 + a^2 * b^4) / (x^2 + a^2 * b^4)", "float16"),
-    ("input p: real[n] in [0, 1]\nparam k: real in (0, 1] = 0.5", "p^k", "float32"),
-    (
-        ROW,
-        "sum(exp(stop(log_softmax(x over c))) * x over c) * 0 + sum(softmax(x over c) over c) * max(x over c)",
-        "float32",
-    ),
-    (ROW, "sum(x over c) / size(c) * size(c)", "float16"),
-    ("input x: real[n]\ninput w: real[k]", "sum(x * w over k)", "float16"),
-    (
-        "input x: real[n]\nparam b: real >= 0 = 1\ninput z: real[n, c]",
-        "x + b * sum(softmax(z over c)^2 over c) * 2",
-        "float16",
-    ),
+    ("input x: real[n, c]", "max(x over c) + sum(x over c) * stop(0 * exp(min(x over c)))", "float16"),
+    ("input x: real[n]\ninput w: real[k] in [0, 1]", "sum(x * w over k)", "float16"),
 ]
 
 

@@ -133,12 +133,14 @@ def _error(reach: float) -> float:
 
 
 def _corrected(node: Apply, args: list[Enclosure], found: Enclosure) -> Enclosure:
-    """The ends of a number plus a correction between 0 and 0.7, which leaves large numbers as they are (`logsigmoid` is such
-    a sum with the other sign)."""
+    """The ends of the largest number plus a correction between 0 and 0.7, which leaves large numbers as they are
+    (`logsigmoid` is such a sum with the other sign)."""
     low, high = min(a.lo for a in args), max(a.hi for a in args)
     if node.name == "logcosh":
         high = max(abs(low), abs(high))
     lo, hi = found.lo, found.hi
+    if node.name in ("softplus", "logaddexp"):
+        lo = max(lo, *(a.lo for a in args), 0.0 if node.name == "softplus" else lo)
     if node.name == "logsigmoid":
         return Enclosure(max(lo, low) if _single(low) and low <= -_LONG else lo, hi)
     return Enclosure(lo, min(hi, high) if _single(high) and high >= _LONG else hi)
