@@ -102,7 +102,7 @@ def above(ctx: Context, target: str, bound: Fraction, end: int) -> Above | None:
         if passed(end):
             return None
         for gap in _gaps(_seen(ctx, target, extents), bound):
-            if any(_holds(ctx, target, extents, bound + gap, kept=kept) for kept in (True, False)):
+            if any(not passed(end) and _holds(ctx, target, extents, bound + gap, kept=kept) for kept in (True, False)):
                 return Above(bound + gap, extents)
     return None
 

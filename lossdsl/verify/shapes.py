@@ -29,7 +29,7 @@ from lossdsl.verify.risk import vanishes
 from lossdsl.verify.scalar import Smooth, Stuck, convex, joins, single_zeros, slope_between, smooth_pieces
 from lossdsl.verify.signs import Budget, prove
 from lossdsl.verify.verdict import Proved, Refuted, Step, Unknown, Verdict, Witness
-from lossdsl.verify.work import deadline
+from lossdsl.verify.work import deadline, passed
 
 _TRIED = ("pieces",)
 _SPREADS = (2, 8, Fraction(1, 2), 40)
@@ -242,6 +242,8 @@ def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
                 return Refuted("interval enclosure", Witness((_parameters(at),), words))
     end = deadline(_INSTANCES * ctx.seconds)
     for at in numbers if ctx.searching else ():
+        if passed(end):
+            return None
         found = instances.above(at, target, bound.value, end)
         if found is not None:
             words = f"{target} is at least {found.bound} there, for all inputs{found.where}"
@@ -249,7 +251,7 @@ def _stays_above(ctx: Context, target: str, bound: Scalar) -> Refuted | None:
     return None
 
 
-_INSTANCES = 12  # bounds at instances may cost so many searches
+_INSTANCES = 8  # bounds at instances may cost so many searches
 
 
 def _parameters(ctx: Context) -> dict[str, Fraction]:
