@@ -141,7 +141,7 @@ BROKEN = [  # traps where verifiers are known to be wrong: none of these may be 
     ("per = x^4 if x > 0 else 0", "smooth in x"),
     ("per = x * 0 if x == 3 else 1", "convex in x"),
     ("per = floor(x) + 0.0", "convex in x"),
-    ("per = stop(x) * x", "convex in x"),
+    ("per = stop(-x) * x", "convex in x"),
     ("per = relu(x) - relu(-x) + abs(x - y) - abs(y - x) - 1e-7 * abs(x)", "convex in x"),
 ]
 

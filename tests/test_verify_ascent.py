@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from lossdsl.verify.ascent import Ascent, dual
+from lossdsl.ir.nodes import Const
+from lossdsl.verify.ascent import Ascent, reflected
 from lossdsl.verify.context import Context
 from lossdsl.verify.points import Point
+from lossdsl.verify.refute import steep
 from tests.test_verify import built
 from tests.test_verify_attack import status
 
@@ -21,7 +25,7 @@ CASES = [
         "w = q if q > 0 else a * exp(g * logsigmoid(z))\nper = w * (q * softplus(-z) + (1 - q) * softplus(z))",
         "lipschitz in z",
         1.2,
-        2.4,
+        30,  # it grows with the logarithm of g
     ),
     (f"{ROW}\nper[n] = 1.02 * norm(z - mean(z over c) over c)", "lipschitz in z", 1.0199, 1.0201),
 ]
@@ -56,7 +60,7 @@ def test_gradients_and_dual_norms_are_those_of_differences(norm: str) -> None:
     ctx = Context(program)
     point = ctx.sampler(5).point(spread=2.0, extent=3)
     assert point is not None
-    found = Ascent(ctx, "per", ("z",)).gradient(point, (1,))
+    found = Ascent(ctx, "per", ("z",)).steep(point, (1,), norm)
     assert found is not None
 
     def value(z: np.ndarray) -> float:
@@ -68,9 +72,69 @@ def test_gradients_and_dual_norms_are_those_of_differences(norm: str) -> None:
         step = np.zeros_like(z)
         step[place] = 1e-6
         wanted[place] = (value(z + step) - value(z - step)) / 2e-6
-    np.testing.assert_allclose(found["z"], wanted, atol=1e-6)
+    np.testing.assert_allclose(found.gradient["z"], wanted, atol=1e-6)
     order = {"l1": np.inf, "l2": 2, "linf": 1}[norm]
-    assert dual([found["z"]], norm) == pytest.approx(np.linalg.norm(wanted.ravel(), order), abs=1e-6)
+    assert found.size == pytest.approx(np.linalg.norm(wanted.ravel(), order), abs=1e-6)
+
+
+SPHERE = "input z, w: unit[n, d] over d"
+SIMPLEX = "input p, q: simplex[n, c] over c"
+HALVES = f"{SIMPLEX}\nper[n] = 3 * abs(p[c = 0] - q[c = 0])"
+SURFACES = [  # the loss, the norm, and the least constant or one below it
+    (f"{SPHERE}\nper[n] = 1.5 * sum(z * w over d)", "l2", 1.5),
+    (f"{SPHERE}\nparam k: real > 0 = 1\nper[n] = k * sum(z * w over d)", "l1", 1000),
+    (f"{SIMPLEX}\nper[n] = sum((p - q)^2 over c)", "l1", 2),
+    (HALVES, "l1", 1.5),
+    (HALVES, "l2", 2.1),  # the root of 9 / 2 with two classes, 3 with many
+    (HALVES, "linf", 3),
+]
+
+
+def found(body: str, bound: float, norm: str) -> bool:
+    lines = "".join(f"    {line}\n" for line in body.split("\n"))
+    last = "" if "return" in body else "    return mean(per)\n"
+    program = built(f"loss t:\n{lines}{last}").program
+    name = program.inputs[0].name
+    witness = steep(Context(program, seconds=0.05), "per", (name,), Const(Fraction(bound)), norm)
+    if witness is not None:
+        assert witness.method == "difference quotient"
+    return witness is not None
+
+
+@pytest.mark.parametrize(("body", "norm", "least"), SURFACES)
+def test_steps_on_spheres_and_simplexes(body: str, norm: str, least: float) -> None:
+    assert found(body, 0.95 * least, norm)
+
+
+@pytest.mark.parametrize(("body", "norm", "least"), [SURFACES[k] for k in (0, 2, 3, 5)])
+def test_no_steps_on_them_are_steeper(body: str, norm: str, least: float) -> None:
+    assert not found(body, least, norm)
+
+
+CHANGES = [  # a label, a parameter, an extent makes it steep
+    (
+        "input x: real[n] in [-1, 1]\ninput g: bool[n]\nper = (mean(x over n where g) - mean(x over n))^2\nreturn per",
+        1.2,
+    ),
+    ("input x: real[...]\nparam c: real > 0 = 1\nper = c^2 * x^2 / (x^2 + c^2)", 20),
+    (
+        "input x: real[n, c]\ninput t: class[n] of c\nparam q: real in (0, 1] = 0.7\n"
+        "per[n] = -expm1(q * log_softmax(x over c)[c = t]) / q",
+        1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "bound"), CHANGES, ids=["labels", "a scale", "an exponent"])
+def test_steep_places_are_climbed_to(body: str, bound: float) -> None:
+    assert found(body, bound, "l2")
+
+
+def test_a_reflection_keeps_the_length_exactly() -> None:
+    row = {(0,): Fraction(3, 5), (1,): Fraction(0), (2,): Fraction(-4, 5)}
+    for mirror in ((1, 2, 3), (Fraction(1, 7), 0, 0), (0, 0, 0)):
+        moved = reflected(row, {p: Fraction(m) for p, m in zip(row, mirror, strict=True)})
+        assert sum(v * v for v in moved.values()) == 1
 
 
 def array(point: Point) -> np.ndarray:

@@ -44,6 +44,11 @@ TRUE = [
     PROB + "per = sum(z^3 over c) / (1 + sum(z over c))",
     PROB + "input y: prob[n, c]\nper = sum(z * y over c) / (sum(z over c) + sum(y over c) + 1)",
     ROW + "a[n, c] = z + (0 if c == 0 else sigmoid(a[n, c - 1]))\nper = sum(a over c)",
+    # through the square of a length; the logarithm of a quotient; what is less than the root of a variance
+    ROW + "per = log(sum(z^2 over c) + 1)",
+    ROW + "per = exp(-sum(z^2 over c))",
+    VECTORS + "per = log10((sum(z * w over d)^2 + 1/10) / (sum((z - w)^2 over d) + 1/10))",
+    ROW + "u[n, c] = (z - mean(z over c)) / sqrt(var(z over c) + 1/100)\nper[n] = sum(u^2 over c)",
     # on a compact domain what is nowhere 0 is away from 0
     SIMPLEX + TARGET + "per = -z[c = t] / norm(z over c)",
     SIMPLEX + "per = 1 / sum(z^2 over c)",
@@ -52,6 +57,10 @@ TRUE = [
     "input z: real[n, c] in [-2, 5]\nper = sum(z^2 over c) / (1 + sum(exp(z) over c))",
 ]
 FALSE = [
+    ROW + "per = log(sum(z^2 over c))",
+    ROW + "per = exp(sum(z^2 over c))",
+    ROW + "per = log(sum(z^2 over c) / (1 + sum(z^2 over c)))",
+    ROW + "u[n, c] = z / sqrt(var(z over c) + 1/100)\nper[n] = sum(u^2 over c)",
     ROW + "per = sum(z over c) * max(z over c)",
     ROW + "per = softplus(logsumexp(z over c)^2)",
     ROW + "param s: bool = true\nper = sum(abs(z) over c) if s else max(z over c)^2",

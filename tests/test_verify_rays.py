@@ -37,6 +37,8 @@ UNARY = (
     ("logsigmoid", lambda v: -mp.log1p(mp.exp(-v))),
     ("softplus", lambda v: mp.log1p(mp.exp(v))),
     ("tanh", mp.tanh),
+    ("lgamma", lambda v: mp.loggamma(v)),
+    ("digamma", mp.digamma),
     ("logcosh", lambda v: mp.log(mp.cosh(v))),
     ("cosh", mp.cosh),
     ("sinh", mp.sinh),

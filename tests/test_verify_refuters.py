@@ -73,8 +73,9 @@ def test_claims_and_their_neighbours(body: str, claim: str, wanted: str) -> None
         (f"{X}\nper = x^2", "bounded on abs(x) <= 2", "refuted"),
         (f"{X}\nper = x^2", "increasing in x on x >= 1", "refuted"),
         (f"{X}\nper = abs(x)^3", "strongly convex in x >= 1 on x >= 1", "refuted"),
-        # value and derivative are declared apart
-        (f"{X}\nper = stop(x) * x", "convex in x", "proved"),
+        # it is the value that counts, whatever derivative is declared
+        (f"{X}\nper = stop(x) * x", "convex in x", "refuted"),
+        (f"{X}\nper = stop(-x) * x", "convex in x", "proved"),
         # what is undefined somewhere is no convex function
         ("input x, y: real[...]\nper = x^2 / y", "convex in x, y", "proved"),
         ("input x, y: real[...]\nper = log(exp(x) - exp(y))", "convex in x, y", "proved"),

@@ -38,7 +38,7 @@ def bends(
 
     level: only in directions in which its slope is 0."""
     found = ascent(ctx, target, inputs) if ctx.searching else None
-    if found is None:
+    if found is None or not found.boxes.keys() >= set(inputs):  # entries are moved one by one
         return
     end, sampler = deadline(seconds), ctx.sampler(21, inputs)
     best: tuple[float, Point, Place] | None = None

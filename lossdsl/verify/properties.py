@@ -334,7 +334,7 @@ def _rough_scalar(node: Scalar, scope: Scope, moves: Callable[[Scalar], bool]) -
 
 def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar | None, norm: str = "l2") -> Verdict:
     """|f(x) - f(y)| <= bound * |x - y|; without a bound: for some constant, for each value of everything else."""
-    ctx = ctx.of_values()
+    ctx, bound = ctx.of_values(), None if bound is None else fold(bound)
     if len(inputs) != 1:
         return Unknown("a Lipschitz constant in several inputs at once", ())
     cases = scalar_views(ctx, target, inputs[0])
