@@ -163,6 +163,7 @@ def test_what_may_not_be_bounded() -> None:
     for body, inputs in (
         ("1 / (x - y)^2", "input x, y: real[n]"),  # 0 is in the domain
         ("log(x * x)", "input x: real[n]"),
+        ("exp(x)", "input x: real[n] >= 100"),  # it overflows everywhere
     ):
         with pytest.raises(errors.Unbounded):
             bound(body, inputs)

@@ -162,21 +162,21 @@ def test_germs_of_random_rows_are_what_the_rows_do() -> None:
         rng = random.Random(seed)
         loss = random_row(rng)
         program = built(loss.source([])).program
-        for k, (path, _, germ) in enumerate(_germs(Context(program, seconds=0.02), "per", ("z",), seed)):
+        for k, (path, (n,), germ) in enumerate(_germs(Context(program, seconds=0.02), "per", ("z",), seed)):
             if k > 5:
                 break
             width = path.base.extents["c"]
             label = (
-                int(path.base.inputs["t"][0,])
+                int(path.base.inputs["t"][n,])
                 if loss.label == "class"
-                else [number(path.base.inputs["p"][0, c]) for c in range(width)]
+                else [number(path.base.inputs["p"][n, c]) for c in range(width)]
             )
             with mp.workdps(120):
                 for t in (Fraction(2**26), Fraction(2**32)):
                     point = path.at(t if path.kind == "far" else 1 / t)
                     try:
                         value = loss.value(
-                            [number(point.inputs["z"][0, c]) for c in range(width)],
+                            [number(point.inputs["z"][n, c]) for c in range(width)],
                             label,
                             number(point.parameters["a"]),
                         )

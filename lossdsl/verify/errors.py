@@ -667,18 +667,19 @@ def _bound(scalar: _Scalar, rounding: tuple[float, float]) -> Bound:
     """On all finite inputs whose value is finite; on those that are smaller where this tells nothing. Raises Unbounded."""
     reach = scalar.reach()
     best: Bound | None = None
+    blocked = Unbounded("no number of the domain that is small enough")
     for within in (reach, *(b for b in _SMALLER if b < reach)):
         try:
             found = _bound_within(scalar, within, rounding)
-        except Unbounded:
-            if best is None and within == min(reach, *_SMALLER):
-                raise
+        except Unbounded as reason:
+            blocked = reason
             continue
         if best is None or found.relative + found.absolute <= (best.relative + best.absolute) / 4:
             best = found
         if found.relative + found.absolute <= _GOOD:
             break
-    assert best is not None
+    if best is None:
+        raise blocked
     return best
 
 
@@ -721,6 +722,8 @@ def _bound_within(scalar: _Scalar, within: float, rounding: tuple[float, float])
         if part is None:
             raise Unbounded(blocked)
         done.append(part)
+    if not done:
+        raise Unbounded("no number of the domain that is small enough")
     relative, absolute = _joined(done)
     own, least = rounding
     worst = max(done, key=lambda p: p.absolute_at(relative))
