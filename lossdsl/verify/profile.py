@@ -168,13 +168,14 @@ def _assignments(ctx: Context, view: View, *, alike: bool) -> Iterator[_Given]:
         others.append(n)
     tried = [dict.fromkeys(others, v) for v in _USUAL]
     tried += [{**dict.fromkeys(others, Fraction(1)), n: v} for n in others for v in _EXTREME]
+    most = _TRIALS if ctx.searching and not alike else len(_USUAL)
     seen = []
     for wanted in tried:
         given = {n: _admissible(v, n.dtype is INT, view.scope[n]) for n, v in wanted.items()}
         if given not in seen and all(v is not None for v in given.values()):
             seen.append(given)
             yield {n: Const(v, n.dtype) for n, v in given.items() if v is not None}
-        if len(seen) == (len(_USUAL) if alike else _TRIALS):
+        if len(seen) == most:
             return
 
 
