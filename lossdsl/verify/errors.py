@@ -49,9 +49,10 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.finite import programs_of
-from lossdsl.verify.float_ranges import FORMATS, LARGEST, NORMAL, FloatRanges, Format
+from lossdsl.verify.float_ranges import FORMATS, FloatRanges, Format
+from lossdsl.verify.float_values import LARGEST, NORMAL, single
 from lossdsl.verify.operations import compare, transfer, truth
-from lossdsl.verify.pieces import NotScalar, target_scalar
+from lossdsl.verify.pieces import TWO_VALUED, NotScalar, target_scalar
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown, Verdict
 from lossdsl.verify.work import deadline, passed
@@ -69,7 +70,6 @@ _SPREAD = 4.0  # of an enclosure over whose values an error is told relative to 
 _SECONDS = 0.4  # of work for the intervals of one domain
 _PATIENCE = (0, 48, 600)  # halvings in a row that do not help, for so many numbers
 _FINE = 1 + 2.0**-20  # ends of an interval that is not halved
-_TWO_VALUED = {"binary": (0.0, 1.0), "bool": (0.0, 1.0), "sign": (-1.0, 1.0)}
 
 
 class Unbounded(Exception):
@@ -280,9 +280,7 @@ def _told(error: float, exact: Enclosure) -> tuple[float, float]:
 
 def _number(value: Fraction) -> Approximation:
     box = e.exact(value)
-    odd = abs(value.numerator) >> ((value.numerator & -value.numerator).bit_length() - 1) if value else 0
-    whole = odd < 2**24 and value.denominator & (value.denominator - 1) == 0
-    if whole and (value == 0 or Fraction(NORMAL) <= abs(value) <= Fraction(LARGEST)):
+    if box.lo == box.hi and single(box.lo):
         return Approximation(box, box)
     return Approximation(box, _around(box, UNIT, NORMAL), UNIT, NORMAL if abs(value) < 1 else 0.0)
 
@@ -579,8 +577,8 @@ class _Scalar:
                     self.choices.append((n, (float(ctx.fixed[n.tensor]),)))
                 elif n.tensor not in kinds:
                     raise NotScalar(f"it is of {n.tensor}, which folds an axis")
-                elif kinds[n.tensor] in _TWO_VALUED:
-                    self.choices.append((n, _TWO_VALUED[kinds[n.tensor]]))
+                elif kinds[n.tensor] in TWO_VALUED:
+                    self.choices.append((n, tuple(map(float, TWO_VALUED[kinds[n.tensor]]))))
                 else:
                     entries.append(n)
         self.variables = self._variables(entries)

@@ -22,9 +22,10 @@ from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.float_ranges import FORMATS, LARGEST, FloatRanges, Format, PresentRanges
+from lossdsl.verify.float_ranges import FORMATS, FloatRanges, Format, PresentRanges
+from lossdsl.verify.float_values import LARGEST
 from lossdsl.verify.overflow import breaking, overflowing
-from lossdsl.verify.pieces import NotScalar, dependents, target_scalar
+from lossdsl.verify.pieces import TWO_VALUED, NotScalar, dependents, target_scalar
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
 from lossdsl.verify.work import deadline, passed
@@ -121,9 +122,9 @@ def _in_parts(
     single = {i.name for i in ctx.program.inputs if isinstance(only_entry(ctx, target, i.name), Read)}
     choices: list[list[tuple[str, Enclosure]]] = []
     for i in ctx.program.inputs:
-        values = {"binary": (0.0, 1.0), "bool": (0.0, 1.0), "sign": (-1.0, 1.0)}.get(i.kind, ())
+        values = TWO_VALUED.get(i.kind, ())
         if values and i.name in single:
-            choices.append([(i.name, Enclosure(v, v)) for v in values])
+            choices.append([(i.name, Enclosure(float(v), float(v))) for v in values])
     blocked = f"{whole}, and no part of the domain can be taken alone"
     base = kind(ctx.program, {**ctx.assume, **cotangents}, form, ctx.fixed)
     end = deadline(_HALVING * ctx.seconds)

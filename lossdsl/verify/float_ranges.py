@@ -14,7 +14,6 @@ What holds of every float32 arithmetic (with or without contraction, with or wit
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,7 +35,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import masses
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
-from lossdsl.verify.float_values import EXPONENTIAL, NATURAL
+from lossdsl.verify.float_values import EXPONENTIAL, LARGEST, NATURAL, NORMAL, single
 from lossdsl.verify.operations import transfer
 from lossdsl.verify.pieces import square_root
 from lossdsl.verify.ranges import Ranges, Scope, place_of
@@ -62,11 +61,8 @@ class Format:
 FORMATS = {
     "float16": Format("float16", 65504.0, 65519.0, 2.0**-24, 1 - 2.0**-11, 11),
     "bfloat16": Format("bfloat16", float.fromhex("0x1.fep127"), float.fromhex("0x1.fep127"), 0.0, 1 - 2.0**-8, 8),
-    "float32": Format(
-        "float32", float.fromhex("0x1.fffffep127"), float.fromhex("0x1.fffffep127"), 0.0, 1 - 2.0**-24, 24
-    ),
+    "float32": Format("float32", LARGEST, LARGEST, 0.0, 1 - 2.0**-24, 24),
 }
-LARGEST, NORMAL = FORMATS["float32"].largest, 2.0**-126
 _LONGEST = 2.0**31
 _SAME = frozenset({"neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
 _NEAREST = frozenset({"add", "sub", "mul"})
@@ -98,11 +94,6 @@ def _most_of(atom: str | FloorDiv) -> float:
     return _LONGEST if isinstance(atom, str) else _most(atom.numerator) / atom.denominator
 
 
-def _single(x: float) -> bool:
-    """Whether it is a normal float32 number, or 0."""
-    return x == 0 or (NORMAL <= abs(x) <= LARGEST and struct.unpack("f", struct.pack("f", x))[0] == x)
-
-
 def _last_digit(value: Fraction) -> float:
     """The largest power of 2 of which a float32 number is a multiple; 0 of what is no such number, inf of 0."""
     n, d = abs(value.numerator), value.denominator
@@ -115,8 +106,8 @@ def _last_digit(value: Fraction) -> float:
 def _kept(exact: Enclosure, found: Enclosure) -> Enclosure:
     """What is found of results that are rounded to the nearest number: ends of the exact range that are numbers of the
     type are not passed, but by what is flushed to 0."""
-    lo = exact.lo if _single(exact.lo) and not 0 < exact.lo < 2 * NORMAL else found.lo
-    hi = exact.hi if _single(exact.hi) and not -2 * NORMAL < exact.hi < 0 else found.hi
+    lo = exact.lo if single(exact.lo) and not 0 < exact.lo < 2 * NORMAL else found.lo
+    hi = exact.hi if single(exact.hi) and not -2 * NORMAL < exact.hi < 0 else found.hi
     return Enclosure(lo, hi)
 
 
@@ -142,8 +133,8 @@ def _corrected(node: Apply, args: list[Enclosure], found: Enclosure) -> Enclosur
     if node.name in ("softplus", "logaddexp"):
         lo = max(lo, *(a.lo for a in args), 0.0 if node.name == "softplus" else lo)
     if node.name == "logsigmoid":
-        return Enclosure(max(lo, low) if _single(low) and low <= -_LONG else lo, hi)
-    return Enclosure(lo, min(hi, high) if _single(high) and high >= _LONG else hi)
+        return Enclosure(max(lo, low) if single(low) and low <= -_LONG else lo, hi)
+    return Enclosure(lo, min(hi, high) if single(high) and high >= _LONG else hi)
 
 
 def _repeatable(node: Scalar, inputs: Collection[str]) -> bool:
@@ -215,7 +206,7 @@ class FloatRanges(Ranges):
         return box if box.hi < INF else Enclosure(box.lo, max(box.lo, _most(dim)))
 
     def constant(self, value: Enclosure) -> Enclosure:
-        return value if value.lo == value.hi and _single(value.lo) else rounded(value, 2.0**-23)
+        return value if value.lo == value.hi and single(value.lo) else rounded(value, 2.0**-23)
 
     def operation(self, node: Apply, args: list[Enclosure]) -> Enclosure:
         found = transfer(node, args)

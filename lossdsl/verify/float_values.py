@@ -121,12 +121,14 @@ def total(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
     return settled(exact, 0.0 if _exact(exact) and not many else _BASIC)
 
 
+def single(x: float) -> bool:
+    """Whether it is a normal float32 number, or 0."""
+    return x == 0 or (NORMAL <= abs(x) <= LARGEST and struct.unpack("f", struct.pack("f", x))[0] == x)
+
+
 def _exact(found: Enclosure) -> bool:
     """Whether an operation that is rounded to the nearest number gives what it would without rounding."""
-    return found.lo == found.hi and (
-        found.lo == 0
-        or (NORMAL <= abs(found.lo) <= LARGEST and struct.unpack("f", struct.pack("f", found.lo))[0] == found.lo)
-    )
+    return found.lo == found.hi and single(found.lo)
 
 
 def _power_of_two_apart(divisor: Enclosure) -> bool:
@@ -409,5 +411,6 @@ __all__ = [
     "number",
     "product",
     "settled",
+    "single",
     "total",
 ]

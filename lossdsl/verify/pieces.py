@@ -57,6 +57,9 @@ class NotScalar(Exception):
     """The target is not a function of one entry of the input; the message says what stands in the way."""
 
 
+TWO_VALUED: dict[str, tuple[int, int]] = {"binary": (0, 1), "bool": (0, 1), "sign": (-1, 1)}  # by the kind of an input
+
+
 @dataclass(frozen=True)
 class Piece:
     """A smooth branch: `body` where every constraint (a scalar) is >= 0."""
@@ -266,7 +269,7 @@ def _cases(program: Program, scope: Scope, whole: Scalar, entry: Scalar) -> Iter
         if isinstance(n, Read):
             declared = program.input(n.tensor)
             kind = declared.kind if declared is not None else ""
-            values = {"binary": (0, 1), "bool": (0, 1), "sign": (-1, 1)}.get(kind, ())
+            values = TWO_VALUED.get(kind, ())
         elif isinstance(n, Param):
             parameter = next((p for p in program.parameters if p.name == n.name), None)
             values = (0, 1) if parameter is not None and parameter.kind == "bool" else ()
@@ -518,4 +521,16 @@ def _real(n: Scalar) -> Scalar:
     return n if n.dtype is not INT else Apply("real", (n,))
 
 
-__all__ = ["NotScalar", "Piece", "View", "contains", "depends", "fold", "inline", "split", "truth", "views"]
+__all__ = [
+    "TWO_VALUED",
+    "NotScalar",
+    "Piece",
+    "View",
+    "contains",
+    "depends",
+    "fold",
+    "inline",
+    "split",
+    "truth",
+    "views",
+]
