@@ -8,9 +8,11 @@ from recurrences import NAMED, TEXTS, arguments, program
 
 from lossdsl.diagnostics import Source
 from lossdsl.ir.interpret import interpret
-from lossdsl.ir.nodes import Group, Program
+from lossdsl.ir.nodes import REAL, Apply, Group, Program, Read
 from lossdsl.ir.text import parse_ir
 from lossdsl.pipeline import analyse
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.operations import transfer
 from lossdsl.verify.ranges import Ranges
 from tests.test_verify_attack import status
 
@@ -112,3 +114,11 @@ def test_a_loss_over_a_recurrence_is_decided() -> None:
     report = api.check("gae")
     found = {f.property: type(f.verdict).__name__ for f in report.findings if f.of == "per"}
     assert found["non-negative"] == "Proved"
+
+
+def test_nothing_is_added_to_a_number_in_the_logarithm() -> None:
+    a, b = (Read(name, (), REAL) for name in "ab")
+    nothing, box = Enclosure(-INF, -INF), Enclosure(-2.0, 3.0, True)
+    for args in ([nothing, box], [box, nothing]):
+        assert transfer(Apply("logaddexp", (a, b)), args) == box
+    assert transfer(Apply("logaddexp", (a, b)), [nothing, nothing]) == nothing

@@ -88,3 +88,43 @@ def test_concave_and_others() -> None:
 def test_an_infimum_depends_on_no_input() -> None:
     [result] = verdicts("input p, t: real[...]", "(p - t)^2 + t", ["infimum of per == t"])
     assert result.status == "unknown"
+
+
+def test_an_infimum_holds_for_every_value_of_a_switch() -> None:
+    switched = INPUTS + "\nparam lifted: bool = false"
+    [lifted] = verdicts(switched, "r^2 + (1 if lifted else 0)", [LEAST])
+    assert lifted.status != P  # 1 where it is true
+    [either] = verdicts(switched, "r^2 if lifted else abs(r)", [LEAST])
+    assert either.status == P
+
+
+ALPHA = INPUTS + "\nparam a: real = 1"
+BARRON = "r^2 / 2 if a == 2 else log1p(r^2 / 2) if a == 0 else abs(a - 2) / a * expm1(a / 2 * log1p(r^2 / abs(a - 2)))"
+
+
+def test_numbers_that_differ_do_so_one_way_or_the_other() -> None:
+    claims = ["C2 in p", "quasiconvex in p", "per >= 0", LEAST, ONLY, "convex in p"]
+    assert [v.status for v in verdicts(ALPHA, BARRON, claims)] == [P, P, P, P, P, R]
+    [pole] = verdicts(ALPHA, "r^2 if a == 1 else r^2 / a", ["C0 in p"])  # a != 1 does not keep it from 0
+    assert pole.status != P
+    [kink] = verdicts(ALPHA, "abs(r) / a if a != 0 else r^2", ["C1 in p"])
+    assert kink.status != P
+    [falls] = verdicts(ALPHA, "r^2 / a if a != 0 else r^2", ["per >= 0"])
+    assert falls.status != P
+
+
+def test_values_of_one_increasing_function_are_told_apart_by_their_arguments() -> None:
+    inputs = INPUTS + "\nparam a, b: real > 0 = 1, 2"
+    rises, falls = "a * (log(r^2 + b) - log(b)) + c * abs(r)", "a * (log(b) - log(r^2 + b)) + c * abs(r)"
+    assert [verdicts(inputs, body, ["per >= 0"])[0].status for body in (rises, falls)] == [P, R]
+    nested = "exp(log(r^2 + b) - log(b)) - log(r^2 + b) + log(b) - 1"  # exp(u) - u - 1, in which both occur twice
+    assert verdicts(inputs, nested, ["per >= 0"])[0].status != R
+    assert verdicts(inputs, f"-({nested})", ["per >= 0"])[0].status != P
+
+
+def test_a_convex_loss_is_positive_and_least_at_one_place_if_it_is_so_where_it_is_flat() -> None:
+    inputs = f"{INPUTS}\nz = r / c\nu = z / sqrt(2)"
+    crps = "c * (z * erf(u) + sqrt(2 / pi) * exp(-u^2) - 1 / sqrt(pi))"
+    assert [v.status for v in verdicts(inputs, crps, ["per > 0", "minimum of per at p == t", ONLY])] == [P, P, P]
+    lower = crps.replace("1 / sqrt(pi)", "1")
+    assert [v.status for v in verdicts(inputs, lower, ["per > 0", ONLY])] == [R, P]

@@ -11,7 +11,7 @@ from lossdsl.ir.nodes import Apply, Compare, Const, Scalar
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.algebra import Field, Form, minus, plus, power, times
 from lossdsl.verify.derive import derivative
-from lossdsl.verify.pieces import View, contains, split
+from lossdsl.verify.pieces import View, contains, said, split
 from lossdsl.verify.scalar import Smooth, joins, smooth_pieces
 from lossdsl.verify.show import text
 from lossdsl.verify.signs import Budget, prove
@@ -149,7 +149,10 @@ def opened(view: View) -> list[Line]:
     """In which case of labels and switches we are."""
     if not view.case:
         return []
-    values: list[Part] = [Compare("==", n, c) if c.dtype is n.dtype else f"{view.case_text}" for n, c in view.case]
+    values: list[Part] = [
+        said(n, c) if isinstance(n, Compare) else Compare("==", n, c) if c.dtype is n.dtype else f"{view.case_text}"
+        for n, c in view.case
+    ]
     return [line("Take the case ", *listed(values), ".")]
 
 

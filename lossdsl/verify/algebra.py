@@ -8,10 +8,11 @@ every real value of the leaves at which the expression is defined, so that equal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
+from itertools import permutations
 from typing import Any
 
 import flint
@@ -165,6 +166,8 @@ class Field:
     def _primitive(self, name: str, *arguments: Form, enclosure: Enclosure | None = None) -> Form:
         if enclosure is None:
             enclosure = transfer(stand_in(name, len(arguments)), [self.value(a) for a in arguments])
+        if enclosure.bounded and enclosure.lo == enclosure.hi and all(a.constant is not None for a in arguments):
+            return self.number(Fraction(enclosure.lo))  # erf(0): a number at numbers, in whatever scope
         key = (name, *(a.key for a in arguments))
         return self._new(key, Generator(name, arguments, None, enclosure))
 
@@ -385,6 +388,36 @@ def _difference(field: Field, p: Poly) -> Form | None:
         for g, k in side:
             gap = plus(gap, times(g.arguments[0], field.number(factor * k)))
     return gap if coefficient > 0 else minus(gap)
+
+
+def apart(field: Field, f: Form) -> Iterator[Enclosure]:
+    """Enclosures of the sign of a form that has two values of one increasing function at arguments that are in order: with
+    the one as the other and how far it is above, which is not negative. Raises TooLarge."""
+    spare = len(field.generators)
+    slots = sorted(s for s in slots_of(f) if field.generators[s].name in _INCREASING) if spare < SLOTS else []
+    for low, high in permutations(slots, 2):
+        a, b = field.generators[low], field.generators[high]
+        if a.name != b.name or len(a.arguments) != 1:
+            continue
+        gap = sign(field, plus(b.arguments[0], minus(a.arguments[0])))
+        if not gap.nonnegative or any(_made_of(field, s, high) for s in slots_of(f) if s != high):
+            continue
+        boxes = {spare: Enclosure(0.0, INF, gap.positive, True)}
+        written = _mapped(field, field, [f], {high: plus(_generator(low), _generator(spare))})[0]
+
+        def box(slot: int, boxes: Mapping[int, Enclosure] = boxes) -> Enclosure:
+            return boxes[slot] if slot in boxes else field.generators[slot].enclosure
+
+        yield Factors.of(written).sign(partial(enclosed, box=box))
+
+
+def _made_of(field: Field, slot: int, part: int) -> bool:
+    inner = slots_of(*field.generators[slot].arguments)
+    return part in inner or any(_made_of(field, s, part) for s in inner)
+
+
+def _generator(slot: int) -> Form:
+    return Form(_GENERATORS[slot], _constant(1))
 
 
 _INCREASING = frozenset({"log", "log1p", "softplus", "expm1", "sqrt", "atan", "erf", "normal_cdf"})  # strictly

@@ -60,7 +60,10 @@ def bends(
                 continue
             if best is None or bend[0] < best[0]:
                 best = (bend[0], point, place)
-            yield from ((pair, place) for pair in _pairs(found, point, inputs, bend[1]))
+            for pair in _pairs(found, point, inputs, bend[1]):
+                yield pair, place
+                if passed(end):
+                    return
 
 
 def _bend(

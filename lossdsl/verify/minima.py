@@ -2,7 +2,7 @@
 
 minimum         the target less its value at the equality is >= 0; refuted by a point of the domain at which it is lower
 unique minimum  a minimum, and on every piece the slope points away from it but at single points, or the target lies above
-                it; refuted by a point off the equality at which it is not higher
+                it, or is strictly convex; refuted by a point off the equality at which it is not higher
 towards         on both sides of an equality the target does not fall away from it
 """
 
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from lossdsl.ir.nodes import Compare, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify import algebra, properties
+from lossdsl.verify import algebra, properties, shapes
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import Form, TooLarge, minus, plus, times
 from lossdsl.verify.context import Context
@@ -106,6 +106,9 @@ def unique_minimum(ctx: Context, target: str, condition: Scalar) -> Verdict:
     if isinstance(least, Refuted) or isinstance(solved, str):
         return least
     blocked = least.blocker if isinstance(least, Unknown) else _only_there(ctx, target, solved)
+    if isinstance(least, Proved) and isinstance(blocked, str):
+        shape = shapes.strictly_convex(ctx, target, (solved.entry.tensor,))
+        blocked = shape if isinstance(shape, Proved) else blocked  # which has one minimum at the most
     if isinstance(blocked, Proved) and isinstance(least, Proved):
         return Proved(blocked.method, (*least.steps, *blocked.steps))
     found = _lower_elsewhere(ctx, target, solved, strict=True)

@@ -99,10 +99,11 @@ def _extreme(name: str, a: Enclosure, b: Enclosure) -> Enclosure:
 
 def _log_add(a: Enclosure, b: Enclosure) -> Enclosure:
     """log(exp a + exp b) where a part may be infinite (a log-sum-exp over nothing): from the larger to log 2 above it,
-    -inf only where both are."""
+    -inf only where both are; the other where one is certainly -inf."""
+    for one, other in ((a, b), (b, a)):
+        if one.hi == -INF:
+            return Enclosure(other.lo, other.hi, other.lo_open, other.hi_open, a.nan or b.nan)
     lo, hi, nan = max(a.lo, b.lo), max(a.hi, b.hi), a.nan or b.nan
-    if hi == -INF:
-        return Enclosure(lo, hi, nan=nan)
     lo_open = lo == -INF and (a.lo_open or b.lo_open)
     hi_open = hi == INF and not (a.may_be_plus_infinite or b.may_be_plus_infinite)
     return Enclosure(lo, e.up(hi + _ABOVE_LOG_2), lo_open, hi_open, nan)

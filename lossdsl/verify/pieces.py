@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lossdsl.dim import Dim
+from lossdsl.ir.build.affine import NEGATED
 from lossdsl.ir.nodes import (
     BOOL,
     FALSE,
@@ -100,7 +101,14 @@ class View:
 
     @property
     def case_text(self) -> str:
-        return ", ".join(f"{text(n)} is {c.value}" for n, c in self.case)
+        return ", ".join(said(n, c) for n, c in self.case)
+
+
+def said(n: Scalar, c: Const) -> str:
+    """What a case says of one of its parts."""
+    if not isinstance(n, Compare):
+        return f"{text(n)} is {c.value}"
+    return text(n if c is TRUE else Compare(NEGATED[n.op], n.a, n.b))
 
 
 def with_numbers(body: Scalar, variable: Scalar, scope: Scope) -> tuple[Scalar, dict[Scalar, Scalar]]:
@@ -245,15 +253,13 @@ def cased(
     result = []
     for case in _cases(program, scope, whole, entry):
         fixed = fold(substitute(whole, dict(case)), scope)
-        inner = Scope(ranges, nonempty, {**given, **{n: scope_value(c) for n, c in case}})
-        conditions = [(n, c) for n, c in case if isinstance(n, Compare)]
-        narrowed: Scope | None = inner
-        for n, c in conditions:
-            narrowed = narrowed.under(n, c is TRUE) if narrowed is not None else None
-        if narrowed is None and conditions:
-            continue
-        inner = narrowed or inner
-        result.append(_cut(fixed, entry, case, inner))
+        values = {n: scope_value(c) for n, c in case if not isinstance(n, Compare)}
+        inner: Scope | None = Scope(ranges, nonempty, {**given, **values})
+        for n, c in case:
+            if isinstance(n, Compare) and inner is not None:
+                inner = inner.under(n, c is TRUE)
+        if inner is not None:
+            result.append(_cut(fixed, entry, case, inner))
     return result
 
 
@@ -263,7 +269,8 @@ def scope_value(c: Const) -> Enclosure:
 
 
 def _cases(program: Program, scope: Scope, whole: Scalar, entry: Scalar) -> Iterator[tuple[tuple[Scalar, Const], ...]]:
-    choices: list[list[tuple[Scalar, Const]]] = []
+    """What enumerated inputs, switches and equalities may be; numbers that differ do so one way or the other."""
+    choices: list[list[tuple[tuple[Scalar, Const], ...]]] = []
     for n in postorder(whole):
         values: tuple[int, ...] = ()
         if isinstance(n, Read):
@@ -276,12 +283,15 @@ def _cases(program: Program, scope: Scope, whole: Scalar, entry: Scalar) -> Iter
         if values:
             box = scope[n]
             allowed = [v for v in values if box.lo <= v <= box.hi]
-            choices.append([(n, Const(v, n.dtype)) for v in allowed])
+            choices.append([((n, Const(v, n.dtype)),) for v in allowed])
         elif isinstance(n, Compare) and n.op in ("==", "!=") and not contains(n, entry) and truth(scope[n]) is None:
-            choices.append([(n, TRUE), (n, FALSE)])
+            same, other = (TRUE, FALSE) if n.op == "==" else (FALSE, TRUE)
+            ways = [((Compare(op, n.a, n.b), TRUE),) for op in ("<", ">")] if n.a.dtype is REAL else [()]
+            choices.append([((n, same),), *(((n, other), *way) for way in ways)])
     if len(choices) > 5:
         raise NotScalar("more than five inputs of two values")
-    yield from itertools.product(*choices)
+    for chosen in itertools.product(*choices):
+        yield tuple(itertools.chain.from_iterable(chosen))
 
 
 def fold(node: Scalar, scope: Scope | None = None) -> Scalar:
@@ -530,6 +540,7 @@ __all__ = [
     "depends",
     "fold",
     "inline",
+    "said",
     "split",
     "truth",
     "views",

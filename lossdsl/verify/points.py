@@ -55,6 +55,8 @@ from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.work import CLOCK
 
+_STEPS = 20_000  # of the evaluation of one element
+
 Place = tuple[int, ...]
 Values = Mapping[str, Mapping[Place, Fraction]]
 
@@ -173,14 +175,20 @@ class Evaluator:
             return memo[node]
         self._steps += 1
         CLOCK.steps += 1
-        if self._steps > 12_000:
+        if self._steps > _STEPS:
             raise TooManySteps("too many elements")
         value = self._scalar(node, env, memo)
         memo[node] = value
         return value
 
     def _scalar(self, n: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> Enclosure:
-        match n:
+        match n:  # what is most frequent comes first
+            case Apply():
+                if n.name in ("floordiv", "mod", "floor", "ceil"):
+                    return self._integer(n, env, memo)
+                return transfer(n, [self.scalar(a, env, memo) for a in n.args])
+            case Read():
+                return self.element(n.tensor, tuple([self._whole(i, env, memo) for i in n.indices]))
             case Const():
                 if n.value == "nan":
                     return ANYTHING
@@ -195,9 +203,6 @@ class Evaluator:
                 return Enclosure(size, size)
             case Index():
                 return Enclosure(float(env[n]), float(env[n]))
-            case Read():
-                place = tuple(self._whole(i, env, memo) for i in n.indices)
-                return self.element(n.tensor, place)
             case Select():
                 decided = truth(self.scalar(n.condition, env, memo))
                 if decided is None:
@@ -225,10 +230,6 @@ class Evaluator:
                 return self.scalar(n.a, env, memo)
             case Table():
                 return self.scalar(n.values[self._whole(n.index, env, memo)], env, memo)
-            case Apply():
-                if n.name in ("floordiv", "mod", "floor", "ceil"):
-                    return self._integer(n, env, memo)
-                return transfer(n, [self.scalar(a, env, memo) for a in n.args])
         raise Undecided("no rule")
 
     def _integer(self, n: Apply, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> Enclosure:
@@ -238,6 +239,8 @@ class Evaluator:
         return e.exact(whole(n.name, [Fraction(b.lo) for b in boxes]))
 
     def _whole(self, n: Scalar, env: Mapping[Index, int], memo: dict[Scalar, Enclosure]) -> int:
+        if isinstance(n, Index):
+            return env[n]
         v = self.scalar(n, env, memo)
         if v.lo != v.hi or not v.lo.is_integer():
             raise Undecided("an index that is not exact")

@@ -127,7 +127,7 @@ def _in_stable_forms(ctx: Context, target: str, decide: Callable[[Context], Verd
     other = ctx.stable()
     if other is None or other.program.definition(target) is None:
         return None
-    verdict = decide(other)
+    verdict = decide(replace(other, seconds=0.0))
     return verdict if isinstance(verdict, Proved) else None
 
 
@@ -172,7 +172,7 @@ def _nonnegative(ctx: Context, target: str, strict: bool) -> Verdict:
             if isinstance(verdict, Proved):
                 return Proved("value, piece by piece", verdict.steps)
             blocked = verdict.blocker
-            lowest = None if strict else scalar.least_at_stationary(cases, ctx.budget)
+            lowest = scalar.least_at_stationary(cases, ctx.budget, strict=strict)
             if lowest is not None:
                 return lowest
             break

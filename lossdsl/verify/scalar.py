@@ -303,7 +303,8 @@ def slope_between(
             for smooth in pieces:
                 _in_time(end)
                 for bound, sense, gap, given in gaps(view, smooth, lower, upper, order):
-                    how = prove(smooth.field, gap, given, budget, strict=strict)
+                    written = order == 0 and _as_written(smooth.piece, bound, sense, strict=strict)
+                    how = _WRITTEN if written else prove(smooth.field, gap, given, budget, strict=strict)
                     if how is None and strict and order == 1 and single_zeros(smooth, gap, budget):
                         how = prove(smooth.field, gap, given, budget)  # what stands still at single points only, rises
                     if how is None:
@@ -324,6 +325,16 @@ def slope_between(
     if not steps:
         steps.append(Step("no piece", "", "nothing to bound"))
     return Proved("derivative, piece by piece", tuple(steps))
+
+
+_WRITTEN = "interval evaluation as it is written"
+
+
+def _as_written(piece: Piece, bound: Scalar, sense: int, *, strict: bool) -> bool:
+    """Whether the enclosure of the body alone, before it is expanded, shows the bound."""
+    apart = Apply("sub", (piece.body, bound) if sense > 0 else (bound, piece.body))
+    box = piece.scope[apart]
+    return box.positive if strict else box.nonnegative
 
 
 def single_zeros(smooth: Smooth, f: Form, budget: Budget) -> bool:
@@ -372,8 +383,8 @@ def slope_bounded(cases: list[View], budget: Budget) -> Proved | Unknown:
     return Proved("slopes along the tails", tuple(steps)) if steps else Unknown("no piece", _ENGINES)
 
 
-def least_at_stationary(cases: list[View], budget: Budget) -> Proved | None:
-    """f >= 0, from convexity and a point where the slope is 0 and the value is not negative."""
+def least_at_stationary(cases: list[View], budget: Budget, *, strict: bool = False) -> Proved | None:
+    """f >= 0 (f > 0 if strict), from convexity and a point where the slope is 0 and the value is so."""
     shape = convex(cases, budget)
     if not isinstance(shape, Proved):
         return None
@@ -381,16 +392,22 @@ def least_at_stationary(cases: list[View], budget: Budget) -> Proved | None:
     for view in cases:
         try:
             pieces = smooth_pieces(view)
-            at = _stationary(pieces[0], view, budget) if len(pieces) == 1 else None
+            at = _stationary(pieces[0], view, budget, strict=strict) if len(pieces) == 1 else None
         except (Stuck, TooLarge):
             return None
         if at is None:
             return None
-        steps.append(Step("stationary point", f"{view.shown(view.variable)} = {at}", "the slope is 0, the value >= 0"))
+        steps.append(
+            Step(
+                "stationary point",
+                f"{view.shown(view.variable)} = {at}",
+                f"the slope is 0, the value {'>' if strict else '>='} 0",
+            )
+        )
     return Proved("convexity and a stationary point", tuple(steps))
 
 
-def _stationary(smooth: Smooth, view: View, budget: Budget) -> int | None:
+def _stationary(smooth: Smooth, view: View, budget: Budget, *, strict: bool) -> int | None:
     field, box = smooth.field, view.scope[view.variable]
     for at in (0, 1, -1):
         if not box.lo < at < box.hi:
@@ -400,7 +417,7 @@ def _stationary(smooth: Smooth, view: View, budget: Budget) -> int | None:
             slope, value = (replace(field, smooth.order(k), smooth.slot, point) for k in (1, 0))
         except TooLarge:
             continue
-        if slope.zero and prove(field, value, (), budget) is not None:
+        if slope.zero and prove(field, value, (), budget, strict=strict) is not None:
             return at
     return None
 

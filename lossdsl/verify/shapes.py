@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.dim import Dim
-from lossdsl.ir.nodes import ZERO, Compare, Const, Param, Read, Scalar
+from lossdsl.ir.nodes import ZERO, Compare, Const, Index, Param, Read, Scalar, Size, postorder
 from lossdsl.ir.rewrite import with_numbers
 from lossdsl.verify import algebra, approach, chords, instances, properties, quasi, rays, strict, symmetry, unread
 from lossdsl.verify import enclosure as e
@@ -209,17 +209,11 @@ def infimum(ctx: Context, target: str, bound: Scalar) -> Verdict:
         return least
     for i in ctx.program.inputs:
         free = i.differentiable and i.default is None  # it is so whatever the optional inputs are
-        cases = properties.scalar_views(ctx, target, i.name) if free else ""
-        for view in cases if not isinstance(cases, str) else ():
-            whole = ctx.is_box and not ctx.cuts_through(i.name) and not ctx.symbolic(i.name)
-            if not whole or any(isinstance(n, Compare) for n, _ in view.case):
-                continue
-            box = view.scope[view.entry]
-            if view.inner is not view.entry and (box.lo > -INF or box.hi < INF):
-                continue  # not every value of the variable is taken
-            step = _approached(view, bound, ctx.budget)
-            if step is not None:
-                return Proved(least.method, (*least.steps, step))
+        whole = free and ctx.is_box and not ctx.cuts_through(i.name) and not ctx.symbolic(i.name)
+        cases = properties.scalar_views(ctx, target, i.name) if whole else ""
+        steps = _everywhere_approached(cases, bound, ctx.budget) if not isinstance(cases, str) else []
+        if steps:
+            return Proved(least.method, (*least.steps, *steps))
     step = approach.approached(ctx, target, bound)
     if step is not None:
         return Proved(least.method, (*least.steps, step))
@@ -292,6 +286,22 @@ class _Long(Ranges):
         names = set(dim.symbols())
         free = len(names) == 1 and dim == Dim.symbol(*names) and not names & {p.name for p in self.program.parameters}
         return Enclosure(max(box.lo, 2.0), box.hi, False, box.hi_open) if free else box
+
+
+def _everywhere_approached(cases: list[View], bound: Scalar, budget: Budget) -> list[Step]:
+    """How the value comes to the bound, for all values of the parameters; [] if that is not known. Of the other inputs the
+    case may be chosen."""
+    found: dict[tuple[object, ...], Step | None] = {}
+    for view in cases:
+        conditions = [(n, c) for n, c in view.case if isinstance(n, Compare | Param)]
+        if any(isinstance(x, Read | Index | Size) for n, _ in conditions for x in postorder(n)):
+            continue  # it is not known whether that occurs
+        box = view.scope[view.entry]
+        every = view.inner is view.entry or (box.lo == -INF and box.hi == INF)  # values of the variable
+        key = tuple(conditions)
+        if found.get(key) is None:
+            found[key] = _approached(view, bound, budget) if every else None
+    return [] if None in found.values() else [s for s in found.values() if s is not None]
 
 
 def _approached(view: View, bound: Scalar, budget: Budget) -> Step | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lossdsl.ir.nodes import Scalar
 from lossdsl.verify import nlsat
-from lossdsl.verify.algebra import Factors, Field, Form, TooLarge, ordered, sign, slots_of
+from lossdsl.verify.algebra import Factors, Field, Form, TooLarge, apart, ordered, sign, slots_of
 from lossdsl.verify.boxes import branch, inside, negative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.invariance import reduced
@@ -51,6 +51,8 @@ def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *,
         found = sign(field, simpler)
         if found.positive or (not strict and found.nonnegative):
             return "order of the arguments of an increasing function"
+        if _in_order(field, f, strict=strict):
+            return "order of the arguments of an increasing function"
         if simpler.key != f.key and _smt(field, simpler, constraints, budget, strict):
             return "order of the arguments of an increasing function, and z3 (unsat)"
         less = reduced(field, f, constraints)
@@ -66,6 +68,13 @@ def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *,
     except TooLarge:
         pass
     return None
+
+
+def _in_order(field: Field, f: Form, *, strict: bool) -> bool:
+    try:
+        return any(a.positive or (not strict and a.nonnegative) for a in apart(field, f))
+    except TooLarge:
+        return False
 
 
 def counterexample(field: Field, f: Form, constraints: Sequence[Form], budget: Budget) -> dict[Scalar, Fraction] | None:

@@ -25,7 +25,7 @@ def deadline(seconds: float) -> int:
 
 def passed(end: float) -> bool:
     """Whether a deadline is over."""
-    return CLOCK.steps > end
+    return CLOCK.steps >= end
 
 
 __all__ = ["CLOCK", "Clock", "deadline", "passed"]

@@ -51,12 +51,12 @@ def deep_jdot(
     return total
 
 
-def central_moment_discrepancy(x: torch.Tensor, y: torch.Tensor, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+def central_moment_discrepancy(x: torch.Tensor, y: torch.Tensor, low: float = 0.0, width: float = 1.0) -> torch.Tensor:
     def moment(z: torch.Tensor, k: int) -> torch.Tensor:
         return z.mean(0) if k == 1 else (z - z.mean(0)).pow(k).mean(0)
 
     return sum(
-        (torch.linalg.vector_norm(moment(x, k) - moment(y, k)) / (high - low) ** k for k in range(1, 6)),
+        (torch.linalg.vector_norm(moment(x, k) - moment(y, k)) / width**k for k in range(1, 6)),
         torch.zeros((), dtype=x.dtype),
     )
 
@@ -156,8 +156,8 @@ REFERENCES = {
         central_moment_discrepancy,
         (
             case(x=uniform(0, 1, 6, 3), y=uniform(0.2, 0.7, 5, 3)),
-            case(x=uniform(-1, 1, 4, 2), y=uniform(-0.5, 1, 7, 2), parameters={"low": -1.0, "high": 1.0}),
-            case(x=uniform(0, 3, 3, 4), y=uniform(1, 2, 3, 4), parameters={"low": 0.0, "high": 3.0}),
+            case(x=uniform(-1, 1, 4, 2), y=uniform(-0.5, 1, 7, 2), parameters={"low": -1.0, "width": 2.0}),
+            case(x=uniform(0, 3, 3, 4), y=uniform(1, 2, 3, 4), parameters={"low": 0.0, "width": 3.0}),
         ),
         at=(case(x=full(0.5, 4, 2), y=full(0.5, 3, 2)),),
     ),
