@@ -127,3 +127,18 @@ def test_a_point_has_all_entries_of_all_inputs(kind: str) -> None:
     assert not ctx.admits(Point({"n": 1, "c": 0}, {}, {"x": {}, "t": labels}))
     assert not ctx.admits(Point({"n": 1, "c": 0}, {}, {"x": {}, "t": {}}))
     assert ctx.admits(Point({"n": 0, "c": 0}, {}, {"x": {}, "t": {}}))
+
+
+def test_two_places_of_an_axis_need_two_elements() -> None:
+    pairs = "input x: real[b, n]\naxis m = n\nper = logsumexp(x + x[n = m] over n, m where n {} m) if size(n) {} else 0"
+    for op in ("<", ">", "!="):
+        assert [status(pairs.format(op, "> 1"), claim) for claim in ("smooth in x", "C0 in x")] == ["proved", "proved"]
+        for enough in ("> 0", ">= 1", "< 4"):  # of one element there is no pair
+            assert status(pairs.format(op, enough), "C0 in x") != "proved"
+    assert status(pairs.format("<", ">= 2"), "C0 in x") == "proved"
+    assert status(pairs.format("<=", "> 1"), "smooth in x") == "proved"
+    third = "input x: real[b, n]\naxis m, k = n\nper = logsumexp(x over n, m, k where n < m and m < k) if size(n) > 1 else 0"
+    assert status(third, "C0 in x") != "proved"
+    never = "input x: real[b, n]\nper = logsumexp(x over n where n < n) if size(n) > 1 else 0"
+    assert status(never, "C0 in x") != "proved"
+    assert status("input x: real[b, n]\nper = exp(logsumexp(x over n where n > 3))", "C0 in x") == "proved"

@@ -37,7 +37,7 @@ from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at, truth
 from lossdsl.verify.pieces import NotScalar, carriers, cased, dependents, inline, of_values
-from lossdsl.verify.ranges import Ranges, Scope, matches
+from lossdsl.verify.ranges import Ranges, Scope, matches, two_places
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step
 
@@ -55,7 +55,7 @@ class Class:
     order: int
     low: bool = False
     high: bool = False
-    needs: frozenset[Dim] = frozenset()  # axes without an element of which there is no value
+    needs: frozenset[Dim] = frozenset()  # axes without an element of which there is no value; or, if `low`, it is -inf
 
     @property
     def infinite(self) -> bool:
@@ -186,7 +186,8 @@ class Classes:
             case "prod" if not body.infinite:
                 return body
             case "logsumexp" if not body.high:
-                return Class(body.order, low=body.low or not some)
+                needs = frozenset[Dim]() if some or body.low else two_places(d)
+                return Class(body.order, low=body.low or not some, needs=needs)
             case "max" | "min" if some:
                 return replace(body, order=min(0, body.order))
             case "max" | "min" if d.where is TRUE:
@@ -243,9 +244,11 @@ class Classes:
             raise Rough(f"{text(node)}: a value that jumps")
         if node.tensor not in self.definitions and not scope[node].finite:
             raise Rough(f"{text(node)} may be infinite")
-        if any(scope[Size(dim)].lo < 1 for dim in known.needs):
+        some = all(scope[Size(dim)].lo >= 1 for dim in known.needs)
+        if not some and not known.low:
             raise Rough(f"{text(node)}: an extremum over what may be nothing")
-        known = replace(known, needs=frozenset())
+        if known.needs:
+            known = replace(known, low=known.low and not some, needs=frozenset())
         if any(self.moves(i) for i in node.indices):
             if not all(self._of_rank(node, i) for i in node.indices if self.moves(i)):
                 raise Rough(f"{text(node)}: a place that depends on the input")

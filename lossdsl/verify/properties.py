@@ -289,8 +289,6 @@ def _rough(program: Program, ranges: Ranges, d: Definition, varying: frozenset[s
 
     if moves(d.where) or moves(d.support):
         return f"{d.tensor}: the selection depends on the input"
-    if d.head == "logsumexp" and d.where is not TRUE:
-        return f"{d.tensor}: a log-sum-exp over what may be nothing"
     if d.head not in ("map", "sum", "logsumexp", "prod"):
         return f"{d.tensor}: {d.head} has corners"
     scope = ranges.body_scope(d)

@@ -58,7 +58,7 @@ class Scope:
     """What scalars are read as: enclosures of leaves, computed once per node. `known` overrides any node."""
 
     def __init__(self, ranges: Ranges, nonempty: frozenset[Dim], known: Mapping[Scalar, Enclosure]) -> None:
-        self.ranges, self.nonempty = ranges, nonempty
+        self.ranges, self.nonempty = ranges, nonempty | _counted(known)
         self.memo: dict[Scalar, Enclosure] = dict(known)
         self.known = known
 
@@ -473,6 +473,7 @@ class Ranges:
         body = scope[d.body]
         some = d.where is TRUE and all(self.extent(i.dim, nonempty).lo >= 1 for i in d.bound)
         some = some or (d.where is not TRUE and self._selects_itself(d, Scope(self, inside, known)))
+        some = some or two_places(d) & nonempty != frozenset()
         match d.head:
             case "sum":
                 return self.long_sum(d, total(body, some, most), scope)
@@ -618,6 +619,25 @@ class Ranges:
 
 
 _MOST_PLACES = 4
+
+
+def _counted(known: Mapping[Scalar, Enclosure]) -> frozenset[Dim]:
+    """The axes that have an element by what is known of their sizes; `n - 1` of an axis that has two."""
+    least = [(n.dim, box) for n, box in known.items() if isinstance(n, Size) and not box.nan]
+    found = {dim for dim, box in least if box.positive}
+    return frozenset(found | {dim - 1 for dim, box in least if box.lo > 1 or (box.lo == 1 and box.lo_open)})
+
+
+def two_places(d: Definition) -> frozenset[Dim]:
+    """An axis that has an element only if a fold over two places of an axis goes over something: `n - 1` for `over n, m
+    where n < m`, where that axis has to have two."""
+    match d.where:
+        case Compare(a=Index() as a, b=Index() as b) if (
+            a.dim == b.dim and len(d.bound) == len({a, b} & set(d.bound)) == 2
+        ):
+            return frozenset({a.dim - 1 if d.where.op in ("<", ">", "!=") else a.dim})
+    return frozenset()
+
 
 # What the elements of a recurrence may all be, the most that is said first.
 _CANDIDATES = (
