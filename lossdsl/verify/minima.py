@@ -106,9 +106,6 @@ def unique_minimum(ctx: Context, target: str, condition: Scalar) -> Verdict:
     if isinstance(least, Refuted) or isinstance(solved, str):
         return least
     blocked = least.blocker if isinstance(least, Unknown) else _only_there(ctx, target, solved)
-    if isinstance(least, Proved) and isinstance(blocked, str):
-        shape = shapes.strictly_convex(ctx, target, (solved.entry.tensor,))
-        blocked = shape if isinstance(shape, Proved) else blocked  # which has one minimum at the most
     if isinstance(blocked, Proved) and isinstance(least, Proved):
         return Proved(blocked.method, (*least.steps, *blocked.steps))
     found = _lower_elsewhere(ctx, target, solved, strict=True)
@@ -121,11 +118,11 @@ def _only_there(ctx: Context, target: str, solved: _Solved) -> Proved | str:
     if isinstance(cases, str):
         return cases
     steps: list[Step] = []
-    for view in cases:
-        blocked = _rises(view, solved, ctx.budget, steps, Rise.TO_ABOVE)
-        if blocked:
-            return blocked
-    return Proved("slope, piece by piece", tuple(steps))
+    blocked = next((b for view in cases if (b := _rises(view, solved, ctx.budget, steps, Rise.TO_ABOVE))), None)
+    if not blocked:
+        return Proved("slope, piece by piece", tuple(steps))
+    curved = shapes.convex_and_curved(cases, ctx.budget)  # ends of the domain included: it has one minimum at the most
+    return blocked if isinstance(curved, str) else Proved("second derivative, piece by piece", tuple(curved))
 
 
 def towards(ctx: Context, target: str, condition: Compare, *, strict: bool) -> Verdict:

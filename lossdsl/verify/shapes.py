@@ -44,7 +44,7 @@ def strictly_convex(ctx: Context, target: str, inputs: tuple[str, ...], *, conca
     cases = properties.scalar_views(ctx, target, inputs[0]) if len(inputs) == 1 else "several inputs at once"
     if isinstance(cases, str):
         if isinstance(shape, Proved) and len(inputs) == 1 and not concave:
-            rows = strict.row(ctx, target, inputs[0], lambda views: _convex_and_curved(views, ctx.budget))
+            rows = strict.row(ctx, target, inputs[0], lambda views: convex_and_curved(views, ctx.budget))
             if rows is not None:
                 return Proved(rows.method, (*shape.steps, *rows.steps))
         found = _level(ctx, target, inputs) or rays.affine_segment(ctx, target, inputs)
@@ -88,7 +88,8 @@ def _level(ctx: Context, target: str, inputs: tuple[str, ...]) -> Refuted | None
     return None
 
 
-def _convex_and_curved(cases: list[View], budget: Budget) -> list[Step] | str:
+def convex_and_curved(cases: list[View], budget: Budget) -> list[Step] | str:
+    """That a function of one entry is strictly convex wherever the views are; else what is open."""
     shape = convex(cases, budget)
     if isinstance(shape, Unknown):
         return shape.blocker
@@ -337,4 +338,4 @@ def _vanishes_or_absent(smooth: Smooth, direction: int, bound: Scalar) -> bool:
     return vanishes(tail, smooth.field.monomial(smooth.slot, 1), gap)
 
 
-__all__ = ["infimum", "quasiconvex", "strictly_convex"]
+__all__ = ["convex_and_curved", "infimum", "quasiconvex", "strictly_convex"]
