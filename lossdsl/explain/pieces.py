@@ -149,10 +149,7 @@ def opened(view: View) -> list[Line]:
     """In which case of labels and switches we are."""
     if not view.case:
         return []
-    values: list[Part] = [
-        said(n, c) if isinstance(n, Compare) else Compare("==", n, c) if c.dtype is n.dtype else f"{view.case_text}"
-        for n, c in view.case
-    ]
+    values: list[Part] = [said(n, c) if isinstance(n, Compare) else Compare("==", n, c) for n, c in view.case]
     return [line("Take the case ", *listed(values), ".")]
 
 

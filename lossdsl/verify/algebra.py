@@ -8,11 +8,11 @@ every real value of the leaves at which the expression is defined, so that equal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
-from itertools import permutations
+from itertools import combinations
 from typing import Any
 
 import flint
@@ -393,31 +393,31 @@ def _difference(field: Field, p: Poly) -> Form | None:
 def apart(field: Field, f: Form) -> Iterator[Enclosure]:
     """Enclosures of the sign of a form that has two values of one increasing function at arguments that are in order: with
     the one as the other and how far it is above, which is not negative. Raises TooLarge."""
-    spare = len(field.generators)
-    slots = sorted(s for s in slots_of(f) if field.generators[s].name in _INCREASING) if spare < SLOTS else []
-    for low, high in permutations(slots, 2):
+    if len(field.generators) >= SLOTS:
+        return
+    slots = slots_of(f)
+    for low, high in combinations(sorted(s for s in slots if field.generators[s].name in _INCREASING), 2):
         a, b = field.generators[low], field.generators[high]
         if a.name != b.name or len(a.arguments) != 1:
             continue
         gap = sign(field, plus(b.arguments[0], minus(a.arguments[0])))
-        if not gap.nonnegative or any(_made_of(field, s, high) for s in slots_of(f) if s != high):
-            continue
-        boxes = {spare: Enclosure(0.0, INF, gap.positive, True)}
-        written = _mapped(field, field, [f], {high: plus(_generator(low), _generator(spare))})[0]
-
-        def box(slot: int, boxes: Mapping[int, Enclosure] = boxes) -> Enclosure:
-            return boxes[slot] if slot in boxes else field.generators[slot].enclosure
-
-        yield Factors.of(written).sign(partial(enclosed, box=box))
+        if gap.nonpositive:
+            low, high, gap = high, low, e.neg(gap)
+        inside = (g for s in slots - {high} for g in field.generators[s].arguments)
+        if gap.nonnegative and high not in all_slots(field, *inside):
+            yield _above(field, f, low, high, Enclosure(0.0, INF, gap.positive, True))
 
 
-def _made_of(field: Field, slot: int, part: int) -> bool:
-    inner = slots_of(*field.generators[slot].arguments)
-    return part in inner or any(_made_of(field, s, part) for s in inner)
+def _above(field: Field, f: Form, low: int, high: int, gap: Enclosure) -> Enclosure:
+    """An enclosure of the sign of a form with one generator as another one and a number in the enclosure."""
+    spare = len(field.generators)
+    raised = plus(field.monomial(low, 1), field.monomial(spare, 1))
+    written = _mapped(field, field, [f], {high: raised})[0]
 
+    def box(slot: int) -> Enclosure:
+        return gap if slot == spare else field.generators[slot].enclosure
 
-def _generator(slot: int) -> Form:
-    return Form(_GENERATORS[slot], _constant(1))
+    return Factors.of(written).sign(partial(enclosed, box=box))
 
 
 _INCREASING = frozenset({"log", "log1p", "softplus", "expm1", "sqrt", "atan", "erf", "normal_cdf"})  # strictly

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from lossdsl.dim import Dim
+from lossdsl.ir.build.affine import NEGATED
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
@@ -111,7 +112,7 @@ class Scope:
             meaning = self.ranges.meaning(condition)
             return meaning is None or self._learn(meaning, holds, known)
         if isinstance(condition, Compare):
-            op = condition.op if holds else _OPPOSITE[condition.op]
+            op = condition.op if holds else NEGATED[condition.op]
             if op == "!=":
                 self._apart(condition.a, self[condition.b], known)
                 self._apart(condition.b, self[condition.a], known)
@@ -256,7 +257,6 @@ class Scope:
         return self.ranges.refine(node, self.ranges.operation(node, args), self)
 
 
-_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 _ORDERS = {op: frozenset(op) for op in ("<", ">", "<=", ">=")} | {"==": frozenset("="), "!=": frozenset("<>")}
 MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
@@ -473,7 +473,7 @@ class Ranges:
         body = scope[d.body]
         some = d.where is TRUE and all(self.extent(i.dim, nonempty).lo >= 1 for i in d.bound)
         some = some or (d.where is not TRUE and self._selects_itself(d, Scope(self, inside, known)))
-        some = some or two_places(d) & nonempty != frozenset()
+        some = some or not two_places(d).isdisjoint(nonempty)
         match d.head:
             case "sum":
                 return self.long_sum(d, total(body, some, most), scope)
