@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from lossdsl.ir.nodes import Apply, Const, Param, Scalar
-from lossdsl.verify.algebra import Factors, Field, leaves_of
+from lossdsl.verify import boxes, signs
+from lossdsl.verify.algebra import Field, leaves_of
 from lossdsl.verify.enclosure import REALS, Enclosure
 from lossdsl.verify.invariance import reduced
 from lossdsl.verify.operations import transfer
@@ -114,10 +115,38 @@ def test_zero_is_not_positive() -> None:
     zero = here.form(op("sub", X, X))
     given = [here.form(op("sub", Y, X))]
     assert zero.zero
-    assert Factors.of(zero).sign(here.polynomial).zero
+    assert zero.factors.sign(here.box).zero
     for constraints in ((), given):
         assert prove(here, zero, constraints, BUDGET)
         assert not prove(here, zero, constraints, BUDGET, strict=True)
+
+
+def test_a_point_stands_against_a_sign() -> None:
+    """Only where the constraints hold, and a zero stands against a strict sign alone."""
+    here = field(x=Enclosure(0.0, 1.0), y=Enclosure(0.0, math.inf), c=REALS)
+    low, far = here.form(below((1, 3), X)), here.form(below((3, 1), Y))
+    assert boxes.below(here, low, ())
+    assert boxes.below(here, far, ())
+    assert boxes.below(here, here.form(op("sub", C, X)), ())
+    assert not boxes.below(here, low, [here.form(below((1, 4), X))])
+    assert not boxes.below(here, here.form(op("mul", C, C)), ())
+    zero = field(x=Enclosure(0.0, 0.0))
+    assert not boxes.below(zero, zero.form(X), ())
+    assert boxes.below(zero, zero.form(X), (), strict=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_proof_is_lost_to_a_point(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is proved of quadratic forms is proved without a look at points, and what is not is not."""
+    draw = random.Random(seed)
+    here = field(x=Enclosure(-1.0, 1.0), y=Enclosure(0.0, math.inf))
+    a, b, c, d = (draw.randint(-4, 4) for _ in range(4))
+    terms = [op("mul", op("mul", a, X), X), op("mul", op("mul", b, X), Y), op("mul", op("mul", c, Y), Y), Const(d)]
+    f = here.form(op("add", op("add", terms[0], terms[1]), op("add", terms[2], terms[3])))
+    given = [here.form(op("sub", Y, X))] if draw.random() < 0.5 else []
+    found = [prove(here, f, given, BUDGET, strict=strict) for strict in (False, True)]
+    monkeypatch.setattr(signs, "below", lambda *args, **options: False)
+    assert found == [prove(here, f, given, BUDGET, strict=strict) for strict in (False, True)]
 
 
 def test_what_jumps_is_not_monotone() -> None:

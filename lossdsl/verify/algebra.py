@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Any
 
@@ -29,6 +29,8 @@ _CONTEXT: Any = flint.fmpq_mpoly_ctx.get([f"g{i}" for i in range(SLOTS)], "degre
 _GENERATORS: Any = _CONTEXT.gens()
 MOST_TERMS = 400
 Poly = Any  # flint.fmpq_mpoly has no stubs
+Terms = tuple[tuple[Enclosure, tuple[tuple[int, int], ...]], ...]
+Box = Callable[[int], Enclosure]  # of each generator, by its slot
 
 
 class TooLarge(Exception):
@@ -45,6 +47,18 @@ class Form:
     @property
     def key(self) -> str:
         return f"{self.num}|{self.den}"
+
+    @cached_property
+    def slots(self) -> frozenset[int]:
+        return frozenset(s for part in self.terms for _, powers in part for s, _ in powers)
+
+    @cached_property
+    def terms(self) -> tuple[Terms, Terms]:
+        return terms(self.num), terms(self.den)
+
+    @cached_property
+    def factors(self) -> Factors:
+        return Factors.of(self)
 
     @property
     def zero(self) -> bool:
@@ -103,14 +117,20 @@ def power(a: Form, k: int) -> Form:
     return quotient(a.num**k, a.den**k)
 
 
-def enclosed(p: Poly, box: Callable[[int], Enclosure]) -> Enclosure:
+def terms(p: Poly) -> Terms:
+    """The terms of a polynomial: the coefficient, and the generators with their exponents."""
+    return tuple(
+        (e.exact(Fraction(int(c.p), int(c.q))), tuple((s, int(k)) for s, k in enumerate(exponents) if k))
+        for exponents, c in p.terms()
+    )
+
+
+def enclosed(of: Terms, box: Box) -> Enclosure:
     """An enclosure of a polynomial, term by term, where each generator is in its box."""
     total = Enclosure(0.0, 0.0)
-    for exponents, coefficient in p.terms():
-        term = e.exact(Fraction(int(coefficient.p), int(coefficient.q)))
-        for slot, k in enumerate(exponents):
-            if k:
-                term = e.mul(term, e.integer_power(box(slot), int(k)))
+    for term, powers in of:
+        for slot, k in powers:
+            term = e.mul(term, e.integer_power(box(slot), k))
         total = e.add(total, term)
     return total
 
@@ -143,10 +163,14 @@ class Field:
 
     def value(self, f: Form) -> Enclosure:
         """An enclosure of a form, term by term."""
-        return e.div(self.polynomial(f.num), self.polynomial(f.den))
+        num, den = f.terms
+        return e.div(enclosed(num, self.box), enclosed(den, self.box))
 
     def polynomial(self, p: Poly) -> Enclosure:
-        return enclosed(p, lambda slot: self.generators[slot].enclosure)
+        return enclosed(terms(p), self.box)
+
+    def box(self, slot: int) -> Enclosure:
+        return self.generators[slot].enclosure
 
     # ------------------------------------------------------------------------------------------ translation
 
@@ -329,7 +353,7 @@ class Factors:
     """A form as a sign (-1, 0 or 1) times powers of irreducible polynomials, some of them in the denominator."""
 
     unit: int
-    powers: tuple[tuple[Poly, int, bool], ...]  # polynomial, exponent, whether it must not vanish
+    powers: tuple[tuple[Terms, int, bool], ...]  # polynomial, exponent, whether it must not vanish
 
     @classmethod
     def of(cls, f: Form) -> Factors:
@@ -339,24 +363,24 @@ class Factors:
         for p, must_not_vanish in ((f.num, False), (f.den, True)):
             content, factors = p.factor()
             unit = -unit if content < 0 else unit
-            powers += [(factor, int(k), must_not_vanish) for factor, k in factors]
+            powers += [(terms(factor), int(k), must_not_vanish) for factor, k in factors]
         return cls(unit, tuple(powers))
 
-    def sign(self, enclosing: Callable[[Poly], Enclosure]) -> Enclosure:
+    def sign(self, box: Box) -> Enclosure:
         """An enclosure of the sign: (0, 1] positive, [0, 1] non-negative, and so on."""
         result = Enclosure(float(self.unit), float(self.unit))
         for factor, k, must_not_vanish in self.powers:
-            box = enclosing(factor)
-            if must_not_vanish and not box.nonzero:
+            value = enclosed(factor, box)
+            if must_not_vanish and not value.nonzero:
                 return ANYTHING
-            part = Enclosure(0.0, INF, box.nonzero, True) if k % 2 == 0 and not box.nan else box
+            part = Enclosure(0.0, INF, value.nonzero, True) if k % 2 == 0 and not value.nan else value
             result = e.mul(result, _unit(part))
         return result
 
 
 def sign(field: Field, f: Form) -> Enclosure:
     """An enclosure of the sign of a form through its factors."""
-    return Factors.of(f).sign(field.polynomial)
+    return f.factors.sign(field.box)
 
 
 def ordered(field: Field, f: Form) -> Form:
@@ -417,7 +441,7 @@ def _above(field: Field, f: Form, low: int, high: int, gap: Enclosure) -> Enclos
     def box(slot: int) -> Enclosure:
         return gap if slot == spare else field.generators[slot].enclosure
 
-    return Factors.of(written).sign(partial(enclosed, box=box))
+    return written.factors.sign(box)
 
 
 _INCREASING = frozenset({"log", "log1p", "softplus", "expm1", "sqrt", "atan", "erf", "normal_cdf"})  # strictly
@@ -486,9 +510,7 @@ def _mapped(field: Field, other: Field, forms: Sequence[Form], memo: dict[int, F
 
 def slots_of(*forms: Form) -> set[int]:
     """The generators that occur in forms, not those inside of them."""
-    return {
-        s for f in forms for p in (f.num, f.den) for exponents, _ in p.terms() for s, k in enumerate(exponents) if k
-    }
+    return set().union(*(f.slots for f in forms))
 
 
 def all_slots(field: Field, *forms: Form) -> list[int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 from fractions import Fraction
+from functools import cache
 
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.algebra import (
     Factors,
     Field,
     Form,
-    Poly,
     TooLarge,
     all_slots,
     enclosed,
@@ -31,6 +31,7 @@ from lossdsl.verify.work import deadline, passed
 Box = dict[int, Enclosure]
 _MOST_LEAVES = 8  # of a form that may be monotone in all of them
 _MOST_MONOTONE = 2  # leaves, for each of which every box costs a derivative
+_POINTS = 16  # at which a form is looked at before anything is tried to prove its sign
 
 
 def branch(
@@ -43,7 +44,7 @@ def branch(
     start = {s: field.generators[s].enclosure for s in leaves}
     if any(b.nan for b in start.values()):
         return False
-    factors, needed = Factors.of(f), set(all_slots(field, f, *constraints))
+    factors, needed = f.factors, set(all_slots(field, f, *constraints))
     slopes = _Slopes(field, f) if len(leaves) <= _MOST_MONOTONE else None
     end = deadline(seconds)
     pending = [start]
@@ -56,14 +57,14 @@ def branch(
         view = At(field, box, needed)
         if any(view.value(c).negative for c in constraints):
             continue
-        value = factors.sign(view.polynomial)
+        value = factors.sign(view.box)
         if value.positive or (not strict and value.nonnegative):
             continue
         if value.negative:
             return False
         face = slopes.face(box) if slopes is not None else None
         if face is not None:
-            there = factors.sign(At(field, face, needed).polynomial)
+            there = factors.sign(At(field, face, needed).box)
             if there.positive or (not strict and there.nonnegative):
                 continue
             if not constraints:
@@ -75,6 +76,36 @@ def branch(
     return True
 
 
+def below(field: Field, f: Form, constraints: Sequence[Form], *, strict: bool = False) -> bool:
+    """Whether the form is < 0 (<= 0 if strict) at one of a few points where the constraints are >= 0, so that no proof of
+    its sign from them can be. The points are an additive recurrence in as many dimensions as there are leaves: of each
+    number of them, none is far from all (Weyl's equidistribution theorem; the steps are powers of the root of
+    x^(n + 1) = x + 1)."""
+    leaves = leaves_of(field, f, *constraints)
+    start = [field.generators[s].enclosure for s in leaves]
+    if not leaves or any(b.nan for b in start):
+        return False
+    factors, needed = f.factors, set(all_slots(field, f, *constraints))
+    root = _root(len(leaves) + 1)
+    for k in range(_POINTS):
+        at = [_between(b, (0.5 + k * root ** -(j + 1)) % 1) for j, b in enumerate(start)]
+        view = At(field, dict(zip(leaves, at, strict=True)), needed)
+        if all(view.value(c).nonnegative for c in constraints):
+            sign = factors.sign(view.box)
+            if sign.negative or (strict and sign.nonpositive):
+                return True
+    return False
+
+
+@cache
+def _root(degree: int) -> float:
+    """The positive root of x^degree = x + 1."""
+    x = 1.0
+    for _ in range(50):
+        x = (1.0 + x) ** (1 / degree)
+    return x
+
+
 def lowest(field: Field, f: Form) -> Enclosure:
     """An enclosure of the sign of the form at the face of its domain that has its least values: at a corner, if it is
     monotone in every leaf."""
@@ -83,7 +114,7 @@ def lowest(field: Field, f: Form) -> Enclosure:
     if len(leaves) > _MOST_LEAVES or any(b.nan for b in start.values()):
         return ANYTHING
     face = _Slopes(field, f).face(start)
-    return Factors.of(f).sign(At(field, face or start, set(all_slots(field, f))).polynomial)
+    return f.factors.sign(At(field, face or start, set(all_slots(field, f))).box)
 
 
 def negative(field: Field, f: Form, constraints: Sequence[Form], *, seconds: float, boxes: int) -> Box | None:
@@ -92,7 +123,7 @@ def negative(field: Field, f: Form, constraints: Sequence[Form], *, seconds: flo
     start = {s: field.generators[s].enclosure for s in leaves}
     if len(leaves) > 3 or any(b.nan for b in start.values()):
         return None
-    factors, needed = Factors.of(f), set(all_slots(field, f, *constraints))
+    factors, needed = f.factors, set(all_slots(field, f, *constraints))
     end = deadline(seconds)
     pending = deque([start])
     for _ in range(boxes):
@@ -101,7 +132,7 @@ def negative(field: Field, f: Form, constraints: Sequence[Form], *, seconds: flo
         box = pending.popleft()
         view = At(field, box, needed)
         conditions = [view.value(c) for c in constraints]
-        sign = factors.sign(view.polynomial)
+        sign = factors.sign(view.box)
         if sign.nonnegative or any(c.negative for c in conditions):
             continue
         if sign.negative and all(c.nonnegative for c in conditions):
@@ -134,7 +165,7 @@ class _Slopes:
         for s, (slope, generators) in slopes:
             if not all(view.smooth(g) for g in generators):
                 continue
-            sign = slope.sign(view.polynomial)
+            sign = slope.sign(view.box)
             at = closed[s].lo if sign.nonnegative else closed[s].hi if sign.nonpositive else INF
             if abs(at) < INF:
                 found[s] = Enclosure(at, at)
@@ -144,7 +175,7 @@ class _Slopes:
         """The derivative, and the generators that vary with the leaf."""
         if leaf not in self._made:
             try:
-                slope = Factors.of(derivative(self.field, self.f, leaf))
+                slope = derivative(self.field, self.f, leaf).factors
                 self._made[leaf] = slope, varying(self.field, self.f, [leaf])
             except TooLarge:
                 self._made[leaf] = None
@@ -170,15 +201,16 @@ class At:
                 self.boxes.append(both or here)
 
     def value(self, f: Form) -> Enclosure:
-        return e.div(self.polynomial(f.num), self.polynomial(f.den))
+        num, den = f.terms
+        return e.div(enclosed(num, self.box), enclosed(den, self.box))
 
     def smooth(self, slot: int) -> bool:
         """Whether a generator is a smooth function of its arguments here."""
         g = self.field.generators[slot]
         return smooth_at(stand_in(g.name, len(g.arguments)), [self.value(a) for a in g.arguments])
 
-    def polynomial(self, p: Poly) -> Enclosure:
-        return enclosed(p, self.boxes.__getitem__)
+    def box(self, slot: int) -> Enclosure:
+        return self.boxes[slot]
 
 
 def _split(box: Box) -> list[Box] | None:
@@ -213,6 +245,14 @@ def _squash(x: float) -> float:
     return x / (1 + abs(x)) * 2
 
 
+def _between(b: Enclosure, share: float) -> Enclosure:
+    """The number of a box at that share of the way from one end of the squashed line to the other."""
+    there = (1 - share) * _squash(b.lo) + share * _squash(b.hi)
+    x = there / (2 - abs(there)) if abs(there) < 2 else INF
+    x = x if b.lo < x < b.hi else _middle(b)
+    return Enclosure(x, x)
+
+
 def _middle(b: Enclosure) -> float:
     if b.lo == -INF and b.hi == INF:
         return 0.0
@@ -223,4 +263,4 @@ def _middle(b: Enclosure) -> float:
     return b.lo / 2 + b.hi / 2
 
 
-__all__ = ["At", "Box", "branch", "inside", "lowest", "negative"]
+__all__ = ["At", "Box", "below", "branch", "inside", "lowest", "negative"]

@@ -142,26 +142,19 @@ def add_up(x: float, y: float) -> float:
 
 
 def _product(x: float, y: float) -> tuple[float, bool]:
-    """The rounded product, and whether it is known to be exact (Dekker's TwoProduct)."""
+    """The rounded product, and whether it is known to be exact (TwoProduct, with floats of 26 bits: Dekker, 1971)."""
     if x == 0 or y == 0:  # an end of 0 times an unbounded end: the values themselves are finite
         return 0.0, True
     p = x * y
-    if math.isinf(p):
-        return p, math.isinf(x) or math.isinf(y)
-    if abs(p) < 9e15 and x.is_integer() and y.is_integer():
+    size = abs(p)
+    if size < 9e15 and x.is_integer() and y.is_integer():
         return p, True
-    if not (1e-250 < abs(p) < 1e250 and abs(x) < 1e250 and abs(y) < 1e250):
-        return p, False
-    x_high, x_low = _halves(x)
-    y_high, y_low = _halves(y)
+    if not (1e-250 < size < 1e250 and abs(x) < 1e250 and abs(y) < 1e250):
+        return p, size == INF and (math.isinf(x) or math.isinf(y))
+    c, d = 134217729.0 * x, 134217729.0 * y
+    x_high, y_high = c - (c - x), d - (d - y)
+    x_low, y_low = x - x_high, y - y_high
     return p, ((x_high * y_high - p) + x_high * y_low + x_low * y_high) + x_low * y_low == 0
-
-
-def _halves(x: float) -> tuple[float, float]:
-    """Two floats of 26 bits whose sum is x: products of such are exact (Dekker, 1971)."""
-    c = 134217729.0 * x
-    high = c - (c - x)
-    return high, x - high
 
 
 def mul_down(x: float, y: float) -> float:
@@ -232,6 +225,8 @@ def _product_ends(a: Enclosure, b: Enclosure) -> tuple[float, float]:
 
 
 def mul(a: Enclosure, b: Enclosure) -> Enclosure:
+    if a.lo == 1.0 == a.hi and not a.nan:
+        return b
     lo, hi = _product_ends(a, b)
     closed = not (a.lo_open or a.hi_open or b.lo_open or b.hi_open or a.nan or b.nan)
     if closed and lo != 0 != hi and lo > -1e300 and hi < 1e300 and a.bounded and b.bounded:

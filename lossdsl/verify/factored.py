@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.verify import enclosure as e
-from lossdsl.verify.algebra import Field, Form, stand_in
+from lossdsl.verify.algebra import Field, Form, Terms, stand_in, terms
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import transfer
-
-_Terms = tuple[tuple[Enclosure, tuple[tuple[int, int], ...]], ...]  # coefficients, and powers of generators
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Factored:
     """A form as a number times powers of polynomials, and the highest power of each generator in each of these."""
 
     number: Enclosure
-    factors: tuple[tuple[_Terms, Mapping[int, int], int], ...]
+    factors: tuple[tuple[Terms, Mapping[int, int], int], ...]
 
     @classmethod
     def of(cls, f: Form) -> Factored:
@@ -30,15 +28,12 @@ class Factored:
             content, found = p.factor()
             number *= Fraction(int(content.p), int(content.q)) ** side
             for factor, k in found:
-                terms = tuple(
-                    (e.exact(Fraction(int(c.p), int(c.q))), tuple((s, int(k)) for s, k in enumerate(powers) if k))
-                    for powers, c in factor.terms()
-                )
+                written = terms(factor)
                 degrees: dict[int, int] = {}
-                for _, powers in terms:
+                for _, powers in written:
                     for s, k_s in powers:
                         degrees[s] = max(k_s, degrees.get(s, 0))
-                factors.append((terms, degrees, side * int(k)))
+                factors.append((written, degrees, side * int(k)))
         return cls(e.exact(number), tuple(factors))
 
 
@@ -57,9 +52,9 @@ class At:
             self._forms[id(f)] = f, Factored.of(f)
         form = self._forms[id(f)][1]
         result, outside = form.number, dict[int, int]()
-        for terms, degrees, k in form.factors:
+        for written, degrees, k in form.factors:
             over = {s: d for s, d in degrees.items() if self._inverse(s) is not None}
-            result = e.mul(result, e.integer_power(self._sum(terms, over), k))
+            result = e.mul(result, e.integer_power(self._sum(written, over), k))
             for s, d in over.items():
                 outside[s] = outside.get(s, 0) + k * d
         for s, d in outside.items():
@@ -82,9 +77,9 @@ class At:
             self._inverses[slot] = e.div(Enclosure(1.0, 1.0), box) if large else None
         return self._inverses[slot]
 
-    def _sum(self, terms: _Terms, over: Mapping[int, int]) -> Enclosure:
+    def _sum(self, written: Terms, over: Mapping[int, int]) -> Enclosure:
         total = Enclosure(0.0, 0.0)
-        for coefficient, powers in terms:
+        for coefficient, powers in written:
             term, left = coefficient, dict(over)
             for slot, k in powers:
                 if slot in left:

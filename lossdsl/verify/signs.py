@@ -1,8 +1,8 @@
 """Sign obligations: is a normal form >= 0 (or > 0) wherever its leaves may be, under polynomial side conditions?
 
-Tried in order: the factors' enclosures over the whole domain (one box), z3's nonlinear arithmetic over the generators
-as free variables (only `unsat` is believed; denominators are asserted non-zero), and interval branch and bound over
-the leaves.
+Tried in order: the factors' enclosures over the whole domain (one box), a few points (no proof is looked for where one
+of them stands against it), z3's nonlinear arithmetic over the generators as free variables (only `unsat` is believed;
+denominators are asserted non-zero), and interval branch and bound over the leaves.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from lossdsl.ir.nodes import Scalar
 from lossdsl.verify import nlsat
-from lossdsl.verify.algebra import Factors, Field, Form, TooLarge, apart, ordered, sign, slots_of
-from lossdsl.verify.boxes import branch, inside, negative
+from lossdsl.verify.algebra import Field, Form, TooLarge, apart, ordered, sign, slots_of
+from lossdsl.verify.boxes import below, branch, inside, negative
 from lossdsl.verify.enclosure import INF
 from lossdsl.verify.invariance import reduced
 from lossdsl.verify.work import CLOCK
@@ -41,12 +41,13 @@ class Budget:
 def prove(field: Field, f: Form, constraints: Sequence[Form], budget: Budget, *, strict: bool = False) -> str | None:
     """The name of the method that proved f >= 0 (f > 0 if strict) where all constraints are >= 0, or None."""
     try:
-        factors = Factors.of(f)
-        found = factors.sign(field.polynomial)
+        found = sign(field, f)
         if found.positive or (not strict and found.nonnegative):
             return "one interval evaluation of the factored form"
         if any(_contradicts(field, c) for c in constraints):
             return "the case cannot occur"
+        if below(field, f, constraints, strict=strict):
+            return None
         simpler = ordered(field, f)
         found = sign(field, simpler)
         if found.positive or (not strict and found.nonnegative):
