@@ -63,6 +63,7 @@ SMALLEST = (
 )  # of the inputs and their differences that are not 0: what is made of them is rarely flushed to zero
 UNIT = 2.0**-24  # the unit roundoff of float32
 _GOOD, _SMALLER = 2.0**-8, (2.0**16, 2.0**10, 2.0**4)  # a bound that tells something, and where one is looked for
+_NEAR = 2.0**7  # times such a bound: more halving may lead to one
 _LOOSE = 1 + 2.0**-30  # the bounds themselves are computed in doubles
 _LITTLE = UNIT / 64  # an error that needs no better bound
 _COARSE = 0.125  # a relative error beyond which there is no digit left
@@ -661,76 +662,106 @@ class _Scalar:
         return 2.0**low
 
 
+class _Covering:
+    """Intervals that cover the numbers up to a bound; those with the largest errors are halved first."""
+
+    def __init__(self, scalar: _Scalar, within: float) -> None:
+        self._scalar, self.within = scalar, within
+        self._open: list[tuple[float, int, tuple[float, ...], tuple[Enclosure, ...], _Part | None, str]] = []
+        self._done: list[_Part] = []
+        self._blocked = "no number of the domain that is small enough"
+        self._count = itertools.count()
+        self._since, self._level = 0, INF
+        for choice in itertools.product(*(values for _, values in scalar.choices)):
+            for boxes in itertools.product(
+                *(v.parts(2 * within if v.difference else within) for v in scalar.variables)
+            ):
+                self._put(choice, boxes)
+
+    def _put(self, choice: tuple[float, ...], boxes: tuple[Enclosure, ...]) -> None:
+        part, blocked = None, ""
+        try:
+            part = self._scalar.part(choice, boxes)
+        except Unbounded as reason:
+            blocked = str(reason)
+        heapq.heappush(self._open, (-part.cost if part else -INF, next(self._count), choice, boxes, part, blocked))
+
+    def refine(self, seconds: float) -> None:
+        """Halve until that helps no more. Raises Unbounded where an interval is as small as it can be and has no bound."""
+        variables, end = self._scalar.variables, deadline(seconds)
+        patience = _PATIENCE[len(variables)]
+        while self._open and self._since < patience and not passed(end):
+            cost, _, choice, boxes, part, blocked = heapq.heappop(self._open)
+            if part is not None and -cost <= _LITTLE:
+                self._done.append(part)
+                self._since = patience
+                return
+            self._since, self._level = (self._since + 1, self._level) if -cost > 0.98 * self._level else (0, -cost)
+            ratios = [v.ratio(b) for v, b in zip(variables, boxes, strict=True)]
+            k = max(range(len(boxes)), key=ratios.__getitem__, default=-1)
+            halves = _halves(boxes[k]) if k >= 0 else None
+            if halves is None:
+                if part is None:
+                    raise Unbounded(blocked)
+                self._done.append(part)
+                continue
+            for half in halves:
+                self._put(choice, (*boxes[:k], half, *boxes[k + 1 :]))
+
+    def parts(self) -> list[_Part]:
+        """Raises Unbounded."""
+        found = list(self._done)
+        for *_, part, blocked in self._open:
+            if part is None:
+                raise Unbounded(blocked)
+            found.append(part)
+        if not found:
+            raise Unbounded(self._blocked)
+        return found
+
+    def size(self) -> float:
+        """The relative and the absolute error together, as they are bounded so far; inf where they are not."""
+        try:
+            return sum(_joined(self.parts()))
+        except Unbounded:
+            return INF
+
+    def bound(self, rounding: tuple[float, float]) -> Bound:
+        """The bound on all of the intervals, and what is added to it at the end. Raises Unbounded."""
+        scalar, done = self._scalar, self.parts()
+        relative, absolute = _joined(done)
+        own, least = rounding
+        worst = max(done, key=lambda p: p.absolute_at(relative))
+        nodes = Errors(scalar.floats, scalar.fixed, worst.at)
+        assert nodes[scalar.body].relative == worst.relative
+        told = tuple((n, nodes[n]) for n in postorder(scalar.body) if isinstance(n, (Apply, Select)) and nodes.knows(n))
+        where = scalar.where(self.within)
+        return Bound((relative + own * (1 + relative)) * _LOOSE, (absolute * (1 + own) + least) * _LOOSE, where, told)
+
+
 def _bound(scalar: _Scalar, rounding: tuple[float, float]) -> Bound:
-    """On all finite inputs whose value is finite; on those that are smaller where this tells nothing. Raises Unbounded."""
+    """On all finite inputs whose value is finite; on those that are smaller where this tells nothing. Most of the work is
+    for a domain on which a little of it finds a bound that is not far from telling something. Raises Unbounded."""
     reach = scalar.reach()
-    best: Bound | None = None
+    best: tuple[float, _Covering] | None = None
     blocked = Unbounded("no number of the domain that is small enough")
     for within in (reach, *(b for b in _SMALLER if b < reach)):
+        covering = _Covering(scalar, within)
         try:
-            found = _bound_within(scalar, within, rounding)
+            covering.refine(_SECONDS / 2)
+            if covering.size() <= _NEAR * _GOOD:
+                covering.refine(_SECONDS / 2)
+            size = sum(_joined(covering.parts()))
         except Unbounded as reason:
             blocked = reason
             continue
-        if best is None or found.relative + found.absolute <= (best.relative + best.absolute) / 4:
-            best = found
-        if found.relative + found.absolute <= _GOOD:
+        if best is None or size <= best[0] / 4:
+            best = size, covering
+        if size <= _GOOD:
             break
     if best is None:
         raise blocked
-    return best
-
-
-def _bound_within(scalar: _Scalar, within: float, rounding: tuple[float, float]) -> Bound:
-    """Halving the intervals with the largest bounds. Raises Unbounded."""
-    heap: list[tuple[float, int, tuple[float, ...], tuple[Enclosure, ...], _Part | None, str]] = []
-    count = itertools.count()
-
-    def put(choice: tuple[float, ...], boxes: tuple[Enclosure, ...]) -> None:
-        part, blocked = None, ""
-        try:
-            part = scalar.part(choice, boxes)
-        except Unbounded as reason:
-            blocked = str(reason)
-        heapq.heappush(heap, (-part.cost if part else -INF, next(count), choice, boxes, part, blocked))
-
-    for choice in itertools.product(*(values for _, values in scalar.choices)):
-        for boxes in itertools.product(*(v.parts(2 * within if v.difference else within) for v in scalar.variables)):
-            put(choice, boxes)
-    done: list[_Part] = []
-    since, level, patience = 0, INF, _PATIENCE[len(scalar.variables)]
-    end = deadline(_SECONDS)
-    while heap and since < patience and not passed(end):
-        cost, _, choice, boxes, part, blocked = heapq.heappop(heap)
-        if part is not None and -cost <= _LITTLE:
-            done.append(part)
-            break
-        since, level = (since + 1, level) if -cost > 0.98 * level else (0, -cost)
-        ratios = [v.ratio(b) for v, b in zip(scalar.variables, boxes, strict=True)]
-        k = max(range(len(boxes)), key=ratios.__getitem__, default=-1)
-        halves = _halves(boxes[k]) if k >= 0 else None
-        if halves is None:
-            if part is None:
-                raise Unbounded(blocked)
-            done.append(part)
-            continue
-        for half in halves:
-            put(choice, (*boxes[:k], half, *boxes[k + 1 :]))
-    for *_, part, blocked in heap:
-        if part is None:
-            raise Unbounded(blocked)
-        done.append(part)
-    if not done:
-        raise Unbounded("no number of the domain that is small enough")
-    relative, absolute = _joined(done)
-    own, least = rounding
-    worst = max(done, key=lambda p: p.absolute_at(relative))
-    nodes = Errors(scalar.floats, scalar.fixed, worst.at)
-    assert nodes[scalar.body].relative == worst.relative
-    told = tuple((n, nodes[n]) for n in postorder(scalar.body) if isinstance(n, (Apply, Select)) and nodes.knows(n))
-    return Bound(
-        (relative + own * (1 + relative)) * _LOOSE, (absolute * (1 + own) + least) * _LOOSE, scalar.where(within), told
-    )
+    return best[1].bound(rounding)
 
 
 def _halves(box: Enclosure) -> tuple[Enclosure, Enclosure] | None:
