@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ def _entry_questions(rng: random.Random, loss: Entry) -> Iterator[Question]:
         f"strongly convex in x >= {m}", partial(attack.chord, modulus=number(m)), _says_too_little, region, "x"
     )
     yield question(f"gradient lipschitz in x <= {m}", partial(_curved, bound=number(m)), _says_too_little, region, "x")
-    yield question("self-concordant in x", _discordant, _says_too_little, Region(), "x")
+    yield question("self-concordant in x", _discordant, partial(_entry_discord, loss), Region(), "x")
     region = _region(rng, loss)
     for text, fails in _bounds():
         along = partial(attack.below, test=fails, what=f"not {text}")
@@ -231,6 +232,11 @@ def _breaks(refuted: Refuted) -> bool:
     return any(words in refuted.witness.violation for words in ("the value jumps", "no real number"))
 
 
+def _entry_discord(loss: Entry, refuted: Refuted) -> bool | None:
+    """A place where the value jumps or is none, at which there is no third derivative; of others too little is said."""
+    return _entry_break(loss, Region(), refuted) if _breaks(refuted) else None
+
+
 def _entry_break(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
     """Such a place, along the line of the witness or along one input; None if it is not seen."""
     points = entry_points(loss, refuted)
@@ -308,7 +314,14 @@ def _entry_ray(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
     """From the first point through the second, and on; or members of a sequence."""
     points = entry_points(loss, refuted)
     if len(points) == 3:
-        return all(_admitted(loss, region, p) for p in points) and _rises([_entry_value(loss, p) for p in points])
+        if not all(_admitted(loss, region, p) for p in points):
+            return False
+        try:
+            return _rises([_entry_value(loss, p) for p in points])
+        except TooFar:  # members of the sequence that are not as far out
+            steps = (Fraction(0), Fraction(1, 16), Fraction(1, 8))
+            nearer = [{k: v + s * (points[1][k] - v) for k, v in points[0].items()} for s in steps]
+            return _rises([_entry_value(loss, p) for p in nearer]) or None
     if len(points) == 1 and refuted.method == "undefined inside of the domain":
         return _admitted(loss, region, points[0]) and bool(mp.isnan(_entry_value(loss, points[0])))
     if len(points) != 2 or region.x is not None:
@@ -513,8 +526,11 @@ def _row_without_bound(loss: Row, refuted: Refuted) -> bool | None:
 
 def _steepens(far: bool, at: Callable[[Fraction], Any], value: Callable[[Any], Any]) -> bool | None:
     """Whether the quotients of differences grow, along the points `at` multiples of the step of a witness."""
-    for exponents in [(3, 6, 9), (1, 2, 3)] if far else [(6, 30, 150), (12, 60, 300), (20, 60, 180)]:
-        steps = [Fraction(10) ** (k if far else -k) for k in exponents]
+    tries = [[Fraction(10) ** -k for k in ks] for ks in ((6, 30, 150), (12, 60, 300), (20, 60, 180))]
+    if far:  # as far as there are values: exponentials end early
+        tries = [[Fraction(10) ** k for k in ks] for ks in ((3, 6, 9), (1, 2, 3))]
+        tries += [[most / 16, most / 4, most] for most in (Fraction(2) ** k for k in range(9, 3, -1))]
+    for steps in tries:
         pairs = [(at(s), at(2 * s)) for s in steps]
         if any(p is None for pair in pairs for p in pair):
             return False
@@ -649,11 +665,11 @@ def judge(tally: Tally, loss: Entry | Row, q: Question, verdict: Verdict, rng: r
             tally.wrong.append(f"proved ({verdict.method}) {named}\n{found}\n{verdict.steps}")
     elif isinstance(verdict, Refuted):
         tally.refuted += 1
-        with mp.workdps(attack.CONFIRM):
-            try:
+        stands = None
+        for digits in (attack.CONFIRM, 2 * attack.FIND):  # some functions are too slow at many digits
+            with mp.workdps(digits), contextlib.suppress(TooFar):
                 stands = q.second(verdict)
-            except TooFar:
-                stands = None
+                break
         if stands is None and search(loss, q, rng, 4 * lines) is None:
             tally.unconfirmed += 1
         if stands is False:
@@ -724,7 +740,9 @@ def _finding_question(loss: Entry | Row, finding: Finding) -> Question | None:
         case "C0" | "C1" | "C2" | "smooth":
             along = partial(attack.rough, order=CLASSES[finding.property])
             order = CLASSES[finding.property]
-            if wrt in ("x", "z"):
+            if wrt == "y":
+                second = partial(_entry_discord, loss)
+            else:
                 second = partial(_entry_kink, loss, region, order) if single else partial(_row_kink, loss, order)
         case _:
             return None
