@@ -233,8 +233,11 @@ def _breaks(refuted: Refuted) -> bool:
 
 
 def _entry_discord(loss: Entry, refuted: Refuted) -> bool | None:
-    """A place where the value jumps or is none, at which there is no third derivative; of others too little is said."""
-    return _entry_break(loss, Region(), refuted) if _breaks(refuted) else None
+    """A place where the value or a derivative jumps, or there is no value: there is no third derivative, then; of others too
+    little is said."""
+    if _breaks(refuted):
+        return _entry_break(loss, Region(), refuted)
+    return _entry_kink(loss, Region(), 2, refuted) or None if "jumps" in refuted.witness.violation else None
 
 
 def _entry_break(loss: Entry, region: Region, refuted: Refuted) -> bool | None:
@@ -557,15 +560,28 @@ def _entry_without_bound(loss: Entry, region: Region, refuted: Refuted) -> bool 
     return _steepens(refuted.method.endswith("far"), at, partial(_entry_value, loss))
 
 
+def _longer(loss: Row, point: Any, n: int) -> Any:
+    """A row of alike entries as one of n such."""
+    z, label, a = point
+    if len({*z}) > 1 or (not isinstance(label, int) and len({*label}) > 1):
+        return None
+    one = Fraction(1, n)
+    row = [one if loss.z == "simplex" else z[0]] * n
+    return row, label if isinstance(label, int) else [one] * n, a
+
+
 def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
     if len(refuted.witness.points) == 3:
-        return _any_row(
-            loss,
-            refuted,
-            lambda points: (
-                all(_row_admitted(loss, p) for p in points) and _rises([_row_value(loss, p) for p in points])
-            ),
-        )
+
+        def rises(points: list[Any]) -> bool:
+            longer = points[-1:] + [p for n in (100, 1000) if (p := _longer(loss, points[-1], n)) is not None]
+            return any(
+                all(_row_admitted(loss, p) for p in tried) and _rises([_row_value(loss, p) for p in tried])
+                for tried in (points, longer)
+                if len(tried) == 3
+            )
+
+        return _any_row(loss, refuted, rises)
     if len(refuted.witness.points) != 2:
         return None
 

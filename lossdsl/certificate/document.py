@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lossdsl.certificate.bounds import Bounds
-from lossdsl.certificate.counterexamples import BENT, counterexample, rule_of, violates
+from lossdsl.certificate.counterexamples import BENT, counterexample, rules_of, violates
+from lossdsl.certificate.order import Order
 from lossdsl.certificate.question import Question, of_claim, of_finding
-from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, Rules, Stuck
+from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
+from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.nodes import Range, Read, postorder
@@ -35,7 +37,10 @@ TRUSTED = (
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"
 CONTINUITY = "composition of continuous functions"
+ORDER = "monotone composition"
+FORM, PERMUTED = "one form", "what follows a permutation"
 SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
+_WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES = {
     **dict.fromkeys((CONVEX, CONCAVE, AFFINE), CURVATURE),
     **dict.fromkeys(("non-negative", "positive", "bounded", "range"), ENCLOSURES),
@@ -43,6 +48,9 @@ _RULES = {
     "C0": CONTINUITY,
     "invariant under shift": SHIFT,
     "lipschitz": LIPSCHITZ,
+    **dict.fromkeys(_WAYS, ORDER),
+    **dict.fromkeys(("exchange symmetric", "even", "odd"), FORM),
+    "invariant under permutation": PERMUTED,
 }
 _ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
 
@@ -104,7 +112,7 @@ def _title(f: Finding) -> str:
 def _entry(questions: list[Question], verdict: Proved | Refuted) -> dict[str, Any]:
     if isinstance(verdict, Proved):
         rules = [_rule(q) for q in questions]
-        return {"status": "proved", "parts": [{"rule": r, "trace": _DERIVE[r](q)} for r, q in zip(rules, questions)]}
+        return {"status": "proved", "parts": [{"rule": r, "trace": _derived(r, q)} for r, q in zip(rules, questions)]}
     reasons = Stuck("no certificate of this kind of counterexample yet")
     for part, question in enumerate(questions):
         try:
@@ -199,6 +207,43 @@ def _lipschitz(q: Question) -> list[list[str]]:
     return [[tensor, _text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs).lipschitz(q.of)]
 
 
+def _order(q: Question) -> list[list[str]]:
+    bounds = Bounds(q.program, q.assume)
+    if bounds.tensor(q.of).nan:
+        raise Stuck(f"{q.of} may be undefined")
+    order = Order(Rules(bounds, q.inputs))
+    if order.tensor(q.of) - {_WAYS[q.property]}:
+        raise Stuck(f"{q.of} is not {q.property}")
+    words = {frozenset({UP}): "rises", frozenset({DOWN}): "falls"}
+    return [[d.tensor, words.get(order.tensor(d.tensor), "stays")] for d in bounds.needed(q.of)]
+
+
+def _form(q: Question) -> list[list[str]]:
+    """The sign and the number of the form of each tensor, before and after."""
+    bounds, table = Bounds(q.program, q.assume), dict[object, int]()
+    if q.property == "exchange symmetric":
+        a, b = q.inputs
+        seen_as = {a: (1, b), b: (1, a)}
+    else:
+        seen_as = {name: (-1, name) for name in q.inputs}
+    before, after = Forms(bounds, {}, table), Forms(bounds, seen_as, table)
+    (s, x), (t, y) = before.tensor(q.of), after.tensor(q.of)
+    if x != y or s * t != (-1 if q.property == "odd" else 1):
+        raise Stuck(f"{q.of} has another form")
+    ways = [(d.tensor, before.tensor(d.tensor), after.tensor(d.tensor)) for d in bounds.needed(q.of)]
+    return [[tensor, *(f"{sign * number}" for sign, number in pair)] for tensor, *pair in ways]
+
+
+def _permuted(q: Question) -> list[list[str]]:
+    bounds = Bounds(q.program, q.assume)
+    if len(q.along) != 1:
+        raise Stuck("a permutation along more than one axis")
+    permuted = Permuted(bounds, q.inputs[0], next(iter(q.along)))
+    if permuted.tensor(q.of):
+        raise Stuck(f"{q.of} is permuted, too")
+    return [[d.tensor, *(str(k) for k in sorted(permuted.tensor(d.tensor)))] for d in bounds.needed(q.of)]
+
+
 def _shift(q: Question) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume)
     shifts = Shifts(bounds, q.inputs[0], q.along)
@@ -214,7 +259,17 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     CONTINUITY: _smoothness,
     SHIFT: _shift,
     LIPSCHITZ: _lipschitz,
+    ORDER: _order,
+    FORM: _form,
+    PERMUTED: _permuted,
 }
+
+
+def _derived(rule: str, q: Question) -> list[list[str]]:
+    try:
+        return _DERIVE[rule](q)
+    except RecursionError:
+        raise Stuck("an expression that is too deep") from None
 
 
 # ---------------------------------------------------------------------------------------------- verifying
@@ -255,7 +310,7 @@ def _replay(built: BuiltLoss, entry: Any, where: str) -> None:
     try:
         if entry["status"] == "refuted":
             question = _questions(built, entry)[entry["part"]]
-            if entry["rule"] != rule_of(question):
+            if entry["rule"] not in rules_of(question):
                 raise Rejected(where, f"{entry['rule']} does not refute {question.property}")
             holds, values = violates(question, entry)
             if not holds:
@@ -273,7 +328,7 @@ def _replay(built: BuiltLoss, entry: Any, where: str) -> None:
         for question, part in zip(questions, entry["parts"], strict=True):
             if part["rule"] != _rule(question):
                 raise Rejected(where, f"{part['rule']} does not prove {question.property}")
-            derived = _DERIVE[part["rule"]](question)
+            derived = _derived(part["rule"], question)
             if derived != part["trace"]:
                 line = next((d for d, t in zip(derived, part["trace"]) if d != t), ["the length of the trace"])
                 raise Rejected(where, f"derived otherwise: {' '.join(line)}")

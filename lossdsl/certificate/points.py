@@ -42,6 +42,10 @@ class Undecided(Exception):
     """The balls are too wide at this precision."""
 
 
+class NoValue(Stuck):
+    """The value at a point is certainly no real number."""
+
+
 def ball(value: Any) -> Any:
     return arb(fmpq(value.numerator, value.denominator)) if isinstance(value, Fraction) else value
 
@@ -279,7 +283,7 @@ def _apply(name: str, args: list[Any]) -> Any:
             return -args[0]
         case "div":
             if sign(args[1]) == 0:
-                raise Stuck("a division by zero")
+                raise NoValue("a division by zero")
             return _both(args[0], args[1], lambda a, b: a / b)
         case "abs":
             return -args[0] if sign(args[0]) < 0 else args[0]
@@ -306,7 +310,7 @@ def _power(base: Any, exponent: Any) -> Any:
     if isinstance(exponent, Fraction) and exponent.denominator == 1 and abs(exponent.numerator) <= 64:
         k = exponent.numerator
         if k < 0 and sign(base) == 0:
-            raise Stuck("a power of zero")
+            raise NoValue("a power of zero")
         result: Any = Fraction(1)
         for _ in range(abs(k)):
             result = _both(result, base, lambda a, b: a * b)
@@ -318,7 +322,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 def _positive(value: Any) -> Any:
     if sign(value) <= 0:
-        raise Stuck("a logarithm of what is not positive")
+        raise NoValue("a logarithm of what is not positive")
     return ball(value)
 
 

@@ -17,6 +17,7 @@ from lossdsl.ir.nodes import (
     BOOL,
     REAL,
     TRUE,
+    AdjointMap,
     And,
     Apply,
     Compare,
@@ -27,12 +28,14 @@ from lossdsl.ir.nodes import (
     Not,
     Param,
     Program,
+    Proxy,
     Read,
     Scalar,
+    Stop,
     postorder,
     real,
 )
-from lossdsl.ir.rewrite import free_indices, members, with_numbers
+from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, members, transform, with_numbers
 from lossdsl.syntax import tree
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -50,6 +53,7 @@ class Question:
     conditions    everything that a counterexample must meet
     along         of an invariance: the positions of the input along which what is done to it is the same
     bound, norm   of a Lipschitz bound
+    order         of `smooth`: how many derivatives are continuous; None for all of them
     """
 
     program: Program
@@ -62,6 +66,7 @@ class Question:
     along: frozenset[int] = frozenset()
     bound: Scalar | None = None
     norm: str = "l2"
+    order: int | None = None
 
 
 _FINDINGS = (
@@ -75,7 +80,13 @@ _FINDINGS = (
     "range",
     "lipschitz",
     "redescending",
+    "increasing",
+    "decreasing",
+    "even",
+    "odd",
+    "exchange symmetric",
 )
+_ORDERS = {"C0": 0, "differentiable": 1, "C1": 1, "C2": 2}
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
 
@@ -88,7 +99,22 @@ def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...]) -> Question
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
     _check_inputs(program, inputs)
-    return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs)
+    if name != "redescending":
+        program = _of_values(program)
+    return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs, order=_ORDERS.get(name))
+
+
+def _of_values(program: Program) -> Program:
+    """The program without the derivatives that it declares: curvature, order and continuity are about values."""
+    memo: dict[Scalar, Scalar] = {}
+
+    def step(n: Scalar) -> Scalar:
+        return n.a if isinstance(n, (Stop, AdjointMap)) else n.value if isinstance(n, Proxy) else n
+
+    def define(d: Definition) -> Definition:
+        return map_scalars(d, lambda s: transform(s, step, memo))
+
+    return program.with_body(tuple(map_item(item, define) for item in program.body))
 
 
 def _own_axes(program: Program, target: str, name: str) -> list[str] | None:
@@ -131,6 +157,8 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
         raise Stuck(f"no certificate for `{claim.text}` yet")
     _check_inputs(program, inputs)
     asked = replace(asked, property="lipschitz" if claim.kind == "lipschitz" else word, inputs=inputs)
+    if word != "redescending":
+        asked = replace(asked, program=_of_values(program), order=_ORDERS.get(claim.word or ""))
     if claim.kind == "lipschitz" and claim.bound is not None:
         found, _ = elaborate_expression(built, claim.bound)
         if found is None or found.definitions or free_indices(found.scalar):

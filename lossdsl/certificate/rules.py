@@ -78,7 +78,7 @@ _SMOOTH |= {
     "neg",
     "real",
 }
-_CONTINUOUS = _SMOOTH | {"abs", "relu", "max2", "min2"}
+_CONTINUOUS = _SMOOTH | {"abs", "relu", "max2", "min2", "clamp"}
 _FROM_ZERO = frozenset({"sqrt"})  # continuous at 0 as well
 _SMOOTH_ABOVE_ZERO = frozenset({"log", "log2", "log10", "sqrt", "lgamma", "digamma"})
 
@@ -219,14 +219,11 @@ class Rules:
         if n.name in _JOINT:
             own, direction = _JOINT[n.name]
             return _composed(n.name, own, [(s, direction) for s in shapes])
-        for low, high, own, direction in _FUNCTIONS.get(n.name, ()):
-            box = boxes[0]
-            inside = (box.lo > low or (box.lo == low and (box.lo_open or not _excluded(n.name, low)))) and (
-                box.hi < high or (box.hi == high and (box.hi_open or not _excluded(n.name, high)))
-            )
-            if inside:
-                return _composed(n.name, own, [(shapes[0], direction)])
-        raise Stuck(f"no rule for {n.name} here")
+        found = _there(n.name, boxes[0])
+        if found is None:
+            raise Stuck(f"no rule for {n.name} here")
+        own, direction = found
+        return _composed(n.name, own, [(shapes[0], direction)])
 
     def _is_square(self, n: Scalar, case: Case) -> bool:
         """A sum of squares of affine terms, and of non-negative constants."""
@@ -308,9 +305,27 @@ def _smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
 def _continuous_there(n: Apply, boxes: list[Enclosure]) -> bool:
     if any(not b.finite for b in boxes):
         return False
-    if n.name == "pow" and isinstance(n.args[1], Const) and not isinstance(n.args[1].value, str):
-        return n.args[1].value > 0 and boxes[0].nonnegative
+    if n.name == "pow":
+        return boxes[0].nonnegative and (boxes[1].positive or boxes[0].positive)
+    if n.name == "xlogy" and n.args[0] is n.args[1]:
+        return boxes[0].nonnegative
     return n.name in _CONTINUOUS or (n.name in _FROM_ZERO and boxes[0].nonnegative)
+
+
+def _there(name: str, box: Enclosure) -> tuple[str, int] | None:
+    """Curvature and monotonicity of a function of one argument on an interval."""
+    for low, high, own, direction in _FUNCTIONS.get(name, ()):
+        if (box.lo > low or (box.lo == low and (box.lo_open or not _excluded(name, low)))) and (
+            box.hi < high or (box.hi == high and (box.hi_open or not _excluded(name, high)))
+        ):
+            return own, direction
+    return None
+
+
+def direction_of(name: str, box: Enclosure) -> int:
+    """Whether a function of one argument rises or falls on an interval; 0 if neither is known."""
+    found = _there(name, box)
+    return 0 if found is None else found[1]
 
 
 def _excluded(name: str, end: float) -> bool:

@@ -1,0 +1,214 @@
+"""Counterexamples that are found again when they are replayed: points without a value, and what a line through two points
+shows. What is found is compared with what the document says.
+
+no value            a point at which it is no real number: nothing that is said of all points holds there
+bend along a ray    from a point through another one: the second derivative stays away from 0, so that no slope is the largest
+jump                of a derivative (the 0th is the value) close to a point, along the line through another: on both sides of
+                    it, it is further apart than the next derivative allows
+flat between points the second derivative is 0 from one to the other
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+from flint import arb
+
+from lossdsl.certificate.domain import Point, admit, point_of, same_but_for
+from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain
+from lossdsl.certificate.question import Question
+from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.series import Along, Series
+from lossdsl.ir.extents import symbols_of
+from lossdsl.ir.nodes import Input, Read, postorder
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import INF, Enclosure
+
+NOWHERE, RAY, JUMP, FLAT = "no value", "bend along a ray", "jump", "flat between points"
+_STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
+_STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
+_NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
+
+
+def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck where there is a value."""
+    point = point_of(q, entry, 0)
+    if len(entry["points"]) != 1:
+        raise Stuck("not one point")
+    admit(q, point)
+    place = tuple(int(p) for p in entry["place"])
+
+    def question(v: Values) -> bool:
+        try:
+            value = v.element(q.of, place)
+        except NoValue:
+            return True
+        if isinstance(value, arb) and not value.is_finite():
+            if value.is_exact() or value.is_nan():
+                return value.is_exact() and not value.is_nan()
+            raise Undecided
+        return False
+
+    if not certain(question, lambda: Values(q.program, *point)):
+        raise Stuck("there is a value at the point")
+    return {"values": ["none"]}
+
+
+def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
+    """The first point, and the step from it to the second one. Raises Stuck."""
+    points = [point_of(q, entry, k) for k in range(len(entry["points"]))]
+    same_but_for(q.inputs, points)
+    if any(isinstance(n, Read) and n.tensor in q.inputs for c in q.conditions for n in postorder(c)):
+        raise Stuck("a condition on what moves")
+    (_, _, first), (_, _, second) = points
+    return points[0], {(n, p): second[n][p] - v for n in first for p, v in first[n].items() if second[n][p] != v}
+
+
+def _at(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) -> Point:
+    extents, parameters, inputs = point
+    moved = {
+        n: {p: v + t * steps.get((n, p), Fraction(0)) for p, v in entries.items()} for n, entries in inputs.items()
+    }
+    return extents, parameters, moved
+
+
+def _terms(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, count: int, joined: bool) -> Any:
+    """The coefficients of the element along the line. Raises Stuck."""
+    point, steps = line
+    extents, parameters, inputs = point
+    along = Along(q.program, extents, parameters, inputs, steps, over, count, joined=joined)
+    try:
+        found = along.element(q.of, tuple(int(p) for p in entry["place"]))
+    except (Undecided, ZeroDivisionError, OverflowError, RecursionError) as reason:
+        raise Stuck(f"no series there ({type(reason).__name__})") from reason
+    if not along.moved:
+        raise Stuck("the element is of nothing that moves")
+    terms = found.terms if isinstance(found, Series) else (Enclosure(0.0, 0.0),) * count  # it is one number
+    if not all(t.finite for t in terms):
+        raise Stuck("the element may be infinite on the line")
+    return terms
+
+
+def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The first start from which the second derivative stays away from 0."""
+    line = _line(q, entry)
+    for name, place in line[1]:
+        declared = q.program.input(name)
+        end = None if declared is None else declared.range.upper if line[1][name, place] > 0 else declared.range.lower
+        if declared is None or declared.kind != "real" or end is not None:
+            raise Stuck(f"the ray leaves the domain of {name}")
+    for start in _STARTS:
+        with contextlib.suppress(Stuck):
+            _, _, bend = _terms(q, entry, line, Enclosure(float(start), INF, False, True), 3, False)
+            least = max(bend.lo, -bend.hi)
+            if least > 0:
+                admit(q, _at(*line, start))
+                return {"start": str(start), "values": [least.hex()]}
+    raise Stuck("no bend along the ray")
+
+
+def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The first derivative that jumps, and the first step to either side of the point that shows it."""
+    line = _line(q, entry)
+    most = 0 if q.property in ("C0", "lipschitz") else 2 if q.order is None else q.order
+    for order in range(most + 1):
+        for step in _STEPS:
+            with contextlib.suppress(Stuck):
+                h = float(step)
+                low, high = (_terms(q, entry, line, Enclosure(t, t), order + 1, False)[order] for t in (-h, h))
+                next_ = _terms(q, entry, line, Enclosure(-h, h), order + 2, True)[order + 1]
+                room = e.mul(Enclosure(2 * h * (order + 1), 2 * h * (order + 1)), e.absolute(next_))
+                gap = e.sub(e.absolute(e.sub(high, low)), room)
+                if gap.positive:
+                    for t in (-step, step):
+                        admit(q, _at(*line, t))
+                    return {"order": order, "step": str(step), "values": [gap.lo.hex()]}
+    raise Stuck("no jump along the line")
+
+
+def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck where the loss bends."""
+    line = _line(q, entry)
+    _, _, bend = _terms(q, entry, line, Enclosure(0.0, 1.0), 3, False)
+    if not bend.zero:
+        raise Stuck("the loss bends between the points")
+    for t in (0, 1):
+        admit(q, _at(*line, Fraction(t)))
+    return {"values": ["flat"]}
+
+
+FOUND: dict[str, Callable[[Question, Mapping[str, Any]], dict[str, Any]]] = {
+    NOWHERE: _nowhere,
+    RAY: _ray,
+    JUMP: _jump,
+    FLAT: _flat,
+}
+
+
+# ---------------------------------------------------------------------------------------- where they may be
+
+
+def lines(q: Question, points: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    """Two points to try: those of a witness, or one of it and one that is above it; and simple ones."""
+    if len(points) == 2:
+        yield points
+    if len(points) == 1:
+        whole = {_entry(q, name): value for name, value in points[0].items()}
+        yield from ([whole, step] for step in _steps(q, whole))
+    for number in _NUMBERS:
+        simple = _simple(q, number)
+        yield from ([simple, step] for step in _steps(q, simple))
+
+
+def _entry(q: Question, name: str) -> str:
+    """An entry of a tensor of which any is meant (`x[...]`), as its first one."""
+    tensor, _, rest = name.partition("[")
+    declared = q.program.input(tensor)
+    return f"{tensor}[{', '.join('0' * len(declared.dims))}]" if declared is not None and "..." in rest else name
+
+
+def _steps(q: Question, point: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    for step in (1, -1):
+        moved = {n: str(Fraction(v) + step) for n, v in point.items() if n.partition("[")[0] in q.inputs}
+        if moved:
+            yield moved
+
+
+def _simple(q: Question, number: Fraction) -> dict[str, str]:
+    """A point with real entries that are all one number, at the parameters' defaults, with one element along each axis."""
+    sizes = dict.fromkeys(symbols_of(q.program), 1)
+    point: dict[str, str] = {}
+    for p in q.program.parameters:
+        value = p.default.value if p.default is not None else Fraction(1)
+        value = Fraction(sizes[p.name]) if p.name in sizes else value
+        point[p.name] = str(q.fixed.get(p.name, value if isinstance(value, Fraction) else Fraction(1)))
+    for i in q.program.inputs:
+        if i.name not in q.fixed:
+            for place in _places(i, sizes):
+                point[f"{i.name}[{', '.join(map(str, place))}]" if place else i.name] = str(_of_kind(i, number, sizes))
+    return point
+
+
+def _places(i: Input, sizes: Mapping[str, int]) -> Iterator[Place]:
+    return itertools.product(*(range(d.evaluate(sizes)) for d in i.dims))
+
+
+def _of_kind(i: Input, number: Fraction, sizes: Mapping[str, int]) -> Fraction:
+    match i.kind:
+        case "simplex":
+            return Fraction(1, prod(i.dims[k].evaluate(sizes) for k in i.over))
+        case "prob":
+            return Fraction(1, 2)
+        case "class" | "int":
+            return Fraction(0)
+        case "bool" | "binary" | "sign":
+            return Fraction(1)
+    return number
+
+
+__all__ = ["FLAT", "FOUND", "JUMP", "NOWHERE", "RAY", "lines"]

@@ -1,0 +1,349 @@
+"""Taylor series along a line, enclosed: elements of a loss where the entries of its inputs are a + b t and t is in an interval.
+
+The k-th coefficient encloses f^(k)(t) / k! at every t of the interval but the finitely many at which a branch, an extremum
+or an absolute value changes sides; there a `joined` series holds what is on either side, and one that is not has no value.
+Derivatives of functions follow from those below by the chain rule (Griewank and Walther, *Evaluating Derivatives*, 2008,
+chapter 13).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from flint import arb
+
+from lossdsl.certificate.points import Place, Undecided, Values
+from lossdsl.certificate.rules import Stuck
+from lossdsl.ir.nodes import TRUE, Apply, Const, Definition, Param, Program, Scalar, Select
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.operations import transfer
+
+_ZERO = Enclosure(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Enclosures of the coefficients; `joined`: whether it may hold several pieces."""
+
+    terms: tuple[Enclosure, ...]
+    joined: bool
+
+    @property
+    def value(self) -> Enclosure:
+        return self.terms[0]
+
+    def first(self, count: int) -> Series:
+        return Series(self.terms[:count], self.joined)
+
+    def like(self, value: Any) -> Series:
+        """A number as a series as long as this one."""
+        if isinstance(value, Series):
+            return value
+        return Series((_box(value), *[_ZERO] * (len(self.terms) - 1)), self.joined)
+
+    def union(self, other: Any) -> Series:
+        """What is one of two. Raises Undecided where only one piece is wanted."""
+        if not self.joined:
+            raise Undecided
+        return Series(tuple(e.hull(a, b) for a, b in zip(self.terms, self.like(other).terms)), True)
+
+    def __add__(self, other: Any) -> Series:
+        return Series(tuple(e.add(a, b) for a, b in zip(self.terms, self.like(other).terms)), self.joined)
+
+    def __neg__(self) -> Series:
+        return Series(tuple(e.neg(a) for a in self.terms), self.joined)
+
+    def __sub__(self, other: Any) -> Series:
+        return self + -self.like(other)
+
+    def __rsub__(self, other: Any) -> Series:
+        return self.like(other) - self
+
+    def __mul__(self, other: Any) -> Series:
+        a, b = self.terms, self.like(other).terms
+        found = [_sum(e.mul(a[j], b[k - j]) for j in range(k + 1)) for k in range(len(a))]
+        if other is self:
+            found[0] = e.square(a[0])
+        return Series(tuple(found), self.joined)
+
+    def __truediv__(self, other: Any) -> Series:
+        a, b = self.terms, self.like(other).terms
+        if not b[0].nonzero:
+            raise Undecided
+        found: list[Enclosure] = []
+        for k in range(len(a)):
+            known = _sum(e.mul(found[j], b[k - j]) for j in range(k))
+            found.append(e.div(e.sub(a[k], known), b[0]))
+        return Series(tuple(found), self.joined)
+
+    def __rtruediv__(self, other: Any) -> Series:
+        return self.like(other) / self
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __gt__(self, other: int) -> bool:
+        return (self - other).value.positive
+
+    def __lt__(self, other: int) -> bool:
+        return (self - other).value.negative
+
+    def is_zero(self) -> bool:
+        return all(t.zero for t in self.terms)
+
+
+def _sum(terms: Any) -> Enclosure:
+    total = _ZERO
+    for t in terms:
+        total = e.add(total, t)
+    return total
+
+
+def _box(value: Any) -> Enclosure:
+    if isinstance(value, (bool, int, Fraction)):
+        return e.exact(Fraction(value))
+    if not isinstance(value, arb) or not value.is_finite():
+        raise Stuck("a number that is not finite")
+    lo, hi = float(value.lower()), float(value.upper())
+    return Enclosure(e.down(e.down(lo)), e.up(e.up(hi)))
+
+
+# ----------------------------------------------------------------------------------------------- functions
+
+
+def _sigmoid(x: Series) -> Series:
+    return applied("sigmoid", x)
+
+
+def _bell(x: Series, at: float) -> Series:
+    """exp(-x^2 / at)."""
+    return applied("exp", -(x * x) / Fraction(at))
+
+
+def _over_root_pi(x: Series, times: Fraction) -> Series:
+    return x * times / x.like(arb.pi().sqrt())
+
+
+# of x and the function's own value there
+_SLOPES: dict[str, Callable[[Series, Series], Series]] = {
+    "exp": lambda x, y: y,
+    "expm1": lambda x, y: y + 1,
+    "log": lambda x, y: 1 / x,
+    "log1p": lambda x, y: 1 / (1 + x),
+    "log2": lambda x, y: 1 / (x * arb(2).log()),
+    "log10": lambda x, y: 1 / (x * arb(10).log()),
+    "sqrt": lambda x, y: 1 / (2 * y),
+    "sin": lambda x, y: applied("cos", x),
+    "cos": lambda x, y: -applied("sin", x),
+    "sinh": lambda x, y: applied("cosh", x),
+    "cosh": lambda x, y: applied("sinh", x),
+    "tanh": lambda x, y: 1 - y * y,
+    "sigmoid": lambda x, y: y * (1 - y),
+    "softplus": lambda x, y: _sigmoid(x),
+    "logsigmoid": lambda x, y: _sigmoid(-x),
+    "logcosh": lambda x, y: applied("tanh", x),
+    "atan": lambda x, y: 1 / (1 + x * x),
+    "erf": lambda x, y: _over_root_pi(_bell(x, 1), Fraction(2)),
+    "erfc": lambda x, y: _over_root_pi(_bell(x, 1), Fraction(-2)),
+    "normal_cdf": lambda x, y: _over_root_pi(_bell(x, 2), Fraction(1)) / arb(2).sqrt(),
+    "log_normal_cdf": lambda x, y: _over_root_pi(_bell(x, 2), Fraction(1)) / arb(2).sqrt() / applied("normal_cdf", x),
+    "lgamma": lambda x, y: applied("digamma", x),
+}
+_ABOVE_ZERO = frozenset({"log", "log2", "log10", "sqrt", "lgamma", "digamma"})
+
+
+def applied(name: str, x: Series) -> Series:
+    """A function of one argument. Raises Undecided where it may have no value, Stuck where no derivative is known."""
+    if not (x.value.positive if name in _ABOVE_ZERO else x.value.lo > -1 or name != "log1p"):
+        raise Undecided
+    found = [_finite(transfer(Apply(name, (Param("x"),)), [x.value]))]
+    for k in range(1, len(x.terms)):
+        if name not in _SLOPES:
+            raise Stuck(f"no derivative of {name}")
+        slope = _SLOPES[name](x.first(k), Series(tuple(found), x.joined)).terms
+        known = _sum(e.mul(e.mul(Enclosure(float(j), float(j)), x.terms[j]), slope[k - j]) for j in range(1, k + 1))
+        found.append(e.div(known, Enclosure(float(k), float(k))))
+    return Series(tuple(found), x.joined)
+
+
+def _finite(box: Enclosure) -> Enclosure:
+    if not box.finite:
+        raise Undecided
+    return box
+
+
+def _apply(name: str, node: Apply, args: Sequence[Any]) -> Series:
+    some = next(a for a in args if isinstance(a, Series))
+    full = [some.like(a) for a in args]
+    x = full[0]
+    match name:
+        case "real":
+            return x
+        case "neg":
+            return -x
+        case "add":
+            return x + full[1]
+        case "sub":
+            return x - full[1]
+        case "mul":
+            return x * (x if args[0] is args[1] else full[1])
+        case "div":
+            return x / full[1]
+        case "abs":
+            return _larger(x, -x)
+        case "relu":
+            return _larger(x, some.like(0))
+        case "max2":
+            return _larger(x, full[1])
+        case "min2":
+            return -_larger(-x, -full[1])
+        case "clamp":
+            return -_larger(-_larger(x, full[1]), -full[2])
+        case "pow" | "powi":
+            return _power(node, args, full)
+        case "expdiff":
+            return applied("exp", x - full[1])
+        case "xlogy":
+            return x * applied("log", full[1])
+        case "logaddexp":
+            return x + applied("softplus", full[1] - x)
+    if len(args) != 1:
+        raise Stuck(f"no derivative of {name}")
+    return applied(name, x)
+
+
+def _larger(x: Series, y: Series) -> Series:
+    gap = x - y
+    if gap.value.positive or gap.is_zero():
+        return x
+    return y if gap.value.negative else x.union(y)
+
+
+def _power(node: Apply, args: Sequence[Any], full: Sequence[Series]) -> Series:
+    exponent = args[1]
+    if not isinstance(exponent, Fraction):
+        raise Stuck("a power with an exponent that is no fraction")
+    base = full[0]
+    if exponent.denominator == 1 and 0 <= exponent <= 64:
+        result = base.like(1)
+        square, left = base, int(exponent)
+        while left:
+            result = result * square if left % 2 else result
+            square, left = square * square, left // 2
+        return result
+    if not base.value.positive and not (exponent.denominator == 1 and base.value.nonzero):
+        raise Undecided
+    boxes = [base.value, e.exact(exponent)]
+    found = [_finite(transfer(Apply("pow", (Param("x"), Const(exponent))), boxes))]
+    for k in range(1, len(base.terms)):
+        parts = (e.mul(e.exact(exponent * j - (k - j)), e.mul(base.terms[j], found[k - j])) for j in range(1, k + 1))
+        found.append(e.div(_sum(parts), e.mul(Enclosure(float(k), float(k)), base.value)))
+    return Series(tuple(found), base.joined)
+
+
+# ------------------------------------------------------------------------------------------------ elements
+
+
+class Along(Values):
+    """Elements of a program's tensors along the line: the entries of some inputs are series, all else is as at a point."""
+
+    def __init__(
+        self,
+        program: Program,
+        extents: Mapping[str, int],
+        parameters: Mapping[str, Fraction],
+        inputs: Mapping[str, Mapping[Place, Fraction]],
+        steps: Mapping[tuple[str, Place], Fraction],
+        over: Enclosure,
+        count: int,
+        *,
+        joined: bool,
+    ) -> None:
+        super().__init__(program, extents, parameters, inputs)
+        self._steps, self._over, self._count, self._joined = steps, over, count, joined
+        self.moved = False
+
+    def element(self, tensor: str, place: Place) -> Any:
+        found = super().element(tensor, place)
+        step = self._steps.get((tensor, place), Fraction(0))
+        if tensor not in self.inputs or step == 0:
+            return found
+        self.moved = True
+        box = e.add(e.exact(found), e.mul(e.exact(step), self._over))
+        return Series((box, e.exact(step), *[_ZERO] * self._count)[: self._count], self._joined)
+
+    def _scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Any:
+        if isinstance(node, Select):
+            try:
+                holds = self.scalar(node.condition, at, known)
+            except Undecided:
+                return _either([self.scalar(b, at, {}) for b in (node.a, node.b)])
+            return self.scalar(node.a if holds else node.b, at, known)
+        if isinstance(node, Apply):
+            args = [self.scalar(a, at, known) for a in node.args]
+            if any(isinstance(a, Series) for a in args):
+                found = _apply(node.name, node, args)
+                if any(t.nan for t in found.terms):
+                    raise Undecided
+                return found
+        return super()._scalar(node, at, known)
+
+    def _definition(self, d: Definition, place: Place) -> Any:
+        if d.head != "sum" or d.where is TRUE or not self._joined:
+            return super()._definition(d, place)
+        at: dict[Scalar, int] = {}
+        at.update(zip(d.formals, place, strict=True))
+        if d.support is not TRUE and not self.scalar(d.support, at, {}):
+            return Fraction(0)
+        total: Any = Fraction(0)
+        for position in itertools.product(*(range(i.dim.evaluate(self.extents)) for i in d.bound)):
+            inner = dict(at)
+            inner.update(zip(d.bound, position, strict=True))
+            try:
+                chosen = self.scalar(d.where, inner, {})
+            except Undecided:
+                total = _plus(total, _either([self.scalar(d.body, inner, {}), Fraction(0)]))
+                continue
+            total = _plus(total, self.scalar(d.body, inner, {})) if chosen else total
+        return total
+
+    def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
+        some = next((v for _, v in elements if isinstance(v, Series)), None)
+        if some is None or d.head not in ("logsumexp", "max", "min"):
+            return super()._fold(d, elements)
+        total, *rest = sorted((some.like(v) for _, v in elements), key=lambda v: -v.value.hi)
+        for v in rest:
+            if d.head == "logsumexp":
+                total = total + applied("softplus", v - total)
+            else:
+                total = _larger(total, v) if d.head == "max" else -_larger(-total, -v)
+        return total
+
+
+def _plus(a: Any, b: Any) -> Any:
+    if isinstance(a, Series) or isinstance(b, Series):
+        return a + b
+    return a + b if isinstance(a, Fraction) and isinstance(b, Fraction) else _arb(a) + _arb(b)
+
+
+def _arb(value: Any) -> Any:
+    return arb(value.numerator) / arb(value.denominator) if isinstance(value, Fraction) else value
+
+
+def _either(values: Sequence[Any]) -> Any:
+    """What is one of two numbers."""
+    a, b = values
+    if isinstance(a, Series):
+        return a.union(b)
+    if isinstance(b, Series):
+        return b.union(a)
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and a == b:
+        return a
+    raise Undecided
+
+
+__all__ = ["Along", "Series", "applied"]
