@@ -292,15 +292,15 @@ def absolute(a: Enclosure) -> Enclosure:
 
 def hull(a: Enclosure, b: Enclosure) -> Enclosure:
     """The smallest enclosure of both."""
-    lo, lo_open = (a.lo, a.lo_open) if a.lo < b.lo else (b.lo, b.lo_open and (a.lo_open or b.lo < a.lo))
-    hi, hi_open = (a.hi, a.hi_open) if a.hi > b.hi else (b.hi, b.hi_open and (a.hi_open or b.hi > a.hi))
+    lo, lo_open = (b.lo, b.lo_open) if b.lo < a.lo else (a.lo, a.lo_open and (b.lo_open or a.lo < b.lo))
+    hi, hi_open = (b.hi, b.hi_open) if b.hi > a.hi else (a.hi, a.hi_open and (b.hi_open or a.hi > b.hi))
     return Enclosure(lo, hi, lo_open, hi_open, a.nan or b.nan)
 
 
 def meet(a: Enclosure, b: Enclosure) -> Enclosure | None:
     """What is in both (for facts known beside a computed enclosure); None if nothing is."""
-    lo, lo_open = (a.lo, a.lo_open) if a.lo > b.lo else (b.lo, b.lo_open or (a.lo_open and b.lo == a.lo))
-    hi, hi_open = (a.hi, a.hi_open) if a.hi < b.hi else (b.hi, b.hi_open or (a.hi_open and b.hi == a.hi))
+    lo, lo_open = (b.lo, b.lo_open) if b.lo > a.lo else (a.lo, a.lo_open or (b.lo_open and b.lo == a.lo))
+    hi, hi_open = (b.hi, b.hi_open) if b.hi < a.hi else (a.hi, a.hi_open or (b.hi_open and b.hi == a.hi))
     if lo > hi or (lo == hi and (lo_open or hi_open)):
         return None
     return Enclosure(lo, hi, lo_open, hi_open, a.nan and b.nan)
