@@ -225,7 +225,7 @@ def _product_ends(a: Enclosure, b: Enclosure) -> tuple[float, float]:
 
 
 def mul(a: Enclosure, b: Enclosure) -> Enclosure:
-    if a.lo == 1.0 == a.hi and not a.nan:
+    if a.lo == 1.0 == a.hi and not a.nan and b.lo != 0 != b.hi:  # a zero loses its sign
         return b
     lo, hi = _product_ends(a, b)
     closed = not (a.lo_open or a.hi_open or b.lo_open or b.hi_open or a.nan or b.nan)
