@@ -201,3 +201,30 @@ def test_a_ray_stays_in_the_domain() -> None:
 def test_a_series_of_an_unknown_function_is_refused() -> None:
     with pytest.raises(Stuck, match="no derivative"):
         series("floor(x)", Enclosure(0.25, 0.5), 3, True)
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "claim", "points"),
+    [
+        ("input x: real[n] >= 0", " = log(x)", "not C0 in x", [{"x[0]": "0"}]),
+        ("input x: prob[n]", " = log(1 - x)", "not C0 in x", [{"x[0]": "1"}]),
+        ("input x, y: real[n] >= 0", " = abs(x - 1) if y == 0 else x", "not C1 in x, y", None),
+    ],
+)
+def test_an_end_of_the_domain_says_nothing_of_its_inside(
+    declared: str, body: str, claim: str, points: list[dict[str, str]] | None
+) -> None:
+    """Continuity is about the relative interior of a domain."""
+    rule = "no value" if points else "jump"
+    given = points or [{"x[0]": "1", "y[0]": "0"}, {"x[0]": "2", "y[0]": "0"}]
+    entry = {"claim": 6, "text": claim, "status": "refuted", "part": 0, "rule": rule, "points": given, "t": None}
+    entry |= {"place": [0], "values": ["none"], "order": 1, "step": "1/16"}
+    text = f"loss f:\n    {declared}\n    per{body}\n    return mean(per)\n\n    claim {claim}\n"
+    whole = {
+        "version": 1,
+        "path": "f.loss",
+        "source": text,
+        "losses": [{"name": "f", "entries": [entry], "without": []}],
+    }
+    with pytest.raises(Rejected, match=r"end of its domain|outside of its range|no jump"):
+        verify(sealed(whole))

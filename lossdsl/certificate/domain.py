@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -13,7 +14,7 @@ from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, 
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.extents import symbols_of
-from lossdsl.ir.nodes import Input, Range
+from lossdsl.ir.nodes import REAL, Input, Range
 from lossdsl.ir.rewrite import free_indices
 
 _FRACTION = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?")
@@ -88,9 +89,11 @@ def same_but_for(names: tuple[str, ...], points: list[Point]) -> None:
         raise Stuck("the points are one")
 
 
-def admit(q: Question, point: Point) -> None:
-    """Raise Stuck unless the point lies in every declared domain and meets every condition."""
+def admit(q: Question, point: Point, *, inside: bool = False) -> None:
+    """Raise Stuck unless the point lies in every declared domain and meets every condition; `inside`: at no end of those of
+    the inputs that the property is about (of all of them, if it is about none)."""
     extents, parameters, inputs = point
+    names = (q.inputs or tuple(inputs)) if inside else ()
 
     def values() -> Values:
         return Values(q.program, extents, parameters, inputs)
@@ -101,10 +104,14 @@ def admit(q: Question, point: Point) -> None:
             raise Stuck(f"{p.name} = {value}")
         _obey(q, values, p.name, value, p.range)
     for i in q.program.inputs:
+        open_ = i.name in names and i.dtype is REAL
+        declared = replace(i.range, lower_open=True, upper_open=True) if open_ else i.range
         for value in inputs[i.name].values():
             if not _of_kind(i, value, extents, parameters):
                 raise Stuck(f"{i.name} = {value} is no {i.kind}")
-            _obey(q, values, i.name, value, i.range)
+            if open_ and ((i.kind in ("prob", "simplex") and value == 0) or (i.kind == "prob" and value == 1)):
+                raise Stuck(f"{i.name} = {value} is an end of its domain")
+            _obey(q, values, i.name, value, declared)
         if i.kind in ("simplex", "unit"):
             rows: dict[Place, Fraction] = {}
             for at, value in inputs[i.name].items():

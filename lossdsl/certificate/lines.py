@@ -40,7 +40,7 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     point = point_of(q, entry, 0)
     if len(entry["points"]) != 1:
         raise Stuck("not one point")
-    admit(q, point)
+    admit(q, point, inside=True)
     place = tuple(int(p) for p in entry["place"])
 
     def question(v: Values) -> bool:
@@ -107,7 +107,7 @@ def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             _, _, bend = _terms(q, entry, line, Enclosure(float(start), INF, False, True), 3, False)
             least = max(bend.lo, -bend.hi)
             if least > 0:
-                admit(q, _at(*line, start))
+                admit(q, _at(*line, start), inside=True)
                 return {"start": str(start), "values": [least.hex()]}
     raise Stuck("no bend along the ray")
 
@@ -126,7 +126,7 @@ def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
                 gap = e.sub(e.absolute(e.sub(high, low)), room)
                 if gap.positive:
                     for t in (-step, step):
-                        admit(q, _at(*line, t))
+                        admit(q, _at(*line, t), inside=True)
                     return {"order": order, "step": str(step), "values": [gap.lo.hex()]}
     raise Stuck("no jump along the line")
 
@@ -138,7 +138,7 @@ def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     if not bend.zero:
         raise Stuck("the loss bends between the points")
     for t in (0, 1):
-        admit(q, _at(*line, Fraction(t)))
+        admit(q, _at(*line, Fraction(t)), inside=True)
     return {"values": ["flat"]}
 
 
