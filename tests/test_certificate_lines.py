@@ -56,7 +56,7 @@ KINKS = (Fraction(1, 4), Fraction(1, 3), Fraction(1, 2), Fraction(3, 4))
 def series(body: str, over: Enclosure, count: int, joined: bool) -> Series:
     program = built(f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n").program
     inputs = {"x": {(0,): Fraction(0)}}
-    found = Along(program, {"n": 1}, {}, inputs, {("x", (0,)): Fraction(1)}, over, count, joined=joined).element(
+    found = Along(program, ({"n": 1}, {}, inputs), {("x", (0,)): Fraction(1)}, over, count, joined=joined).element(
         "per", (0,)
     )
     assert isinstance(found, Series)

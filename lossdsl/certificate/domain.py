@@ -13,6 +13,7 @@ from typing import Any
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.series import Point
 from lossdsl.ir.extents import symbols_of
 from lossdsl.ir.nodes import REAL, Input, Range
 from lossdsl.ir.rewrite import free_indices
@@ -20,8 +21,6 @@ from lossdsl.ir.rewrite import free_indices
 _FRACTION = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?")
 _PLACE = re.compile(r"[0-9]+(, ?[0-9]+)*\]")
 _ENTRIES = 100_000
-
-Point = tuple[dict[str, int], dict[str, Fraction], dict[str, dict[Place, Fraction]]]
 
 
 def point_of(q: Question, entry: Mapping[str, Any], k: int) -> Point:

@@ -80,8 +80,7 @@ def _at(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) 
 def _terms(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, count: int, joined: bool) -> Any:
     """The coefficients of the element along the line. Raises Stuck."""
     point, steps = line
-    extents, parameters, inputs = point
-    along = Along(q.program, extents, parameters, inputs, steps, over, count, joined=joined)
+    along = Along(q.program, point, steps, over, count, joined=joined)
     try:
         found = along.element(q.of, tuple(int(p) for p in entry["place"]))
     except (Undecided, ZeroDivisionError, OverflowError, RecursionError) as reason:

@@ -24,6 +24,7 @@ from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import transfer
 
 _ZERO = Enclosure(0.0, 0.0)
+Point = tuple[dict[str, int], dict[str, Fraction], dict[str, dict[Place, Fraction]]]  # extents, parameters, entries
 
 
 @dataclass(frozen=True)
@@ -254,16 +255,14 @@ class Along(Values):
     def __init__(
         self,
         program: Program,
-        extents: Mapping[str, int],
-        parameters: Mapping[str, Fraction],
-        inputs: Mapping[str, Mapping[Place, Fraction]],
+        at: Point,
         steps: Mapping[tuple[str, Place], Fraction],
         over: Enclosure,
         count: int,
         *,
         joined: bool,
     ) -> None:
-        super().__init__(program, extents, parameters, inputs)
+        super().__init__(program, *at)
         self._steps, self._over, self._count, self._joined = steps, over, count, joined
         self.moved = False
 
@@ -346,4 +345,4 @@ def _either(values: Sequence[Any]) -> Any:
     raise Undecided
 
 
-__all__ = ["Along", "Series", "applied"]
+__all__ = ["Along", "Point", "Series", "applied"]
