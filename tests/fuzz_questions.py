@@ -227,6 +227,16 @@ def _entry_kink(loss: Entry, region: Region, order: int, refuted: Refuted) -> bo
     return attack.jump_is_there(lambda s: loss.value(x + s * step, y, a), refuted.witness.violation, order)
 
 
+def _entry_kink_beside(loss: Entry, order: int, refuted: Refuted) -> bool | None:
+    """The jump along `y`; None if it is not seen."""
+    points = entry_points(loss, refuted)
+    if not all(k in p for p in points for k in ("x", "y")) or not all(_admitted(loss, Region(), p) for p in points):
+        return None
+    x, y, a = (number(points[0][k]) for k in ("x", "y", "a"))
+    step = number(points[1]["y"]) - y if len(points) > 1 else mp.mpf(1)
+    return attack.jump_is_there(lambda s: loss.value(x, y + s * step, a), refuted.witness.violation, order) or None
+
+
 def _breaks(refuted: Refuted) -> bool:
     """Whether a counterexample to a Lipschitz constant is a place where the value jumps or is none."""
     return any(words in refuted.witness.violation for words in ("the value jumps", "no real number"))
@@ -570,16 +580,34 @@ def _longer(loss: Row, point: Any, n: int) -> Any:
     return row, label if isinstance(label, int) else [one] * n, a
 
 
+def _nearer(points: list[Any]) -> list[Any]:
+    """Members of a sequence that are not as far out."""
+    (z, label, a), (w, *_), *_ = points
+    if len(z) != len(w):
+        return []
+    return [
+        ([p + s * (q - p) for p, q in zip(z, w, strict=True)], label, a)
+        for s in (Fraction(0), Fraction(1, 16), Fraction(1, 8))
+    ]
+
+
+def _row_rises(loss: Row, points: list[Any]) -> bool | None:
+    try:
+        return _rises([_row_value(loss, p) for p in points])
+    except TooFar:
+        return None
+
+
 def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
     if len(refuted.witness.points) == 3:
 
         def rises(points: list[Any]) -> bool:
             longer = points[-1:] + [p for n in (100, 1000) if (p := _longer(loss, points[-1], n)) is not None]
-            return any(
-                all(_row_admitted(loss, p) for p in tried) and _rises([_row_value(loss, p) for p in tried])
-                for tried in (points, longer)
-                if len(tried) == 3
-            )
+            ways = [w for w in (points, longer, _nearer(points)) if len(w) == 3]
+            seen = [_row_rises(loss, w) for w in ways if all(_row_admitted(loss, p) for p in w)]
+            if True not in seen and None in seen:
+                raise TooFar
+            return True in seen
 
         return _any_row(loss, refuted, rises)
     if len(refuted.witness.points) != 2:
@@ -684,8 +712,7 @@ def judge(tally: Tally, loss: Entry | Row, q: Question, verdict: Verdict, rng: r
         stands = None
         for digits in (attack.CONFIRM, 2 * attack.FIND):  # some functions are too slow at many digits
             with mp.workdps(digits), contextlib.suppress(TooFar):
-                stands = q.second(verdict)
-                break
+                stands = q.second(verdict) if stands is None else stands
         if stands is None and search(loss, q, rng, 4 * lines) is None:
             tally.unconfirmed += 1
         if stands is False:
@@ -757,7 +784,7 @@ def _finding_question(loss: Entry | Row, finding: Finding) -> Question | None:
             along = partial(attack.rough, order=CLASSES[finding.property])
             order = CLASSES[finding.property]
             if wrt == "y":
-                second = partial(_entry_discord, loss)
+                second = partial(_entry_kink_beside, loss, order)
             else:
                 second = partial(_entry_kink, loss, region, order) if single else partial(_row_kink, loss, order)
         case _:
