@@ -603,8 +603,11 @@ def _row_ray(loss: Row, refuted: Refuted) -> bool | None:
 
         def rises(points: list[Any]) -> bool:
             longer = points[-1:] + [p for n in (100, 1000) if (p := _longer(loss, points[-1], n)) is not None]
-            ways = [w for w in (points, longer, _nearer(points)) if len(w) == 3]
+            ways = [w for w in (points, longer) if len(w) == 3]
             seen = [_row_rises(loss, w) for w in ways if all(_row_admitted(loss, p) for p in w)]
+            if None in seen:  # too far to evaluate
+                nearer = _nearer(points)
+                seen += [_row_rises(loss, nearer)] if nearer and all(_row_admitted(loss, p) for p in nearer) else []
             if True not in seen and None in seen:
                 raise TooFar
             return True in seen

@@ -48,7 +48,7 @@ class Order:
         if not self.rules.moves(n):
             return frozenset()
         if isinstance(n, Read) and not self.rules.moves(*n.indices):
-            return self._known.get(n.tensor, frozenset({UP}) if n.tensor in self.rules.inputs else frozenset())
+            return self._known[n.tensor] if n.tensor in self._known else self.tensor(n.tensor)
         if isinstance(n, Select) and not self.rules.moves(n.condition):
             ways: Ways = frozenset()
             for branch, holds in ((n.a, True), (n.b, False)):

@@ -120,13 +120,18 @@ class Values:
         for position in itertools.product(*(range(i.dim.evaluate(self.extents)) for i in d.bound)):
             inner = dict(at)
             inner.update(zip(d.bound, position, strict=True))
-            if d.where is TRUE or self.scalar(d.where, inner, {}):
-                elements.append((position, self.scalar(d.body, inner, {})))
-            else:
+            value = self._selected(d, inner)
+            if value is None:
                 left_out.append(position)
+            else:
+                elements.append((position, value))
         if d.head == "argsort":
             return Fraction(self._sorted(d, elements, left_out)[place[-1]])
         return self._fold(d, elements)
+
+    def _selected(self, d: Definition, at: Mapping[Scalar, int]) -> Any:
+        """The element of a fold at a place; None where it is left out."""
+        return self.scalar(d.body, at, {}) if d.where is TRUE or self.scalar(d.where, at, {}) else None
 
     def _sorted(self, d: Definition, elements: Sequence[tuple[Place, Any]], left_out: Sequence[Place]) -> list[int]:
         """Row-major places in ascending order of the values, equal ones and those that are left out by place."""

@@ -8,7 +8,6 @@ chapter 13).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +17,7 @@ from flint import arb
 
 from lossdsl.certificate.points import Place, Undecided, Values
 from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import TRUE, Apply, Const, Definition, Param, Program, Scalar, Select
+from lossdsl.ir.nodes import Apply, Const, Definition, Param, Program, Scalar, Select
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import transfer
@@ -177,11 +176,11 @@ def _finite(box: Enclosure) -> Enclosure:
     return box
 
 
-def _apply(name: str, node: Apply, args: Sequence[Any]) -> Series:
+def _apply(node: Apply, args: Sequence[Any]) -> Series:
     some = next(a for a in args if isinstance(a, Series))
     full = [some.like(a) for a in args]
     x = full[0]
-    match name:
+    match node.name:
         case "real":
             return x
         case "neg":
@@ -213,8 +212,8 @@ def _apply(name: str, node: Apply, args: Sequence[Any]) -> Series:
         case "logaddexp":
             return x + applied("softplus", full[1] - x)
     if len(args) != 1:
-        raise Stuck(f"no derivative of {name}")
-    return applied(name, x)
+        raise Stuck(f"no derivative of {node.name}")
+    return applied(node.name, x)
 
 
 def _larger(x: Series, y: Series) -> Series:
@@ -285,30 +284,19 @@ class Along(Values):
         if isinstance(node, Apply):
             args = [self.scalar(a, at, known) for a in node.args]
             if any(isinstance(a, Series) for a in args):
-                found = _apply(node.name, node, args)
+                found = _apply(node, args)
                 if any(t.nan for t in found.terms):
                     raise Undecided
                 return found
         return super()._scalar(node, at, known)
 
-    def _definition(self, d: Definition, place: Place) -> Any:
-        if d.head != "sum" or d.where is TRUE or not self._joined:
-            return super()._definition(d, place)
-        at: dict[Scalar, int] = {}
-        at.update(zip(d.formals, place, strict=True))
-        if d.support is not TRUE and not self.scalar(d.support, at, {}):
-            return Fraction(0)
-        total: Any = Fraction(0)
-        for position in itertools.product(*(range(i.dim.evaluate(self.extents)) for i in d.bound)):
-            inner = dict(at)
-            inner.update(zip(d.bound, position, strict=True))
-            try:
-                chosen = self.scalar(d.where, inner, {})
-            except Undecided:
-                total = _plus(total, _either([self.scalar(d.body, inner, {}), Fraction(0)]))
-                continue
-            total = _plus(total, self.scalar(d.body, inner, {})) if chosen else total
-        return total
+    def _selected(self, d: Definition, at: Mapping[Scalar, int]) -> Any:
+        try:
+            return super()._selected(d, at)
+        except Undecided:  # of a sum: it, or nothing
+            if not self._joined or d.head != "sum":
+                raise
+            return _either([self.scalar(d.body, at, {}), Fraction(0)])
 
     def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
         some = next((v for _, v in elements if isinstance(v, Series)), None)
@@ -321,16 +309,6 @@ class Along(Values):
             else:
                 total = _larger(total, v) if d.head == "max" else -_larger(-total, -v)
         return total
-
-
-def _plus(a: Any, b: Any) -> Any:
-    if isinstance(a, Series) or isinstance(b, Series):
-        return a + b
-    return a + b if isinstance(a, Fraction) and isinstance(b, Fraction) else _arb(a) + _arb(b)
-
-
-def _arb(value: Any) -> Any:
-    return arb(value.numerator) / arb(value.denominator) if isinstance(value, Fraction) else value
 
 
 def _either(values: Sequence[Any]) -> Any:

@@ -669,7 +669,6 @@ class _Covering:
         self._scalar, self.within = scalar, within
         self._open: list[tuple[float, int, tuple[float, ...], tuple[Enclosure, ...], _Part | None, str]] = []
         self._done: list[_Part] = []
-        self._blocked = "no number of the domain that is small enough"
         self._count = itertools.count()
         self._since, self._level = 0, INF
         for choice in itertools.product(*(values for _, values in scalar.choices)):
@@ -716,15 +715,12 @@ class _Covering:
                 raise Unbounded(blocked)
             found.append(part)
         if not found:
-            raise Unbounded(self._blocked)
+            raise Unbounded("no number of the domain that is small enough")
         return found
 
     def size(self) -> float:
-        """The relative and the absolute error together, as they are bounded so far; inf where they are not."""
-        try:
-            return sum(_joined(self.parts()))
-        except Unbounded:
-            return INF
+        """The relative and the absolute error together, as they are bounded so far. Raises Unbounded."""
+        return sum(_joined(self.parts()))
 
     def bound(self, rounding: tuple[float, float]) -> Bound:
         """The bound on all of the intervals, and what is added to it at the end. Raises Unbounded."""
@@ -749,9 +745,10 @@ def _bound(scalar: _Scalar, rounding: tuple[float, float]) -> Bound:
         covering = _Covering(scalar, within)
         try:
             covering.refine(_SECONDS / 2)
-            if covering.size() <= _NEAR * _GOOD:
+            size = covering.size()
+            if size <= _NEAR * _GOOD:
                 covering.refine(_SECONDS / 2)
-            size = sum(_joined(covering.parts()))
+                size = covering.size()
         except Unbounded as reason:
             blocked = reason
             continue
