@@ -18,8 +18,9 @@ from typing import Any
 from lossdsl.certificate.domain import Point, admit, fraction, places, point_of, same_but_for
 from lossdsl.certificate.lines import FLAT, FOUND, JUMP, NOWHERE, RAY, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
-from lossdsl.certificate.question import Question
+from lossdsl.certificate.question import MINIMUM, UNIQUE, Question
 from lossdsl.certificate.rules import Stuck
+from lossdsl.ir.nodes import Read, Scalar
 from lossdsl.verify.verdict import Refuted
 
 CHORD, VALUE, PAIR, BENT = "chord", "value at a point", "pair of points", "two values of an entry"
@@ -52,7 +53,7 @@ def rules_of(q: Question) -> tuple[str, ...]:
         return VALUE, NOWHERE
     if q.property == "lipschitz":
         return (*((PAIR,) if q.bound is not None else ()), RAY, JUMP, NOWHERE)
-    if q.property in (*_ORDERS, *_INVARIANCES, "exchange symmetric"):
+    if q.property in (*_ORDERS, *_INVARIANCES, "exchange symmetric", MINIMUM, UNIQUE):
         return (PAIR,)
     if q.property == "redescending":
         return (BENT,)
@@ -90,12 +91,32 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
 
 def _candidates(q: Question, points: list[dict[str, str]], t: str | None) -> Iterator[dict[str, Any]]:
     """Entries that may be counterexamples."""
+    if q.place is not None and len(points) == 1:
+        yield from _beside_the_place(q, points[0])
     for rule in rules_of(q):
         for two in lines(q, points) if rule in _MOVING else _given(rule, points, t):
             made = {"rule": rule, "points": two, "t": t if rule == CHORD else None}
             with contextlib.suppress(Stuck):
                 extents, _, _ = point_of(q, made, 0)
                 yield from ({**made, "place": list(place)} for place in places(q, extents))
+
+
+def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The point, after the same one with an entry at the place of the minimum."""
+    made = {"rule": PAIR, "points": [point], "t": None}
+    d = q.program.definition(q.of)
+    with contextlib.suppress(Stuck, Undecided):
+        whole = point_of(q, made, 0)
+        for place in places(q, whole[0]):
+            if d is None or q.place is None or not isinstance(q.place.a, Read):
+                return
+            at: dict[Scalar, int] = {**dict(zip(d.formals, place, strict=True))}
+            v = Values(q.program, *whole)
+            entry = [str(v.scalar(i, at, {})) for i in q.place.a.indices]
+            wanted = v.scalar(q.place.b, at, {})
+            name = f"{q.place.a.tensor}[{', '.join(entry)}]" if entry else q.place.a.tensor
+            if name in point and isinstance(wanted, Fraction):
+                yield {**made, "points": [{**point, name: str(wanted)}, {name: point[name]}], "place": list(place)}
 
 
 _MOVING = frozenset({RAY, JUMP, FLAT})
@@ -135,6 +156,8 @@ def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
             if q.bound is not None
             else _apart(points)
             if entry["rule"] == BENT
+            else _least_elsewhere(q, points, place)
+            if q.place is not None
             else _moved(q, points)
         )
     for point in points:
@@ -222,6 +245,31 @@ def _steep(q: Question, points: list[Point]) -> Fails:
             "l2": lambda: ball(sum((s * s for s in steps), Fraction(0))).sqrt(),
         }[q.norm]()
         return sign(bound * far - abs(ball(values[0]) - ball(values[1]))) == -1
+
+    return fails
+
+
+def _least_elsewhere(q: Question, points: list[Point], place: Place) -> Fails:
+    """The first point is at the place of the minimum, the second beside it in the same entry."""
+    d, where = q.program.definition(q.of), q.place
+    if d is None or where is None or not isinstance(where.a, Read):
+        raise Stuck("no place of a minimum")
+    at: dict[Scalar, int] = {**dict(zip(d.formals, place, strict=True))}
+    holds, place_of = where, where.a
+
+    def there(v: Values) -> bool:
+        entry = tuple(int(v.scalar(i, at, {})) for i in place_of.indices)
+        moved = {(n, p) for n in points[0][2] for p, x in points[0][2][n].items() if points[1][2][n][p] != x}
+        return moved == {(place_of.tensor, entry)} and bool(v.scalar(holds, at, {}))
+
+    if not certain(there, lambda: Values(q.program, *points[0])):
+        raise Stuck("the first point is not at the place of the minimum")
+
+    def fails(values: list[Any]) -> bool:
+        if not all(ball(v).is_finite() for v in values):
+            raise Undecided
+        s = sign(_minus(values[1], values[0]))
+        return s < 0 or (s == 0 and q.property == UNIQUE)
 
     return fails
 

@@ -15,9 +15,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lossdsl.certificate.bounds import Bounds
+from lossdsl.certificate.boxes import (
+    of_bound,
+    of_bracket,
+    of_convexity,
+    of_lipschitz,
+    of_minimum,
+    of_order,
+    of_smoothness,
+)
 from lossdsl.certificate.counterexamples import BENT, counterexample, rules_of, violates
+from lossdsl.certificate.coverings import text
 from lossdsl.certificate.order import Order
-from lossdsl.certificate.question import Question, of_claim, of_finding
+from lossdsl.certificate.question import MINIMUM, NUMBERS, UNIQUE, Question, of_claim, of_finding
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
@@ -26,7 +36,6 @@ from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.nodes import Range, Read, postorder
 from lossdsl.syntax.parser import parse
-from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Verdict
 
 VERSION = 1
@@ -40,17 +49,26 @@ CONTINUITY = "composition of continuous functions"
 ORDER = "monotone composition"
 FORM, PERMUTED = "one form", "what follows a permutation"
 SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
+VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivative on boxes"
+STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
+ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
-_RULES = {
-    **dict.fromkeys((CONVEX, CONCAVE, AFFINE), CURVATURE),
-    **dict.fromkeys(("non-negative", "positive", "bounded", "range"), ENCLOSURES),
-    "smooth": SMOOTHNESS,
-    "C0": CONTINUITY,
-    "invariant under shift": SHIFT,
-    "lipschitz": LIPSCHITZ,
-    **dict.fromkeys(_WAYS, ORDER),
-    **dict.fromkeys(("exchange symmetric", "even", "odd"), FORM),
-    "invariant under permutation": PERMUTED,
+_RULES: dict[str, tuple[str, ...]] = {  # tried in this order
+    **dict.fromkeys((CONVEX, CONCAVE), (CURVATURE, BENDS)),
+    AFFINE: (CURVATURE,),
+    **dict.fromkeys(("strictly convex", "strictly concave"), (BENDS,)),
+    **dict.fromkeys(("non-negative", "positive"), (ENCLOSURES, VALUES)),
+    **dict.fromkeys(("bounded", "range"), (ENCLOSURES,)),
+    "smooth": (SMOOTHNESS, PIECES),
+    "C0": (CONTINUITY, PIECES),
+    "invariant under shift": (SHIFT,),
+    "lipschitz": (LIPSCHITZ, STEEPNESS),
+    **dict.fromkeys(_WAYS, (ORDER, SLOPES)),
+    **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES,)),
+    **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
+    "invariant under permutation": (PERMUTED,),
+    **dict.fromkeys(NUMBERS, (ENDS,)),
+    **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES,)),
 }
 _ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
 
@@ -92,7 +110,7 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
     without: list[str] = []
     todo: list[tuple[str, dict[str, Any], Verdict]] = []
     for f in report.findings:
-        todo.append((_title(f), {"finding": f.property, "in": list(f.wrt)}, f.verdict))
+        todo.append((_title(f), {"finding": f.property, "in": list(f.wrt), **_bracketed(f)}, f.verdict))
     for c in report.claims:
         todo.append((f"claim at line {c.line}: {c.text}", {"claim": c.line, "text": c.text}, c.verdict))
     for title, about, verdict in todo:
@@ -105,14 +123,21 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
     return {"name": built.program.name, "entries": entries, "without": without}
 
 
+def _bracketed(f: Finding) -> dict[str, Any]:
+    """What a number is not below, and not above, where that is said."""
+    value = f.verdict.value
+    if f.property not in NUMBERS or value is None or value.exact is not None:
+        return {}
+    return {"bracket": [None if end is None else end.hex() for end in (value.lower, value.upper)]}
+
+
 def _title(f: Finding) -> str:
     return f"{f.property}{' in ' + ', '.join(f.wrt) if f.wrt else ''}"
 
 
 def _entry(questions: list[Question], verdict: Proved | Refuted) -> dict[str, Any]:
     if isinstance(verdict, Proved):
-        rules = [_rule(q) for q in questions]
-        return {"status": "proved", "parts": [{"rule": r, "trace": _derived(r, q)} for r, q in zip(rules, questions)]}
+        return {"status": "proved", "parts": [_part(q) for q in questions]}
     reasons = Stuck("no certificate of this kind of counterexample yet")
     for part, question in enumerate(questions):
         try:
@@ -134,23 +159,28 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
         if found[0].text != about["text"]:
             raise Stuck(f"the claim at this line is `{found[0].text}`")
         return of_claim(built, found[0])
-    return [of_finding(built, about["finding"], tuple(about["in"]))]
+    low, high = (None if end is None else float.fromhex(end) for end in about.get("bracket", (None, None)))
+    return of_finding(built, about["finding"], tuple(about["in"]), (low, high))
 
 
 # ------------------------------------------------------------------------------------------------- proofs
 
 
-def _rule(question: Question) -> str:
-    rule = _RULES.get(question.property)
-    if rule is None:
-        raise Stuck(f"no certificate for `{question.property}` yet")
-    return rule
+def _part(question: Question) -> dict[str, Any]:
+    """The first rule that proves it, with the trace. Raises Stuck, with the reason of the first rule."""
+    reason = Stuck(f"no certificate for `{question.property}` yet")
+    for k, rule in enumerate(_RULES.get(question.property, ())):
+        try:
+            return {"rule": rule, "trace": _derived(rule, question)}
+        except Stuck as stuck:
+            reason = stuck if k == 0 else reason
+    raise reason
 
 
 def _enclosures(q: Question) -> list[list[str]]:
     """The enclosure of each tensor that the target is made of. Raises Stuck if the last does not answer the question."""
     bounds = Bounds(q.program, q.assume)
-    lines = [[d.tensor, _text(bounds.tensor(d.tensor))] for d in bounds.needed(q.of)]
+    lines = [[d.tensor, text(bounds.tensor(d.tensor))] for d in bounds.needed(q.of)]
     box = bounds.tensor(q.of)
     holds = {
         "non-negative": box.nonnegative,
@@ -159,14 +189,8 @@ def _enclosures(q: Question) -> list[list[str]]:
         "range": not box.nan,
     }[q.property]
     if not holds:
-        raise Stuck(f"{q.of} is in {_text(box)}")
+        raise Stuck(f"{q.of} is in {text(box)}")
     return lines
-
-
-def _text(box: Enclosure) -> str:
-    """Exact: hexadecimal ends."""
-    ends = f"{'(' if box.lo_open else '['}{box.lo.hex()}, {box.hi.hex()}{')' if box.hi_open else ']'}"
-    return f"{ends} or undefined" if box.nan else ends
 
 
 def _curvature(q: Question) -> list[list[str]]:
@@ -197,14 +221,14 @@ def _bend(q: Question, word: str) -> list[list[str]]:
 def _smoothness(q: Question) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
     way = Rules(bounds, q.inputs).smooth(q.of, corners=q.property == "C0")
-    return [[tensor, _text(bounds.tensor(tensor))] for tensor in way]
+    return [[tensor, text(bounds.tensor(tensor))] for tensor in way]
 
 
 def _lipschitz(q: Question) -> list[list[str]]:
     if q.bound is not None:
-        raise Stuck("no certificate for a Lipschitz constant yet")
+        raise Stuck("composition tells no constant")
     bounds = Bounds(q.program, q.assume)
-    return [[tensor, _text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs).lipschitz(q.of)]
+    return [[tensor, text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs).lipschitz(q.of)]
 
 
 def _order(q: Question) -> list[list[str]]:
@@ -262,6 +286,13 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     ORDER: _order,
     FORM: _form,
     PERMUTED: _permuted,
+    BENDS: of_convexity,
+    SLOPES: of_order,
+    STEEPNESS: of_lipschitz,
+    ENDS: of_bracket,
+    VALUES: of_bound,
+    PIECES: of_smoothness,
+    BOTH_SIDES: of_minimum,
 }
 
 
@@ -326,7 +357,7 @@ def _replay(built: BuiltLoss, entry: Any, where: str) -> None:
         if len(questions) != len(entry["parts"]):
             raise Rejected(where, f"{len(entry['parts'])} proofs of {len(questions)} parts")
         for question, part in zip(questions, entry["parts"], strict=True):
-            if part["rule"] != _rule(question):
+            if part["rule"] not in _RULES.get(question.property, ()):
                 raise Rejected(where, f"{part['rule']} does not prove {question.property}")
             derived = _derived(part["rule"], question)
             if derived != part["trace"]:

@@ -126,7 +126,7 @@ def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
                 if gap.positive:
                     for t in (-step, step):
                         admit(q, _at(*line, t), inside=True)
-                    return {"order": order, "step": str(step), "values": [gap.lo.hex()]}
+                    return {"asked": q.order, "order": order, "step": str(step), "values": [gap.lo.hex()]}
     raise Stuck("no jump along the line")
 
 

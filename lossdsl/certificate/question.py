@@ -41,6 +41,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
 GAP = "$gap"
+Ends = tuple[float | None, float | None]
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 
@@ -54,6 +55,8 @@ class Question:
     along         of an invariance: the positions of the input along which what is done to it is the same
     bound, norm   of a Lipschitz bound
     order         of `smooth`: how many derivatives are continuous; None for all of them
+    bracket       of a number: what it is not below, and not above
+    place         of a minimum: an equality of the input with something
     """
 
     program: Program
@@ -67,8 +70,12 @@ class Question:
     bound: Scalar | None = None
     norm: str = "l2"
     order: int | None = None
+    bracket: Ends = (None, None)
+    place: Compare | None = None
 
 
+MINIMUM, UNIQUE = "minimum", "unique minimum"
+NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus")
 _FINDINGS = (
     "convex",
     "strictly convex",
@@ -90,18 +97,77 @@ _ORDERS = {"C0": 0, "differentiable": 1, "C1": 1, "C2": 2}
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
 
-def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...]) -> Question:
-    """The question of a standard finding of the report. Raises Stuck for one without certificates."""
+def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...], bracket: Ends = (None, None)) -> list[Question]:
+    """The questions that together are a standard finding of the report. Raises Stuck for one without certificates."""
     program = built.program
     target = program.target or program.outputs[0].tensor
+    about, _, place = name.rpartition(" at " if " at " in name else " towards ")
+    if place and about in (MINIMUM, UNIQUE, "gradient", "gradient strictly"):
+        asked = Question(_of_values(program), about, target, place=_equality(program, target, place))
+        return [_placed(asked)] if about in (MINIMUM, UNIQUE) else _sides(_placed(asked), strict=about != "gradient")
+    return [_plain_finding(program, target, name, inputs, bracket)]
+
+
+def _plain_finding(program: Program, target: str, name: str, inputs: tuple[str, ...], bracket: Ends) -> Question:
     if name.startswith("invariant under ") and len(inputs) == 1:
         return _invariance(Question(program, name, target, inputs), _own_axes(program, target, inputs[0]))
+    if name in NUMBERS:
+        return _number_of(Question(program, name, target, inputs, bracket=bracket))
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
     _check_inputs(program, inputs)
     if name != "redescending":
         program = _of_values(program)
     return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs, order=_ORDERS.get(name))
+
+
+def _equality(program: Program, target: str, written: str) -> Compare:
+    """`x == y` of two inputs, of the entries at the place of the element."""
+    found = [program.input(name) for name in written.split(" == ")]
+    d = program.definition(target)
+    if len(found) != 2 or d is None or found[0] is None or found[1] is None:
+        raise Stuck(f"{written} is no equality of two inputs")
+    places = tuple(f for f in d.formals if f.dim in found[0].dims)
+    return Compare("==", *(Read(i.name, places, REAL) for i in found if i is not None))
+
+
+def _placed(asked: Question) -> Question:
+    """The question with the input that moves, the left one of the equality if it may."""
+    if asked.place is not None:
+        for a, b in ((asked.place.a, asked.place.b), (asked.place.b, asked.place.a)):
+            while isinstance(a, Apply) and a.name == "real":
+                a = a.args[0]
+            declared = asked.program.input(a.tensor) if isinstance(a, Read) else None
+            if declared is not None and declared.differentiable and asked.place.op == "==":
+                _check_inputs(asked.program, (declared.name,))
+                return replace(asked, inputs=(declared.name,), place=Compare("==", a, b))
+    raise Stuck("the place of the minimum is no equality of an input")
+
+
+def _sides(asked: Question, *, strict: bool) -> list[Question]:
+    """It rises on the one side of the place, and falls on the other, to which it goes from below."""
+    assert asked.place is not None
+    found = []
+    for op, word in ((">=", "increasing"), ("<=", "decreasing")):
+        side = Compare(op, asked.place.a, asked.place.b)
+        word = f"strictly {word}" if strict else word
+        found.append(replace(asked, property=word, conditions=(*asked.conditions, side), place=None))
+    return found
+
+
+def sides_of_minimum(q: Question) -> list[Question]:
+    """What a minimum at a place follows from: a value that does not fall away from it on either side."""
+    return _sides(q, strict=q.property == UNIQUE)
+
+
+def _number_of(asked: Question) -> Question:
+    """A number is one for the parameters and optional inputs at their defaults."""
+    program = asked.program
+    _check_inputs(program, asked.inputs)
+    defaults = {p.name: p.default for p in program.parameters}
+    defaults |= {i.name: i.default for i in program.inputs if i.dtype is REAL and i.name not in asked.inputs}
+    fixed = {n: c.value for n, c in defaults.items() if c is not None and isinstance(c.value, Fraction)}
+    return replace(asked, program=with_numbers(_of_values(program), fixed), fixed=fixed)
 
 
 def _of_values(program: Program) -> Program:
@@ -135,6 +201,11 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     target = usual if named is None else built.tensors.get(named, named)
     if claim.kind == "bound" and claim.expression is not None:
         return list(_bounds(built, base, claim.expression))
+    if claim.kind in (MINIMUM, UNIQUE) and claim.at is not None:
+        found, _ = elaborate_expression(built, claim.at)
+        if found is None or found.definitions or not isinstance(found.scalar, Compare):
+            raise Stuck("the place of the minimum is no equality of an input")
+        return [_placed(replace(base, program=_of_values(program), property=claim.kind, of=target, place=found.scalar))]
     inputs: tuple[str, ...] = tuple(built.tensors.get(i.name, i.name) for i in claim.inputs)
     asked = Question(program, claim.kind, target, inputs, base.assume, base.fixed, base.conditions)
     if claim.kind == "invariant" and len(inputs) == 1:

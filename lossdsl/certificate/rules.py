@@ -277,12 +277,13 @@ class Rules:
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
             boxes = [case[a] for a in n.args]
-            if not _smooth_there(n, boxes) and not (corners and _continuous_there(n, boxes)):
+            if not (continuous_there(n, boxes) if corners else smooth_there(n, boxes)):
                 raise Stuck(f"{n.name} is not {'continuous' if corners else 'smooth'} everywhere here")
             stack += n.args
 
 
-def _smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
+def smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
+    """Whether an operation has all derivatives on the intervals of its arguments."""
     if any(not b.finite for b in boxes):
         return False
     match n.name:
@@ -302,7 +303,10 @@ def _smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
     return n.name in _SMOOTH or (n.name in _SMOOTH_ABOVE_ZERO and boxes[0].positive)
 
 
-def _continuous_there(n: Apply, boxes: list[Enclosure]) -> bool:
+def continuous_there(n: Apply, boxes: list[Enclosure]) -> bool:
+    """Whether an operation is continuous on the intervals of its arguments."""
+    if smooth_there(n, boxes):
+        return True
     if any(not b.finite for b in boxes):
         return False
     if n.name == "pow":

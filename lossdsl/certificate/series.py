@@ -8,6 +8,7 @@ chapter 13).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -46,11 +47,15 @@ class Series:
             return value
         return Series((_box(value), *[_ZERO] * (len(self.terms) - 1)), self.joined)
 
+    def hulled(self, other: Series) -> Series:
+        """What holds for either of two."""
+        return Series(tuple(e.hull(a, b) for a, b in zip(self.terms, other.terms)), self.joined)
+
     def union(self, other: Any) -> Series:
         """What is one of two. Raises Undecided where only one piece is wanted."""
         if not self.joined:
             raise Undecided
-        return Series(tuple(e.hull(a, b) for a, b in zip(self.terms, self.like(other).terms)), True)
+        return self.hulled(self.like(other))
 
     def __add__(self, other: Any) -> Series:
         return Series(tuple(e.add(a, b) for a, b in zip(self.terms, self.like(other).terms)), self.joined)
@@ -103,7 +108,12 @@ def _sum(terms: Any) -> Enclosure:
     return total
 
 
+Number = Series | Enclosure | Fraction  # an enclosure: any number of it, the same one wherever the line is
+
+
 def _box(value: Any) -> Enclosure:
+    if isinstance(value, Enclosure):
+        return value
     if isinstance(value, (bool, int, Fraction)):
         return e.exact(Fraction(value))
     if not isinstance(value, arb) or not value.is_finite():
@@ -113,6 +123,10 @@ def _box(value: Any) -> Enclosure:
 
 
 # ----------------------------------------------------------------------------------------------- functions
+
+
+def _squared(x: Series) -> Series:
+    return x * x
 
 
 def _sigmoid(x: Series) -> Series:
@@ -128,30 +142,32 @@ def _over_root_pi(x: Series, times: Fraction) -> Series:
     return x * times / x.like(arb.pi().sqrt())
 
 
-# of x and the function's own value there
-_SLOPES: dict[str, Callable[[Series, Series], Series]] = {
-    "exp": lambda x, y: y,
-    "expm1": lambda x, y: y + 1,
-    "log": lambda x, y: 1 / x,
-    "log1p": lambda x, y: 1 / (1 + x),
-    "log2": lambda x, y: 1 / (x * arb(2).log()),
-    "log10": lambda x, y: 1 / (x * arb(10).log()),
-    "sqrt": lambda x, y: 1 / (2 * y),
-    "sin": lambda x, y: applied("cos", x),
-    "cos": lambda x, y: -applied("sin", x),
-    "sinh": lambda x, y: applied("cosh", x),
-    "cosh": lambda x, y: applied("sinh", x),
-    "tanh": lambda x, y: 1 - y * y,
-    "sigmoid": lambda x, y: y * (1 - y),
-    "softplus": lambda x, y: _sigmoid(x),
-    "logsigmoid": lambda x, y: _sigmoid(-x),
-    "logcosh": lambda x, y: applied("tanh", x),
-    "atan": lambda x, y: 1 / (1 + x * x),
-    "erf": lambda x, y: _over_root_pi(_bell(x, 1), Fraction(2)),
-    "erfc": lambda x, y: _over_root_pi(_bell(x, 1), Fraction(-2)),
-    "normal_cdf": lambda x, y: _over_root_pi(_bell(x, 2), Fraction(1)) / arb(2).sqrt(),
-    "log_normal_cdf": lambda x, y: _over_root_pi(_bell(x, 2), Fraction(1)) / arb(2).sqrt() / applied("normal_cdf", x),
-    "lgamma": lambda x, y: applied("digamma", x),
+# of x and the function's own value there: each encloses the derivative, some tighter, some with its sign
+_SLOPES: dict[str, tuple[Callable[[Series, Series], Series], ...]] = {
+    "exp": (lambda x, y: y,),
+    "expm1": (lambda x, y: y + 1,),
+    "log": (lambda x, y: 1 / x,),
+    "log1p": (lambda x, y: 1 / (1 + x),),
+    "log2": (lambda x, y: 1 / (x * arb(2).log()),),
+    "log10": (lambda x, y: 1 / (x * arb(10).log()),),
+    "sqrt": (lambda x, y: 1 / (2 * y),),
+    "sin": (lambda x, y: applied("cos", x),),
+    "cos": (lambda x, y: -applied("sin", x),),
+    "sinh": (lambda x, y: applied("cosh", x),),
+    "cosh": (lambda x, y: applied("sinh", x),),
+    "tanh": (lambda x, y: 1 - y * y, lambda x, y: 4 * _sigmoid(2 * x) * _sigmoid(-2 * x)),
+    "sigmoid": (lambda x, y: Fraction(1, 4) - _squared(y - Fraction(1, 2)), lambda x, y: y * _sigmoid(-x)),
+    "softplus": (lambda x, y: _sigmoid(x),),
+    "logsigmoid": (lambda x, y: _sigmoid(-x),),
+    "logcosh": (lambda x, y: applied("tanh", x),),
+    "atan": (lambda x, y: 1 / (1 + x * x),),
+    "erf": (lambda x, y: _over_root_pi(_bell(x, 1), Fraction(2)),),
+    "erfc": (lambda x, y: _over_root_pi(_bell(x, 1), Fraction(-2)),),
+    "normal_cdf": (lambda x, y: _over_root_pi(_bell(x, 2), Fraction(1)) / arb(2).sqrt(),),
+    "log_normal_cdf": (
+        lambda x, y: _over_root_pi(_bell(x, 2), Fraction(1)) / arb(2).sqrt() / applied("normal_cdf", x),
+    ),
+    "lgamma": (lambda x, y: applied("digamma", x),),
 }
 _ABOVE_ZERO = frozenset({"log", "log2", "log10", "sqrt", "lgamma", "digamma"})
 
@@ -164,10 +180,16 @@ def applied(name: str, x: Series) -> Series:
     for k in range(1, len(x.terms)):
         if name not in _SLOPES:
             raise Stuck(f"no derivative of {name}")
-        slope = _SLOPES[name](x.first(k), Series(tuple(found), x.joined)).terms
-        known = _sum(e.mul(e.mul(Enclosure(float(j), float(j)), x.terms[j]), slope[k - j]) for j in range(1, k + 1))
-        found.append(e.div(known, Enclosure(float(k), float(k))))
+        own = Series(tuple(found), x.joined)
+        ways = [_next(x, slope(x.first(k), own).terms, k) for slope in _SLOPES[name]]
+        found.append(functools.reduce(lambda a, b: e.meet(a, b) or a, ways))
     return Series(tuple(found), x.joined)
+
+
+def _next(x: Series, slope: Sequence[Enclosure], k: int) -> Enclosure:
+    """The k-th coefficient, by those of the derivative."""
+    known = _sum(e.mul(e.mul(Enclosure(float(j), float(j)), x.terms[j]), slope[k - j]) for j in range(1, k + 1))
+    return e.div(known, Enclosure(float(k), float(k)))
 
 
 def _finite(box: Enclosure) -> Enclosure:
@@ -176,7 +198,8 @@ def _finite(box: Enclosure) -> Enclosure:
     return box
 
 
-def _apply(node: Apply, args: Sequence[Any]) -> Series:
+def of_operation(node: Apply, args: Sequence[Any]) -> Series:
+    """A primitive of series and numbers, one of them a series. Raises Undecided, Stuck."""
     some = next(a for a in args if isinstance(a, Series))
     full = [some.like(a) for a in args]
     x = full[0]
@@ -207,6 +230,8 @@ def _apply(node: Apply, args: Sequence[Any]) -> Series:
             return _power(node, args, full)
         case "expdiff":
             return applied("exp", x - full[1])
+        case "xlogy" if args[0] is args[1]:
+            return _entropy_term(x)
         case "xlogy":
             return x * applied("log", full[1])
         case "logaddexp":
@@ -214,6 +239,16 @@ def _apply(node: Apply, args: Sequence[Any]) -> Series:
     if len(args) != 1:
         raise Stuck(f"no derivative of {node.name}")
     return applied(node.name, x)
+
+
+def _entropy_term(x: Series) -> Series:
+    """x log x."""
+    slope = applied("log", x) + 1
+    both = Apply("xlogy", (Param("x"), Param("x")))
+    found = [_finite(transfer(both, [x.value, x.value]))]
+    for k in range(1, len(x.terms)):
+        found.append(_next(x, slope.terms, k))
+    return Series(tuple(found), x.joined)
 
 
 def _larger(x: Series, y: Series) -> Series:
@@ -225,9 +260,9 @@ def _larger(x: Series, y: Series) -> Series:
 
 def _power(node: Apply, args: Sequence[Any], full: Sequence[Series]) -> Series:
     exponent = args[1]
-    if not isinstance(exponent, Fraction):
-        raise Stuck("a power with an exponent that is no fraction")
     base = full[0]
+    if not isinstance(exponent, Fraction):
+        return applied("exp", full[1] * applied("log", base))
     if exponent.denominator == 1 and 0 <= exponent <= 64:
         result = base.like(1)
         square, left = base, int(exponent)
@@ -284,7 +319,7 @@ class Along(Values):
         if isinstance(node, Apply):
             args = [self.scalar(a, at, known) for a in node.args]
             if any(isinstance(a, Series) for a in args):
-                found = _apply(node, args)
+                found = of_operation(node, args)
                 if any(t.nan for t in found.terms):
                     raise Undecided
                 return found
@@ -323,4 +358,4 @@ def _either(values: Sequence[Any]) -> Any:
     raise Undecided
 
 
-__all__ = ["Along", "Point", "Series", "applied"]
+__all__ = ["Along", "Number", "Point", "Series", "applied", "of_operation"]

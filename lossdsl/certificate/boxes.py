@@ -1,0 +1,138 @@
+"""What derivatives on boxes prove: curvature, order, Lipschitz bounds, and both ends of a number."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from lossdsl.certificate.bounds import Bounds
+from lossdsl.certificate.coverings import Curve, Leaf, text
+from lossdsl.certificate.question import Question, sides_of_minimum
+from lossdsl.certificate.rules import Stuck
+from lossdsl.ir.nodes import Apply, Const, Read, Scalar, postorder
+from lossdsl.verify.enclosure import INF, Enclosure
+
+Trace = list[list[str]]
+
+
+def _told(leaves: Sequence[Leaf]) -> Trace:
+    return [[*(text(side) for side in leaf.box.sides), text(leaf.found)] for leaf in leaves]
+
+
+def _bend(q: Question, accept: Callable[[Enclosure], bool]) -> tuple[Curve, list[Leaf], Trace]:
+    """Boxes on which the second derivative in the variable is accepted, and places where the first one rises."""
+    curve = Curve(q, inner=True, terms=True)
+    leaves = curve.covering(2, accept)
+    return curve, leaves, [*_told(leaves), *curve.joined(leaves, 1, rises=True)]
+
+
+def of_convexity(q: Question) -> Trace:
+    """A continuous function whose derivative does not fall, or rises, is convex, or strictly so."""
+    strict, word = q.property.startswith("strictly "), q.property.removeprefix("strictly ")
+    if word == "concave":
+        return of_convexity(_negated(q, "convex"))
+    curve, leaves, trace = _bend(q, lambda box: box.positive if strict else box.nonnegative)
+    if strict and not curve.moves(leaves):
+        raise Stuck("the variable may not move with the entry")
+    return trace
+
+
+def _negated(q: Question, word: str) -> Question:
+    """The question about minus the element."""
+    d = q.program.definition(q.of)
+    if d is None or d.head != "map" or not any(i is d for i in q.program.body):
+        raise Stuck("an element that folds an axis")
+    items = tuple(replace(d, body=Apply("neg", (d.body,))) if i is d else i for i in q.program.body)
+    strict = "strictly " if q.property.startswith("strictly ") else ""
+    return replace(q, program=q.program.with_body(items), property=strict + word)
+
+
+def of_smoothness(q: Question) -> Trace:
+    """Smooth on every box; where two meet there are as many derivatives as are asked for."""
+    curve = Curve(q)
+    leaves = curve.covering(1, lambda box: True)
+    most = 0 if q.property == "C0" else q.order
+    joins = curve.joined(leaves, 0 if most is None else most)
+    if most is None and joins:
+        raise Stuck("pieces that meet")
+    return [*_told(leaves), *joins]
+
+
+def of_order(q: Question) -> Trace:
+    """A continuous function rises where its derivative is not negative; strictly, where it is positive but at ends."""
+    strict, rises = q.property.startswith("strictly "), q.property.endswith("increasing")
+    curve = Curve(q)
+
+    def accept(box: Enclosure) -> bool:
+        if strict:
+            return box.positive if rises else box.negative
+        return box.nonnegative if rises else box.nonpositive
+
+    leaves = curve.covering(1, accept)
+    return [*_told(leaves), *curve.joined(leaves, 0)]
+
+
+def of_bound(q: Question) -> Trace:
+    """A continuous function that is not negative on open boxes is not at their ends."""
+    read = {n.tensor for d in Bounds(q.program).needed(q.of) for n in postorder(*d.scalars()) if isinstance(n, Read)}
+    for i in q.program.inputs:
+        if i.differentiable and i.kind != "unit" and i.name in read and i.name not in q.fixed:
+            with contextlib.suppress(Stuck):
+                curve = Curve(replace(q, inputs=(i.name,)))
+                leaves = curve.covering(0, lambda box: box.positive if q.property == "positive" else box.nonnegative)
+                if q.property == "positive" and not all(v.positive for leaf in leaves for v in curve.ends(leaf.box)):
+                    raise Stuck("the value may be 0 where two boxes meet")
+                return [[i.name], *_told(leaves), *curve.joined(leaves, 0)]
+    raise Stuck("no input of which it is an element")
+
+
+def of_minimum(q: Question) -> Trace:
+    """What falls before the place and rises after it is least there."""
+    return [line for side in sides_of_minimum(q) for line in of_order(side)]
+
+
+def of_lipschitz(q: Question) -> Trace:
+    """A continuous function is Lipschitz with the largest size of its derivative (the mean value theorem)."""
+    curve = Curve(q)
+    bound = INF if q.bound is None else float(_number(q.bound))
+    leaves = curve.covering(1, lambda box: box.bounded and size(box)[1] <= bound)
+    return [*_told(leaves), *curve.joined(leaves, 0)]
+
+
+def _number(bound: Scalar) -> Fraction:
+    if isinstance(bound, Apply) and bound.name == "real":
+        return _number(bound.args[0])
+    if isinstance(bound, Const) and isinstance(bound.value, Fraction) and Fraction(float(bound.value)) <= bound.value:
+        return bound.value
+    raise Stuck("a bound that is no number")
+
+
+def of_bracket(q: Question) -> Trace:
+    """One end by all boxes, the other by a place."""
+    low, high = q.bracket
+    ends = ["between", *("nothing" if end is None else end.hex() for end in q.bracket)]
+    if q.property == "strong convexity modulus":
+        if low is None:
+            raise Stuck("no number that it is not below")
+        curve = Curve(q)
+        leaves = curve.covering(2, lambda box: box.lo >= low)
+        trace = [*_told(leaves), *curve.joined(leaves, 1, rises=True)]
+        found = [] if high is None else [curve.place(2, leaves, lambda box: (-box.hi, -box.lo), -high)]
+        return [ends, *trace, *found]
+    if high is None:
+        raise Stuck("no number that it is not above")
+    order = 1 if q.property == "lipschitz constant" else 2
+    curve = Curve(q)
+    leaves = curve.covering(order, lambda box: size(box)[1] <= high)
+    trace = [*_told(leaves), *curve.joined(leaves, order - 1)]
+    return [ends, *trace, *([] if not low else [curve.place(order, leaves, size, low)])]
+
+
+def size(box: Enclosure) -> tuple[float, float]:
+    """The least and the largest absolute value."""
+    return max(box.lo, -box.hi, 0.0), max(abs(box.lo), abs(box.hi))
+
+
+__all__ = ["of_bound", "of_bracket", "of_convexity", "of_lipschitz", "of_minimum", "of_order", "of_smoothness"]

@@ -1,0 +1,660 @@
+"""One element as a function of one entry, on boxes that cover all that it is of: derivatives are enclosed on each, and at the
+ends of neighbouring boxes it is looked at from both sides.
+
+On a box no branch and no extremum changes sides, so that the element is one smooth function of its variable there; enclosures of
+its Taylor coefficients (`series`) hold for all of the box, and for a derivative that rises or falls on it its ends do (Moore,
+Kearfott and Cloud, *Introduction to Interval Analysis*, 2009, chapter 6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.points import Undecided
+from lossdsl.certificate.question import Question
+from lossdsl.certificate.rules import Rules, Stuck, continuous_there, smooth_there
+from lossdsl.certificate.series import Number, Series, of_operation
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import (
+    BOOL,
+    INT,
+    TRUE,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Input,
+    Param,
+    Range,
+    Read,
+    Scalar,
+    Select,
+    postorder,
+)
+from lossdsl.ir.rewrite import substitute
+from lossdsl.verify import enclosure as e
+from lossdsl.verify import operations as o
+from lossdsl.verify.enclosure import INF, Enclosure
+
+_MOST = 3000  # boxes that are looked at
+_SEARCHED = 600  # boxes in which a large value is looked for
+_NODES = 2000  # of an element, all that it is made of put in
+_NARROW = 2.0**-40  # a side that is not halved
+_BESIDE = 2.0**-30  # how far to either side of a place an element is told apart, relative to it
+_TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
+_FREE = ("real", "prob", *_TWO_VALUED)  # each entry is any number of its range, whatever the others are
+_EXTREMES = ("abs", "relu", "max2", "min2", "clamp")
+_FACTORIALS = (1.0, 1.0, 2.0, 6.0)
+
+Accept = Callable[[Enclosure], bool]
+
+
+@dataclass(frozen=True)
+class Box:
+    """An open interval of the variable, and one of each of the other numbers."""
+
+    over: Enclosure
+    others: tuple[Enclosure, ...]
+
+    def at(self, x: float) -> Box:
+        return Box(Enclosure(x, x), self.others)
+
+    @property
+    def sides(self) -> tuple[Enclosure, ...]:
+        return (self.over, *self.others)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A box, and what encloses the derivative there."""
+
+    box: Box
+    found: Enclosure
+
+
+class Curve:
+    """An element of what is asked of, as a function of the variable: the entry, or what is affine in it and all that it is in.
+    Derivatives are in the entry, unless `inner`: in the variable; `terms`: of each term, if it is a sum whose terms have an
+    entry of their own each, times what is positive. Raises Stuck if it is of more than one entry."""
+
+    def __init__(self, q: Question, *, inner: bool = False, terms: bool = False) -> None:
+        if len(q.inputs) != 1:
+            raise Stuck("an element of more than one input")
+        (name,) = q.inputs
+        self._inner = inner
+        self.question, self.bounds = q, Bounds(q.program, q.assume, frozenset(q.inputs))
+        self.rules = Rules(self.bounds, q.inputs)
+        definition = self.bounds.definitions.get(q.of)
+        formals = () if definition is None else definition.formals
+        first, bound = self._term(definition, formals) if terms else (self._body(definition), ())
+        self.body = self._inlined(first)
+        self._used: dict[Scalar, set[Scalar]] = {}
+        entries = {n for n in postorder(self.body) if isinstance(n, Read) and n.tensor == name}
+        if len(entries) != 1:
+            raise Stuck(f"{q.of} is of {len(entries)} entries of {name}")
+        (entry,) = entries
+        if not set(bound) <= set(entry.indices) or (bound and len(set(entry.indices)) < len(entry.indices)):
+            raise Stuck("an entry that several terms read")
+        declared = self.bounds.inputs[name]
+        unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
+        # with the ends that belong to it
+        self.domain = e.REALS if unbounded else Bounds(q.program, q.assume).tensor(name)
+        moving = [c for c in q.conditions if any(isinstance(n, Read) and n.tensor == name for n in postorder(c))]
+        self._slope: list[tuple[Scalar | None, bool]] = []
+        self.variable: Scalar = entry
+        if moving:
+            self._limit(entry, moving, unbounded)
+        elif unbounded:
+            self.variable, self._slope = self._affine(entry)
+        self.others = self._others()
+        self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
+
+    # ------------------------------------------------------------------------------------------ the function
+
+    def _term(self, d: Definition | None, formals: tuple[Index, ...]) -> tuple[Scalar, tuple[Index, ...]]:
+        """What the element is a sum of, if all else is added to it or positive, and the indices that it is a sum over."""
+        while d is not None and d.head == "map":
+            body = self._body(d)
+            case = Case(self.bounds, frozenset(i.dim for i in formals) | self.bounds.read_axes(body), {})
+            while isinstance(body, Apply):
+                moving = [a for a in body.args if self.rules.moves(a)]
+                if len(moving) != 1 or body.name not in ("add", "sub", "mul", "div"):
+                    break
+                first = body.args[0] is moving[0]
+                rest = case[body.args[first]]
+                kept = rest.finite if body.name in ("add", "sub") else rest.positive and rest.finite
+                if not kept or (not first and body.name in ("sub", "div")):
+                    break
+                body = moving[0]
+            if not isinstance(body, Read) or body.tensor not in self.bounds.definitions:
+                return self._body(d), ()
+            inner = self.bounds.definitions[body.tensor]
+            if inner.head != "sum" or body.indices != formals:
+                return self._body(d), ()
+            d = replace(inner, body=substitute(inner.body, dict(zip(inner.formals, formals, strict=True))))
+        if (
+            d is None
+            or d.head != "sum"
+            or d.where is not TRUE
+            or d.support is not TRUE
+            or d.tensor in self.bounds.recurrent
+        ):
+            raise Stuck("an element that folds an axis")
+        return d.body, d.bound
+
+    def _inlined(self, body: Scalar) -> Scalar:
+        """The element, with the elements that it reads put in where the entry is in them."""
+        while True:
+            nodes = list(postorder(body))
+            if len(nodes) > _NODES:
+                raise Stuck("an element that is too large")
+            put: dict[Scalar, Scalar] = {}
+            for n in nodes:
+                if isinstance(n, Read) and n.tensor in self.rules.moving and n.tensor not in self.rules.inputs:
+                    d = self.bounds.definitions.get(n.tensor)
+                    inner = self._body(d)
+                    assert d is not None
+                    put[n] = substitute(inner, dict(zip(d.formals, n.indices, strict=True)))
+            if not put:
+                return body
+            body = substitute(body, put)
+
+    def _body(self, d: Definition | None) -> Scalar:
+        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:
+            raise Stuck("an element that folds an axis" if d is None else f"{d.tensor} is no element of one entry")
+        return d.body
+
+    def _affine(self, entry: Scalar) -> tuple[Scalar, list[tuple[Scalar | None, bool]]]:
+        """The largest scalar that is affine in the entry and all that it is in; the factors of its slope (None: -1), and
+        whether each divides."""
+        found, slope = entry, list[tuple[Scalar | None, bool]]()
+        while len(self._users(found)) == 1:
+            (user,) = self._users(found)
+            if not isinstance(user, Apply) or user.dtype is INT or user.args.count(found) != 1:
+                break
+            rest = [a for a in user.args if a is not found]
+            if len(rest) > 1 or self.rules.moves(*rest):
+                break
+            first = user.args[0] is found
+            if user.name == "neg" or (user.name == "sub" and not first):
+                slope.append((None, False))
+            elif user.name == "mul" or (user.name == "div" and first):
+                slope.append((rest[0], user.name == "div"))
+            elif user.name not in ("add", "sub", "real"):
+                break
+            found = user
+        return found, slope
+
+    def _limit(self, entry: Scalar, conditions: Sequence[Scalar], unbounded: bool) -> None:
+        """Take the variable from its difference to what the entry is compared with. Raises Stuck."""
+        (condition,) = conditions if len(conditions) == 1 else (None,)
+        if not isinstance(condition, Compare) or condition.op not in ("<=", ">=") or condition.a is not entry:
+            raise Stuck(f"a condition on {self.question.inputs[0]}")
+        place, above = condition.b, condition.op == ">="
+        while isinstance(place, Apply) and place.name == "real":
+            place = place.args[0]
+        if (
+            isinstance(place, Const)
+            and isinstance(place.value, Fraction)
+            and Fraction(float(place.value)) == place.value
+        ):
+            at = float(place.value)
+            if not self.domain.lo < at < self.domain.hi:
+                raise Stuck(f"{at} is no place inside of the domain")
+        else:
+            below = {True: Apply("sub", (entry, place)), False: Apply("sub", (place, entry))}
+            first = [rises for rises, n in below.items() if n in self._users(entry)]
+            if len(self._users(entry)) != 1 or not first or not unbounded or self.rules.moves(place):
+                raise Stuck(f"the element is not one of the difference to {type(place).__name__}")
+            self.variable, at = below[first[0]], 0.0
+            self._slope = [] if first[0] else [(None, False)]
+            above = above == first[0]
+        if above:
+            self.domain = Enclosure(at, self.domain.hi, False, self.domain.hi_open)
+        else:
+            self.domain = Enclosure(self.domain.lo, at, self.domain.lo_open, False)
+
+    def _users(self, node: Scalar) -> set[Scalar]:
+        """The scalars that it is an argument of."""
+        if not self._used:
+            for n in postorder(self.body):
+                for c in n.children:
+                    self._used.setdefault(c, set()).add(n)
+        return self._used.get(node, set())
+
+    def _others(self) -> list[Read | Param]:
+        """What it reads besides the variable."""
+        stack, seen = [self.body, *(n for n, _ in self._slope if n is not None)], set[Scalar]()
+        found: list[Read | Param] = []
+        while stack:
+            n = stack.pop()
+            if n in seen or n is self.variable:
+                continue
+            seen.add(n)
+            if isinstance(n, (Read, Param)):
+                found.append(n)
+            if not isinstance(n, Read):
+                stack += n.children
+        return found
+
+    def _degree(self, other: Scalar) -> float:
+        """1 if the element is affine in a number, whatever all others are; infinity if that is not seen."""
+        found: dict[Scalar, float] = {other: 1}
+        for n in postorder(self.body, *(f for f, _ in self._slope if f is not None)):
+            if n is other or n is self.variable:
+                continue
+            below = [found.get(c, 0) for c in n.children]
+            if not any(below):
+                continue
+            match n:
+                case Apply(name="add" | "sub" | "neg" | "real"):
+                    found[n] = max(below)
+                case Apply(name="mul"):
+                    found[n] = sum(below)
+                case Apply(name="div") if not below[1]:
+                    found[n] = below[0]
+                case Select() if not found.get(n.condition, 0):
+                    found[n] = max(below)
+                case _:
+                    found[n] = INF
+        factors = [f for f, _ in self._slope if f is not None and found.get(f, 0)]
+        return INF if factors else found.get(self.body, 0)
+
+    def _input(self, n: Read | Param) -> Input | None:
+        return self.bounds.inputs.get(n.tensor) if isinstance(n, Read) else None
+
+    # ------------------------------------------------------------------------------------------ on a box
+
+    def _case(self, box: Box) -> Case:
+        known: dict[Scalar, Enclosure] = {self.variable: box.over}
+        known.update(zip(self.others, box.others, strict=True))
+        return Case(self.bounds, self._some, known)
+
+    def slope(self, case: Case) -> Enclosure:
+        """Of the variable in the entry."""
+        found = Enclosure(1.0, 1.0)
+        for factor, divides in self._slope:
+            by = Enclosure(-1.0, -1.0) if factor is None else case[factor]
+            found = e.div(found, by) if divides else e.mul(found, by)
+        if not found.finite:
+            raise Stuck("the slope of the variable may be infinite")
+        return found
+
+    def _series(self, decided: Case, over: Enclosure, count: int) -> Series:
+        """Coefficients in the variable over an interval of it, by the branches that are taken in the case. Raises Undecided."""
+        start = Series((over, Enclosure(1.0, 1.0), *[Enclosure(0.0, 0.0)] * count)[:count], False)
+        found = start.like(_Evaluation(self, decided, start).of(self.body))
+        if not all(t.finite for t in found.terms):
+            raise Undecided
+        return found
+
+    def _coefficient(self, case: Case, over: Enclosure, order: int) -> Enclosure:
+        return _times(self._series(case, over, order + 1).terms[order], order)
+
+    def derivative(self, order: int, box: Box) -> Enclosure:
+        """An enclosure of a derivative on a box. Raises Undecided."""
+        case = self._case(box)
+        return self._scaled(case, self._in_variable(order, case, box.over), order)
+
+    def _scaled(self, case: Case, found: Enclosure, order: int) -> Enclosure:
+        """A derivative in the entry, by that in the variable."""
+        return found if self._inner or not order else e.mul(e.integer_power(self.slope(case), order), found)
+
+    def _in_variable(self, order: int, case: Case, whole: Enclosure) -> Enclosure:
+        try:
+            terms = self._series(case, whole, order + 2).terms
+        except Stuck:  # no further derivative
+            return self._coefficient(case, whole, order)
+        found, next_ = (_times(terms[k], k) for k in (order, order + 1))
+        if whole.lo == whole.hi or not (next_.nonnegative or next_.nonpositive):
+            return found
+        ends: list[Enclosure | None] = []
+        for x in (whole.lo, whole.hi):
+            here = None
+            if abs(x) < INF:
+                with contextlib.suppress(Undecided, ZeroDivisionError):
+                    here = self._coefficient(case, Enclosure(x, x), order)
+            ends.append(here)
+        low, high = ends if next_.nonnegative else ends[::-1]
+        strict = next_.nonzero and whole.lo_open and whole.hi_open
+        least = Enclosure(-INF, INF, True, True) if low is None else Enclosure(low.lo, INF, strict, True)
+        most = Enclosure(-INF, INF, True, True) if high is None else Enclosure(-INF, high.hi, True, strict)
+        both = e.meet(least, most)
+        return found if both is None else e.meet(found, both) or found
+
+    # ------------------------------------------------------------------------------------------ all boxes
+
+    def covering(self, order: int, accept: Accept) -> list[Leaf]:
+        """Boxes that cover everything but ends, with a derivative on each that is accepted. Raises Stuck."""
+        found: list[Leaf] = []
+        stack = list(self._start())
+        for _ in range(_MOST):
+            if not stack:
+                return sorted(found, key=lambda leaf: tuple(s.lo for s in reversed(leaf.box.sides)))
+            box = stack.pop()
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
+                here = self.derivative(order, box)
+                if here.finite and accept(here):
+                    found.append(Leaf(box, here))
+                    continue
+            stack += _halved(box)
+        raise Stuck("more boxes than are looked at")
+
+    def _start(self) -> Iterator[Box]:
+        case = Case(self.bounds, self._some, {})
+        sides: list[list[Enclosure]] = []
+        for n in self.others:
+            declared = self._input(n)
+            kind = "bool" if n.dtype is BOOL else declared.kind if declared is not None else ""
+            values = [Enclosure(v, v) for v in _TWO_VALUED.get(kind, ())]
+            box = case[n]
+            if box.nan:
+                raise Stuck("a number that may be undefined")
+            if not values and box.bounded and self._degree(n) <= 1:  # what is said of both ends holds between them
+                values = [Enclosure(v, v) for v in {box.lo, box.hi}]
+            sides.append([v for v in values if e.meet(v, box) is not None] or [box])
+        for others in itertools.product(*sides):
+            yield Box(Enclosure(self.domain.lo, self.domain.hi, True, True), others)
+
+    def joined(self, leaves: Sequence[Leaf], order: int, *, rises: bool = False) -> list[list[str]]:
+        """The places at which two pieces meet, where the derivatives up to the order are those of both; for `rises`, the last
+        one may be larger on the right. Raises Stuck where that is not seen."""
+        places: list[list[str]] = []
+        for leaf in leaves:
+            over = leaf.box.over
+            for end, inside in ((over.lo, over.hi), (over.hi, over.lo)):
+                if end in (self.domain.lo, self.domain.hi):
+                    self._reached(leaf.box, end, inside)
+                elif end == over.hi:
+                    places += self._met(leaf.box, end, order, rises)
+        return places
+
+    def _beside(self, box: Box, lo: float, hi: float, *, ends: bool = False) -> Case:
+        return self._case(Box(Enclosure(lo, hi, not ends, not ends), box.others))
+
+    def _reached(self, box: Box, end: float, inside: float) -> None:
+        """Raise Stuck unless the element is continuous up to an end of the domain that belongs to it."""
+        is_open = self.domain.lo_open if end == self.domain.lo else self.domain.hi_open
+        if abs(end) == INF or is_open:
+            return
+        near = _near(end, inside)
+        self._agrees(self._beside(box, min(end, near), max(end, near), ends=True), self.body, end, 0)
+
+    def _met(self, box: Box, at: float, order: int, rises: bool) -> list[list[str]]:
+        left, right = _near(at, -INF), _near(at, INF)
+        with contextlib.suppress(Undecided, ZeroDivisionError, Stuck):  # one more coefficient: nothing in it jumps
+            self._series(self._beside(box, left, right), Enclosure(left, right, True, True), order + 2)
+            return []
+        around = self._beside(box, left, right, ends=True)
+        sides = [self._beside(box, left, at), self._beside(box, at, right)]
+        try:
+            below, above = (self._series(side, Enclosure(at, at), order + 2).terms for side in sides)
+            there = self._series(self._case(box.at(at)), Enclosure(at, at), 1).terms[0]
+        except (Undecided, ZeroDivisionError):
+            raise Stuck(f"what there is at {at}") from None
+        same = [a.lo == a.hi == b.lo == b.hi for a, b in zip(below, above)]
+        same[0] = same[0] and there.lo == there.hi == below[0].lo
+        if not all(same[:order]):
+            self._agrees(around, self.body, at, order - 1)
+        if not same[order] and not (rises and below[order].hi <= above[order].lo):
+            self._agrees(around, self.body, at, order)
+        return [[at.hex(), *(text(terms[order]) for terms in (below, above))]]
+
+    def _agrees(self, case: Case, root: Scalar, at: float, order: int) -> None:
+        """Raise Stuck unless a scalar has so many continuous derivatives at a place, around which all is as in the case: each
+        operation has, and of two that are joined there the coefficients are the same numbers."""
+        stack = [root]
+        while stack:
+            n = stack.pop()
+            if n is self.variable or not self.rules.moves(n):
+                continue
+            if isinstance(n, Select):
+                stack += self._branch(case, n, at, order)
+                continue
+            if not isinstance(n, Apply) or n.dtype is INT:
+                raise Stuck(f"{type(n).__name__} has no rule")
+            stack += n.args
+            boxes = [case[a] for a in n.args]
+            if smooth_there(n, boxes) or (not order and continuous_there(n, boxes)):
+                continue
+            if n.name not in _EXTREMES:
+                raise Stuck(f"{n.name} at {at}")
+            try:
+                self._evaluation(case, at, order).of(n)
+            except Undecided:
+                self._same(case, _candidates(n), at, order)
+
+    def _branch(self, case: Case, n: Select, at: float, order: int) -> list[Scalar]:
+        """Of a selection: what is selected around the place, if it is one scalar."""
+        holds = o.truth(case[n.condition])
+        if holds is not None:
+            return [n.a if holds else n.b]
+        sides = [(branch, case.given(n.condition, value)) for branch, value in ((n.a, True), (n.b, False))]
+        there = [(branch, inner) for branch, inner in sides if inner is not None]
+        for branch, inner in there:
+            self._agrees(inner, branch, at, order)
+        if self.rules.moves(n.condition):
+            self._same(case, [branch for branch, _ in there], at, order)
+        return []
+
+    def _evaluation(self, case: Case, at: float, order: int) -> _Evaluation:
+        zero = Enclosure(0.0, 0.0)
+        start = (Enclosure(at, at), Enclosure(1.0, 1.0), *[zero] * order)[: order + 1]
+        return _Evaluation(self, case, Series(start, False))
+
+    def _same(self, case: Case, scalars: Sequence[Scalar], at: float, order: int) -> None:
+        try:
+            values = [self._evaluation(case, at, order).of(n) for n in scalars]
+        except (Undecided, ZeroDivisionError):
+            raise Stuck(f"what there is at {at}") from None
+        like = Series((Enclosure(0.0, 0.0),) * (order + 1), False).like
+        for k, terms in enumerate(zip(*(like(v).terms for v in values))):
+            if any(t.nan or not t.lo == t.hi == terms[0].lo for t in terms):
+                raise Stuck(f"a jump of derivative {k} at {at}")
+
+    def ends(self, box: Box) -> Iterator[Enclosure]:
+        """Values at the ends of a box. Raises Stuck."""
+        for x in (box.over.lo, box.over.hi):
+            if abs(x) < INF:
+                try:
+                    yield self._series(self._case(box), Enclosure(x, x), 1).terms[0]
+                except (Undecided, ZeroDivisionError):
+                    raise Stuck(f"the value at {x}") from None
+
+    def moves(self, leaves: Sequence[Leaf]) -> bool:
+        """Whether the variable moves wherever the entry does."""
+        return all(self.slope(self._case(leaf.box)).nonzero for leaf in leaves)
+
+    # ------------------------------------------------------------------------------------------ large values
+
+    def place(
+        self, order: int, leaves: Sequence[Leaf], size: Callable[[Enclosure], tuple[float, float]], wanted: float
+    ) -> list[str]:
+        """A place at which a size of the derivative, of which bounds are told, is at least the wanted one. Raises Stuck."""
+        if self.question.conditions:
+            raise Stuck("a condition on the place")
+        if self.bounds.inputs[self.question.inputs[0]].kind not in ("real", "prob"):
+            raise Stuck("an entry that does not move alone")
+        for n in self.others:
+            declared = self._input(n)
+            if declared is None or declared.kind not in _FREE:
+                raise Stuck("a number that may not be any of its interval")
+        count = itertools.count(0, -1)  # of equal ones the latest first
+        queue = [(-size(leaf.found)[1], next(count), leaf.box) for leaf in leaves]
+        heapq.heapify(queue)
+        for _ in range(_SEARCHED):
+            if not queue:
+                break
+            _, _, box = heapq.heappop(queue)
+            point = Box(_inside(box.over), tuple(map(_inside, box.others)))
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
+                case = self._case(Box(box.over, point.others))
+                here = self._scaled(case, self._coefficient(case, point.over, order), order)
+                if size(here)[0] >= wanted:
+                    return [*(s.lo.hex() for s in point.sides), text(here)]
+            for half in _halved(box):
+                with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
+                    heapq.heappush(queue, (-size(self.derivative(order, half))[1], next(count), half))
+        raise Stuck("no place with a value that is large enough")
+
+
+class _Evaluation:
+    """Scalars as series in the variable, where all that decides is as in a case."""
+
+    def __init__(self, curve: Curve, case: Case, start: Series) -> None:
+        self._curve, self._case, self._start = curve, case, start
+        self._known: dict[Scalar, Number] = {curve.variable: start}
+
+    def of(self, node: Scalar) -> Number:
+        found = self._known.get(node)
+        if found is None:
+            found = self._known[node] = self._number(node)
+        return found
+
+    def _number(self, n: Scalar) -> Number:
+        if isinstance(n, Select):
+            return self._selected(n)
+        if isinstance(n, Const) and not isinstance(n.value, (str, bool)):
+            return n.value
+        if not self._curve.rules.moves(n):
+            box = self._case[n]
+            if not box.finite:
+                raise Undecided
+            return box
+        if not isinstance(n, Apply) or n.dtype is INT:
+            raise Stuck(f"{type(n).__name__} has no series")
+        if n.name in _EXTREMES:
+            return self._extreme(n)
+        args = [self.of(a) for a in n.args]
+        if not any(isinstance(a, Series) for a in args):  # by the branches that are taken, it does not move here
+            args[0] = self._start.like(args[0])
+        found = of_operation(n, args)
+        if any(t.nan for t in found.terms):
+            raise Undecided
+        return found
+
+    def _selected(self, n: Select) -> Number:
+        holds = o.truth(self._case[n.condition])
+        if holds is not None:
+            return self.of(n.a if holds else n.b)
+        if self._curve.rules.moves(n.condition):
+            raise Undecided
+        found: Series | None = None
+        for branch, value in ((n.a, True), (n.b, False)):
+            inner = self._case.given(n.condition, value)
+            if inner is not None:
+                part = self._start.like(_Evaluation(self._curve, inner, self._start).of(branch))
+                found = part if found is None else found.hulled(part)
+        if found is None:
+            raise Undecided
+        return found
+
+    def _extreme(self, n: Apply) -> Number:
+        a = n.args[0]
+        box = self._case[a]
+        match n.name:
+            case "abs" if box.nonnegative:
+                return self.of(a)
+            case "abs" if box.nonpositive:
+                return -self._start.like(self.of(a))
+            case "relu" if box.nonnegative:
+                return self.of(a)
+            case "relu" if box.nonpositive:
+                return self._start.like(Enclosure(0.0, 0.0))
+            case "max2" | "min2":
+                return self.of(self._larger(n.args[0], n.args[1], n.name == "max2"))
+            case "clamp":
+                return self.of(self._larger(self._larger(a, n.args[1], True), n.args[2], False))
+        raise Undecided
+
+    def _larger(self, a: Scalar, b: Scalar, largest: bool) -> Scalar:
+        below = o.truth(o.compare("<=", self._case[a], self._case[b]))
+        if below is None:
+            gap = self._case[Apply("sub", (a, b))]
+            below = True if gap.nonpositive else False if gap.nonnegative else None
+        if below is None:
+            raise Undecided
+        return b if below == largest else a
+
+
+def _candidates(n: Apply) -> list[Scalar]:
+    """What an extremum that changes sides may be on either of them."""
+    a = n.args[0]
+    match n.name:
+        case "abs":
+            return [a, Apply("neg", (a,))]
+        case "relu":
+            return [a, Const(0)]
+        case "max2" | "min2":
+            return [a, n.args[1]]
+    raise Stuck(f"{n.name} that changes sides")
+
+
+def _times(term: Enclosure, order: int) -> Enclosure:
+    """The derivative of an order, by the coefficient."""
+    return term if order < 2 else e.mul(term, Enclosure(_FACTORIALS[order], _FACTORIALS[order]))
+
+
+def _near(x: float, towards: float) -> float:
+    step = max(abs(x), 1.0) * _BESIDE
+    return x - step if towards < x else x + step
+
+
+def _room(side: Enclosure) -> float:
+    """The length of an interval, where all numbers are as long as from -1 to 1."""
+    return _folded(side.hi) - _folded(side.lo)
+
+
+def _folded(x: float) -> float:
+    return math.copysign(1.0, x) if abs(x) == INF else x / (1 + abs(x))
+
+
+def _halved(box: Box) -> Iterator[Box]:
+    """A box in two along its longest side. Raises Stuck for one that is as small as they are."""
+    sides = box.sides
+    k = max(range(len(sides)), key=lambda k: _room(sides[k]) * (1 + (k == 0)))
+    side = sides[k]
+    middle = _middle(side)
+    if not side.lo < middle < side.hi or _room(side) < _NARROW:
+        raise Stuck("boxes that are too small")
+    if k == 0:
+        for lo, hi in ((side.lo, middle), (middle, side.hi)):
+            yield Box(Enclosure(lo, hi, True, True), box.others)
+        return
+    for half in (
+        Enclosure(side.lo, middle, side.lo_open, False),
+        Enclosure(middle, side.hi, False, side.hi_open),
+    ):
+        yield Box(box.over, (*box.others[: k - 1], half, *box.others[k:]))
+
+
+def _middle(side: Enclosure) -> float:
+    if side.lo == -INF and side.hi == INF:
+        return 0.0
+    if side.hi == INF:
+        return max(1.0, 2 * side.lo) if side.lo >= 0 else 0.0
+    if side.lo == -INF:
+        return min(-1.0, 2 * side.hi) if side.hi <= 0 else 0.0
+    return side.lo + (side.hi - side.lo) / 2
+
+
+def _inside(side: Enclosure) -> Enclosure:
+    x = side.lo if side.lo == side.hi else _middle(side)
+    return Enclosure(x, x)
+
+
+def text(box: Enclosure) -> str:
+    """Exact: hexadecimal ends."""
+    ends = f"{'(' if box.lo_open else '['}{box.lo.hex()}, {box.hi.hex()}{')' if box.hi_open else ']'}"
+    return f"{ends} or undefined" if box.nan else ends
+
+
+__all__ = ["Box", "Curve", "Leaf", "text"]
