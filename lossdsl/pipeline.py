@@ -212,7 +212,8 @@ def compile(
 ) -> CompileResult:
     """Emit, after deciding claims and proving what a docstring says; nothing else is searched for counterexamples. A
     refuted claim is in the reports; whether that stops a build is the caller's decision."""
-    checked = _checked(source, only, lambda b: verify_program(b, effort=effort, searching=False))
+    with _uncollected():
+        checked = _checked(source, only, lambda b: verify_program(b, effort=effort, searching=False))
     if checked.broken_off:
         raise KeyboardInterrupt
     losses = checked.analysis.losses

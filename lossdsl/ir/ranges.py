@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 from math import gcd
 
 from lossdsl.dim import Dim, FloorDiv
@@ -370,9 +369,9 @@ def _eliminated(rows: dict[_Row, _Poly]) -> dict[_Row, _Poly] | None:
     m = min(counts, key=lambda v: (counts[v][0] * counts[v][1] - sum(counts[v]), v))
     low = [p for p in rows.values() if p.get(m, 0) > 0]
     high = [p for p in rows.values() if p.get(m, 0) < 0]
-    rest = [p for p in rows.values() if not p.get(m, 0)]
-    pairs = (_add({k: -q[m] * c for k, c in p.items()}, q, p[m]) for p in low for q in high)
-    return _rows(chain(rest, pairs))
+    rest = {row: p for row, p in rows.items() if not p.get(m, 0)}
+    made = _rows(_add({k: -q[m] * c for k, c in p.items()}, q, p[m]) for p in low for q in high)
+    return None if made is None else rest | made
 
 
 def _rows(polys: Iterable[_Poly]) -> dict[_Row, _Poly] | None:

@@ -89,18 +89,27 @@ def div_up(a: float, b: float) -> float:
     return -div_down(-a, b)
 
 
+def _square_excess(s: float, x: float) -> float:
+    """A number with the sign of s*s - x, for the rounded root s of x."""
+    if _SAFE_LOW < x < _SAFE_HIGH:
+        p = s * s  # within a few ulps of x, so the difference is exact
+        return (p - x) + _product_error_sign(s, s, p)
+    exact = Fraction(s) ** 2 - Fraction(x)
+    return float((exact > 0) - (exact < 0))
+
+
 def sqrt_down(x: float) -> float:
     s = sqrt(x)
     if x == 0.0 or isinf(x):
         return s
-    return s if Fraction(s) ** 2 <= Fraction(x) else nextafter(s, 0.0)
+    return s if _square_excess(s, x) <= 0.0 else nextafter(s, 0.0)
 
 
 def sqrt_up(x: float) -> float:
     s = sqrt(x)
     if x == 0.0 or isinf(x):
         return s
-    return s if Fraction(s) ** 2 >= Fraction(x) else nextafter(s, inf)
+    return s if _square_excess(s, x) >= 0.0 else nextafter(s, inf)
 
 
 def fraction_down(value: Fraction | int) -> float:

@@ -26,7 +26,7 @@ _DIGITS = 4  # of the ends
 _UNIT = Fraction(1, 10 ** (_DIGITS - 1)) / 2
 _OCTAVES = (1, 2, 4, 7, 11, 16)  # away from 1, until the verdict changes
 _QUESTIONS = 20  # for one number
-_SECONDS = 0.5  # of work, too
+_SECONDS = 40  # times the context's: of work, too
 _PATIENCE = 2  # so many in a row that stay open
 METHOD = "bisection over proofs and counterexamples"
 
@@ -36,9 +36,9 @@ Decide = Callable[[Fraction], Verdict]
 class Threshold:
     """The number from which on (`up`; else: up to which) a claim with a bound is true."""
 
-    def __init__(self, decide: Decide, *, up: bool) -> None:
+    def __init__(self, decide: Decide, *, up: bool, seconds: float = 0.5) -> None:
         self._decide, self._up = decide, up
-        self._left, self._idle, self._end = _QUESTIONS, 0, deadline(_SECONDS)
+        self._left, self._idle, self._end = _QUESTIONS, 0, deadline(seconds)
         self.proofs: dict[Fraction, Proved] = {}
         self.counterexamples: dict[Fraction, Refuted] = {}
         self.open: dict[Fraction, Unknown] = {}
@@ -172,7 +172,9 @@ def settings(of: Subject) -> str:
 def _lipschitz(of: Subject) -> Verdict:
     """The least Lipschitz constant in the prediction, in the l2 norm."""
     ctx = known(of)
-    return Threshold(lambda b: properties.lipschitz(ctx, of.target, of.wrt, Const(b)), up=True).verdict()
+    return Threshold(
+        lambda b: properties.lipschitz(ctx, of.target, of.wrt, Const(b)), up=True, seconds=_SECONDS * ctx.seconds
+    ).verdict()
 
 
 def _smoothness(of: Subject) -> Verdict:
@@ -182,7 +184,7 @@ def _smoothness(of: Subject) -> Verdict:
     def between(bound: Fraction) -> Verdict:
         return properties.second_derivative(ctx, of.target, of.wrt, Const(-bound), Const(bound))
 
-    return Threshold(between, up=True).verdict()
+    return Threshold(between, up=True, seconds=_SECONDS * ctx.seconds).verdict()
 
 
 def _strong_convexity(of: Subject) -> Verdict:
@@ -192,7 +194,7 @@ def _strong_convexity(of: Subject) -> Verdict:
     def at_least(modulus: Fraction) -> Verdict:
         return properties.second_derivative(ctx, of.target, of.wrt, Const(modulus), None)
 
-    return Threshold(at_least, up=False).verdict()
+    return Threshold(at_least, up=False, seconds=_SECONDS * ctx.seconds).verdict()
 
 
 def distance(of: Subject) -> Scalar:
@@ -216,7 +218,7 @@ def _convex_radius(of: Subject) -> Verdict:
         found = properties.second_derivative(inside, of.target, of.wrt, ZERO, None)
         return properties.convexity(inside, of.target, of.wrt) if isinstance(found, Unknown) else found
 
-    return Threshold(within, up=False).verdict()
+    return Threshold(within, up=False, seconds=_SECONDS * ctx.seconds).verdict()
 
 
 def _error(word: str, *, gradient: bool) -> Callable[[Subject], Verdict]:

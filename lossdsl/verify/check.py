@@ -16,7 +16,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.finite import finite_in
 from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import dependents
-from lossdsl.verify.questions import asked, subject
+from lossdsl.verify.questions import ELEMENTWISE, asked, subject
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import (
     DIFFERENTIABILITY,
@@ -33,6 +33,7 @@ from lossdsl.verify.verdict import (
     Unknown,
     Verdict,
 )
+from lossdsl.verify.work import deadline, passed
 
 
 class Interrupted(Exception):
@@ -101,17 +102,26 @@ def _again(f: Finding, base: Context) -> Finding:
     return replace(f, verdict=properties.convexity(replace(base, seconds=0.0), f.of, f.wrt))
 
 
+# times the work of a question: for so much of it a report of elements (of rows) takes its time
+_LATE = {True: 32, False: 80}
+_HURRIED = 0.35  # of the work of a question, after that
+
+
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
     """The standard questions: range, differentiability, convexity, Lipschitz constant, finiteness, and those of the table
     of questions that stand under a criterion."""
     program = built.program
     target = program.target or program.outputs[0].tensor
-    quick = replace(base, seconds=base.seconds / 4, searching=searching)
+    usual = base.seconds / 4
+    quick = replace(base, seconds=usual, searching=searching)
+    of = subject(built, quick)
+    late = deadline(_LATE[of is None or ELEMENTWISE in of.kinds] * usual)
 
     def ask(
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
     ) -> Finding:
         watch(f"{name}{' in ' + ', '.join(wrt) if wrt else ''}")
+        quick.seconds = _HURRIED * usual if passed(late) else usual
         verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
@@ -133,11 +143,10 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
         yield found[-1]
     for word in ("float32", "float16"):
         yield ask(f"finite in {word}", (), STABILITY, partial(finite_in, quick, target, word))
-    of = subject(built, quick)
     if of is None:
         return
     for question in asked(of):
-        if question.criterion:
+        if question.criterion and (question.described or searching):
             other = of.other.name if of.other is not None else ""
             name = question.property.replace("equality", f"{of.prediction.name} == {other}")
             wrt = of.wrt if name == question.property else ()

@@ -17,7 +17,7 @@ INF = math.inf
 TINY = 5e-324
 
 
-@dataclass(slots=True, unsafe_hash=True)  # never changed; a frozen one takes four times as long to make
+@dataclass(slots=True, unsafe_hash=True, init=False)  # never changed; a frozen one takes four times as long to make
 class Enclosure:
     """Every value lies in the interval from `lo` to `hi` (ends open where flagged), or is undefined if `nan`."""
 
@@ -27,10 +27,11 @@ class Enclosure:
     hi_open: bool = False
     nan: bool = False
 
-    def __post_init__(self) -> None:
+    def __init__(self, lo: float, hi: float, lo_open: bool = False, hi_open: bool = False, nan: bool = False) -> None:
         CLOCK.steps += 1
-        if not self.lo <= self.hi:  # also false for NaN ends
-            raise ValueError(f"not an interval: [{self.lo}, {self.hi}]")
+        if not lo <= hi:  # also false for NaN ends
+            raise ValueError(f"not an interval: [{lo}, {hi}]")
+        self.lo, self.hi, self.lo_open, self.hi_open, self.nan = lo, hi, lo_open, hi_open, nan
 
     @property
     def positive(self) -> bool:
@@ -104,10 +105,11 @@ def exact(value: Fraction | int) -> Enclosure:
         return Enclosure(1.7e308, INF, False, True) if value > 0 else Enclosure(-INF, -1.7e308, True, False)
     if math.isinf(near):
         return Enclosure(1.7e308, INF, False, True) if value > 0 else Enclosure(-INF, -1.7e308, True, False)
-    back = Fraction(near)
-    if back == value:
+    top, bottom = near.as_integer_ratio()
+    excess = top * value.denominator - value.numerator * bottom
+    if excess == 0:
         return Enclosure(near, near)
-    return Enclosure(near, up(near), True, True) if back < value else Enclosure(down(near), near, True, True)
+    return Enclosure(near, up(near), True, True) if excess < 0 else Enclosure(down(near), near, True, True)
 
 
 def down(x: float) -> float:
@@ -141,38 +143,35 @@ def add_up(x: float, y: float) -> float:
     return s if same else up(s)
 
 
-def _product(x: float, y: float) -> tuple[float, bool]:
-    """The rounded product, and whether it is known to be exact (TwoProduct, with floats of 26 bits: Dekker, 1971)."""
-    if x == 0 or y == 0:  # an end of 0 times an unbounded end: the values themselves are finite
-        return 0.0, True
-    p = x * y
+def _same(x: float, y: float, p: float) -> bool:
+    """Whether the rounded product of two numbers is known to be exact (TwoProduct, with floats of 26 bits: Dekker, 1971)."""
     size = abs(p)
-    if size < 9e15 and x.is_integer() and y.is_integer():
-        return p, True
-    if not (1e-250 < size < 1e250 and abs(x) < 1e250 and abs(y) < 1e250):
-        return p, size == INF and (math.isinf(x) or math.isinf(y))
-    c, d = 134217729.0 * x, 134217729.0 * y
-    x_high, y_high = c - (c - x), d - (d - y)
-    x_low, y_low = x - x_high, y - y_high
-    return p, ((x_high * y_high - p) + x_high * y_low + x_low * y_high) + x_low * y_low == 0
+    if 1e-250 < size < 1e250 and abs(x) < 1e250 and abs(y) < 1e250:
+        c, d = 134217729.0 * x, 134217729.0 * y
+        x_high, y_high = c - (c - x), d - (d - y)
+        x_low, y_low = x - x_high, y - y_high
+        return ((x_high * y_high - p) + x_high * y_low + x_low * y_high) + x_low * y_low == 0
+    return size == INF and (math.isinf(x) or math.isinf(y))
 
 
 def mul_down(x: float, y: float) -> float:
-    p, same = _product(x, y)
-    if same:
+    if x == 0 or y == 0:  # an end of 0 times an unbounded end: the values themselves are finite
+        return 0.0
+    p = x * y
+    if _same(x, y, p):
         return p
-    if (x > 0) == (y > 0):
-        return max(0.0, down(p))
-    return down(p)
+    low = math.nextafter(p, -INF)
+    return max(0.0, low) if (x > 0) == (y > 0) else low
 
 
 def mul_up(x: float, y: float) -> float:
-    p, same = _product(x, y)
-    if same:
+    if x == 0 or y == 0:
+        return 0.0
+    p = x * y
+    if _same(x, y, p):
         return p
-    if (x > 0) != (y > 0):
-        return min(0.0, up(p))
-    return up(p)
+    high = math.nextafter(p, INF)
+    return min(0.0, high) if (x > 0) != (y > 0) else high
 
 
 def neg(a: Enclosure) -> Enclosure:
@@ -180,6 +179,13 @@ def neg(a: Enclosure) -> Enclosure:
 
 
 def add(a: Enclosure, b: Enclosure) -> Enclosure:
+    lo, hi = a.lo + b.lo, a.hi + b.hi
+    if lo > -1e300 and hi < 1e300:  # so that all ends are finite
+        if (a.lo - (lo - (t := lo - a.lo))) + (b.lo - t) != 0:
+            lo = math.nextafter(lo, -INF)
+        if (a.hi - (hi - (t := hi - a.hi))) + (b.hi - t) != 0:
+            hi = math.nextafter(hi, INF)
+        return Enclosure(lo, hi, a.lo_open or b.lo_open, a.hi_open or b.hi_open, a.nan or b.nan)
     opposite = (a.may_be_plus_infinite and b.may_be_minus_infinite) or (
         a.may_be_minus_infinite and b.may_be_plus_infinite
     )
@@ -228,9 +234,9 @@ def mul(a: Enclosure, b: Enclosure) -> Enclosure:
     if a.lo == 1.0 == a.hi and not a.nan and b.lo != 0 != b.hi:  # a zero loses its sign
         return b
     lo, hi = _product_ends(a, b)
-    closed = not (a.lo_open or a.hi_open or b.lo_open or b.hi_open or a.nan or b.nan)
-    if closed and lo != 0 != hi and lo > -1e300 and hi < 1e300 and a.bounded and b.bounded:
-        return Enclosure(lo, hi)
+    if lo != 0 != hi and lo > -1e300 and hi < 1e300:  # so that all ends are finite
+        if not (a.lo_open or a.hi_open or b.lo_open or b.hi_open or a.nan or b.nan):
+            return Enclosure(lo, hi)
     undefined = a.nan or b.nan or (a.may_be_zero and _infinite(b)) or (b.may_be_zero and _infinite(a))
     apart = not a.may_be_zero and not b.may_be_zero
     finite = not _infinite(a) and not _infinite(b)
@@ -274,9 +280,9 @@ def _power_of_two(x: float, otherwise: float) -> float:
 def div(a: Enclosure, b: Enclosure) -> Enclosure:
     if not b.nonzero or (_infinite(a) and _infinite(b)):
         return ANYTHING
-    tight = mul(a, reciprocal(b))
     if a.lo == a.hi and b.lo == b.hi and a.bounded and b.bounded:
         return exact(Fraction(a.lo) / Fraction(b.lo))
+    tight = mul(a, reciprocal(b))
     return Enclosure(tight.lo, tight.hi, tight.lo_open, tight.hi_open, a.nan or b.nan)
 
 

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from lossdsl.ir.nodes import (
     FALSE,
     REAL,
@@ -68,7 +70,7 @@ _LOOSE = 1 + 2.0**-30  # the bounds themselves are computed in doubles
 _LITTLE = UNIT / 64  # an error that needs no better bound
 _COARSE = 0.125  # a relative error beyond which there is no digit left
 _SPREAD = 4.0  # of an enclosure over whose values an error is told relative to them
-_SECONDS = 0.4  # of work for the intervals of one domain
+_SECONDS = 32  # times the context's: of work for the intervals of one domain
 _PATIENCE = (0, 48, 600)  # halvings in a row that do not help, for so many numbers
 _FINE = 1 + 2.0**-20  # ends of an interval that is not halved
 
@@ -492,8 +494,12 @@ class _Part:
 def _joined(parts: Sequence[_Part]) -> tuple[float, float]:
     """One pair for all parts, of which the sum is least: it is a convex function of the relative error."""
 
+    rates, offsets, least, largest = np.array([(p.relative, p.absolute, p.least, p.largest) for p in parts]).T
+
     def absolute(relative: float) -> float:
-        return max(p.absolute_at(relative) for p in parts)
+        """The largest `absolute_at`."""
+        spreads = np.where(relative < rates, largest, least)
+        return max(0.0, float(np.max(offsets + (rates - relative) * spreads)))
 
     def total(relative: float) -> float:
         return relative + absolute(relative)
@@ -735,7 +741,7 @@ class _Covering:
         return Bound((relative + own * (1 + relative)) * _LOOSE, (absolute * (1 + own) + least) * _LOOSE, where, told)
 
 
-def _bound(scalar: _Scalar, rounding: tuple[float, float]) -> Bound:
+def _bound(scalar: _Scalar, rounding: tuple[float, float], seconds: float) -> Bound:
     """On all finite inputs whose value is finite; on those that are smaller where this tells nothing. Most of the work is
     for a domain on which a little of it finds a bound that is not far from telling something. Raises Unbounded."""
     reach = scalar.reach()
@@ -744,10 +750,10 @@ def _bound(scalar: _Scalar, rounding: tuple[float, float]) -> Bound:
     for within in (reach, *(b for b in _SMALLER if b < reach)):
         covering = _Covering(scalar, within)
         try:
-            covering.refine(_SECONDS / 2)
+            covering.refine(seconds / 2)
             size = covering.size()
             if size <= _NEAR * _GOOD:
-                covering.refine(_SECONDS / 2)
+                covering.refine(seconds / 2)
                 size = covering.size()
         except Unbounded as reason:
             blocked = reason
@@ -780,7 +786,9 @@ def bound_of(ctx: Context, target: str, word: str, wrt: str = "") -> tuple[str, 
     except (NotScalar, ValueError, NotImplementedError, KeyError) as reason:
         raise Unbounded(str(reason)) from reason
     return names[0], _bound(
-        scalar, (2.0**-form.bits, form.smallest / 2) if narrow and word != "float32" else (0.0, 0.0)
+        scalar,
+        (2.0**-form.bits, form.smallest / 2) if narrow and word != "float32" else (0.0, 0.0),
+        _SECONDS * ctx.seconds,
     )
 
 

@@ -29,7 +29,9 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Select,
+    Size,
     Stop,
+    postorder,
 )
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify import scalar as one
@@ -41,6 +43,7 @@ from lossdsl.verify.pieces import (
     NotScalar,
     carriers,
     cased,
+    contains,
     dependents,
     fold,
     inline,
@@ -50,7 +53,7 @@ from lossdsl.verify.pieces import (
 )
 from lossdsl.verify.ranges import Ranges, Scope
 from lossdsl.verify.show import text
-from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown
+from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown, Verdict
 
 METHOD = "composition of Lipschitz functions"
 
@@ -135,6 +138,7 @@ class Moduli:
         self.steps: list[Step] = []
         self._tensors: dict[str, Facts] = {}
         self._nodes: dict[tuple[Scalar, Scope], Facts] = {}
+        self._slopes: dict[object, Verdict] = {}
 
     def varies(self, n: Scalar) -> bool:
         return reads_any(self.varying, n)
@@ -500,17 +504,35 @@ class Moduli:
 
     def _slope_bounded(self, whole: Scalar, inner: Scalar, by: Scalar, box: Enclosure, scope: Scope) -> bool:
         """Whether the slope in the variable is bounded, which stands for `inner` as `by` says."""
-        body = fold(substitute(whole, {inner: by}))
+        body = self._moving(fold(substitute(whole, {inner: by})), scope)
+        parts = dict.fromkeys(postorder(body))
+        read = any(isinstance(n, (Read, Size)) and n is not VARIABLE for n in parts)
+        known = tuple((n, scope.known[n]) for n in parts if n in scope.known)
+        key = (body, box, known, scope.nonempty if read else None)
+        if key not in self._slopes:
+            self._slopes[key] = self._slope_of(body, box, scope)
+        verdict = self._slopes[key]
+        if isinstance(verdict, Proved):
+            self.steps += verdict.steps
+        return isinstance(verdict, Proved)
+
+    def _moving(self, body: Scalar, scope: Scope) -> Scalar:
+        """The scalar less what is added to it that the variable is not in: slopes are the same."""
+        while isinstance(body, Apply) and body.name in ("add", "sub"):
+            moving = [a for a in body.args if contains(a, VARIABLE)]
+            if len(moving) != 1 or not all(scope[a].finite for a in body.args if a is not moving[0]):
+                break
+            body = moving[0]
+        return body
+
+    def _slope_of(self, body: Scalar, box: Enclosure, scope: Scope) -> Verdict:
         try:
             views = cased(
                 self.ctx.program, scope.ranges, scope.nonempty, body, VARIABLE, {**scope.known, VARIABLE: box}
             )
-        except NotScalar:
-            return False
-        verdict = one.slope_bounded(views, self.ctx.budget)
-        if isinstance(verdict, Proved):
-            self.steps += verdict.steps
-        return isinstance(verdict, Proved)
+        except NotScalar as reason:
+            return Unknown(str(reason))
+        return one.slope_bounded(views, self.ctx.budget)
 
 
 def _same(a: Facts, b: Facts) -> bool:

@@ -44,6 +44,7 @@ class Norms:
         self.ranges, self.program = ranges, ranges.program
         self.definitions = {d.tensor: d for d in ranges.program.definitions()}
         self.weights = Weights(ranges.program, ranges)
+        self._known: dict[Scalar, Scalar | None] = {}  # scalars with what they read put in
 
     def of_sum(self, d: Definition, scope: Scope) -> Enclosure | None:
         """An enclosure of the sum `d`, whose finite body is evaluated in the scope; None if no rule has one."""
@@ -264,11 +265,13 @@ class Norms:
         return False
 
     def _inlined(self, node: Scalar) -> Scalar | None:
-        try:
-            found = inline(self.program, node)
-        except NotScalar:
-            return None
-        return found if sum(1 for _ in postorder(found)) <= _MOST_NODES else None
+        if node not in self._known:
+            try:
+                found = inline(self.program, node)
+                self._known[node] = found if sum(1 for _ in postorder(found)) <= _MOST_NODES else None
+            except NotScalar:
+                self._known[node] = None
+        return self._known[node]
 
 
 def _plain(n: Scalar) -> Scalar:

@@ -58,6 +58,7 @@ class Question:
     not_in   kinds of inputs whose domain holds no instance of it: a sphere no segment, a sphere and a simplex no two
              points of which one is everywhere at least the other or is the other shifted or scaled
     criterion   of the report card, if it is asked for the card, too
+    described   whether it is asked for the docstring of a module, too: what its caller may rely on
     """
 
     property: str
@@ -65,6 +66,7 @@ class Question:
     decide: Callable[[Subject], Verdict]
     not_in: tuple[str, ...] = ()
     criterion: str = ""
+    described: bool = True
 
 
 def subject(built: BuiltLoss, ctx: Context) -> Subject | None:
@@ -213,8 +215,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("strictly decreasing", ELEMENTWISE, _monotone(increasing=False, strict=True)),
     Question("odd", ELEMENTWISE, _symmetric("odd")),
     Question("redescending", LINE, lambda of: tails.redescending(of.ctx, of.target, of.wrt), criterion=LEARNING),
-    Question("vanishing gradient", LINE, _profile(profile.vanishing), criterion=LEARNING),
-    Question("exploding gradient", LINE, _profile(profile.exploding), criterion=LEARNING),
+    Question("vanishing gradient", LINE, _profile(profile.vanishing), criterion=LEARNING, described=False),
+    Question("exploding gradient", LINE, _profile(profile.exploding), criterion=LEARNING, described=False),
     Question("minimum at equality", EQUAL, lambda of: minima.minimum_at(of.ctx, of.target, at_other(of))),
     Question(
         "unique minimum at equality",
