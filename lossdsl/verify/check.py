@@ -21,7 +21,9 @@ from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import (
     DIFFERENTIABILITY,
     INTERPRETABILITY,
+    LEARNING,
     NOISE,
+    QUANTITIES,
     STABILITY,
     TASK,
     Bracket,
@@ -104,7 +106,7 @@ def _again(f: Finding, base: Context) -> Finding:
 
 # times the work of a question: for so much of it a report of elements (of rows) takes its time
 _LATE = {True: 32, False: 80}
-_HURRIED = 0.35  # of the work of a question, after that
+_HURRIED = 0.35  # of the work of a question of floats, of gradients far out, or of a number, after that
 
 
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
@@ -121,7 +123,8 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
     ) -> Finding:
         watch(f"{name}{' in ' + ', '.join(wrt) if wrt else ''}")
-        quick.seconds = _HURRIED * usual if passed(late) else usual
+        hurried = passed(late) and (name.startswith("finite in") or criterion == LEARNING or name in QUANTITIES)
+        quick.seconds = _HURRIED * usual if hurried else usual
         verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
