@@ -101,6 +101,13 @@ def proved(body: str, claim: str) -> bool:
         ("p^2", "lipschitz in p <= 2", True),
         ("p^2", "lipschitz in p <= 1.9", False),
         ("(p if p > 0 else 5)", "increasing in p", False),  # a jump at the end of the domain
+        ("(x - 1)^3", "increasing in x on x >= 1", True),
+        ("(x - 1)^2", "increasing in x on x >= 1", True),
+        ("(x - 1)^2", "increasing in x on x >= 0", False),
+        ("(x - 1)^2", "decreasing in x on x <= 1", True),
+        ("(x - y)^2", "strictly increasing in x on x >= y", True),
+        ("(x - y)^2", "strictly decreasing in x on x >= y", False),
+        ("(y - x)^3", "decreasing in x on x >= y", True),
         ("exp(x)", "per > 0", True),
         ("x^2", "per >= 0", True),
         ("x^2", "per > 0", False),
@@ -154,10 +161,11 @@ def test_statements(body: str, claim: str, true: bool) -> None:
         ("sum(v * z^2 over c)", "strictly convex in z", False),
         ("0 * sum(z^2 over c)", "strictly convex in z", False),
         ("sum(z^2 over c) * sum(z^2 over c)", "convex in z", False),
+        ("sum((v[n] - v[i])^2 over i)", "strictly convex in v", False),
     ],
 )
 def test_sums_of_what_is_convex_in_an_entry_of_its_own(body: str, claim: str, true: bool) -> None:
-    head = "    input z: real[n, c]\n    input v: real[n]\n"
+    head = "    input z: real[n, c]\n    input v: real[n]\n    axis i = n\n"
     loss = built(f"loss f:\n{head}    per[n] = {body}\n    return mean(per)\n    claim {claim}\n")
     (q,) = of_claim(loss, loss.claims[0])
     if true:

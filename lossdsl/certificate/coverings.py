@@ -137,7 +137,7 @@ class Curve:
             if not isinstance(body, Read) or body.tensor not in self.bounds.definitions:
                 return self._body(d), ()
             inner = self.bounds.definitions[body.tensor]
-            if inner.head != "sum" or body.indices != formals:
+            if inner.head != "sum" or body.indices != formals or set(formals) & set(inner.bound):
                 return self._body(d), ()
             d = replace(inner, body=substitute(inner.body, dict(zip(inner.formals, formals, strict=True))))
         if (
@@ -207,6 +207,8 @@ class Curve:
             and Fraction(float(place.value)) == place.value
         ):
             at = float(place.value)
+            if at <= self.domain.lo if above else at >= self.domain.hi:
+                return
             if not self.domain.lo < at < self.domain.hi:
                 raise Stuck(f"{at} is no place inside of the domain")
         else:
