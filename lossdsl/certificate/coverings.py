@@ -201,12 +201,9 @@ class Curve:
         place, above = condition.b, condition.op == ">="
         while isinstance(place, Apply) and place.name == "real":
             place = place.args[0]
-        if (
-            isinstance(place, Const)
-            and isinstance(place.value, Fraction)
-            and Fraction(float(place.value)) == place.value
-        ):
-            at = float(place.value)
+        number = float_of(place)
+        if number is not None:
+            at = number
             if at <= self.domain.lo if above else at >= self.domain.hi:
                 return
             if not self.domain.lo < at < self.domain.hi:
@@ -292,7 +289,7 @@ class Curve:
 
     def _series(self, decided: Case, over: Enclosure, count: int) -> Series:
         """Coefficients in the variable over an interval of it, by the branches that are taken in the case. Raises Undecided."""
-        start = Series((over, Enclosure(1.0, 1.0), *[Enclosure(0.0, 0.0)] * count)[:count], False)
+        start = _start_of(over, count)
         found = start.like(_Evaluation(self, decided, start).of(self.body))
         if not all(t.finite for t in found.terms):
             raise Undecided
@@ -448,9 +445,7 @@ class Curve:
         return []
 
     def _evaluation(self, case: Case, at: float, order: int) -> _Evaluation:
-        zero = Enclosure(0.0, 0.0)
-        start = (Enclosure(at, at), Enclosure(1.0, 1.0), *[zero] * order)[: order + 1]
-        return _Evaluation(self, case, Series(start, False))
+        return _Evaluation(self, case, _start_of(Enclosure(at, at), order + 1))
 
     def _same(self, case: Case, scalars: Sequence[Scalar], at: float, order: int) -> None:
         try:
@@ -489,6 +484,8 @@ class Curve:
             declared = self._input(n)
             if declared is None or declared.kind not in _FREE:
                 raise Stuck("a number that may not be any of its interval")
+            if any(end is not None and float_of(end) is None for end in (declared.range.lower, declared.range.upper)):
+                raise Stuck("an interval whose ends are not told exactly")
         count = itertools.count(0, -1)  # of equal ones the latest first
         queue = [(-size(leaf.found)[1], next(count), leaf.box) for leaf in leaves]
         heapq.heapify(queue)
@@ -587,6 +584,21 @@ class _Evaluation:
         return b if below == largest else a
 
 
+def _start_of(over: Enclosure, count: int) -> Series:
+    """The variable itself, where it is in an interval."""
+    return Series((over, Enclosure(1.0, 1.0), *[Enclosure(0.0, 0.0)] * count)[:count], False)
+
+
+def float_of(node: Scalar) -> float | None:
+    """The number that a scalar is, if it is one that floats have exactly."""
+    while isinstance(node, Apply) and node.name == "real":
+        node = node.args[0]
+    if not isinstance(node, Const) or not isinstance(node.value, Fraction) or abs(node.value) > 2**1000:
+        return None
+    near = float(node.value)
+    return near if Fraction(near) == node.value else None
+
+
 def _candidates(n: Apply) -> list[Scalar]:
     """What an extremum that changes sides may be on either of them."""
     a = n.args[0]
@@ -659,4 +671,4 @@ def text(box: Enclosure) -> str:
     return f"{ends} or undefined" if box.nan else ends
 
 
-__all__ = ["Box", "Curve", "Leaf", "text"]
+__all__ = ["Box", "Curve", "Leaf", "float_of", "text"]

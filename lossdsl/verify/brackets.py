@@ -169,12 +169,14 @@ def settings(of: Subject) -> str:
     return ", ".join(f"{name} == {value}" for name, value in fixed.items())
 
 
+def _bisected(ctx: Context, decide: Decide, *, up: bool) -> Verdict:
+    return Threshold(decide, up=up, seconds=_SECONDS * ctx.seconds).verdict()
+
+
 def _lipschitz(of: Subject) -> Verdict:
     """The least Lipschitz constant in the prediction, in the l2 norm."""
     ctx = known(of)
-    return Threshold(
-        lambda b: properties.lipschitz(ctx, of.target, of.wrt, Const(b)), up=True, seconds=_SECONDS * ctx.seconds
-    ).verdict()
+    return _bisected(ctx, lambda b: properties.lipschitz(ctx, of.target, of.wrt, Const(b)), up=True)
 
 
 def _smoothness(of: Subject) -> Verdict:
@@ -184,7 +186,7 @@ def _smoothness(of: Subject) -> Verdict:
     def between(bound: Fraction) -> Verdict:
         return properties.second_derivative(ctx, of.target, of.wrt, Const(-bound), Const(bound))
 
-    return Threshold(between, up=True, seconds=_SECONDS * ctx.seconds).verdict()
+    return _bisected(ctx, between, up=True)
 
 
 def _strong_convexity(of: Subject) -> Verdict:
@@ -194,7 +196,7 @@ def _strong_convexity(of: Subject) -> Verdict:
     def at_least(modulus: Fraction) -> Verdict:
         return properties.second_derivative(ctx, of.target, of.wrt, Const(modulus), None)
 
-    return Threshold(at_least, up=False, seconds=_SECONDS * ctx.seconds).verdict()
+    return _bisected(ctx, at_least, up=False)
 
 
 def distance(of: Subject) -> Scalar:
@@ -218,7 +220,7 @@ def _convex_radius(of: Subject) -> Verdict:
         found = properties.second_derivative(inside, of.target, of.wrt, ZERO, None)
         return properties.convexity(inside, of.target, of.wrt) if isinstance(found, Unknown) else found
 
-    return Threshold(within, up=False, seconds=_SECONDS * ctx.seconds).verdict()
+    return _bisected(ctx, within, up=False)
 
 
 def _error(word: str, *, gradient: bool) -> Callable[[Subject], Verdict]:

@@ -106,7 +106,7 @@ def _again(f: Finding, base: Context) -> Finding:
 
 # times the work of a question: for so much of it a report of elements (of rows) takes its time
 _LATE = {True: 32, False: 80}
-_HURRIED = 0.35  # of the work of a question of floats, of gradients far out, or of a number, after that
+_HURRIED = 0.35  # of the work of a question of floats, of learning behaviour, or of a number, after that
 
 
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
