@@ -58,6 +58,13 @@ def test_a_range_has_room_for_what_is_said_of_the_value(bracket: Bracket, other:
     assert broken([replace(found, verdict=replace(PROOF, value=Bracket(None, None))), other]) == []
 
 
+def test_the_ends_of_a_number_are_in_order() -> None:
+    for verdict in (PROOF, COUNTEREXAMPLE):
+        found = Fact("finite in float16", "per", (), replace(verdict, value=Bracket(2.0, 1.0)))
+        assert [name for name, _ in broken([found])] == ["a lower end above the upper one"]
+        assert broken([replace(found, verdict=replace(verdict, value=Bracket(1.0, 2.0)))]) == []
+
+
 def test_what_contradicts_something_is_taken_back() -> None:
     loss = built("loss t:\n    input x: real[...]\n    per = x^2\n    return mean(per)\n    claim convex in x\n")
     report = verify_program(loss)

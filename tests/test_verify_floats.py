@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lossdsl
+from lossdsl.verify.check import verify_program
 from lossdsl.verify.corners import rounded_to
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.float_values import BAD, LARGEST, Float, infinity, settled
@@ -212,3 +213,46 @@ def test_an_entropy_of_many_classes_is_below_its_bound() -> None:
             value = (np.exp(logp) * np.abs(logp)).sum(dtype=np.float32)
             slack = 131008 * 2.0**-21 + 2.0**-9
             assert value <= np.exp(slack) * (np.log(count) + 2 * slack) * (1 + 2.0**-13)
+
+
+# ------------------------------------------------------------------------------------------------- safe inputs
+
+
+def _last_finite(f, largest: float) -> float:  # type: ignore[no-untyped-def]
+    """The largest number at which the formula (increasing in size), in extended precision, is not above `largest`."""
+    low, high = np.longdouble(2.0**-20), np.longdouble(3.4e38)
+    for _ in range(90):
+        middle = np.sqrt(low) * np.sqrt(high)
+        low, high = (middle, high) if f(middle) <= largest else (low, middle)
+    return float(low)
+
+
+SAFE = [  # a body, the type, and of what the largest is the last to be finite
+    ("x * x", "float32", lambda x: np.maximum(x * x, 2 * x), LARGEST),
+    ("x^4", "float32", lambda x: np.maximum(x**4, 4 * x**3), LARGEST),
+    ("exp(x)", "float32", np.exp, LARGEST),
+    ("exp(x^2)", "float32", lambda x: np.maximum(1, 2 * x) * np.exp(x * x), LARGEST),
+    ("x * x", "float16", lambda x: 2 * x, 65519.0),
+    ("x^4", "float16", lambda x: 4 * x**3, 65519.0),
+    ("exp(x)", "float16", np.exp, 65519.0),
+    ("cosh(x) - 1", "float16", np.sinh, 65519.0),
+    ("sum(exp(x) over c)", "float16", np.exp, 65519.0),
+]
+
+
+@pytest.mark.parametrize(("body", "word", "size", "largest"), SAFE, ids=[f"{b} in {w}" for b, w, *_ in SAFE])
+def test_the_safe_interval_has_two_ends(body: str, word: str, size, largest: float) -> None:  # type: ignore[no-untyped-def]
+    axes = "n, c" if "over c" in body else "n"
+    loss = built(f"loss t:\n    input x: real[{axes}]\n    per = {body}\n    return sum(per)\n")
+    (found,) = (f for f in verify_program(loss).findings if f.property == f"finite in {word}")
+    number = found.verdict.value
+    assert isinstance(found.verdict, Refuted)
+    assert number is not None
+    assert number.lower is not None
+    assert number.upper is not None
+    assert 0 < number.lower < number.upper
+    entries = [abs(v) for name, v in found.verdict.witness.points[0].items() if name.startswith("x")]
+    assert number.upper == max(entries)
+    true = _last_finite(size, largest)
+    assert number.lower <= true <= number.upper * 1.001
+    assert number.upper <= 1.5 * number.lower

@@ -145,8 +145,12 @@ def _broken(facts: list[Fact]) -> Iterator[tuple[str, tuple[Fact, ...]]]:
 def _ranges(
     facts: list[Fact], proved: dict[str, Fact], refuted: dict[str, Fact]
 ) -> Iterator[tuple[str, tuple[Fact, ...]]]:
-    """What an enclosure of the value leaves room for."""
+    """What an enclosure of the value leaves room for; and the two ends of a number."""
     for fact in facts:
+        number = fact.verdict.value
+        lower, upper = (None, None) if number is None else (number.lower, number.upper)
+        if lower is not None and upper is not None and lower > upper:
+            yield "a lower end above the upper one", (fact,)
         if fact.property != "range" or not isinstance(fact.verdict, Proved) or fact.verdict.value is None:
             continue
         low, high = fact.verdict.value.lower, fact.verdict.value.upper

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, Apply, Param, Program, Read, Scalar, postorder
@@ -21,10 +21,11 @@ from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
+from lossdsl.verify.corners import Numbers, as_type
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.float_ranges import FORMATS, FloatRanges, Format, PresentRanges
 from lossdsl.verify.float_values import LARGEST
-from lossdsl.verify.overflow import breaking, overflowing
+from lossdsl.verify.overflow import breaking, nearer, overflowing
 from lossdsl.verify.pieces import TWO_VALUED, NotScalar, dependents, target_scalar
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
@@ -72,14 +73,24 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
         gradients = (Step("float ranges", f"d {name}", f"gradient finite in {word}") for name in wrt)
         steps = (Step("float ranges", target, "value finite"), *gradients)
         return Proved(method, steps)
-    witness = None
-    if ctx.searching:
-        witness = _overflow(programs, ctx, cotangents, form) or _far_out(programs, ctx, form, target)
-    safe = _safe(programs, ctx, cotangents, form, wrt) if ctx.searching else None
-    value = Bracket(None, safe, f"finite where every real input is within {safe:.6g}" if safe else None)
-    if witness is not None:
-        return Refuted(method, witness, value)
-    return Unknown(bad, ("float ranges",), value)
+    if not ctx.searching:
+        return Unknown(bad, ("float ranges",))
+    safe = _safe(programs, ctx, cotangents, form, wrt)
+    found = _overflow(programs, ctx, cotangents, form, wrt, safe) or _far_out(programs, ctx, form, target, wrt, safe)
+    if found is None:
+        return Unknown(bad, ("float ranges",), _within(safe, None))
+    witness, size = found
+    if safe is not None:
+        safe = _between(programs, ctx, cotangents, form, wrt, safe, size)
+    return Refuted(method, witness, _within(safe, size))
+
+
+def _within(safe: float | None, size: float | None) -> Bracket | None:
+    """The largest bound on real inputs under which everything is finite: at least `safe`, and less than `size`."""
+    if safe is None:
+        return None if size is None else Bracket(None, size, f"not finite where every real input is within {size:.6g}")
+    rest = "" if size is None else f", not where within {size:.6g}"
+    return Bracket(safe, size, f"finite where every real input is within {safe:.6g}{rest}")
 
 
 def _not_finite(
@@ -257,8 +268,10 @@ def _overflow(
     ctx: Context,
     cotangents: Mapping[str, Enclosure],
     form: Format,
-) -> Witness | None:
-    """A corner of the domain at which something certainly overflows."""
+    wrt: tuple[str, ...],
+    safe: float | None,
+) -> tuple[Witness, float] | None:
+    """A corner of the domain at which something certainly overflows, and the size of its largest entry."""
     reals = [i for i in ctx.program.inputs if i.differentiable]
     base = FloatRanges(ctx.program, ctx.assume, form, ctx.fixed)
     point: dict[str, Fraction] = {}
@@ -271,33 +284,82 @@ def _overflow(
         point[p.name] = p.default.value
     if ctx.conditions or len(reals) > 3 or any(i.kind in ("simplex", "unit") or ctx.symbolic(i.name) for i in reals):
         return None
-    for ends in itertools.product((0, 1), repeat=len(reals)):
-        values = {i.name: (base.input(i.name).lo, base.input(i.name).hi)[k] for i, k in zip(reals, ends, strict=True)}
-        assume = {**cotangents, **{n: Enclosure(v, v) for n, v in values.items()}}
-        assume |= {n: e.exact(v) for n, v in point.items()}
+    boxes = {i.name: base.input(i.name) for i in reals}
+    given = {**cotangents, **{n: e.exact(v) for n, v in point.items()}}
+
+    def wrong(values: Mapping[str, float]) -> str | None:
         for program, names, narrow in programs:
-            ranges = FloatRanges(program, assume, form, ctx.fixed)
+            ranges = FloatRanges(program, {**given, **{n: Enclosure(v, v) for n, v in values.items()}}, form, ctx.fixed)
             limit = form.overflow * 1.003 if narrow else LARGEST
             for name in names:
                 box = ranges.tensor(name)
                 if not box.nan and (box.lo > limit or box.hi < -limit):
-                    whole = {**point, **{n: Fraction(v) for n, v in values.items()}}
-                    return Witness((whole,), f"{name} is {box}, outside of the type")
+                    return f"{name} is {box}, outside of the type"
+        return None
+
+    for ends in itertools.product((0, 1), repeat=len(reals)):
+        corner = {n: (box.lo, box.hi)[k] for (n, box), k in zip(boxes.items(), ends, strict=True)}
+        said = wrong(corner)
+        if said is not None:
+            corner, said = _nearer(corner, said, wrong, boxes, form, safe or 0.0)
+            whole = {**point, **{n: Fraction(v) for n, v in corner.items()}}
+            return Witness((whole,), said), max((abs(corner[name]) for name in wrt), default=0.0)
     return None
 
 
+def _nearer(
+    corner: Mapping[str, float],
+    said: str,
+    wrong: Callable[[Mapping[str, float]], str | None],
+    boxes: Mapping[str, Enclosure],
+    form: Format,
+    safe: float,
+) -> tuple[dict[str, float], str]:
+    """The corner of the smallest cube about 0 that is found to be wrong; none within `safe` is."""
+    best, low = dict(corner), max(safe, float(form.least))
+    for _ in range(_NEARER):
+        high = max((abs(v) for v in best.values()), default=0.0)
+        if high <= low * _NEAR_ENOUGH:
+            break
+        size = math.sqrt(low) * math.sqrt(high)
+        here = {
+            n: float(as_type(Fraction(min(max(v, -size), size)), boxes[n], form.bits, form.least))
+            for n, v in best.items()
+        }
+        found = wrong(here) if max(map(abs, here.values())) < high else None
+        if found is None:
+            low = size
+        else:
+            best, said = here, found
+    return best, said
+
+
+_NEARER, _NEAR_ENOUGH = 10, 1.05
+
+
 def _far_out(
-    programs: list[tuple[Program, tuple[str, ...], bool]], ctx: Context, form: Format, target: str
-) -> Witness | None:
-    """A point at which a value, or an element of a gradient, is certainly far outside of the type."""
+    programs: list[tuple[Program, tuple[str, ...], bool]],
+    ctx: Context,
+    form: Format,
+    target: str,
+    wrt: tuple[str, ...],
+    safe: float | None,
+) -> tuple[Witness, float] | None:
+    """A point at which a value, or an element of a gradient, is certainly far outside of the type; and the size of its
+    largest entry."""
     base = FloatRanges(ctx.program, ctx.assume, form, ctx.fixed)
     boxes = {i.name: base.input(i.name) for i in ctx.program.inputs if i.differentiable}
     limits = [(program, names, form.overflow if narrow else LARGEST) for program, names, narrow in programs]
-    found = overflowing(ctx, limits, boxes, f"{target}'")
+    one = f"{target}'"
+    found = overflowing(ctx, limits, boxes, one)
     if found is None:
         boxes |= {p.name: base.parameter(p.name) for p in ctx.program.parameters if p.kind == "real"}
-        found = breaking(ctx, limits, boxes, form.bits, form.least, f"{target}'", _SEARCHES * ctx.seconds)
-    return found
+        found = breaking(ctx, limits, boxes, form.bits, form.least, one, _SEARCHES * ctx.seconds)
+    if found is None:
+        return None
+    moved = [i.name for i in ctx.program.inputs if i.name in wrt and i.kind == "real" and boxes[i.name].bounded]
+    found = nearer(ctx, limits, Numbers(boxes, form.bits, form.least), one, found, moved, safe or 0.0)
+    return found.witness, float(found.size(wrt))
 
 
 def _safe(
@@ -308,9 +370,9 @@ def _safe(
     wrt: tuple[str, ...],
     kind: type[FloatRanges] = FloatRanges,
 ) -> float | None:
-    """The largest bound (to a factor 2^(1/8)) on the size of all real inputs under which everything is certified."""
+    """A large bound on the size of all real inputs under which everything is certified."""
     low, high = None, form.largest
-    tries = [high * 2.0**-k for k in (1, 2, 4, 8, 16, 32, 64, 96, 120) if high * 2.0**-k > 2.0**-10]
+    tries = [high * 2.0**-k for k in (1, 2, 4, 8, 16, 32, 64, 96, 120, 124, 128) if high * 2.0**-k > 2.0**-10]
     for b in tries:
         if _fits(programs, ctx, cotangents, form, wrt, b, kind):
             low = b
@@ -318,8 +380,24 @@ def _safe(
         high = b
     if low is None:
         return None
+    return _between(programs, ctx, cotangents, form, wrt, low, high, kind)
+
+
+def _between(
+    programs: list[tuple[Program, tuple[str, ...], bool]],
+    ctx: Context,
+    cotangents: Mapping[str, Enclosure],
+    form: Format,
+    wrt: tuple[str, ...],
+    low: float,
+    high: float,
+    kind: type[FloatRanges] = FloatRanges,
+) -> float:
+    """A larger bound below `high` under which everything is certified, by a few bisections; `low` is one."""
     for _ in range(5):
-        middle = (low * high) ** 0.5
+        if high <= low * _NEAR_ENOUGH:
+            break
+        middle = math.sqrt(low) * math.sqrt(high)
         if _fits(programs, ctx, cotangents, form, wrt, middle, kind):
             low = middle
         else:

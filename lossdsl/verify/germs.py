@@ -9,7 +9,7 @@ the leading part of a transseries (van der Hoeven, "Transseries and Real Differe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -176,9 +176,12 @@ def _made(terms: Iterable[tuple[Monomial, Coefficient]], rest: Monomial | None) 
     total: dict[Monomial, Coefficient] = {}
     for m, c in terms:
         total[m] = _added(total[m], c) if m in total else c
-    kept = sorted(
-        ((m, c) for m, c in total.items() if _present(c) and (rest is None or m > rest)), reverse=True, key=_key
-    )
+    return _cut(sorted(total.items(), reverse=True, key=_key), rest)
+
+
+def _cut(terms: Iterable[tuple[Monomial, Coefficient]], rest: Monomial | None) -> Germ:
+    """Terms in falling order, without what is 0, and without what the rest bounds."""
+    kept = [(m, c) for m, c in terms if _present(c) and (rest is None or m > rest)]
     if len(kept) > _MOST_TERMS:
         rest = kept[_MOST_TERMS][0]
         kept = kept[:_MOST_TERMS]
@@ -189,16 +192,38 @@ def _key(term: tuple[Monomial, Coefficient]) -> Monomial:
     return term[0]
 
 
-def _highest(*monomials: Monomial | None) -> Monomial | None:
-    return max((m for m in monomials if m is not None), default=None)
+def _highest(a: Monomial | None, b: Monomial | None) -> Monomial | None:
+    return b if a is None else a if b is None else max(a, b)
 
 
 def _together(a: Monomial | None, b: Monomial | None) -> Monomial | None:
+    if a is CONSTANT or b is CONSTANT:
+        return b if a is CONSTANT else a
     return None if a is None or b is None else (a[0] + b[0], a[1] + b[1], a[2] + b[2])
 
 
 def add(a: Germ, b: Germ) -> Germ:
-    return _made((*a.terms, *b.terms), _highest(a.rest, b.rest))
+    if a.zero or b.zero:
+        return b if a.zero else a
+    return _cut(_merged(a.terms, b.terms), _highest(a.rest, b.rest))
+
+
+def _merged(
+    p: Sequence[tuple[Monomial, Coefficient]], q: Sequence[tuple[Monomial, Coefficient]]
+) -> Iterator[tuple[Monomial, Coefficient]]:
+    i = j = 0
+    while i < len(p) and j < len(q):
+        m, n = p[i][0], q[j][0]
+        if m is n or m == n:
+            yield m, _added(p[i][1], q[j][1])
+            i, j = i + 1, j + 1
+        elif m > n:
+            yield p[i]
+            i += 1
+        else:
+            yield q[j]
+            j += 1
+    yield from p[i:] or q[j:]
 
 
 def neg(a: Germ) -> Germ:
@@ -217,6 +242,8 @@ def mul(a: Germ, b: Germ) -> Germ:
             both = _together(m, n)
             assert both is not None
             products.append((both, _multiplied(c, d)))
+    if len(a.terms) <= 1 or len(b.terms) <= 1:  # in the order of the other's
+        return _cut(products, rest)
     return _made(products, rest)
 
 

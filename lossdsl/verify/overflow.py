@@ -8,9 +8,11 @@ infinite, or wrong by more than a third.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import Input, Program
@@ -25,9 +27,29 @@ from lossdsl.verify.verdict import Witness
 from lossdsl.verify.work import deadline, passed
 
 _MOST, _MORE = 60, 12  # points; elements at each
+_NEARER = 10  # bisections of how large the entries of a counterexample are
 _FAR = 1.5
 _ROUNDS_UP = 1.003  # beyond the largest number by as much, nothing rounds back to it
 _NORMAL = Fraction(1, 2**126)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A point at which a tensor is not finite, or beyond its limit; `where` adds to the violation what the point leaves
+    out, `long` has the extents of axes whose elements are alike."""
+
+    point: Point
+    violation: str
+    where: str = ""
+    long: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def witness(self) -> Witness:
+        return Witness((self.point.flat(),), self.violation + self.where)
+
+    def size(self, names: Sequence[str]) -> Fraction:
+        """The largest entry of the inputs."""
+        return max((abs(v) for name in names for v in self.point.inputs[name].values()), default=Fraction(0))
 
 
 def overflowing(
@@ -35,26 +57,72 @@ def overflowing(
     programs: Sequence[tuple[Program, Sequence[str], float]],
     boxes: Mapping[str, Enclosure],
     cotangent: str,
-) -> Witness | None:
-    """A witness that one of the tensors is far beyond its limit. `programs`: each with tensors and their limit; `boxes`:
+) -> Broken | None:
+    """A point at which one of the tensors is far beyond its limit. `programs`: each with tensors and their limit; `boxes`:
     what the type represents of each real input; `cotangent`: the name of the input that is 1 in gradient programs."""
     generator = random.Random(23)
     for low in itertools.islice(_points(ctx, 21), _MOST):
         point = _extreme(ctx.program, low, boxes, generator)
-        if point is None or not ctx.admits(point):
-            continue
-        ones = {cotangent: _ones(programs, cotangent, point)}
-        for program, names, limit in programs:
-            evaluator = Evaluator(program, point.with_inputs(ones))
-            for name in names:
-                for place in elements(program, name, point):
-                    try:
-                        value = evaluator.element(name, place)
-                    except (TooManySteps, Undecided, ValueError, OverflowError, ZeroDivisionError):
-                        break
-                    if not value.nan and (value.lo / _FAR > limit or value.hi / _FAR < -limit):
-                        return Witness((point.flat(),), f"{name} is in {value}, outside of the type")
+        found = None if point is None or not ctx.admits(point) else _beyond(programs, cotangent, point)
+        if point is not None and found is not None:
+            return Broken(point, found)
     return None
+
+
+def _beyond(programs: Sequence[tuple[Program, Sequence[str], float]], cotangent: str, point: Point) -> str | None:
+    """Which tensor is far beyond its limit at a point, in exact arithmetic."""
+    ones = {cotangent: _ones(programs, cotangent, point)}
+    for program, names, limit in programs:
+        evaluator = Evaluator(program, point.with_inputs(ones))
+        for name in names:
+            for place in elements(program, name, point):
+                try:
+                    value = evaluator.element(name, place)
+                except (TooManySteps, Undecided, ValueError, OverflowError, ZeroDivisionError):
+                    break
+                if not value.nan and (value.lo / _FAR > limit or value.hi / _FAR < -limit):
+                    return f"{name} is in {value}, outside of the type"
+    return None
+
+
+def nearer(
+    ctx: Context,
+    programs: Sequence[tuple[Program, Sequence[str], float]],
+    numbers: Numbers,
+    cotangent: str,
+    found: Broken,
+    names: Sequence[str],
+    safe: float,
+) -> Broken:
+    """The counterexample with entries of the inputs made smaller in proportion, as far as it remains one: none is where all
+    of them are within `safe`. By bisection, within the time of a search."""
+    end, low = deadline(ctx.seconds), max(Fraction(safe), numbers.least)
+    for _ in range(_NEARER):
+        size = found.size(names)
+        if passed(end) or size <= low:
+            break
+        wanted = Fraction(math.sqrt(low)) * Fraction(math.sqrt(size))
+        point = _scaled(found.point, wanted / size, numbers, names)
+        said = _broken(ctx, programs, cotangent, point, _MORE, found.long)
+        if said is None and not found.long and ctx.admits(point):
+            said = _beyond(programs, cotangent, point)
+        if said is None:
+            low = wanted
+        else:
+            found = replace(found, point=point, violation=said)
+    return found
+
+
+def _scaled(point: Point, by: Fraction, numbers: Numbers, names: Sequence[str]) -> Point:
+    return point.with_inputs(
+        {
+            name: {
+                p: as_type(v * by, numbers.boxes[name], numbers.bits, numbers.least)
+                for p, v in point.inputs[name].items()
+            }
+            for name in names
+        }
+    )
 
 
 def _extreme(program: Program, low: Point, boxes: Mapping[str, Enclosure], generator: random.Random) -> Point | None:
@@ -87,33 +155,33 @@ def breaking(
     least: Fraction,
     cotangent: str,
     seconds: float,
-) -> Witness | None:
-    """A witness at which float32 arithmetic certainly makes an infinity or NaN of one of the tensors, or a number beyond its
+) -> Broken | None:
+    """A point at which float32 arithmetic certainly makes an infinity or NaN of one of the tensors, or a number beyond its
     limit. `bits`: of the mantissa of the type of the inputs; `least`: its smallest number."""
     generator = random.Random(29)
     for k, low in enumerate(_samples(ctx, deadline(seconds))):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, k)
         found = _broken(ctx, programs, cotangent, point)
         if found is not None:
-            return Witness((point.flat(),), found)
+            return Broken(point, found)
     numbers = Numbers(boxes, bits, Fraction(1, 2 ** (125 + bits)) if least == _NORMAL else least)
     for point in corners(ctx, numbers, deadline(seconds / 2)):
         found = _broken(ctx, programs, cotangent, point, _MORE)
         if found is not None:
-            return Witness((point.flat(),), found)
+            return Broken(point, found)
     for point, long in long_ones(ctx, numbers, deadline(seconds / 4)):
         found = _broken(ctx, programs, cotangent, point, _MORE, long)
         if found is not None:
             alike = ", ".join(
                 f"{name} is {n}, its elements alike from {point.extents[name] - 1} on" for name, n in long.items()
             )
-            return Witness((point.flat(),), f"{found} where {alike}")
+            return Broken(point, found, f" where {alike}", long)
     for low in _without(ctx):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, 0)
         found = _broken(ctx, programs, cotangent, point)
         if found is not None:
             empty = ", ".join(f"the extent of {name} is 0" for name, n in point.extents.items() if n == 0)
-            return Witness((point.flat(),), f"{found} where {empty}")
+            return Broken(point, found, f" where {empty}")
     return None
 
 
@@ -252,4 +320,4 @@ def _ones(programs: Sequence[tuple[Program, Sequence[str], float]], name: str, p
     return dict.fromkeys(places, Fraction(1))
 
 
-__all__ = ["breaking", "overflowing"]
+__all__ = ["Broken", "breaking", "nearer", "overflowing"]

@@ -285,10 +285,6 @@ def _elementary(name: str, a: Germ) -> Germ:
             return g.neg(g.log_sum_exp([ZERO, g.neg(a)]))
         case "sigmoid":
             return _sigmoid(a)
-        case "lgamma":  # of what goes to 0 from above: lgamma(1 + a) - log a
-            return g.sub(g.near(Apply("lgamma", (_ANY,)), g.add(YES, a)), g.logarithm(a))
-        case "digamma":
-            return g.sub(g.near(Apply("digamma", (_ANY,)), g.add(YES, a)), g.power(a, -_ONE))
         case "tanh":
             return g.sub(g.mul(g.constant(Fraction(2)), _sigmoid(g.add(a, a))), YES)
         case "logcosh":
@@ -314,7 +310,6 @@ def _of_numbers(node: Apply, args: list[Germ]) -> Germ:
     return g.constant(g.certain(found))
 
 
-_ANY = Const(1)  # in place of an argument
 _LOG_2 = g.logarithm(g.constant(Fraction(2)))
 
 __all__ = ["Along", "apply"]
