@@ -1,4 +1,4 @@
-"""Rounding errors (`verify/errors.py`): the records' model against torch and compiled C++, the rules at their edges, and
+"""Rounding errors (`verify/errors.py`, `verify/rounding.py`): the records' model against torch and compiled C++, the rules at their edges, and
 every bound against the float32 arithmetic of the emitted modules, compared with float64."""
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from lossdsl.ir.build import BuiltLoss
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.primitives.interval import Interval
 from lossdsl.primitives.record import UNAVAILABLE, Dtype, Primitive
-from lossdsl.verify import errors
+from lossdsl.transform.arithmetic import NotYetError
+from lossdsl.verify import errors, rounding
 from lossdsl.verify.brackets import NUMBERS, known
 from lossdsl.verify.context import Context
 from lossdsl.verify.questions import ELEMENTWISE, Subject, subject
@@ -111,7 +112,7 @@ def _subject(loss: BuiltLoss) -> Subject | None:
 
 def bound(body: str, inputs: str = "input x: real[n]", word: str = "float32", wrt: str = "") -> errors.Bound:
     loss = built(f"loss t:\n    {inputs}\n    per = {body}\n    return mean(per)\n")
-    return errors.bound_of(Context(loss.program).at_defaults(), "per", word, wrt)[1]
+    return rounding.bound_of(Context(loss.program).at_defaults(), "per", word, wrt)[1]
 
 
 def test_exact_operations_have_no_error() -> None:
@@ -186,12 +187,12 @@ def test_half_precision_gradients_are_rounded_once_more() -> None:
 def test_verdicts_and_names() -> None:
     names = [n.name for n in NUMBERS]
     assert set(ERRORS) <= set(names)
-    loss = built("loss t:\n    input x: real[n, c]\n    per = logsumexp(x over c)\n    return mean(per)\n")
-    found = errors.error_in(Context(loss.program), "per", "float32")
+    loss = built("loss t:\n    input x: real[n, c]\n    per = prod(x over c)\n    return mean(per)\n")
+    found = rounding.error_in(Context(loss.program), "per", "float32")
     assert isinstance(found, Unknown)
     of = _subject(built("loss t:\n    input x: real[n]\n    per = x^2\n    return mean(per)\n"))
     assert of is not None
-    verdict = errors.error_in(known(of), of.target, "float32")
+    verdict = rounding.error_in(known(of), of.target, "float32")
     assert isinstance(verdict, Proved)
     assert verdict.value is not None
     assert "abs(exact)" in verdict.value.text()
@@ -265,7 +266,7 @@ def _assert_kept(loss: BuiltLoss, text: str, word: str, of: Subject) -> int:
     ctx = known(of)
     for wrt in ("", of.prediction.name):
         try:
-            _, found = errors.bound_of(ctx, of.target, word, wrt)
+            _, found = rounding.bound_of(ctx, of.target, word, wrt)
         except errors.Unbounded:
             continue
         given = _inputs(loss, found.where, 60_000, word == "float16")
@@ -326,7 +327,7 @@ def test_every_float16_number(name: str) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     every = every[np.isfinite(every)]
     for wrt in ("", of.prediction.name):
-        _, found = errors.bound_of(known(of), of.target, "float16", wrt)
+        _, found = rounding.bound_of(known(of), of.target, "float16", wrt)
         limit = re.search(r"<= ([0-9.e+-]+)", found.where)
         x = every[np.abs(every) <= (float(limit[1]) if limit else 1e9)]
         others = [i for i in loss.program.inputs if i.name != of.prediction.name]
@@ -346,3 +347,189 @@ def test_a_wrong_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(PRIMITIVES, name, replace(PRIMITIVES[name], accuracy=lambda *boxes: (0.01, 0)))
     with pytest.raises(AssertionError):
         _assert_kept(case[0], case[1], "float32", case[2])
+
+
+# ------------------------------------------------------------------------------------------------------------- rows
+
+
+def row(body: str, inputs: str = "input x: real[n, c]", *defined: str) -> errors.Bound:
+    lines = "".join(f"    {line}\n" for line in defined)
+    loss = built(f"loss t:\n    {inputs}\n{lines}    per = {body}\n    return mean(per)\n")
+    return rounding.bound_of(Context(loss.program).at_defaults(), "per", "float32")[1]
+
+
+def test_folds_at_their_edges() -> None:
+    n = rounding.LONGEST[0]
+    gamma = (n - 1) * errors.UNIT / (1 - (n - 1) * errors.UNIT)
+    positive = row("sum(x over c)", "input x: real[n, c] in [0, 1]")
+    assert gamma <= positive.relative <= 1.001 * gamma
+    signed = row("sum(x over c)", "input x: real[n, c] in [-1, 1]")
+    assert "at most 64" in signed.where
+    assert signed.absolute >= 64 * 63 * errors.UNIT  # 1 - 1 + 1 - 1 ... in an order that is not known
+    mean = row("mean(x over c)", "input x: real[n, c] in [-1, 1]")
+    assert gamma <= mean.relative + mean.absolute <= 1.01 * gamma + 5 * errors.UNIT
+    assert row("max(x over c)").size == 0
+    assert row("argmax(x over c) / 2").size < 2.0**-120
+    assert row("count(x > 0 over c) / 2").size < 2.0**-120
+    spread = row("logsumexp(x over c)", "input x: real[n, c] in [-1, 1]")
+    assert gamma < spread.absolute < 20 * gamma
+
+
+def test_what_has_no_bound_in_rows() -> None:
+    for body in (
+        "argmax(x * x over c) / 2",  # which is the largest is rounded
+        "count(x * x > 2 over c) / 2",
+        "sum(x over c) / sum(x^2 over c)",  # which may be 0
+        "1 / count(x > 0 over c)",
+        "1 if sum(x over c) > 0 else 0",
+        "prod(x over c)",
+    ):
+        with pytest.raises(errors.Unbounded):
+            row(body)
+
+
+def test_what_is_divided_by_a_number_that_may_be_0() -> None:
+    guarded = row(
+        "0 if k == 0 else s / k",
+        "input x: real[n, c] in [0, 1]",
+        "k = count(x > 0.5 over c)",
+        "s = sum(x over c where x > 0.5)",
+    )
+    assert guarded.size < 1e-2
+    with pytest.raises(errors.Unbounded):  # what is guarded in one place is not in the other
+        row(
+            "(0 if k == 0 else m + s / k) + m",
+            "input x: real[n, c] in [0, 1]",
+            "k = count(x > 0.5 over c)",
+            "s = sum(x over c where x > 0.5)",
+            "m = s / k",
+        )
+
+
+ROWS = [
+    "cross_entropy",
+    "brier",
+    "kl_divergence",
+    "generalised_ce",
+    "dice",
+    "semantic_loss",
+    "crammer_singer",
+    "geometric_loss",
+]
+LONG = 700
+
+
+def _entries(where: str, i: Any, box: Any, shape: list[int], rng: Any) -> Any:
+    """Entries in the domain of a bound: ordinary ones, all near its ends, alike, or one that is large among small ones."""
+    most = re.search(rf"abs\({i.name}\) <= ([0-9.e+-]+)", where)
+    between = re.search(rf"([0-9.e+-]+) <= {i.name}(?: <= ([0-9.e+-]+))?", where)
+    lo, hi = max(box.lo, -1e3), min(box.hi, 1e3)
+    if most:
+        lo, hi = max(box.lo, -float(most[1])), min(box.hi, float(most[1]))
+    if between:
+        lo, hi = float(between[1]), min(box.hi, float(between[2] or 1e3))
+    x = rng.normal(0, 3, shape)
+    match rng.integers(0, 5):
+        case 0:
+            x = rng.choice([lo, hi], shape) * (1 - rng.integers(0, 5, shape) * 2.0**-20)
+        case 1:
+            x = np.full(shape, rng.uniform(lo, hi)) + rng.normal(0, 1e-3, shape)
+        case 2:
+            x = np.where(rng.random(shape) < 3 / max(x.size, 1), hi, lo * 0.5 + hi * 0.25)
+        case 3:
+            x = np.abs(x)
+    return np.clip(x, lo, hi).astype(np.float32)
+
+
+def _row_inputs(loss: BuiltLoss, where: str, longest: int, rng: Any) -> dict[str, Any] | None:
+    symbols = sorted({s for i in loss.program.inputs for d in i.dims for s in d.symbols()})
+    given = {p.name: int(p.default.value) for p in loss.program.parameters if p.default is not None and p.kind == "int"}
+    symbols = [s for s in symbols if s not in given]
+    sizes = {**given, **{s: int(rng.integers(1, 6)) for s in symbols}}
+    if symbols:
+        sizes[symbols[rng.integers(0, len(symbols))]] = min(longest, LONG)
+    ranges = Context(loss.program).at_defaults().ranges()
+    found: dict[str, Any] = {}
+    for i in loss.program.inputs:
+        if i.default is not None:
+            continue
+        if i.role != "input":
+            return None
+        shape = [d.evaluate(sizes) for d in i.dims]
+        if i.kind in ("bool", "binary", "sign"):
+            x = rng.integers(0, 2, shape)
+            found[i.name] = torch.tensor(x == 1 if i.kind == "bool" else 2 * x - 1 if i.kind == "sign" else x)
+        elif i.kind == "class":
+            assert i.classes is not None
+            found[i.name] = torch.tensor(rng.integers(0, max(i.classes.evaluate(sizes), 1), shape))
+        elif i.dtype.value != "real":
+            box = ranges.input(i.name)
+            found[i.name] = torch.tensor(rng.integers(max(box.lo, -1), min(box.hi, 5), shape, endpoint=True))
+        elif i.kind in ("simplex", "unit"):
+            x = torch.tensor(rng.gamma(0.5, 1, shape) + 1e-6, dtype=torch.float64)
+            norm = x if i.kind == "simplex" else x**2
+            total = norm.sum(dim=i.over, keepdim=True)
+            found[i.name] = (x / (total if i.kind == "simplex" else total.sqrt())).float()
+        else:
+            found[i.name] = torch.tensor(_entries(where, i, ranges.input(i.name), shape, rng))
+    return found
+
+
+def _assert_rows_kept(loss: BuiltLoss, text: str, of: Subject, runs: int) -> int:
+    made, count = pair(text), 0
+    for wrt in ("", of.prediction.name):
+        try:
+            _, found = rounding.bound_of(known(of), of.target, "float32", wrt)
+        except (errors.Unbounded, NotYetError):
+            continue
+        rng = np.random.default_rng(len(text))
+        longest = max((n for n in rounding.LONGEST if f"at most {n}" in found.where), default=64)
+        for _ in range(runs):
+            given = _row_inputs(loss, found.where, longest, rng)
+            if given is None:
+                return count
+            for function in (made.native, made.plain):
+                computed = _row(function, loss, given, False, wrt).double()
+                exact = _row(function, loss, given, True, wrt)
+                off = (computed - exact).abs() - (found.relative * exact.abs() + found.absolute)
+                assert bool((off <= 0).all()), (loss.program.name, wrt, found.text(), float(off.max()))
+        count += 1
+    return count
+
+
+def _row(function: Any, loss: BuiltLoss, given: dict[str, Any], wide: bool, wrt: str) -> Any:
+    if loss.program.reductions is not None:
+        return _run(function, given, wide, wrt)
+    leaves = {k: x.double() if wide and x.is_floating_point() else x.clone() for k, x in given.items()}
+    if not wrt:
+        return function(**leaves)
+    leaves[wrt].requires_grad_()
+    value = function(**leaves)
+    if not value.requires_grad:
+        return torch.zeros_like(leaves[wrt])
+    return torch.autograd.grad(value, leaves[wrt])[0]
+
+
+def _row_case(name: str) -> tuple[BuiltLoss, str, Subject] | None:
+    entry = next(e for e in entries() if e.name == name)
+    text = entry.path.read_text()
+    (loss, *more) = pipeline.analyse(Source(str(entry.path), text)).losses
+    of = subject(loss, Context(loss.program))
+    return None if of is None or more or ELEMENTWISE in of.kinds else (loss, text, of)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_modules_of_rows_keep_to_the_bounds(name: str) -> None:
+    case = _row_case(name)
+    assert case is not None
+    assert _assert_rows_kept(*case, runs=6) > 0
+
+
+@pytest.mark.slow
+def test_all_rows_keep_to_the_bounds() -> None:
+    count = 0
+    for entry in entries():
+        case = _row_case(entry.name)
+        if case is not None:
+            count += _assert_rows_kept(*case, runs=12)
+    assert count > 60

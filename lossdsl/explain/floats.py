@@ -9,6 +9,7 @@ from lossdsl.explain.walks import needed
 from lossdsl.explain.witness import rebuilt
 from lossdsl.ir.nodes import Definition, Program, Read
 from lossdsl.verify import errors
+from lossdsl.verify import rounding as rounding_errors
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.finite import FORMATS, FloatRanges, programs_of
@@ -73,6 +74,7 @@ def ranges(ctx: Context, target: str, word: str) -> list[Line]:
 def rounding(ctx: Context, target: str, word: str, wrt: str = "") -> list[Line]:
     """How the rounding errors grow, scalar by scalar, on the interval that needs the largest bound."""
     least = FORMATS[word].smallest or errors.SMALLEST
+    _, bound = rounding_errors.bound_of(ctx, target, word, wrt)
     out = [
         line(
             f"Inputs are 0 or {word} numbers of at least {least:.3g} in size; the arithmetic is float32. + - * are off by at "
@@ -80,10 +82,12 @@ def rounding(ctx: Context, target: str, word: str, wrt: str = "") -> list[Line]:
             "2^-126 may be flushed to 0, products may be contracted with sums."
         ),
         line(
-            "The domain is cut into intervals, those with the largest bounds again and again. On the one that needs most:"
+            "A sum of n terms, in any order, is off by (n - 1) 2^-24 / (1 - (n - 1) 2^-24) of the sum of their sizes at most, "
+            "beside what its terms are off by. So every element of"
+            if bound.rows
+            else "The domain is cut into intervals, those with the largest bounds again and again. On the one that needs most:"
         ),
     ]
-    _, bound = errors.bound_of(ctx, target, word, wrt)
     for node, found in bound.worst:
         told = f" is in {found.exact}, computed with an error of at most {found.relative:.2g} of its size + {found.absolute:.2g}."
         out.append(line(node, told, depth=1))

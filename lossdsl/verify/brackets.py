@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, ZERO, And, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
-from lossdsl.verify import errors, properties
+from lossdsl.verify import properties, rounding
 from lossdsl.verify.context import Context
 from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import NotScalar, dependents
@@ -225,7 +225,7 @@ def _convex_radius(of: Subject) -> Verdict:
 
 def _error(word: str, *, gradient: bool) -> Callable[[Subject], Verdict]:
     """The rounding error of the value, or of the gradient in the prediction."""
-    return lambda of: errors.error_in(known(of), of.target, word, of.prediction.name if gradient else "")
+    return lambda of: rounding.error_in(known(of), of.target, word, of.prediction.name if gradient else "")
 
 
 NUMBERS: tuple[Number, ...] = (
@@ -233,12 +233,12 @@ NUMBERS: tuple[Number, ...] = (
     Number("gradient lipschitz constant", ELEMENTWISE, STABILITY, _smoothness, ("C1", "C2", "smooth"), Proved),
     Number("strong convexity modulus", ELEMENTWISE, STABILITY, _strong_convexity, ("convex",), Proved),
     Number("convex radius", LINE, STABILITY, _convex_radius, ("convex",), Refuted),
-    Number("error in float32", ELEMENTWISE, STABILITY, _error("float32", gradient=False), along=False),
-    Number("gradient error in float32", ELEMENTWISE, STABILITY, _error("float32", gradient=True)),
-    Number("error in float16", ELEMENTWISE, "", _error("float16", gradient=False), along=False),
-    Number("gradient error in float16", ELEMENTWISE, "", _error("float16", gradient=True)),
-    Number("error in bfloat16", ELEMENTWISE, "", _error("bfloat16", gradient=False), along=False),
-    Number("gradient error in bfloat16", ELEMENTWISE, "", _error("bfloat16", gradient=True)),
+    Number("error in float32", ANY, STABILITY, _error("float32", gradient=False), along=False),
+    Number("gradient error in float32", ANY, STABILITY, _error("float32", gradient=True)),
+    Number("error in float16", ANY, "", _error("float16", gradient=False), along=False),
+    Number("gradient error in float16", ANY, "", _error("float16", gradient=True)),
+    Number("error in bfloat16", ANY, "", _error("bfloat16", gradient=False), along=False),
+    Number("gradient error in bfloat16", ANY, "", _error("bfloat16", gradient=True)),
 )
 
 

@@ -50,13 +50,11 @@ from lossdsl.primitives.interval import Interval
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
-from lossdsl.verify.finite import programs_of
-from lossdsl.verify.float_ranges import FORMATS, FloatRanges, Format
+from lossdsl.verify.float_ranges import FloatRanges, Format
 from lossdsl.verify.float_values import LARGEST, NORMAL, single
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.pieces import TWO_VALUED, NotScalar, target_scalar
 from lossdsl.verify.show import text
-from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown, Verdict
 from lossdsl.verify.work import deadline, passed
 
 METHOD = "rounding errors, interval by interval"
@@ -96,7 +94,7 @@ class Approximation:
 
     @property
     def error(self) -> float:
-        return self.relative * _size(self.exact) + self.absolute
+        return self.relative * size(self.exact) + self.absolute
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class Decision:
     faithful: bool
 
 
-def _size(box: Enclosure) -> float:
+def size(box: Enclosure) -> float:
     return max(abs(box.lo), abs(box.hi))
 
 
@@ -115,7 +113,7 @@ def _least(box: Enclosure) -> float:
     return max(box.lo, -box.hi, 0.0)
 
 
-def _around(box: Enclosure, relative: float, absolute: float) -> Enclosure:
+def around(box: Enclosure, relative: float, absolute: float) -> Enclosure:
     """Where numbers are that are so far from those of a set. Raises Unbounded."""
     if not (relative < INF and absolute < INF):
         raise Unbounded("a value without a bound")
@@ -137,7 +135,7 @@ class Errors:
         found = self._known.get(node)
         if found is None:
             found = self._known[node] = self._scalar(node)
-            top = _size(found.computed)
+            top = size(found.computed)
             if found.exact.nan or not top <= LARGEST or not found.error < INF:
                 raise Unbounded(text(node))
         return found
@@ -148,9 +146,9 @@ class Errors:
     def _scalar(self, node: Scalar) -> Approximation:
         match node:
             case Const(value=Fraction() as value):
-                return _number(value)
+                return number(value)
             case Param() if node.name in self._fixed:
-                return _number(self._fixed[node.name])
+                return number(self._fixed[node.name])
             case Stop():
                 return self[node.a]
             case Proxy():
@@ -200,9 +198,9 @@ class Errors:
         a, b = self[node.a], self[node.b]
         relative, absolute = max(a.relative, b.relative), max(a.absolute, b.absolute)
         if not taken.faithful:  # the value of the one for that of the other
-            absolute += _size(e.sub(a.exact, b.exact)) * (1 + relative) * _LOOSE
+            absolute += size(e.sub(a.exact, b.exact)) * (1 + relative) * _LOOSE
         exact = e.hull(a.exact, b.exact) if taken.exact is None else a.exact if taken.exact else b.exact
-        return _approximation(exact, e.hull(a.computed, b.computed), relative, absolute)
+        return approximation(exact, e.hull(a.computed, b.computed), relative, absolute)
 
     # ---------------------------------------------------------------------------------------------- operations
 
@@ -229,19 +227,19 @@ class Errors:
         r, a = (r + own[0] * UNIT * (1 + r)) * _LOOSE, (a * (1 + own[0] * UNIT) + own[1] * UNIT) * _LOOSE
         if flushed and not exact.zero and _least(exact) * (1 - r) - a < 2 * NORMAL:
             a += NORMAL
-        return _approximation(exact, computed, r, a)
+        return approximation(exact, computed, r, a)
 
     def _brought(self, node: Apply, args: list[Approximation], exact: Enclosure) -> tuple[float, float]:
         """The error of the exact operation of what was computed."""
         if all(a.faithful for a in args):
             return 0.0, 0.0
-        around = transfer(node, [e.hull(a.exact, a.computed) for a in args])
-        if around.lo == around.hi and not around.nan:  # a jump that is elsewhere
+        here = transfer(node, [e.hull(a.exact, a.computed) for a in args])
+        if here.lo == here.hi and not here.nan:  # a jump that is elsewhere
             return 0.0, 0.0
         rule = _RULES.get(node.name)
         if rule is not None:
             return rule(node, args, exact)
-        return _told(self._by_slopes(node, args), exact)
+        return told(self._by_slopes(node, args), exact)
 
     def _by_slopes(self, node: Apply, args: list[Approximation]) -> float:
         """By the mean value theorem, one argument after the other."""
@@ -264,28 +262,28 @@ class Errors:
 _ALGEBRA = IntervalAlgebra()
 
 
-def _approximation(exact: Enclosure, computed: Enclosure, relative: float, absolute: float) -> Approximation:
+def approximation(exact: Enclosure, computed: Enclosure, relative: float, absolute: float) -> Approximation:
     """The better of the error that was found and of what the enclosures leave room for. Raises Unbounded."""
-    most = relative * _size(exact) + absolute
+    most = relative * size(exact) + absolute
     both = e.hull(exact, computed)
     room = INF if both.nan else e.add_up(both.hi, -both.lo)
     if not most <= room:  # it may be NaN
         relative, absolute = 0.0, room
-    around = _around(exact, relative, absolute)
-    return Approximation(exact, e.meet(around, computed) or around, relative, absolute)
+    near = around(exact, relative, absolute)
+    return Approximation(exact, e.meet(near, computed) or near, relative, absolute)
 
 
-def _told(error: float, exact: Enclosure) -> tuple[float, float]:
+def told(error: float, exact: Enclosure) -> tuple[float, float]:
     """An error as a relative one, where the values are of one order of magnitude, else as an absolute one."""
     least = _least(exact)
-    return (error / least, 0.0) if least > 0 and _size(exact) <= _SPREAD * least else (0.0, error)
+    return (error / least, 0.0) if least > 0 and size(exact) <= _SPREAD * least else (0.0, error)
 
 
-def _number(value: Fraction) -> Approximation:
+def number(value: Fraction) -> Approximation:
     box = e.exact(value)
     if box.lo == box.hi and single(box.lo):
         return Approximation(box, box)
-    return Approximation(box, _around(box, UNIT, NORMAL), UNIT, NORMAL if abs(value) < 1 else 0.0)
+    return Approximation(box, around(box, UNIT, NORMAL), UNIT, NORMAL if abs(value) < 1 else 0.0)
 
 
 _UNTOUCHED = frozenset(name for name, p in PRIMITIVES.items() if p.accuracy is exact_function)
@@ -317,12 +315,12 @@ def _of_sum(node: Apply, args: list[Approximation], exact: Enclosure) -> tuple[f
     x, y = args
     a, b = x.exact, e.neg(y.exact) if node.name == "sub" else y.exact
     r, s = x.relative, y.relative
-    big, small = _size(a), _size(b)
+    big, small = size(a), size(b)
     if (a.lo >= 0 and b.lo >= 0) or (a.hi <= 0 and b.hi <= 0):
         ways = [(max(r, s), 0.0), (r, max(s - r, 0.0) * small), (s, max(r - s, 0.0) * big)]
     else:
         ways = [(r, (r + s) * small), (s, (r + s) * big)]
-    ways.append(_told(r * big + s * small, exact))
+    ways.append(told(r * big + s * small, exact))
     least = _least(exact)
     relative, absolute = min(ways, key=lambda way: way[0] + way[1] / least if least > 0 else sum(way))
     return relative, absolute + x.absolute + y.absolute
@@ -331,7 +329,7 @@ def _of_sum(node: Apply, args: list[Approximation], exact: Enclosure) -> tuple[f
 def _of_product(node: Apply, args: list[Approximation], exact: Enclosure) -> tuple[float, float]:
     x, y = args
     r = x.relative + y.relative + x.relative * y.relative
-    a = x.absolute * (1 + y.relative) * _size(y.exact) + y.absolute * (1 + x.relative) * _size(x.exact)
+    a = x.absolute * (1 + y.relative) * size(y.exact) + y.absolute * (1 + x.relative) * size(x.exact)
     return r, a + x.absolute * y.absolute
 
 
@@ -366,7 +364,7 @@ def _of_extreme(node: Apply, args: list[Approximation], exact: Enclosure) -> tup
             return above.relative, above.absolute
     if a.lo >= 0 and b.lo >= 0:
         return max(x.relative, y.relative), max(x.absolute, y.absolute)
-    return _told(max(x.error, y.error), exact)
+    return told(max(x.error, y.error), exact)
 
 
 def _of_root(node: Apply, args: list[Approximation], exact: Enclosure) -> tuple[float, float]:
@@ -413,7 +411,7 @@ def _of_power(node: Apply, args: list[Approximation], exact: Enclosure) -> tuple
         raise Unbounded(text(node))
     try:
         r = math.expm1(k * math.log1p(wrong if k >= 0 else -wrong))
-        most = k * (_size(x.exact) * (1 + wrong) + left) ** (k - 1) * left if left else 0.0
+        most = k * (size(x.exact) * (1 + wrong) + left) ** (k - 1) * left if left else 0.0
     except OverflowError:
         raise Unbounded(text(node)) from None
     return r, most
@@ -446,12 +444,18 @@ _RULES = {
 @dataclass(frozen=True)
 class Bound:
     """The computed value is within relative |exact| + absolute of the exact one, on the domain that `where` tells; `worst`:
-    the scalars on the interval that needs the most."""
+    the scalars on the interval that needs the most, or the tensors of `rows`."""
 
     relative: float
     absolute: float
     where: str = ""
     worst: tuple[tuple[Scalar, Approximation], ...] = ()
+    rows: bool = False  # of all elements at once
+
+    @property
+    def size(self) -> float:
+        """Both errors together."""
+        return self.relative + self.absolute
 
     def text(self) -> str:
         return f"{_up(self.relative)} * abs(exact) + {_up(self.absolute)}{self.where}"
@@ -530,7 +534,7 @@ class _Variable:
         for node, sign in self.nodes:
             here = box if sign > 0 else e.neg(box)
             if self.difference and not here.zero:
-                found[node] = Approximation(here, _around(here, UNIT, 0.0), UNIT)
+                found[node] = Approximation(here, around(here, UNIT, 0.0), UNIT)
             else:
                 found[node] = Approximation(here, here)
         return found
@@ -561,7 +565,7 @@ class _Variable:
 
     def ratio(self, box: Enclosure) -> float:
         least = _least(box)
-        return _size(box) / least if least > 0 else 1.0 if box.zero else INF
+        return size(box) / least if least > 0 else 1.0 if box.zero else INF
 
 
 class _Scalar:
@@ -625,9 +629,9 @@ class _Scalar:
         for variable, box in zip(self.variables, boxes, strict=True):
             at |= variable.at(box)
         found = Errors(self.floats, self.fixed, at)[self.body]
-        if _size(found.computed) > self._largest:
+        if size(found.computed) > self._largest:
             raise Unbounded(f"{text(self.body)}, which may overflow")
-        return _Part(at, found.relative, found.absolute, _least(found.exact), _size(found.exact))
+        return _Part(at, found.relative, found.absolute, _least(found.exact), size(found.exact))
 
     def where(self, bound: float) -> str:
         """The domain, where it is not all of the numbers of the type."""
@@ -637,13 +641,13 @@ class _Scalar:
                 names = [n.tensor for n in (node.args if isinstance(node, Apply) else (node,)) if isinstance(n, Read)]
                 if v.positive and 1 / bound > v.box.lo:
                     told.append(f"{1 / bound:.6g} <= {names[0]} <= {bound:.6g}")
-                elif _size(v.box) > bound * (2 if v.difference else 1):
+                elif size(v.box) > bound * (2 if v.difference else 1):
                     told += [f"abs({n}) <= {bound:.6g}" for n in names]
-        return f" where {', '.join(told)}" if told else ""
+        return f" where {', '.join(dict.fromkeys(told))}" if told else ""
 
     @property
     def most(self) -> float:
-        return max((_size(v.box) / (2 if v.difference else 1) for v in self.variables), default=0.0)
+        return max((size(v.box) / (2 if v.difference else 1) for v in self.variables), default=0.0)
 
     def reach(self) -> float:
         """The bound on real inputs, by powers of 2, up to which nothing overflows farthest out."""
@@ -777,32 +781,35 @@ def _halves(box: Enclosure) -> tuple[Enclosure, Enclosure] | None:
     return (Enclosure(lo, middle), Enclosure(middle, hi)) if hi > lo * _FINE and lo < middle < hi else None
 
 
-def bound_of(ctx: Context, target: str, word: str, wrt: str = "") -> tuple[str, Bound]:
-    """The tensor that is meant, and the bound of its error. Raises Unbounded."""
-    form = FORMATS[word]
-    try:
-        *_, (program, names, narrow) = programs_of(ctx.program, target, (wrt,) if wrt else ())
-        scalar = _Scalar(ctx, program, names[0], target, form, narrow=narrow)
-    except (NotScalar, ValueError, NotImplementedError, KeyError) as reason:
-        raise Unbounded(str(reason)) from reason
-    return names[0], _bound(
-        scalar,
-        (2.0**-form.bits, form.smallest / 2) if narrow and word != "float32" else (0.0, 0.0),
-        _SECONDS * ctx.seconds,
-    )
+def bound_of(
+    ctx: Context,
+    program: Program,
+    tensor: str,
+    target: str,
+    form: Format,
+    rounding: tuple[float, float],
+    *,
+    narrow: bool,
+) -> Bound:
+    """The bound of the error of an element of a tensor of a compiled program, and of what it is rounded by at the end. Raises
+    NotScalar where it folds an axis, Unbounded."""
+    scalar = _Scalar(ctx, program, tensor, target, form, narrow=narrow)
+    return _bound(scalar, rounding, _SECONDS * ctx.seconds)
 
 
-def error_in(ctx: Context, target: str, word: str, wrt: str = "") -> Verdict:
-    """The rounding error of an element of the target in a float type, or of its derivative in an input, as the bound r |exact| + a.
-
-    Parameters have the values that are fixed in the context. Inputs, and differences that are read as such, are 0 or at
-    least `SMALLEST` in size (in float16: the smallest number of the type)."""
-    try:
-        tensor, found = bound_of(ctx, target, word, wrt)
-    except Unbounded as reason:
-        return Unknown(str(reason), (METHOD,))
-    method = f"{METHOD}, under the model of {word} arithmetic"
-    return Proved(method, (Step(METHOD, tensor, found.text()),), Bracket(None, None, found.text()))
-
-
-__all__ = ["METHOD", "SMALLEST", "UNIT", "Approximation", "Bound", "Errors", "Unbounded", "bound_of", "error_in"]
+__all__ = [
+    "METHOD",
+    "SMALLEST",
+    "UNIT",
+    "Approximation",
+    "Bound",
+    "Decision",
+    "Errors",
+    "Unbounded",
+    "approximation",
+    "around",
+    "bound_of",
+    "number",
+    "size",
+    "told",
+]
