@@ -570,6 +570,13 @@ def test_messages_name_the_place_and_the_remedy(line: str, code: str, place: str
     assert help in problems[0].help
 
 
+def test_a_file_is_used_by_its_name() -> None:
+    for quote in ("'", '"'):
+        _, problems = read(f"use {quote}b.loss{quote}\nloss a:\n    return 1\n")
+        assert [p.code for p in problems] == ["E0105"]
+        assert "`use name` reads name.loss" in problems[0].help
+
+
 # ------------------------------------------------------------------------------------------------- hostile input
 
 

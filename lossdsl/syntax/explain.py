@@ -58,6 +58,7 @@ SIGNS = {
     "→": "write `=`", "…": "write three dots `...`", "\u00a0": "write an ordinary space", "\ufeff": "remove it",
     "“": "a docstring has three plain quotes", "”": "a docstring has three plain quotes",
 }  # fmt: skip
+_NO_PATH = "`use name` reads name.loss beside this file, `use folder.name` one in a folder beside it or of the catalogue"
 SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "^", "**", "<", "<=", ">", ">=", "==", "!=", "and", "or"))
 OPERATOR_TERMINALS = frozenset(
@@ -72,9 +73,9 @@ def explain_characters(words: list[Lexeme]) -> Diagnostic | None:
     for word in words:
         if word.kind == "bad":
             shown = word.text if word.text.isprintable() else f"U+{ord(word.text[0]):04X}"
-            return Diagnostic(
-                "E0105", f"`{shown}` is not in the language", word.span, SIGNS.get(word.text, "remove it")
-            )
+            file = words[0].text == "use" and word.text in ("'", '"')
+            help = _NO_PATH if file else SIGNS.get(word.text, "remove it")
+            return Diagnostic("E0105", f"`{shown}` is not in the language", word.span, help)
         if word.kind == "name" and not word.text.isascii():
             spelled = ascii_name(word.text)
             base = word.text.rstrip(SUPERSCRIPTS)
