@@ -76,7 +76,8 @@ def substitute(node: Scalar, mapping: Mapping[Scalar, Scalar], memo: dict[Scalar
             return node
         done.update(mapping)
     if all(isinstance(old, Index) for old in mapping):  # nothing else depends on them: most of a body is left alone
-        return transform(node, _same, done, lambda n: any(i in mapping for i in n.free))
+        without = mapping.keys().isdisjoint
+        return transform(node, _same, done, lambda n: not without(n.free))
     return transform(node, _same, done)
 
 
