@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.certificate.domain import Point, admit, fraction, places, point_of, same_but_for
-from lossdsl.certificate.lines import FLAT, FOUND, JUMP, NOWHERE, RAY, lines
+from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.question import MINIMUM, UNIQUE, Question
 from lossdsl.certificate.rules import Stuck
@@ -52,7 +52,7 @@ def rules_of(q: Question) -> tuple[str, ...]:
     if q.property in ("non-negative", "positive"):
         return VALUE, NOWHERE
     if q.property == "lipschitz":
-        return (*((PAIR,) if q.bound is not None else ()), RAY, JUMP, NOWHERE)
+        return (*((PAIR,) if q.bound is not None else ()), RAY, OUTWARD, INWARD, JUMP, NOWHERE)
     if q.property in (*_ORDERS, *_INVARIANCES, "exchange symmetric", MINIMUM, UNIQUE):
         return (PAIR,)
     if q.property == "redescending":
@@ -119,7 +119,7 @@ def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, 
                 yield {**made, "points": [{**point, name: str(wanted)}, {name: point[name]}], "place": list(place)}
 
 
-_MOVING = frozenset({RAY, JUMP, FLAT})
+_MOVING = frozenset({RAY, OUTWARD, INWARD, JUMP, FLAT})
 
 
 def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[list[dict[str, str]]]:

@@ -1,0 +1,335 @@
+"""Certificates about growth: what is known of a quantity far out holds at points, and slopes that are bounded are never refuted."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import pytest
+
+from lossdsl import pipeline
+from lossdsl.certificate.document import Rejected, certify, sealed, verify
+from lossdsl.certificate.domain import point_of
+from lossdsl.certificate.expansions import function, larger, power
+from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
+from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD
+from lossdsl.certificate.points import Undecided
+from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.rules import Stuck
+from lossdsl.diagnostics import Source
+from tests.test_verify import built
+
+Real = Any  # of mpmath, which has no types
+
+
+def refuted(body: str, kind: str, x: str, step: str, declared: str = "real[n]", claim: str = "lipschitz in x") -> bool:
+    """Whether growth on the way to x + step (far), or from there to x (near), is seen."""
+    text = f"loss f:\n    input x: {declared}\n    input y: real[n]\n    param k: real > 0 = 1\n    per = {body}\n    return mean(per)\n"
+    loss = built(f"{text}    claim {claim}\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    first = {"x[0]": x, "y[0]": "2", "k": "3"}
+    entry = {"points": [first, {"x[0]": str(Fraction(x) + Fraction(step))}], "place": [0], "t": None}
+    point_of(q, entry, 0)
+    try:
+        return bool(FOUND[kind](q, entry))
+    except Stuck:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "true"),
+    [
+        ("x^2", OUTWARD, True),
+        ("-k * x^2 + y", OUTWARD, True),
+        ("exp(x)", OUTWARD, True),
+        ("exp(x) + exp(-x)", OUTWARD, True),
+        ("x * tanh(x) * log1p(x^2)", OUTWARD, True),
+        ("x * softplus(x)", OUTWARD, True),
+        ("abs(x)^3 / (1 + x^2) + x^2 / (1 + abs(x))", OUTWARD, False),
+        ("log1p(exp(x))", OUTWARD, False),
+        ("log1p(exp(x^2))", OUTWARD, False),  # true, but that it is x^2 is not seen
+        ("exp(exp(x))", OUTWARD, True),
+        ("x + sin(x)", OUTWARD, False),
+        ("x * sin(x)", OUTWARD, False),  # true, but it comes back to 0 again and again
+        ("x^2 * sin(x)", OUTWARD, False),
+        ("sqrt(1 + x^2)", OUTWARD, False),
+        ("atan(x)", OUTWARD, False),
+        ("atan(1000000 * x)", OUTWARD, False),
+        ("1e300 * x", OUTWARD, False),
+        ("1e300 * atan(x)", OUTWARD, False),
+        ("1e-300 * x^2", OUTWARD, True),
+        ("x * log1p(x^2) / (1 + log1p(x^2))", OUTWARD, False),
+        ("x^2 * exp(-x)", OUTWARD, False),
+        ("logcosh(x)", OUTWARD, False),
+        ("x^2 - x * sqrt(x^2 + 1)", OUTWARD, False),
+        ("sqrt(x^4 + x^3) - x^2", OUTWARD, False),
+        ("sqrt(1 + x^4 + x^2) - x^2", OUTWARD, False),
+        ("(x + 1)^3 - x^3 - 3 * x^2", OUTWARD, False),
+        ("(x + 1)^3 - x^3", OUTWARD, True),
+        ("softplus(x)^2 - x^2", OUTWARD, False),
+        ("(x^2 if x < 1e9 else 1e9 * x)", OUTWARD, False),
+        ("(x if x < 1e9 else x^2)", OUTWARD, True),
+        ("min(x^2, 1e12)", OUTWARD, False),
+        ("y * x", OUTWARD, False),
+        ("0 * x^2", OUTWARD, False),
+        ("k * (y - 2) * x^2", OUTWARD, False),  # 0 at the point
+        ("log(x)", INWARD, True),
+        ("-log(x)", INWARD, True),
+        ("x * log(x)", INWARD, True),
+        ("x^2 * log(x)", INWARD, False),
+        ("sqrt(x)", INWARD, True),
+        ("x * sqrt(x)", INWARD, False),
+        ("1 / x", INWARD, True),
+        ("1 / (x + 1e-12)", INWARD, False),
+        ("log(x + 1e-12)", INWARD, False),
+        ("log(1 + x)", INWARD, False),
+        ("log(x) - log(2 * x)", INWARD, False),
+        ("log(x) + 1 / x", INWARD, True),
+        ("exp(-1 / x)", INWARD, False),
+        ("sin(1 / x)", INWARD, False),  # true, but it comes back again and again
+        ("x * sin(1 / x)", INWARD, False),
+        ("lgamma(x)", INWARD, True),
+        ("lgamma(x + 1)", INWARD, False),
+        ("lgamma(x) + log(x)", INWARD, False),
+        ("xlogy(x, x)", INWARD, True),
+        ("log(softplus(log(x)))", INWARD, True),
+        ("x^2", INWARD, False),
+        ("max(log(x), -1e9)", INWARD, False),
+        ("(sqrt(x) if x > 1e-12 else 1000000 * x)", INWARD, False),
+        ("(sqrt(x) if y > 3 else x)", INWARD, False),  # y is 2
+        ("(sqrt(x) if y < 3 else x)", INWARD, True),
+        ("abs(log(x)) + log(x)", INWARD, False),
+        ("atan(1 / x)", INWARD, False),
+        ("x * atan(1 / x)", INWARD, False),
+        ("sqrt(x) * atan(1 / x)", INWARD, True),
+    ],
+)
+def test_growth(body: str, kind: str, true: bool) -> None:
+    declared = "real[n]" if kind == OUTWARD else "real[n] > 0"
+    assert refuted(body, kind, "0", "1", declared) is true
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "x", "step", "declared", "claim", "true"),
+    [
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x", True),
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x on x >= 1/1000", False),  # 0 is not reached
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x when k >= 2", True),  # k is 3
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x when k >= 4", False),
+        ("log(x)", INWARD, "0", "1", "real[n] > 1/100", "lipschitz in x", False),
+        ("log(x - 1/100)", INWARD, "1/100", "1", "real[n] > 1/100", "lipschitz in x", True),
+        ("log(x)", INWARD, "0", "-1", "real[n] > 0", "lipschitz in x", False),
+        ("log(1 - x)", INWARD, "1", "-1", "prob[n]", "lipschitz in x", True),  # its other end is not on the way
+        ("log(1 - x)", INWARD, "1", "-1/2", "prob[n]", "lipschitz in x", True),
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x <= 7", True),
+        ("x^2", OUTWARD, "0", "1", "real[n]", "lipschitz in x <= 7", True),
+        ("x^2", OUTWARD, "0", "1", "real[n] <= 1e9", "lipschitz in x", False),
+        ("x^2", OUTWARD, "0", "-1", "real[n] <= 1e9", "lipschitz in x", True),
+        ("x^2", OUTWARD, "0", "1", "prob[n]", "lipschitz in x", False),
+        ("x^2", OUTWARD, "0", "1", "real[n]", "lipschitz in x on x <= 5", False),
+        ("relu(x)^2", OUTWARD, "0", "-1", "real[n]", "lipschitz in x", False),
+        ("relu(x)^2", OUTWARD, "0", "1", "real[n]", "lipschitz in x", True),
+        ("x^2 * y", OUTWARD, "0", "1", "real[n]", "lipschitz in x on y == 0", False),
+        ("sqrt(abs(x))", INWARD, "0", "1", "real[n]", "lipschitz in x", True),  # inside of the domain
+        ("x^2", INWARD, "0", "1", "real[n]", "lipschitz in x", False),
+    ],
+)
+def test_growth_where_it_is_asked_of(
+    body: str, kind: str, x: str, step: str, declared: str, claim: str, true: bool
+) -> None:
+    assert refuted(body, kind, x, step, declared, claim) is true
+
+
+# ------------------------------------------------------------------------------------------------- random germs
+
+
+def _exp(x: Real) -> Real:
+    if abs(x) > 10**5:
+        raise OverflowError
+    return mpmath.exp(x)
+
+
+def _softplus(x: Real) -> Real:
+    return mpmath.log1p(_exp(-abs(x))) + max(x, mpmath.mpf(0))
+
+
+def _small(of: Callable[[Real], Real]) -> Callable[[Real], Real]:
+    def here(x: Real) -> Real:
+        if abs(x) > 10**9:
+            raise OverflowError
+        return of(x)
+
+    return here
+
+
+FUNCTIONS: dict[str, Callable[[Real], Real]] = {
+    "exp": _exp,
+    "expm1": lambda x: _exp(x) - 1,
+    "log": mpmath.log,
+    "log1p": mpmath.log1p,
+    "log2": lambda x: mpmath.log(x, 2),
+    "sqrt": mpmath.sqrt,
+    "softplus": _softplus,
+    "logsigmoid": lambda x: -_softplus(-x),
+    "sigmoid": lambda x: 1 / (1 + _exp(-x)),
+    "tanh": lambda x: 2 / (1 + _exp(-2 * x)) - 1,
+    "logcosh": lambda x: abs(x) + mpmath.log1p(_exp(-2 * abs(x))) - mpmath.log(2),
+    "sinh": lambda x: (_exp(x) - _exp(-x)) / 2,
+    "cosh": lambda x: (_exp(x) + _exp(-x)) / 2,
+    "atan": mpmath.atan,
+    "sin": _small(mpmath.sin),
+    "erf": _small(mpmath.erf),
+    "lgamma": _small(mpmath.loggamma),
+    "digamma": _small(mpmath.digamma),
+    "log1mexp": lambda x: mpmath.log(1 - _exp(x)),
+}
+NUMBERS = [Fraction(1), Fraction(-1), Fraction(2), Fraction(1, 3), Fraction(-5, 2), Fraction(1, 1000), Fraction(50)]
+Made = tuple[Germ, Callable[[Real], Real]]
+
+
+def drawn(rng: random.Random, start: int, depth: int) -> Made:
+    """A germ, and the function that it is of."""
+    if depth == 0:
+        k, d = rng.choice(NUMBERS), rng.choice([Fraction(1), Fraction(-1), Fraction(1), Fraction(0)])
+        c = rng.choice([Fraction(0), Fraction(0), *NUMBERS])
+        p = Power(degree=d)
+        return Germ(start, ((p, k),)) + c, lambda t: _mpf(k) * t ** int(d) + _mpf(c)
+    a, f = drawn(rng, start, depth - 1)
+    choice = rng.random()
+    if choice < 0.5:
+        name = rng.choice(list(FUNCTIONS))
+        return function(name, a), lambda t: FUNCTIONS[name](f(t))
+    if choice < 0.6:
+        k = rng.choice([Fraction(2), Fraction(-1), Fraction(3), Fraction(1, 2), Fraction(-3, 2), Fraction(-2)])
+        return power(a, k), lambda t: f(t) ** int(k) if k.denominator == 1 else _real(f(t)) ** _mpf(k)
+    b, h = drawn(rng, start, rng.randrange(depth))
+    kind = rng.choice(["add", "sub", "mul", "div", "max"])
+    match kind:
+        case "add":
+            return a + b, lambda t: f(t) + h(t)
+        case "sub":
+            return a - b, lambda t: f(t) - h(t)
+        case "mul":
+            return a * b, lambda t: f(t) * h(t)
+        case "div":
+            return a * power(b, Fraction(-1)), lambda t: f(t) / h(t)
+    return larger(a, b), lambda t: max(f(t), h(t))
+
+
+def _mpf(k: Fraction) -> Real:
+    return mpmath.mpf(k.numerator) / k.denominator
+
+
+def _real(x: Real) -> Real:
+    assert x >= 0
+    return x
+
+
+def _raised(p: Power, t: Real) -> Real:
+    return _exp(_mpf(p.rate) * t) * t ** _mpf(p.degree) * mpmath.log(t) ** _mpf(p.logs)
+
+
+def _ends(g: Germ, t: Real) -> tuple[Real, Real]:
+    low = high = mpmath.mpf(0)
+    for p, c in (*g.terms, *(() if g.rest is None else (g.rest,))):
+        m, box = _raised(p, t), boxed(c)
+        if isinstance(c, Fraction):
+            low, high = low + _mpf(c) * m, high + _mpf(c) * m
+        else:
+            low, high = low + mpmath.mpf(box.lo) * m, high + mpmath.mpf(box.hi) * m
+    return low, high
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_germs_enclose(seed: int) -> None:
+    """At the start and far beyond it, with a thousand bits."""
+    rng = random.Random(seed)
+    compared = 0
+    with mpmath.workprec(1000):
+        while compared < 300:
+            start = rng.choice([8, 64, 4096])
+            try:
+                g, f = drawn(rng, start, rng.choice([1, 2, 3, 4]))
+            except (Undecided, Stuck):
+                continue
+            for t in (mpmath.mpf(start), start * mpmath.mpf("1.37"), start * mpmath.mpf(20), mpmath.mpf(10) ** 5):
+                try:
+                    value = f(t)
+                    low, high = _ends(g, t)
+                except OverflowError:
+                    continue
+                if not mpmath.isfinite(value):
+                    continue  # 1 - 1, with a thousand bits
+                slack = mpmath.mpf(2) ** -700 * (1 + abs(value))
+                if any(abs(p.rate * start) > 10**4 for p, _ in g.terms):
+                    continue  # a thousand bits do not tell what cancels
+                assert mpmath.im(value) == 0, (g, t, value)
+                assert low - slack <= value <= high + slack, (g, t, value, low, high)
+                compared += 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_random_germs_are_in_comparison(seed: int) -> None:
+    """A dominant power, and the sign, are those of the function."""
+    rng = random.Random(1000 + seed)
+    compared, places = 0, (64, 100, 200)
+    with mpmath.workprec(4000):
+        while compared < 150:
+            try:
+                g, f = drawn(rng, 64, rng.choice([1, 2, 3]))
+                p, box = g.dominant()
+                values = [f(mpmath.mpf(t)) for t in places]
+                scales = [_raised(p, mpmath.mpf(t)) for t in places]
+            except (Undecided, Stuck, OverflowError):
+                continue
+            for t, value, scale in zip(places, values, scales, strict=True):
+                share = value / scale
+                if not mpmath.isfinite(share) or abs(share) < mpmath.mpf(2) ** -3000:
+                    continue  # all that is left of what cancels
+                assert box.lo - 1e-12 * abs(box.lo) <= share <= box.hi + 1e-12 * abs(box.hi), (g, t, share)
+                assert (g > 0) == (value > 0)
+                assert (g < 0) == (value < 0)
+            compared += 1
+
+
+def test_powers_are_ordered_by_growth() -> None:
+    half = Fraction(1, 2)
+    ordered = [Power(-half, Fraction(9)), Power(degree=-half), Power(logs=-half), Power(), Power(logs=half)]
+    ordered += [Power(degree=half), LINEAR, Power(Fraction(0), Fraction(1), half), Power(half, Fraction(-9))]
+    assert sorted(ordered) == ordered
+    g = Germ(4096, tuple((p, Fraction(1)) for p in reversed(ordered)))
+    assert (g - g).is_zero()
+    assert (g * g).largest == Power(Fraction(1), Fraction(-18))
+
+
+# ----------------------------------------------------------------------------------------------------- documents
+
+
+SOURCE = (
+    "loss f:\n    input x: real[n] > 0\n    input y: real[n]\n    per = x * log(x) + exp(y - 1) * y\n    return mean(per)\n"
+    "    claim not lipschitz in x\n    claim not lipschitz in y <= 5\n"
+)
+
+
+def test_forged_growth_is_rejected() -> None:
+    source = Source("f.loss", SOURCE)
+    checked = pipeline.check(source)
+    made = json.loads(json.dumps(certify(source, checked.analysis.losses, checked.reports)))
+    entries = made["losses"][0]["entries"]
+    grown = [e for e in entries if e.get("rule") in (INWARD, OUTWARD)]
+    assert verify(made).entries == len(entries)
+    assert len(grown) >= 2
+    forged = []
+    for e in grown:
+        forged += [{**e, "start": "64"}, {**e, "rule": INWARD if e["rule"] == OUTWARD else OUTWARD}]
+        forged += [{**e, "place": [1]}, {**e, "points": e["points"][:1]}, {**e, "values": e["values"][:2]}]
+        power_, low, high = e["values"]
+        forged += [{**e, "values": [power_ + "1", low, high]}, {**e, "values": [power_, high, low + "1"]}]
+    for after in forged:
+        losses = [{**made["losses"][0], "entries": [after]}]
+        with pytest.raises(Rejected):
+            verify(sealed({**made, "losses": losses}))
