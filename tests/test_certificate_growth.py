@@ -16,7 +16,7 @@ from lossdsl.certificate.document import Rejected, certify, sealed, verify
 from lossdsl.certificate.domain import point_of
 from lossdsl.certificate.expansions import function, larger, power
 from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
-from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD
+from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, STEEP
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import of_claim
 from lossdsl.certificate.rules import Stuck
@@ -142,6 +142,36 @@ def test_growth_where_it_is_asked_of(
     body: str, kind: str, x: str, step: str, declared: str, claim: str, true: bool
 ) -> None:
     assert refuted(body, kind, x, step, declared, claim) is true
+
+
+@pytest.mark.parametrize(
+    ("body", "true"),
+    [
+        ("x^2", True),
+        ("abs(x)", True),
+        ("sqrt(1 + x^2)", True),
+        ("x + sin(x)", True),
+        ("1e-300 * x", True),
+        ("(x if x < 1e9 else 1e9)", False),
+        ("x / (1 + log1p(x^2))", False),
+        ("log1p(x^2)", False),
+        ("sqrt(1 + abs(x))", False),
+        ("atan(x)", False),
+        ("exp(-x)", False),
+        ("x * exp(-x)", False),
+        ("1e300 * tanh(x)", False),
+        ("x * tanh(x) - x", False),
+        ("floor(x)", False),  # a value like a line, and the derivative is 0
+        ("x - (x - floor(x))", False),
+        ("stop(x)", False),
+        ("x * stop(tanh(x))", False),  # its derivative is another one
+        ("y * x - stop(y * x)", False),
+        ("straight_through(x, tanh(x))", False),
+        ("abs(x) + stop(y)", True),
+    ],
+)
+def test_growth_like_a_line(body: str, true: bool) -> None:
+    assert refuted(body, STEEP, "0", "1", claim="redescending in x") is true
 
 
 # ------------------------------------------------------------------------------------------------- random germs
@@ -311,7 +341,7 @@ def test_powers_are_ordered_by_growth() -> None:
 
 SOURCE = (
     "loss f:\n    input x: real[n] > 0\n    input y: real[n]\n    per = x * log(x) + exp(y - 1) * y\n    return mean(per)\n"
-    "    claim not lipschitz in x\n    claim not lipschitz in y <= 5\n"
+    "    claim not lipschitz in x\n    claim not lipschitz in y <= 5\n    claim not redescending in y\n"
 )
 
 
@@ -320,7 +350,7 @@ def test_forged_growth_is_rejected() -> None:
     checked = pipeline.check(source)
     made = json.loads(json.dumps(certify(source, checked.analysis.losses, checked.reports)))
     entries = made["losses"][0]["entries"]
-    grown = [e for e in entries if e.get("rule") in (INWARD, OUTWARD)]
+    grown = [e for e in entries if e.get("rule") in (INWARD, OUTWARD, STEEP)]
     assert verify(made).entries == len(entries)
     assert len(grown) >= 2
     forged = []

@@ -346,7 +346,7 @@ def _replay(built: BuiltLoss, entry: Any, where: str) -> None:
             holds, values = violates(question, entry)
             if not holds:
                 raise Rejected(where, "the values at the points do not violate the property")
-            if question.property == "redescending" and entry["trace"] != _bend(question, entry["curvature"]):
+            if entry["rule"] == BENT and entry["trace"] != _bend(question, entry["curvature"]):
                 raise Rejected(where, "the curvature is derived otherwise")
             if values != entry["values"]:
                 raise Rejected(where, f"the values at the points are {', '.join(values)}")

@@ -7,6 +7,7 @@ jump                of a derivative (the 0th is the value) close to a point, alo
                     it, it is further apart than the next derivative allows
 flat between points the second derivative is 0 from one to the other
 growth far out      on the ray from a point through another one: the value grows faster than any multiple of the way (`paths`)
+growth like a line  of one entry: the value grows as fast as a multiple of the way, and its derivative does not go to 0
 growth towards a point   on the way to the first point, at an end of the domain perhaps: it has no limit, or comes to it slowly
 """
 
@@ -33,7 +34,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
 NOWHERE, RAY, JUMP, FLAT = "no value", "bend along a ray", "jump", "flat between points"
-OUTWARD, INWARD = "growth far out", "growth towards a point"
+OUTWARD, INWARD, STEEP = "growth far out", "growth towards a point", "growth like a line"
 _STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
 _STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
@@ -159,6 +160,17 @@ def _outward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"start": str(start), "values": values}
 
 
+def _steep(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck unless the value grows at least as fast as a multiple of the way of one entry."""
+    line = _endless(q, entry)
+    if len(line[1]) != 1:
+        raise Stuck("more than one entry moves")
+    place = tuple(int(p) for p in entry["place"])
+    start, values = growth(q.program, line, q.of, place, FAR, like_a_line=True)
+    admit(q, _at(*line, Fraction(start)), inside=True)
+    return {"start": str(start), "values": values}
+
+
 def _inward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value goes off, or comes to its limit more slowly than the point to the first one."""
     line = _line(q, entry)
@@ -177,6 +189,7 @@ FOUND: dict[str, Callable[[Question, Mapping[str, Any]], dict[str, Any]]] = {
     FLAT: _flat,
     OUTWARD: _outward,
     INWARD: _inward,
+    STEEP: _steep,
 }
 
 
@@ -241,4 +254,4 @@ def _of_kind(i: Input, number: Fraction, sizes: Mapping[str, int]) -> Fraction:
     return number
 
 
-__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "lines"]
+__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "STEEP", "lines"]

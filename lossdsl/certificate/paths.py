@@ -1,4 +1,5 @@
-"""Elements along a path of points, for all t from a start on, and what refutes every Lipschitz constant there.
+"""Elements along a path of points, for all t from a start on, and what refutes every Lipschitz constant there, or that a
+derivative goes to 0.
 
 far   from a point through another one: the point plus t times the step; the element grows faster than t
 near  to a point that may be an end of the domain: the point plus 1 / t of the step; the element has no limit, or comes to it
@@ -16,8 +17,9 @@ from lossdsl.certificate.germs import LEAST_START, LINEAR, ONE, Germ, Power, box
 from lossdsl.certificate.points import RELATIONS, Place, Undecided, Values, sign
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Point
-from lossdsl.ir.nodes import Apply, Compare, Definition, Program, Scalar
+from lossdsl.ir.nodes import AdjointMap, Apply, Compare, Definition, Program, Proxy, Scalar, Stop
 from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.operations import may_jump
 
 FAR, NEAR = "far", "near"
 STARTS = tuple(LEAST_START**k for k in (1, 2, 4, 8, 16))
@@ -35,9 +37,12 @@ Steps = Mapping[tuple[str, Place], Fraction]
 class Path(Values):
     """Elements of a program's tensors along the path: the entries of some inputs are germs, all else is as at a point."""
 
-    def __init__(self, program: Program, at: Point, steps: Steps, kind: str, start: int) -> None:
+    def __init__(
+        self, program: Program, at: Point, steps: Steps, kind: str, start: int, *, derived: bool = False
+    ) -> None:
+        """`derived`: only what has the derivatives of its value, and no jumps."""
         super().__init__(program, *at)
-        self._steps, self._start, self._power = steps, start, _STEPS[kind]
+        self._steps, self._start, self._power, self._derived = steps, start, _STEPS[kind], derived
         self.moved = False
 
     def element(self, tensor: str, place: Place) -> Any:
@@ -49,6 +54,11 @@ class Path(Values):
         return Germ(self._start, ((self._power, step),)) + found
 
     def _scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Any:
+        if self._derived and (isinstance(node, (Stop, AdjointMap, Proxy)) or may_jump(node)):
+            if not isinstance(node, Compare) and any(
+                isinstance(self.scalar(c, at, known), Germ) for c in node.children
+            ):
+                raise Stuck(f"{type(node).__name__} has no derivative, or one of its own")
         if isinstance(node, Apply):
             args = [self.scalar(a, at, known) for a in node.args]
             if any(isinstance(a, Germ) for a in args):
@@ -69,23 +79,26 @@ class Path(Values):
         return total
 
 
-def growth(program: Program, line: tuple[Point, Steps], of: str, place: Place, kind: str) -> tuple[int, list[str]]:
+def growth(
+    program: Program, line: tuple[Point, Steps], of: str, place: Place, kind: str, *, like_a_line: bool = False
+) -> tuple[int, list[str]]:
     """The first start from which the element is seen to outgrow every multiple of the step; the power, and what encloses the
-    element (less its limit, if it has one) over it. Raises Stuck."""
+    element (less its limit, if it has one) over it. `like_a_line`: or grows as fast as one of them, without jumps: then its
+    derivative does not go to 0, by the mean value theorem. Raises Stuck."""
     for start in STARTS:
-        path = Path(program, *line, kind, start)
+        path = Path(program, *line, kind, start, derived=like_a_line)
         try:
             found = path.element(of, place)
             if not path.moved:
                 raise Stuck("the element is of nothing that moves")
-            power, box = _outgrowing(found, kind)
+            power, box = _outgrowing(found, kind, like_a_line)
         except (Undecided, ZeroDivisionError, OverflowError, RecursionError):
             continue
         return start, [str(power), box.lo.hex(), box.hi.hex()]
     raise Stuck("no growth along the path")
 
 
-def _outgrowing(found: Any, kind: str) -> tuple[Power, Enclosure]:
+def _outgrowing(found: Any, kind: str, like_a_line: bool) -> tuple[Power, Enclosure]:
     """Raises Undecided unless the element outgrows the step."""
     if not isinstance(found, Germ) or found.largest is None:
         raise Undecided
@@ -94,7 +107,7 @@ def _outgrowing(found: Any, kind: str) -> tuple[Power, Enclosure]:
         if not boxed(limit).finite or found.largest is None or found.largest >= ONE:
             raise Undecided
     power, box = found.dominant()
-    if not (box.lo > 0 or box.hi < 0) or power <= _STEPS[kind]:
+    if not (box.lo > 0 or box.hi < 0) or power < _STEPS[kind] or (power == _STEPS[kind] and not like_a_line):
         raise Undecided
     return power, box
 
