@@ -25,8 +25,9 @@ from lossdsl.certificate.boxes import (
     of_smoothness,
 )
 from lossdsl.certificate.counterexamples import BENT, counterexample, rules_of, violates
-from lossdsl.certificate.coverings import text
+from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.order import Order
+from lossdsl.certificate.orders import falling
 from lossdsl.certificate.question import MINIMUM, NUMBERS, UNIQUE, Question, of_claim, of_finding
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
 from lossdsl.certificate.shifts import Shifts, written
@@ -51,6 +52,7 @@ FORM, PERMUTED = "one form", "what follows a permutation"
 SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
 VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivative on boxes"
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
+TAILS = "order of the derivative far out"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -69,6 +71,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "invariant under permutation": (PERMUTED,),
     **dict.fromkeys(NUMBERS, (ENDS,)),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES,)),
+    "redescending": (TAILS,),
 }
 _ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
 
@@ -293,6 +296,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     VALUES: of_bound,
     PIECES: of_smoothness,
     BOTH_SIDES: of_minimum,
+    TAILS: lambda q: falling(Curve(q)),
 }
 
 
