@@ -13,16 +13,18 @@ import pytest
 
 from lossdsl import pipeline
 from lossdsl.certificate.coverings import Curve
-from lossdsl.certificate.document import Rejected, certify, sealed, verify
+from lossdsl.certificate.document import EXPLOSION, LOSS, TAILS, Rejected, certify, sealed, verify
 from lossdsl.certificate.domain import point_of
 from lossdsl.certificate.expansions import function, larger, power
 from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
 from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, STEEP
 from lossdsl.certificate.orders import falling
 from lossdsl.certificate.points import Undecided
+from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import of_claim
 from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source
+from lossdsl.ir.nodes import Read
 from tests.test_verify import built
 
 Real = Any  # of mpmath, which has no types
@@ -322,6 +324,119 @@ def test_random_elements_that_redescend(seed: int) -> None:
     assert proved >= 0.5 * falls, (proved, falls)
 
 
+# -------------------------------------------------------------------------------- exploding, vanishing gradients
+
+
+def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -> bool:
+    text = f"loss f:\n    input x, y: real[n]\n    input s: sign[n]\n    input p: prob[n]\n    param k: real > 0 = 1\n{head}"
+    loss = built(f"{text}    per = {body}\n    return mean(per)\n    claim {word} gradient in x{more}\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    try:
+        return bool(of_profile(q))
+    except Stuck:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("body", "word", "true"),
+    [
+        ("(x - y)^2", "exploding", True),
+        ("1e-300 * (x - y)^2", "exploding", True),
+        ("(x - y)^2 if abs(x - y) <= 999 else 1998 * abs(x - y) - 998001", "exploding", False),  # 999 times that at 1
+        ("(x - y)^2 if abs(x - y) <= 1001 else 2002 * abs(x - y) - 1002001", "exploding", True),
+        ("(x - y)^2 / 2 if abs(x - y) <= k else k * abs(x - y) - k^2 / 2", "exploding", False),
+        ("abs(x - y)", "exploding", False),
+        ("logcosh(x - y)", "exploding", False),
+        ("exp(s * x)", "exploding", True),  # distances are from 0
+        ("softplus(s * x)", "exploding", False),
+        ("exp(x) - y * x", "exploding", True),
+        ("softplus(x) - p * x", "exploding", True),  # for a small p, which is near 0 at distance 1
+        ("softplus(2 * x) - x", "exploding", False),
+        ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", True),
+        ("x^2 + 1e3 * relu(abs(x) - 100)", "exploding", True),  # the parabola itself
+        ("-(x - y)^2", "exploding", False),  # it is least nowhere
+        ("(x - y)^2 if x < y else 0 * x", "exploding", False),  # true, but that all above is least is not seen
+        ("(1000000 if x > y + 2000 else 0) + (x - y)^2", "exploding", False),  # a jump
+        ("x^2 * (x - 3)^2", "exploding", False),  # least at two places
+        ("log1p((x - y)^2)", "vanishing", True),
+        ("1 - exp(-(x - y)^2)", "vanishing", True),
+        ("(x - y)^2", "vanishing", False),
+        ("abs(x - y)", "vanishing", False),
+        ("min((x - y)^2, 4)", "vanishing", True),
+        ("max(min((x - y)^2, 4), abs(x - y) / 100)", "vanishing", False),
+        ("max(min((x - y)^2, 4), abs(x - y) / 8192)", "vanishing", False),  # true, but where they meet is not told
+        ("sqrt(1 + abs(x - y))", "vanishing", True),
+        ("softplus(s * x)", "vanishing", False),  # where it is small, the loss is
+        ("(x - y)^2 if abs(x - y) < 9 else 81", "vanishing", True),
+        ("-(x - y)^2", "vanishing", False),
+        ("relu(abs(x - y) - 20)", "vanishing", False),  # flat where it is least
+        ("tanh(x)", "vanishing", False),
+        ("0 * x", "vanishing", False),
+        ("exp(-abs(x - y))", "vanishing", False),  # least far out
+    ],
+)
+def test_gradients_that_explode_or_vanish(body: str, word: str, true: bool) -> None:
+    assert profiled(body, word) is true
+
+
+def test_gradients_explode_for_admissible_numbers_and_known_parameters() -> None:
+    assert not profiled("(x - y)^2", "exploding", more=" on x >= 0")
+    assert not profiled("k * (x - y)^2", "exploding", more="")
+    assert profiled("k * (x - y)^2", "exploding")
+    small = "(x - y)^2 if abs(x - y) <= k else 2 * k * abs(x - y) - k^2"
+    assert not profiled(small, "exploding")  # 1 at defaults
+    assert profiled("w * x^2 + x^4", "exploding", "    input w: real[n] in [1, 2]\n")
+    assert not profiled("logcosh(w * x)", "exploding", "    input w: real[n] in [1, 2]\n")
+    assert not profiled("x^2 if w > 2 else abs(x)", "exploding", "    input w: real[n] in [1, 2]\n")
+    assert profiled("x^2 if w > 1 else abs(x)", "exploding", "    input w: real[n] in [1, 2]\n")
+
+
+def _profile(body: str, word: str) -> list[list[str]] | None:
+    loss = built(
+        f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n    claim {word} gradient in x\n"
+    )
+    (q,) = of_claim(loss, loss.claims[0])
+    try:
+        return of_profile(q) if isinstance(Curve(q).variable, Read) else None  # so that places are those of x
+    except Stuck:
+        return None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_gradients_that_explode_or_vanish(seed: int) -> None:
+    """What is proved of them is true at points: where the loss is least, and how large its derivative is."""
+    rng = random.Random(seed)
+    grid = [mpmath.mpf(s) * 2**k for k in (*range(-8, 40), mpmath.mpf("0.3"), mpmath.mpf("2.7")) for s in (1, -1)]
+    found = 0
+    with mpmath.workprec(2000):
+        h = mpmath.mpf(2) ** -700
+        while found < 5:
+            body, f = written(rng, rng.choice([1, 2, 3]))
+            if "x" not in body.replace("exp", "").replace("max", ""):
+                continue
+
+            def slope(x: Real, f: Callable[[Real], Real] = f) -> Real:
+                return max(abs(f(x + h) - f(x)), abs(f(x) - f(x - h))) / h
+
+            for word in ("exploding", "vanishing"):
+                trace = _profile(body, word)
+                if trace is None:
+                    continue
+                found += 1
+                lo, hi = mpmath.mpf(0), mpmath.mpf(0)
+                if len(trace[0]) > 2:
+                    lo, hi = (mpmath.mpf(float.fromhex(trace[0][k])) for k in (1, 3))
+                    least = min(f(lo), f(hi))
+                    assert all(f(x) > least for x in grid if not lo <= x <= hi), (body, trace)
+                r = mpmath.mpf(float.fromhex(trace[-1][1]))
+                if word == "exploding":
+                    assert slope(r) > 999.99 * max(slope(lo - 1), slope(hi + 1)), (body, trace)
+                else:
+                    s = mpmath.mpf(float.fromhex(trace[1][3]))
+                    assert slope(r) <= slope(s) / 999.99, (body, trace)
+                    assert max(abs(s - lo), abs(s - hi)) < 10 < min(abs(r - lo), abs(r - hi))
+
+
 # ------------------------------------------------------------------------------------------------- random germs
 
 
@@ -490,6 +605,9 @@ def test_powers_are_ordered_by_growth() -> None:
 SOURCE = (
     "loss f:\n    input x: real[n] > 0\n    input y: real[n]\n    per = x * log(x) + exp(y - 1) * y\n    return mean(per)\n"
     "    claim not lipschitz in x\n    claim not lipschitz in y <= 5\n    claim not redescending in y\n"
+    "loss g:\n    input x: real[n]\n    per = log1p(x^2)\n    return mean(per)\n"
+    "    claim redescending in x\n    claim vanishing gradient in x\n"
+    "loss h:\n    input x: real[n]\n    per = x^2\n    return mean(per)\n    claim exploding gradient in x\n"
 )
 
 
@@ -497,17 +615,31 @@ def test_forged_growth_is_rejected() -> None:
     source = Source("f.loss", SOURCE)
     checked = pipeline.check(source)
     made = json.loads(json.dumps(certify(source, checked.analysis.losses, checked.reports)))
-    entries = made["losses"][0]["entries"]
+    names = {id(e): loss["name"] for loss in made["losses"] for e in loss["entries"]}
+    entries = [e for loss in made["losses"] for e in loss["entries"]]
     grown = [e for e in entries if e.get("rule") in (INWARD, OUTWARD, STEEP)]
     assert verify(made).entries == len(entries)
     assert len(grown) >= 2
-    forged = []
+    told = [e for e in entries if any(p["rule"] in (TAILS, EXPLOSION, LOSS) for p in e.get("parts", ()))]
+    assert len(told) >= 3
+    forged: list[tuple[str, dict[str, Any]]] = []
+    for e in told:
+        name = names[id(e)]
+        part = e["parts"][0]
+        for k, line in enumerate(part["trace"]):
+            for changed in ([line[0] + "x", *line[1:]], [*line[:-1], line[-1] + "1"]):
+                forged.append(
+                    (name, {**e, "parts": [{**part, "trace": [*part["trace"][:k], changed, *part["trace"][k + 1 :]]}]})
+                )
+        forged.append((name, {**e, "parts": [{**part, "trace": part["trace"][1:]}]}))
+        forged.append((name, {**e, "status": "refuted", "part": 0, "rule": STEEP}))
     for e in grown:
-        forged += [{**e, "start": "64"}, {**e, "rule": INWARD if e["rule"] == OUTWARD else OUTWARD}]
-        forged += [{**e, "place": [1]}, {**e, "points": e["points"][:1]}, {**e, "values": e["values"][:2]}]
         power_, low, high = e["values"]
-        forged += [{**e, "values": [power_ + "1", low, high]}, {**e, "values": [power_, high, low + "1"]}]
-    for after in forged:
-        losses = [{**made["losses"][0], "entries": [after]}]
+        changes: list[dict[str, Any]] = [{"start": "64"}, {"rule": INWARD if e["rule"] == OUTWARD else OUTWARD}]
+        changes += [{"place": [1]}, {"points": e["points"][:1]}, {"values": e["values"][:2]}]
+        changes += [{"values": [power_ + "1", low, high]}, {"values": [power_, high, low + "1"]}]
+        forged += [(names[id(e)], {**e, **change}) for change in changes]
+    for name, after in forged:
+        losses = [{"name": name, "entries": [after], "without": []}]
         with pytest.raises(Rejected):
             verify(sealed({**made, "losses": losses}))

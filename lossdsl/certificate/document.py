@@ -28,7 +28,8 @@ from lossdsl.certificate.counterexamples import BENT, counterexample, rules_of, 
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling
-from lossdsl.certificate.question import MINIMUM, NUMBERS, UNIQUE, Question, of_claim, of_finding
+from lossdsl.certificate.profiles import of_profile
+from lossdsl.certificate.question import EXPLODING, MINIMUM, NUMBERS, UNIQUE, VANISHING, Question, of_claim, of_finding
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
@@ -53,6 +54,7 @@ SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
 VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivative on boxes"
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
+EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -72,6 +74,8 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys(NUMBERS, (ENDS,)),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES,)),
     "redescending": (TAILS,),
+    EXPLODING: (EXPLOSION,),
+    VANISHING: (LOSS,),
 }
 _ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
 
@@ -297,6 +301,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     PIECES: of_smoothness,
     BOTH_SIDES: of_minimum,
     TAILS: lambda q: falling(Curve(q)),
+    **dict.fromkeys((EXPLOSION, LOSS), of_profile),
 }
 
 
