@@ -29,7 +29,7 @@ from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Series
 from lossdsl.ir.extents import symbols_of
-from lossdsl.ir.nodes import Input, Read, postorder
+from lossdsl.ir.nodes import Input, Range, Read, postorder
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -165,6 +165,10 @@ def _steep(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     line = _endless(q, entry)
     if len(line[1]) != 1:
         raise Stuck("more than one entry moves")
+    for name, _ in line[1]:
+        declared = q.program.input(name)
+        if declared is None or declared.range != Range() or name in q.assume:
+            raise Stuck(f"{name} is not any real number")
     place = tuple(int(p) for p in entry["place"])
     start, values = growth(q.program, line, q.of, place, FAR, like_a_line=True)
     admit(q, _at(*line, Fraction(start)), inside=True)
