@@ -400,23 +400,17 @@ def test_continuity_is_derived_by_composition(body: str, true: bool) -> None:
 
 
 def test_tails_need_every_number_and_one_entry_at_a_time() -> None:
-    """A convex loss of two values keeps its derivative where the input goes to infinity, along the entry that moves."""
+    """A loss that grows like a line keeps its derivative, along the entry that moves."""
     document = failing("input x: real[n]\nper = x^2", "redescending in x")
     entry = claimed(document)
-    entry["points"] = [entry["points"][0], {"x[0]": "-8", "x[1]": "7"}]
+    entry["points"] = [{"x[0]": "1", "x[1]": "1"}, {"x[0]": "2", "x[1]": "2"}]
     with pytest.raises(Rejected, match="more than one entry"):
-        verify(sealed(document))
-    document = failing("input x: real[n]\nper = x^2", "redescending in x")
-    claimed(document)["curvature"] = "concave"
-    with pytest.raises(Rejected, match="per is convex"):
         verify(sealed(document))
     document = failing("input x: real[n] >= 0\nper = x^2", "increasing in x")
     claim = "redescending in x"
     document["source"] = document["source"].replace("increasing in x", claim)
     entry = claimed(failing("input x: real[n]\nper = x^2", claim))
     document["losses"][0]["entries"] = [entry]
-    entry["points"] = [{"x[0]": "2", "x[1]": "2"}, {"x[0]": "8"}]
-    entry["values"] = ["4.00000000000000000000000000000", "64.0000000000000000000000000000"]
     with pytest.raises(Rejected, match="not any real number"):
         verify(sealed(document))
 

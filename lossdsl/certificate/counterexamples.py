@@ -4,7 +4,6 @@ chord              two points and one between them: curvature
 value at a point   a bound
 pair of points     order, a Lipschitz bound, a symmetry: the second is a step up from the first, or is made from it by what
                    is said to change nothing
-two values         of an entry, in which the loss is convex (or concave): its derivative does not go to 0 on both sides
 and those that are found again when they are replayed (`lines`)
 """
 
@@ -16,14 +15,14 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.certificate.domain import Point, admit, fraction, places, point_of, same_but_for
-from lossdsl.certificate.lines import FLAT, FOUND, JUMP, NOWHERE, RAY, lines
+from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, STEEP, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.question import MINIMUM, UNIQUE, Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import Read, Scalar
 from lossdsl.verify.verdict import Refuted
 
-CHORD, VALUE, PAIR, BENT = "chord", "value at a point", "pair of points", "two values of an entry"
+CHORD, VALUE, PAIR = "chord", "value at a point", "pair of points"
 
 # what the gap between the chord and the value under it has to be for each property to fail
 _CHORDS: dict[str, frozenset[int]] = {
@@ -52,11 +51,11 @@ def rules_of(q: Question) -> tuple[str, ...]:
     if q.property in ("non-negative", "positive"):
         return VALUE, NOWHERE
     if q.property == "lipschitz":
-        return (*((PAIR,) if q.bound is not None else ()), RAY, JUMP, NOWHERE)
+        return (*((PAIR,) if q.bound is not None else ()), RAY, OUTWARD, INWARD, JUMP, NOWHERE)
     if q.property in (*_ORDERS, *_INVARIANCES, "exchange symmetric", MINIMUM, UNIQUE):
         return (PAIR,)
     if q.property == "redescending":
-        return (BENT,)
+        return (STEEP,)
     if q.property in ("C0", "smooth"):
         return JUMP, NOWHERE
     raise Stuck("no certificate of this kind of counterexample yet")
@@ -119,19 +118,14 @@ def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, 
                 yield {**made, "points": [{**point, name: str(wanted)}, {name: point[name]}], "place": list(place)}
 
 
-_MOVING = frozenset({RAY, JUMP, FLAT})
+_MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, FLAT})
 
 
 def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[list[dict[str, str]]]:
-    """The points of a witness, where they may be of the kind; for a statement about one entry, with one entry of the second
-    at a time."""
+    """The points of a witness, where they may be of the kind."""
     if len(points) != (1 if rule in (VALUE, NOWHERE) else 2) or (rule == CHORD and t is None):
         return
-    if rule != BENT:
-        yield points
-        return
-    first, second = points
-    yield from ([first, {name: value}] for name, value in second.items() if first.get(name) != value)
+    yield points
 
 
 def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
@@ -154,8 +148,6 @@ def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
             if q.property in _ORDERS
             else _steep(q, points)
             if q.bound is not None
-            else _apart(points)
-            if entry["rule"] == BENT
             else _least_elsewhere(q, points, place)
             if q.place is not None
             else _moved(q, points)
@@ -274,13 +266,6 @@ def _least_elsewhere(q: Question, points: list[Point], place: Place) -> Fails:
     return fails
 
 
-def _apart(points: list[Point]) -> Fails:
-    (_, _, first), (_, _, second) = points
-    if sum(v != second[n][p] for n in first for p, v in first[n].items()) != 1:
-        raise Stuck("the points differ in more than one entry")
-    return lambda values: _unequal(values[0], values[1])
-
-
 def _unequal(first: Any, second: Any, negated: bool = False) -> bool:
     """Whether two finite values (one and the negative of the other) differ."""
     a, b = ball(first), ball(second)
@@ -335,4 +320,4 @@ def _permuted(along: int, before: Mapping[Place, Fraction], after: Mapping[Place
     return slices(before) == slices(after)
 
 
-__all__ = ["BENT", "CHORD", "PAIR", "VALUE", "counterexample", "rules_of", "violates"]
+__all__ = ["CHORD", "PAIR", "VALUE", "counterexample", "rules_of", "violates"]

@@ -363,6 +363,15 @@ class Curve:
         for others in itertools.product(*sides):
             yield Box(Enclosure(self.domain.lo, self.domain.hi, True, True), others)
 
+    def slope_at(self, others: tuple[Enclosure, ...]) -> Enclosure:
+        """Of the variable in the entry, where all else is as it is told."""
+        return self.slope(self._case(Box(self.domain, others)))
+
+    def everywhere(self) -> Iterator[tuple[Box, Case]]:
+        """Boxes of all else, with the variable anywhere in its domain."""
+        for box in self._start():
+            yield box, self._case(box)
+
     def joined(self, leaves: Sequence[Leaf], order: int, *, rises: bool = False) -> list[list[str]]:
         """The places at which two pieces meet, where the derivatives up to the order are those of both; for `rises`, the last
         one may be larger on the right. Raises Stuck where that is not seen."""

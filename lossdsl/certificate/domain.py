@@ -88,11 +88,13 @@ def same_but_for(names: tuple[str, ...], points: list[Point]) -> None:
         raise Stuck("the points are one")
 
 
-def admit(q: Question, point: Point, *, inside: bool = False) -> None:
+def admit(q: Question, point: Point, *, inside: bool = False, closed: bool = False) -> None:
     """Raise Stuck unless the point lies in every declared domain and meets every condition; `inside`: at no end of those of
-    the inputs that the property is about (of all of them, if it is about none)."""
+    the inputs that the property is about (of all of them, if it is about none); `closed`: at an end of those, perhaps, that
+    does not belong to it."""
     extents, parameters, inputs = point
     names = (q.inputs or tuple(inputs)) if inside else ()
+    closing = q.inputs if closed else ()
 
     def values() -> Values:
         return Values(q.program, extents, parameters, inputs)
@@ -104,7 +106,8 @@ def admit(q: Question, point: Point, *, inside: bool = False) -> None:
         _obey(q, values, p.name, value, p.range)
     for i in q.program.inputs:
         open_ = i.name in names and i.dtype is REAL
-        declared = replace(i.range, lower_open=True, upper_open=True) if open_ else i.range
+        ends = open_ if open_ or i.name in closing else None
+        declared = i.range if ends is None else replace(i.range, lower_open=ends, upper_open=ends)
         for value in inputs[i.name].values():
             if not _of_kind(i, value, extents, parameters):
                 raise Stuck(f"{i.name} = {value} is no {i.kind}")

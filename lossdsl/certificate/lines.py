@@ -6,6 +6,9 @@ bend along a ray    from a point through another one: the second derivative stay
 jump                of a derivative (the 0th is the value) close to a point, along the line through another: on both sides of
                     it, it is further apart than the next derivative allows
 flat between points the second derivative is 0 from one to the other
+growth far out      on the ray from a point through another one: the value grows faster than any multiple of the way (`paths`)
+growth like a line  of one entry: the value grows as fast as a multiple of the way, and its derivative does not go to 0
+growth towards a point   on the way to the first point, at an end of the domain perhaps: it has no limit, or comes to it slowly
 """
 
 from __future__ import annotations
@@ -20,16 +23,18 @@ from typing import Any
 from flint import arb
 
 from lossdsl.certificate.domain import Point, admit, point_of, same_but_for
+from lossdsl.certificate.paths import FAR, NEAR, growth
 from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Series
 from lossdsl.ir.extents import symbols_of
-from lossdsl.ir.nodes import Input, Read, postorder
+from lossdsl.ir.nodes import Input, Range, Read, postorder
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
 NOWHERE, RAY, JUMP, FLAT = "no value", "bend along a ray", "jump", "flat between points"
+OUTWARD, INWARD, STEEP = "growth far out", "growth towards a point", "growth like a line"
 _STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
 _STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
@@ -93,14 +98,20 @@ def _terms(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, co
     return terms
 
 
-def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The first start from which the second derivative stays away from 0."""
+def _endless(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
+    """The line of a ray. Raises Stuck if it leaves the domain."""
     line = _line(q, entry)
     for name, place in line[1]:
         declared = q.program.input(name)
         end = None if declared is None else declared.range.upper if line[1][name, place] > 0 else declared.range.lower
         if declared is None or declared.kind != "real" or end is not None:
             raise Stuck(f"the ray leaves the domain of {name}")
+    return line
+
+
+def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The first start from which the second derivative stays away from 0."""
+    line = _endless(q, entry)
     for start in _STARTS:
         with contextlib.suppress(Stuck):
             _, _, bend = _terms(q, entry, line, Enclosure(float(start), INF, False, True), 3, False)
@@ -141,11 +152,48 @@ def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"values": ["flat"]}
 
 
+def _outward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck unless the value outgrows every multiple of the way."""
+    line = _endless(q, entry)
+    start, values = growth(q.program, line, q.of, tuple(int(p) for p in entry["place"]), FAR)
+    admit(q, _at(*line, Fraction(start)), inside=True)
+    return {"start": str(start), "values": values}
+
+
+def _steep(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck unless the value grows at least as fast as a multiple of the way of one entry."""
+    line = _endless(q, entry)
+    if len(line[1]) != 1:
+        raise Stuck("more than one entry moves")
+    for name, _ in line[1]:
+        declared = q.program.input(name)
+        if declared is None or declared.range != Range() or name in q.assume:
+            raise Stuck(f"{name} is not any real number")
+    place = tuple(int(p) for p in entry["place"])
+    start, values = growth(q.program, line, q.of, place, FAR, like_a_line=True)
+    admit(q, _at(*line, Fraction(start)), inside=True)
+    return {"start": str(start), "values": values}
+
+
+def _inward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck unless the value goes off, or comes to its limit more slowly than the point to the first one."""
+    line = _line(q, entry)
+    if any(declared is None or declared.kind == "unit" for declared in (q.program.input(n) for n, _ in line[1])):
+        raise Stuck("a domain that is not convex")
+    start, values = growth(q.program, line, q.of, tuple(int(p) for p in entry["place"]), NEAR)
+    admit(q, line[0], closed=True)
+    admit(q, _at(*line, Fraction(1, start)), inside=True)
+    return {"start": str(start), "values": values}
+
+
 FOUND: dict[str, Callable[[Question, Mapping[str, Any]], dict[str, Any]]] = {
     NOWHERE: _nowhere,
     RAY: _ray,
     JUMP: _jump,
     FLAT: _flat,
+    OUTWARD: _outward,
+    INWARD: _inward,
+    STEEP: _steep,
 }
 
 
@@ -210,4 +258,4 @@ def _of_kind(i: Input, number: Fraction, sizes: Mapping[str, int]) -> Fraction:
     return number
 
 
-__all__ = ["FLAT", "FOUND", "JUMP", "NOWHERE", "RAY", "lines"]
+__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "STEEP", "lines"]

@@ -249,12 +249,7 @@ def _whole(value: Any) -> int:
 def _compared(op: str, a: Any, b: Any) -> bool:
     if isinstance(a, bool) and isinstance(b, bool):
         return (a == b) == (op == "==")
-    difference = sign(_both(a, b, lambda x, y: x - y))
-    return bool(
-        {"<": difference < 0, "<=": difference <= 0, ">": difference > 0, ">=": difference >= 0}.get(
-            op, (difference == 0) == (op == "==")
-        )
-    )
+    return RELATIONS[op](sign(_both(a, b, lambda x, y: x - y)))
 
 
 def _both(a: Any, b: Any, operation: Callable[[Any, Any], Any]) -> Any:
@@ -331,6 +326,14 @@ def _positive(value: Any) -> Any:
     return ball(value)
 
 
+RELATIONS: dict[str, Callable[[int], bool]] = {  # of the sign of the difference
+    "<": lambda s: s < 0,
+    "<=": lambda s: s <= 0,
+    ">": lambda s: s > 0,
+    ">=": lambda s: s >= 0,
+    "==": lambda s: s == 0,
+    "!=": lambda s: s != 0,
+}
 _EXACT: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,

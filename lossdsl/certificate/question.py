@@ -76,6 +76,7 @@ class Question:
 
 MINIMUM, UNIQUE = "minimum", "unique minimum"
 NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus")
+EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
 _FINDINGS = (
     "convex",
     "strictly convex",
@@ -93,6 +94,7 @@ _FINDINGS = (
     "odd",
     "exchange symmetric",
 )
+_OF_DERIVATIVES = ("redescending", EXPLODING, VANISHING)  # that are declared, perhaps
 _ORDERS = {"C0": 0, "differentiable": 1, "C1": 1, "C2": 2}
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
@@ -111,6 +113,8 @@ def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...], bracket: En
 def _plain_finding(program: Program, target: str, name: str, inputs: tuple[str, ...], bracket: Ends) -> Question:
     if name.startswith("invariant under ") and len(inputs) == 1:
         return _invariance(Question(program, name, target, inputs), _own_axes(program, target, inputs[0]))
+    if name in (EXPLODING, VANISHING):
+        return _at_defaults(Question(program, name, target, inputs))
     if name in NUMBERS:
         return _number_of(Question(program, name, target, inputs, bracket=bracket))
     if name not in _FINDINGS:
@@ -183,6 +187,13 @@ def _of_values(program: Program) -> Program:
     return program.with_body(tuple(map_item(item, define) for item in program.body))
 
 
+def _at_defaults(asked: Question) -> Question:
+    _check_inputs(asked.program, asked.inputs)
+    values = {p.name: p.default.value for p in asked.program.parameters if p.default is not None}
+    fixed = {name: value for name, value in values.items() if isinstance(value, Fraction)}
+    return replace(asked, program=with_numbers(asked.program, fixed), fixed=fixed)
+
+
 def _own_axes(program: Program, target: str, name: str) -> list[str] | None:
     """The named axes of an input that the target does not have; None for all of them if there is none."""
     d, declared = program.definition(target), program.input(name)
@@ -223,12 +234,12 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     if not (
         ordered
         or claim.kind == "lipschitz"
-        or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "C0", "bounded", "redescending"))
+        or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "C0", "bounded", *_OF_DERIVATIVES))
     ):
         raise Stuck(f"no certificate for `{claim.text}` yet")
     _check_inputs(program, inputs)
     asked = replace(asked, property="lipschitz" if claim.kind == "lipschitz" else word, inputs=inputs)
-    if word != "redescending":
+    if word not in _OF_DERIVATIVES:
         asked = replace(asked, program=_of_values(program), order=_ORDERS.get(claim.word or ""))
     if claim.kind == "lipschitz" and claim.bound is not None:
         found, _ = elaborate_expression(built, claim.bound)

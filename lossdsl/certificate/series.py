@@ -45,7 +45,7 @@ class Series:
         """A number as a series as long as this one."""
         if isinstance(value, Series):
             return value
-        return Series((_box(value), *[_ZERO] * (len(self.terms) - 1)), self.joined)
+        return Series((box_of(value), *[_ZERO] * (len(self.terms) - 1)), self.joined)
 
     def hulled(self, other: Series) -> Series:
         """What holds for either of two."""
@@ -111,7 +111,8 @@ def _sum(terms: Any) -> Enclosure:
 Number = Series | Enclosure | Fraction  # an enclosure: any number of it, the same one wherever the line is
 
 
-def _box(value: Any) -> Enclosure:
+def box_of(value: Any) -> Enclosure:
+    """A number in an interval. Raises Stuck for one that is not finite."""
     if isinstance(value, Enclosure):
         return value
     if isinstance(value, (bool, int, Fraction)):
@@ -358,4 +359,4 @@ def _either(values: Sequence[Any]) -> Any:
     raise Undecided
 
 
-__all__ = ["Along", "Number", "Point", "Series", "applied", "of_operation"]
+__all__ = ["Along", "Number", "Point", "Series", "applied", "box_of", "of_operation"]

@@ -1,0 +1,645 @@
+"""Certificates about growth: what is known of a quantity far out holds at points, and slopes that are bounded are never refuted."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import pytest
+
+from lossdsl import pipeline
+from lossdsl.certificate.coverings import Curve
+from lossdsl.certificate.document import EXPLOSION, LOSS, TAILS, Rejected, certify, sealed, verify
+from lossdsl.certificate.domain import point_of
+from lossdsl.certificate.expansions import function, larger, power
+from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
+from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, STEEP
+from lossdsl.certificate.orders import falling
+from lossdsl.certificate.points import Undecided
+from lossdsl.certificate.profiles import of_profile
+from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.rules import Stuck
+from lossdsl.diagnostics import Source
+from lossdsl.ir.nodes import Read
+from tests.test_verify import built
+
+Real = Any  # of mpmath, which has no types
+
+
+def refuted(body: str, kind: str, x: str, step: str, declared: str = "real[n]", claim: str = "lipschitz in x") -> bool:
+    """Whether growth on the way to x + step (far), or from there to x (near), is seen."""
+    text = f"loss f:\n    input x: {declared}\n    input y: real[n]\n    param k: real > 0 = 1\n    per = {body}\n    return mean(per)\n"
+    loss = built(f"{text}    claim {claim}\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    first = {"x[0]": x, "y[0]": "2", "k": "3"}
+    entry = {"points": [first, {"x[0]": str(Fraction(x) + Fraction(step))}], "place": [0], "t": None}
+    point_of(q, entry, 0)
+    try:
+        return bool(FOUND[kind](q, entry))
+    except Stuck:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "true"),
+    [
+        ("x^2", OUTWARD, True),
+        ("-k * x^2 + y", OUTWARD, True),
+        ("exp(x)", OUTWARD, True),
+        ("exp(x) + exp(-x)", OUTWARD, True),
+        ("x * tanh(x) * log1p(x^2)", OUTWARD, True),
+        ("x * softplus(x)", OUTWARD, True),
+        ("abs(x)^3 / (1 + x^2) + x^2 / (1 + abs(x))", OUTWARD, False),
+        ("log1p(exp(x))", OUTWARD, False),
+        ("log1p(exp(x^2))", OUTWARD, False),  # true, but that it is x^2 is not seen
+        ("exp(exp(x))", OUTWARD, True),
+        ("x + sin(x)", OUTWARD, False),
+        ("x * sin(x)", OUTWARD, False),  # true, but it comes back to 0 again and again
+        ("x^2 * sin(x)", OUTWARD, False),
+        ("sqrt(1 + x^2)", OUTWARD, False),
+        ("atan(x)", OUTWARD, False),
+        ("atan(1000000 * x)", OUTWARD, False),
+        ("1e300 * x", OUTWARD, False),
+        ("1e300 * atan(x)", OUTWARD, False),
+        ("1e-300 * x^2", OUTWARD, True),
+        ("x * log1p(x^2) / (1 + log1p(x^2))", OUTWARD, False),
+        ("x^2 * exp(-x)", OUTWARD, False),
+        ("logcosh(x)", OUTWARD, False),
+        ("x^2 - x * sqrt(x^2 + 1)", OUTWARD, False),
+        ("sqrt(x^4 + x^3) - x^2", OUTWARD, False),
+        ("sqrt(1 + x^4 + x^2) - x^2", OUTWARD, False),
+        ("(x + 1)^3 - x^3 - 3 * x^2", OUTWARD, False),
+        ("(x + 1)^3 - x^3", OUTWARD, True),
+        ("softplus(x)^2 - x^2", OUTWARD, False),
+        ("(x^2 if x < 1e9 else 1e9 * x)", OUTWARD, False),
+        ("(x if x < 1e9 else x^2)", OUTWARD, True),
+        ("min(x^2, 1e12)", OUTWARD, False),
+        ("y * x", OUTWARD, False),
+        ("0 * x^2", OUTWARD, False),
+        ("k * (y - 2) * x^2", OUTWARD, False),  # 0 at the point
+        ("log(x)", INWARD, True),
+        ("-log(x)", INWARD, True),
+        ("x * log(x)", INWARD, True),
+        ("x^2 * log(x)", INWARD, False),
+        ("sqrt(x)", INWARD, True),
+        ("x * sqrt(x)", INWARD, False),
+        ("1 / x", INWARD, True),
+        ("1 / (x + 1e-12)", INWARD, False),
+        ("log(x + 1e-12)", INWARD, False),
+        ("log(1 + x)", INWARD, False),
+        ("log(x) - log(2 * x)", INWARD, False),
+        ("log(x) + 1 / x", INWARD, True),
+        ("exp(-1 / x)", INWARD, False),
+        ("sin(1 / x)", INWARD, False),  # true, but it comes back again and again
+        ("x * sin(1 / x)", INWARD, False),
+        ("lgamma(x)", INWARD, True),
+        ("lgamma(x + 1)", INWARD, False),
+        ("lgamma(x) + log(x)", INWARD, False),
+        ("xlogy(x, x)", INWARD, True),
+        ("log(softplus(log(x)))", INWARD, True),
+        ("x^2", INWARD, False),
+        ("max(log(x), -1e9)", INWARD, False),
+        ("(sqrt(x) if x > 1e-12 else 1000000 * x)", INWARD, False),
+        ("(sqrt(x) if y > 3 else x)", INWARD, False),  # y is 2
+        ("(sqrt(x) if y < 3 else x)", INWARD, True),
+        ("abs(log(x)) + log(x)", INWARD, False),
+        ("atan(1 / x)", INWARD, False),
+        ("x * atan(1 / x)", INWARD, False),
+        ("sqrt(x) * atan(1 / x)", INWARD, True),
+    ],
+)
+def test_growth(body: str, kind: str, true: bool) -> None:
+    declared = "real[n]" if kind == OUTWARD else "real[n] > 0"
+    assert refuted(body, kind, "0", "1", declared) is true
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "x", "step", "declared", "claim", "true"),
+    [
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x", True),
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x on x >= 1/1000", False),  # 0 is not reached
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x when k >= 2", True),  # k is 3
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x when k >= 4", False),
+        ("log(x)", INWARD, "0", "1", "real[n] > 1/100", "lipschitz in x", False),
+        ("log(x - 1/100)", INWARD, "1/100", "1", "real[n] > 1/100", "lipschitz in x", True),
+        ("log(x)", INWARD, "0", "-1", "real[n] > 0", "lipschitz in x", False),
+        ("log(1 - x)", INWARD, "1", "-1", "prob[n]", "lipschitz in x", True),  # its other end is not on the way
+        ("log(1 - x)", INWARD, "1", "-1/2", "prob[n]", "lipschitz in x", True),
+        ("log(x)", INWARD, "0", "1", "real[n] > 0", "lipschitz in x <= 7", True),
+        ("x^2", OUTWARD, "0", "1", "real[n]", "lipschitz in x <= 7", True),
+        ("x^2", OUTWARD, "0", "1", "real[n] <= 1e9", "lipschitz in x", False),
+        ("x^2", OUTWARD, "0", "-1", "real[n] <= 1e9", "lipschitz in x", True),
+        ("x^2", OUTWARD, "0", "1", "prob[n]", "lipschitz in x", False),
+        ("x^2", OUTWARD, "0", "1", "real[n]", "lipschitz in x on x <= 5", False),
+        ("relu(x)^2", OUTWARD, "0", "-1", "real[n]", "lipschitz in x", False),
+        ("relu(x)^2", OUTWARD, "0", "1", "real[n]", "lipschitz in x", True),
+        ("x^2 * y", OUTWARD, "0", "1", "real[n]", "lipschitz in x on y == 0", False),
+        ("sqrt(abs(x))", INWARD, "0", "1", "real[n]", "lipschitz in x", True),  # inside of the domain
+        ("x^2", INWARD, "0", "1", "real[n]", "lipschitz in x", False),
+    ],
+)
+def test_growth_where_it_is_asked_of(
+    body: str, kind: str, x: str, step: str, declared: str, claim: str, true: bool
+) -> None:
+    assert refuted(body, kind, x, step, declared, claim) is true
+
+
+@pytest.mark.parametrize(
+    ("body", "true"),
+    [
+        ("x^2", True),
+        ("abs(x)", True),
+        ("sqrt(1 + x^2)", True),
+        ("x + sin(x)", True),
+        ("1e-300 * x", True),
+        ("(x if x < 1e9 else 1e9)", False),
+        ("x / (1 + log1p(x^2))", False),
+        ("log1p(x^2)", False),
+        ("sqrt(1 + abs(x))", False),
+        ("atan(x)", False),
+        ("exp(-x)", False),
+        ("x * exp(-x)", False),
+        ("1e300 * tanh(x)", False),
+        ("x * tanh(x) - x", False),
+        ("floor(x)", False),  # a value like a line, and the derivative is 0
+        ("x - (x - floor(x))", False),
+        ("stop(x)", False),
+        ("x * stop(tanh(x))", False),  # its derivative is another one
+        ("y * x - stop(y * x)", False),
+        ("straight_through(x, tanh(x))", False),
+        ("abs(x) + stop(y)", True),
+    ],
+)
+def test_growth_like_a_line(body: str, true: bool) -> None:
+    assert refuted(body, STEEP, "0", "1", claim="redescending in x") is true
+
+
+# -------------------------------------------------------------------------------------------------- redescending
+
+
+def redescends(body: str, declared: str = "real[n]", claim: str = "redescending in x") -> bool:
+    text = f"loss f:\n    input x: {declared}\n    input y: real[n]\n    input s: sign[n]\n    input t: real[n] in [0, 1]\n    input b: bool[n]\n"
+    text += "    param k: real > 0 = 1\n    param z: real >= 0 = 1\n"
+    loss = built(f"{text}    per = {body}\n    return mean(per)\n    claim {claim}\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    try:
+        return bool(falling(Curve(q)))
+    except Stuck:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("body", "true"),
+    [
+        ("log1p((x - y)^2 / k)", True),
+        ("log1p((x - y)^2 / z)", False),  # z may be 0
+        ("z * log1p((x - y)^2)", True),
+        ("sqrt(k + abs(x - y))", True),
+        ("(x - y)^2 / (k + (x - y)^2)", True),
+        ("(x - y)^2 / (z + (x - y)^2)", True),
+        ("(x - y)^3 / (k + (x - y)^2)", False),
+        ("1 - exp(-(x - y)^2 / k)", True),
+        ("1 - exp(-z * (x - y)^2)", False),  # true, but for z = 0 by another reason
+        ("exp(-x)", False),
+        ("x * exp(-abs(x))", True),
+        ("x * exp(-x)", False),
+        ("exp(x - abs(x))", False),
+        ("sigmoid(s * x)^2", True),
+        ("sigmoid(s * x) * x", False),
+        ("softplus(-s * x)", False),
+        ("tanh(y * x)", True),  # where y is 0, too
+        ("tanh(k * x)", True),
+        ("x * tanh(k * x)", False),
+        ("x * (1 - tanh(k * x)^2)", False),  # true, but what cancels is not seen
+        ("atan(x / k)", True),
+        ("atan(x) * x", False),
+        ("sin(x)", False),
+        ("sin(x) / (1 + x^2)", True),
+        ("sin(x^2)", False),
+        ("sin(x^2) / (1 + x^2)", True),
+        ("sin(x^3) / (1 + x^2)", False),
+        ("sin(x^2) / (1 + x^4)", True),
+        ("log1p(x^2) * sin(log1p(x^2))", True),
+        ("(x^2 if abs(x) < k else k^2)", True),
+        ("(k^2 if abs(x) < k else x^2)", False),
+        ("(x if b else 0)", False),
+        ("(log1p(x^2) if b else atan(x))", True),
+        ("min(x^2, k)", True),
+        ("max(x^2, k)", False),
+        ("min(x^2, y)", True),
+        ("clamp(x, -1, 1)", True),
+        ("clamp(x, -1, x + 1)", False),
+        ("relu(k - abs(x - y))", True),
+        ("relu(abs(x - y) - k)", False),
+        ("abs(x - y) - sqrt(1 + (x - y)^2)", False),  # true, but what cancels is not seen
+        ("t * atan(x) + (1 - t) * log1p(x^2)", True),
+        ("t * atan(x) + (1 - t) * x", False),
+        ("x / (1 + log1p(x^2))", True),
+        ("x / sqrt(1 + log1p(x^2))", True),
+        ("x * sqrt(1 + log1p(x^2))", False),
+        ("floor(x)", False),
+        ("stop(x) * atan(x)", False),
+        ("log1p(x^2) + stop(x)", False),
+        ("log1p(exp(x)) - relu(x)", False),  # true, but what cancels is not seen
+        ("1e300 * log1p(x^2)", True),
+        ("1e-300 * x", False),
+        ("y * x", False),
+        ("x^2 / (1 + y * x^2)", False),
+        ("x / log1p(y^2 + x^2)", True),
+        ("log(abs(x) + k)", True),
+    ],
+)
+def test_redescending(body: str, true: bool) -> None:
+    assert redescends(body) is true
+
+
+def test_redescending_is_about_both_sides() -> None:
+    assert not redescends("log1p(x^2)", "real[n] >= 0")
+    assert not redescends("log1p(x^2)", claim="redescending in x on x >= 0")
+    assert not redescends("log1p(x^2)", "prob[n]")
+    assert redescends("(x^2 if k > 1 else log1p(x^2))", claim="redescending in x when k <= 1")
+    assert not redescends("(x^2 if k > 1 else log1p(x^2))", claim="redescending in x when k <= 2")
+
+
+WRITTEN: list[tuple[str, Callable[[Real], Real]]] = [
+    ("tanh({})", lambda v: mpmath.tanh(v) if abs(v) < 10**5 else mpmath.sign(v)),
+    ("softplus({})", lambda v: _softplus(v) if abs(v) < 10**5 else max(v, mpmath.mpf(0))),
+    ("abs({})", abs),
+    ("relu({})", lambda v: max(v, mpmath.mpf(0))),
+    ("({})^2", lambda v: v * v),
+    ("exp(-({})^2)", lambda v: _exp(-v * v) if abs(v) < 300 else mpmath.mpf(0)),
+    ("sqrt(1 + ({})^2)", lambda v: mpmath.sqrt(1 + v * v)),
+    ("log1p(({})^2)", lambda v: mpmath.log(1 + v * v)),
+    ("1 / (2 + ({})^2)", lambda v: 1 / (2 + v * v)),
+    ("atan({})", mpmath.atan),
+    ("sqrt(1/2 + abs({}))", lambda v: mpmath.sqrt(mpmath.mpf(1) / 2 + abs(v))),
+    ("clamp({}, -1, 1/2)", lambda v: min(max(v, mpmath.mpf(-1)), mpmath.mpf(1) / 2)),
+]
+
+
+def written(rng: random.Random, depth: int) -> tuple[str, Callable[[Real], Real]]:
+    if depth == 0 or rng.random() < 0.1:
+        k = rng.choice(["1", "2", "1/2", "3/4"])
+        return rng.choice(
+            [(f"({k} * x)", lambda t: _mpf(Fraction(k)) * t), ("x", lambda t: t), (k, lambda t: _mpf(Fraction(k)))]
+        )
+    a, f = written(rng, depth - 1)
+    if rng.random() < 0.55:
+        name, of = rng.choice(WRITTEN)
+        return name.format(a), lambda t: of(f(t))
+    b, h = written(rng, depth - 1)
+    name, both = rng.choice(
+        [
+            ("({} + {})", lambda u, v: u + v),
+            ("({} - {})", lambda u, v: u - v),
+            ("({} * {})", lambda u, v: u * v),
+            ("max({}, {})", max),
+        ]
+    )
+    return name.format(a, b), lambda t: both(f(t), h(t))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_elements_that_redescend(seed: int) -> None:
+    """The derivative of one that is proved to is small far out, and of one that is not, half of the time, it is not."""
+    rng = random.Random(seed)
+    proved = falls = 0
+    with mpmath.workprec(20_000):
+        h = mpmath.mpf(2) ** -5000
+        while falls < 60:
+            body, f = written(rng, rng.choice([1, 2, 3]))
+            if "x" not in body.replace("exp", "").replace("max", ""):
+                continue
+            slopes = [abs((f(s * t + h) - f(s * t)) / h) for s in (1, -1) for t in (mpmath.mpf(10) ** 300,)]
+            found = redescends(body)
+            if found:
+                assert max(slopes) < 0.05, (body, slopes)
+            if max(slopes) < 1e-3:
+                falls += 1
+                proved += found
+    assert proved >= 0.5 * falls, (proved, falls)
+
+
+# -------------------------------------------------------------------------------- exploding, vanishing gradients
+
+
+def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -> bool:
+    text = f"loss f:\n    input x, y: real[n]\n    input s: sign[n]\n    input p: prob[n]\n    param k: real > 0 = 1\n{head}"
+    loss = built(f"{text}    per = {body}\n    return mean(per)\n    claim {word} gradient in x{more}\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    try:
+        return bool(of_profile(q))
+    except Stuck:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("body", "word", "true"),
+    [
+        ("(x - y)^2", "exploding", True),
+        ("1e-300 * (x - y)^2", "exploding", True),
+        ("(x - y)^2 if abs(x - y) <= 999 else 1998 * abs(x - y) - 998001", "exploding", False),  # 999 times that at 1
+        ("(x - y)^2 if abs(x - y) <= 1001 else 2002 * abs(x - y) - 1002001", "exploding", True),
+        ("(x - y)^2 / 2 if abs(x - y) <= k else k * abs(x - y) - k^2 / 2", "exploding", False),
+        ("abs(x - y)", "exploding", False),
+        ("logcosh(x - y)", "exploding", False),
+        ("exp(s * x)", "exploding", True),  # distances are from 0
+        ("softplus(s * x)", "exploding", False),
+        ("exp(x) - y * x", "exploding", True),
+        ("softplus(x) - p * x", "exploding", True),  # for a small p, which is near 0 at distance 1
+        ("softplus(2 * x) - x", "exploding", False),
+        ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", True),
+        ("x^2 + 1e3 * relu(abs(x) - 100)", "exploding", True),  # the parabola itself
+        ("-(x - y)^2", "exploding", False),  # it is least nowhere
+        ("(x - y)^2 if x < y else 0 * x", "exploding", False),  # true, but that all above is least is not seen
+        ("(1000000 if x > y + 2000 else 0) + (x - y)^2", "exploding", False),  # a jump
+        ("x^2 * (x - 3)^2", "exploding", False),  # least at two places
+        ("log1p((x - y)^2)", "vanishing", True),
+        ("1 - exp(-(x - y)^2)", "vanishing", True),
+        ("(x - y)^2", "vanishing", False),
+        ("abs(x - y)", "vanishing", False),
+        ("min((x - y)^2, 4)", "vanishing", True),
+        ("max(min((x - y)^2, 4), abs(x - y) / 100)", "vanishing", False),
+        ("max(min((x - y)^2, 4), abs(x - y) / 8192)", "vanishing", False),  # true, but where they meet is not told
+        ("sqrt(1 + abs(x - y))", "vanishing", True),
+        ("softplus(s * x)", "vanishing", False),  # where it is small, the loss is
+        ("(x - y)^2 if abs(x - y) < 9 else 81", "vanishing", True),
+        ("-(x - y)^2", "vanishing", False),
+        ("relu(abs(x - y) - 20)", "vanishing", False),  # flat where it is least
+        ("tanh(x)", "vanishing", False),
+        ("0 * x", "vanishing", False),
+        ("exp(-abs(x - y))", "vanishing", False),  # least far out
+    ],
+)
+def test_gradients_that_explode_or_vanish(body: str, word: str, true: bool) -> None:
+    assert profiled(body, word) is true
+
+
+def test_gradients_explode_for_admissible_numbers_and_known_parameters() -> None:
+    assert not profiled("(x - y)^2", "exploding", more=" on x >= 0")
+    assert not profiled("k * (x - y)^2", "exploding", more="")
+    assert profiled("k * (x - y)^2", "exploding")
+    small = "(x - y)^2 if abs(x - y) <= k else 2 * k * abs(x - y) - k^2"
+    assert not profiled(small, "exploding")  # 1 at defaults
+    assert profiled("w * x^2 + x^4", "exploding", "    input w: real[n] in [1, 2]\n")
+    assert not profiled("logcosh(w * x)", "exploding", "    input w: real[n] in [1, 2]\n")
+    assert not profiled("x^2 if w > 2 else abs(x)", "exploding", "    input w: real[n] in [1, 2]\n")
+    assert profiled("x^2 if w > 1 else abs(x)", "exploding", "    input w: real[n] in [1, 2]\n")
+
+
+def _profile(body: str, word: str) -> list[list[str]] | None:
+    loss = built(
+        f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n    claim {word} gradient in x\n"
+    )
+    (q,) = of_claim(loss, loss.claims[0])
+    try:
+        return of_profile(q) if isinstance(Curve(q).variable, Read) else None  # so that places are those of x
+    except Stuck:
+        return None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_gradients_that_explode_or_vanish(seed: int) -> None:
+    """What is proved of them is true at points: where the loss is least, and how large its derivative is."""
+    rng = random.Random(seed)
+    grid = [mpmath.mpf(s) * 2**k for k in (*range(-8, 40), mpmath.mpf("0.3"), mpmath.mpf("2.7")) for s in (1, -1)]
+    found = 0
+    with mpmath.workprec(2000):
+        h = mpmath.mpf(2) ** -700
+        while found < 5:
+            body, f = written(rng, rng.choice([1, 2, 3]))
+            if "x" not in body.replace("exp", "").replace("max", ""):
+                continue
+
+            def slope(x: Real, f: Callable[[Real], Real] = f) -> Real:
+                return max(abs(f(x + h) - f(x)), abs(f(x) - f(x - h))) / h
+
+            for word in ("exploding", "vanishing"):
+                trace = _profile(body, word)
+                if trace is None:
+                    continue
+                found += 1
+                lo, hi = mpmath.mpf(0), mpmath.mpf(0)
+                if len(trace[0]) > 2:
+                    lo, hi = (mpmath.mpf(float.fromhex(trace[0][k])) for k in (1, 3))
+                    least = min(f(lo), f(hi))
+                    assert all(f(x) > least for x in grid if not lo <= x <= hi), (body, trace)
+                r = mpmath.mpf(float.fromhex(trace[-1][1]))
+                if word == "exploding":
+                    assert slope(r) > 999.99 * max(slope(lo - 1), slope(hi + 1)), (body, trace)
+                else:
+                    s = mpmath.mpf(float.fromhex(trace[1][3]))
+                    assert slope(r) <= slope(s) / 999.99, (body, trace)
+                    assert max(abs(s - lo), abs(s - hi)) < 10 < min(abs(r - lo), abs(r - hi))
+
+
+# ------------------------------------------------------------------------------------------------- random germs
+
+
+def _exp(x: Real) -> Real:
+    if abs(x) > 10**5:
+        raise OverflowError
+    return mpmath.exp(x)
+
+
+def _softplus(x: Real) -> Real:
+    return mpmath.log1p(_exp(-abs(x))) + max(x, mpmath.mpf(0))
+
+
+def _small(of: Callable[[Real], Real]) -> Callable[[Real], Real]:
+    def here(x: Real) -> Real:
+        if abs(x) > 10**9:
+            raise OverflowError
+        return of(x)
+
+    return here
+
+
+FUNCTIONS: dict[str, Callable[[Real], Real]] = {
+    "exp": _exp,
+    "expm1": lambda x: _exp(x) - 1,
+    "log": mpmath.log,
+    "log1p": mpmath.log1p,
+    "log2": lambda x: mpmath.log(x, 2),
+    "sqrt": mpmath.sqrt,
+    "softplus": _softplus,
+    "logsigmoid": lambda x: -_softplus(-x),
+    "sigmoid": lambda x: 1 / (1 + _exp(-x)),
+    "tanh": lambda x: 2 / (1 + _exp(-2 * x)) - 1,
+    "logcosh": lambda x: abs(x) + mpmath.log1p(_exp(-2 * abs(x))) - mpmath.log(2),
+    "sinh": lambda x: (_exp(x) - _exp(-x)) / 2,
+    "cosh": lambda x: (_exp(x) + _exp(-x)) / 2,
+    "atan": mpmath.atan,
+    "sin": _small(mpmath.sin),
+    "erf": _small(mpmath.erf),
+    "lgamma": _small(mpmath.loggamma),
+    "digamma": _small(mpmath.digamma),
+    "log1mexp": lambda x: mpmath.log(1 - _exp(x)),
+}
+NUMBERS = [Fraction(1), Fraction(-1), Fraction(2), Fraction(1, 3), Fraction(-5, 2), Fraction(1, 1000), Fraction(50)]
+Made = tuple[Germ, Callable[[Real], Real]]
+
+
+def drawn(rng: random.Random, start: int, depth: int) -> Made:
+    """A germ, and the function that it is of."""
+    if depth == 0:
+        k, d = rng.choice(NUMBERS), rng.choice([Fraction(1), Fraction(-1), Fraction(1), Fraction(0)])
+        c = rng.choice([Fraction(0), Fraction(0), *NUMBERS])
+        p = Power(degree=d)
+        return Germ(start, ((p, k),)) + c, lambda t: _mpf(k) * t ** int(d) + _mpf(c)
+    a, f = drawn(rng, start, depth - 1)
+    choice = rng.random()
+    if choice < 0.5:
+        name = rng.choice(list(FUNCTIONS))
+        return function(name, a), lambda t: FUNCTIONS[name](f(t))
+    if choice < 0.6:
+        k = rng.choice([Fraction(2), Fraction(-1), Fraction(3), Fraction(1, 2), Fraction(-3, 2), Fraction(-2)])
+        return power(a, k), lambda t: f(t) ** int(k) if k.denominator == 1 else _real(f(t)) ** _mpf(k)
+    b, h = drawn(rng, start, rng.randrange(depth))
+    kind = rng.choice(["add", "sub", "mul", "div", "max"])
+    match kind:
+        case "add":
+            return a + b, lambda t: f(t) + h(t)
+        case "sub":
+            return a - b, lambda t: f(t) - h(t)
+        case "mul":
+            return a * b, lambda t: f(t) * h(t)
+        case "div":
+            return a * power(b, Fraction(-1)), lambda t: f(t) / h(t)
+    return larger(a, b), lambda t: max(f(t), h(t))
+
+
+def _mpf(k: Fraction) -> Real:
+    return mpmath.mpf(k.numerator) / k.denominator
+
+
+def _real(x: Real) -> Real:
+    assert x >= 0
+    return x
+
+
+def _raised(p: Power, t: Real) -> Real:
+    return _exp(_mpf(p.rate) * t) * t ** _mpf(p.degree) * mpmath.log(t) ** _mpf(p.logs)
+
+
+def _ends(g: Germ, t: Real) -> tuple[Real, Real]:
+    low = high = mpmath.mpf(0)
+    for p, c in (*g.terms, *(() if g.rest is None else (g.rest,))):
+        m, box = _raised(p, t), boxed(c)
+        if isinstance(c, Fraction):
+            low, high = low + _mpf(c) * m, high + _mpf(c) * m
+        else:
+            low, high = low + mpmath.mpf(box.lo) * m, high + mpmath.mpf(box.hi) * m
+    return low, high
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_germs_enclose(seed: int) -> None:
+    """At the start and far beyond it, with a thousand bits."""
+    rng = random.Random(seed)
+    compared = 0
+    with mpmath.workprec(1000):
+        while compared < 300:
+            start = rng.choice([8, 64, 4096])
+            try:
+                g, f = drawn(rng, start, rng.choice([1, 2, 3, 4]))
+            except (Undecided, Stuck):
+                continue
+            for t in (mpmath.mpf(start), start * mpmath.mpf("1.37"), start * mpmath.mpf(20), mpmath.mpf(10) ** 5):
+                try:
+                    value = f(t)
+                    low, high = _ends(g, t)
+                except OverflowError:
+                    continue
+                if not mpmath.isfinite(value):
+                    continue  # 1 - 1, with a thousand bits
+                slack = mpmath.mpf(2) ** -700 * (1 + abs(value))
+                if any(abs(p.rate * start) > 10**4 for p, _ in g.terms):
+                    continue  # a thousand bits do not tell what cancels
+                assert mpmath.im(value) == 0, (g, t, value)
+                assert low - slack <= value <= high + slack, (g, t, value, low, high)
+                compared += 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_random_germs_are_in_comparison(seed: int) -> None:
+    """A dominant power, and the sign, are those of the function."""
+    rng = random.Random(1000 + seed)
+    compared, places = 0, (64, 100, 200)
+    with mpmath.workprec(4000):
+        while compared < 150:
+            try:
+                g, f = drawn(rng, 64, rng.choice([1, 2, 3]))
+                p, box = g.dominant()
+                values = [f(mpmath.mpf(t)) for t in places]
+                scales = [_raised(p, mpmath.mpf(t)) for t in places]
+            except (Undecided, Stuck, OverflowError):
+                continue
+            for t, value, scale in zip(places, values, scales, strict=True):
+                share = value / scale
+                if not mpmath.isfinite(share) or abs(share) < mpmath.mpf(2) ** -3000:
+                    continue  # all that is left of what cancels
+                assert box.lo - 1e-12 * abs(box.lo) <= share <= box.hi + 1e-12 * abs(box.hi), (g, t, share)
+                assert (g > 0) == (value > 0)
+                assert (g < 0) == (value < 0)
+            compared += 1
+
+
+def test_powers_are_ordered_by_growth() -> None:
+    half = Fraction(1, 2)
+    ordered = [Power(-half, Fraction(9)), Power(degree=-half), Power(logs=-half), Power(), Power(logs=half)]
+    ordered += [Power(degree=half), LINEAR, Power(Fraction(0), Fraction(1), half), Power(half, Fraction(-9))]
+    assert sorted(ordered) == ordered
+    g = Germ(4096, tuple((p, Fraction(1)) for p in reversed(ordered)))
+    assert (g - g).is_zero()
+    assert (g * g).largest == Power(Fraction(1), Fraction(-18))
+
+
+# ----------------------------------------------------------------------------------------------------- documents
+
+
+SOURCE = (
+    "loss f:\n    input x: real[n] > 0\n    input y: real[n]\n    per = x * log(x) + exp(y - 1) * y\n    return mean(per)\n"
+    "    claim not lipschitz in x\n    claim not lipschitz in y <= 5\n    claim not redescending in y\n"
+    "loss g:\n    input x: real[n]\n    per = log1p(x^2)\n    return mean(per)\n"
+    "    claim redescending in x\n    claim vanishing gradient in x\n"
+    "loss h:\n    input x: real[n]\n    per = x^2\n    return mean(per)\n    claim exploding gradient in x\n"
+)
+
+
+def test_forged_growth_is_rejected() -> None:
+    source = Source("f.loss", SOURCE)
+    checked = pipeline.check(source)
+    made = json.loads(json.dumps(certify(source, checked.analysis.losses, checked.reports)))
+    names = {id(e): loss["name"] for loss in made["losses"] for e in loss["entries"]}
+    entries = [e for loss in made["losses"] for e in loss["entries"]]
+    grown = [e for e in entries if e.get("rule") in (INWARD, OUTWARD, STEEP)]
+    assert verify(made).entries == len(entries)
+    assert len(grown) >= 2
+    told = [e for e in entries if any(p["rule"] in (TAILS, EXPLOSION, LOSS) for p in e.get("parts", ()))]
+    assert len(told) >= 3
+    forged: list[tuple[str, dict[str, Any]]] = []
+    for e in told:
+        name = names[id(e)]
+        part = e["parts"][0]
+        for k, line in enumerate(part["trace"]):
+            for changed in ([line[0] + "x", *line[1:]], [*line[:-1], line[-1] + "1"]):
+                forged.append(
+                    (name, {**e, "parts": [{**part, "trace": [*part["trace"][:k], changed, *part["trace"][k + 1 :]]}]})
+                )
+        forged.append((name, {**e, "parts": [{**part, "trace": part["trace"][1:]}]}))
+        forged.append((name, {**e, "status": "refuted", "part": 0, "rule": STEEP}))
+    for e in grown:
+        power_, low, high = e["values"]
+        changes: list[dict[str, Any]] = [{"start": "64"}, {"rule": INWARD if e["rule"] == OUTWARD else OUTWARD}]
+        changes += [{"place": [1]}, {"points": e["points"][:1]}, {"values": e["values"][:2]}]
+        changes += [{"values": [power_ + "1", low, high]}, {"values": [power_, high, low + "1"]}]
+        forged += [(names[id(e)], {**e, **change}) for change in changes]
+    for name, after in forged:
+        losses = [{"name": name, "entries": [after], "without": []}]
+        with pytest.raises(Rejected):
+            verify(sealed({**made, "losses": losses}))
