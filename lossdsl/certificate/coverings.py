@@ -83,9 +83,10 @@ class Leaf:
 class Curve:
     """An element of what is asked of, as a function of the variable: the entry, or what is affine in it and all that it is in.
     Derivatives are in the entry, unless `inner`: in the variable; `terms`: of each term, if it is a sum whose terms have an
-    entry of their own each, times what is positive. Raises Stuck if it is of more than one entry."""
+    entry of their own each, times what is positive; `wide`: over all real numbers, whatever the domain is. Raises Stuck if it
+    is of more than one entry."""
 
-    def __init__(self, q: Question, *, inner: bool = False, terms: bool = False) -> None:
+    def __init__(self, q: Question, *, inner: bool = False, terms: bool = False, wide: bool = False) -> None:
         if len(q.inputs) != 1:
             raise Stuck("an element of more than one input")
         (name,) = q.inputs
@@ -96,6 +97,7 @@ class Curve:
         formals = () if definition is None else definition.formals
         first, bound = self._term(definition, formals) if terms else (self._body(definition), ())
         self.body = self._inlined(first)
+        self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
         self._used: dict[Scalar, set[Scalar]] = {}
         entries = {n for n in postorder(self.body) if isinstance(n, Read) and n.tensor == name}
         if len(entries) != 1:
@@ -104,18 +106,18 @@ class Curve:
         if not set(bound) <= set(entry.indices) or (bound and len(set(entry.indices)) < len(entry.indices)):
             raise Stuck("an entry that several terms read")
         declared = self.bounds.inputs[name]
-        unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
+        self.unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
+        unbounded = self.unbounded or wide
         # with the ends that belong to it
         self.domain = e.REALS if unbounded else Bounds(q.program, q.assume).tensor(name)
         moving = [c for c in q.conditions if any(isinstance(n, Read) and n.tensor == name for n in postorder(c))]
-        self._slope: list[tuple[Scalar | None, bool]] = []
+        self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
         if moving:
             self._limit(entry, moving, unbounded)
         elif unbounded:
-            self.variable, self._slope = self._affine(entry)
+            self.variable, self.factors = self._affine(entry)
         self.others = self._others()
-        self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
 
     # ------------------------------------------------------------------------------------------ the function
 
@@ -176,12 +178,15 @@ class Curve:
         """The largest scalar that is affine in the entry and all that it is in; the factors of its slope (None: -1), and
         whether each divides."""
         found, slope = entry, list[tuple[Scalar | None, bool]]()
+        case = Case(self.bounds, self._some, {})
         while len(self._users(found)) == 1:
             (user,) = self._users(found)
             if not isinstance(user, Apply) or user.dtype is INT or user.args.count(found) != 1:
                 break
             rest = [a for a in user.args if a is not found]
-            if len(rest) > 1 or self.rules.moves(*rest):
+            if (
+                len(rest) > 1 or self.rules.moves(*rest) or not case[user].finite
+            ):  # it is a number wherever the entry is
                 break
             first = user.args[0] is found
             if user.name == "neg" or (user.name == "sub" and not first):
@@ -211,10 +216,17 @@ class Curve:
         else:
             below = {True: Apply("sub", (entry, place)), False: Apply("sub", (place, entry))}
             first = [rises for rises, n in below.items() if n in self._users(entry)]
-            if len(self._users(entry)) != 1 or not first or not unbounded or self.rules.moves(place):
+            number_there = Case(self.bounds, self._some, {})[place].finite
+            if (
+                len(self._users(entry)) != 1
+                or not first
+                or not unbounded
+                or self.rules.moves(place)
+                or not number_there
+            ):
                 raise Stuck(f"the element is not one of the difference to {type(place).__name__}")
             self.variable, at = below[first[0]], 0.0
-            self._slope = [] if first[0] else [(None, False)]
+            self.factors = [] if first[0] else [(None, False)]
             above = above == first[0]
         if above:
             self.domain = Enclosure(at, self.domain.hi, False, self.domain.hi_open)
@@ -231,7 +243,7 @@ class Curve:
 
     def _others(self) -> list[Read | Param]:
         """What it reads besides the variable."""
-        stack, seen = [self.body, *(n for n, _ in self._slope if n is not None)], set[Scalar]()
+        stack, seen = [self.body, *(n for n, _ in self.factors if n is not None)], set[Scalar]()
         found: list[Read | Param] = []
         while stack:
             n = stack.pop()
@@ -247,7 +259,7 @@ class Curve:
     def _degree(self, other: Scalar) -> float:
         """1 if the element is affine in a number, whatever all others are; infinity if that is not seen."""
         found: dict[Scalar, float] = {other: 1}
-        for n in postorder(self.body, *(f for f, _ in self._slope if f is not None)):
+        for n in postorder(self.body, *(f for f, _ in self.factors if f is not None)):
             if n is other or n is self.variable:
                 continue
             below = [found.get(c, 0) for c in n.children]
@@ -264,7 +276,7 @@ class Curve:
                     found[n] = max(below)
                 case _:
                     found[n] = INF
-        factors = [f for f, _ in self._slope if f is not None and found.get(f, 0)]
+        factors = [f for f, _ in self.factors if f is not None and found.get(f, 0)]
         return INF if factors else found.get(self.body, 0)
 
     def _input(self, n: Read | Param) -> Input | None:
@@ -277,10 +289,14 @@ class Curve:
         known.update(zip(self.others, box.others, strict=True))
         return Case(self.bounds, self._some, known)
 
+    def whole(self) -> Case:
+        """Everywhere, ends included."""
+        return Case(self.bounds, self._some, {self.variable: self.domain})
+
     def slope(self, case: Case) -> Enclosure:
         """Of the variable in the entry."""
         found = Enclosure(1.0, 1.0)
-        for factor, divides in self._slope:
+        for factor, divides in self.factors:
             by = Enclosure(-1.0, -1.0) if factor is None else case[factor]
             found = e.div(found, by) if divides else e.mul(found, by)
         if not found.finite:
