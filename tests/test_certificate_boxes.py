@@ -359,6 +359,43 @@ def test_derivatives_on_boxes_enclose(seed: int) -> None:
                 compared += 1
 
 
+FAR = ["(({})^2 + 1) / (1 + abs({}))", "({}) / sqrt(1 + ({})^2)", "({})^3 / (2 + ({})^2)", "relu({}) - log1p(abs({}))"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_derivatives_far_out_enclose(seed: int) -> None:
+    """Those at single places lie in those up to infinity."""
+    rng = random.Random(200 + seed)
+    compared = 0
+    while compared < 60:
+        body, _ = drawn(rng, 2)
+        body = rng.choice([*FAR, "({}) + {}"]).replace("{}", body)
+        if "x" not in body.replace("exp", "").replace("max", ""):
+            continue
+        program = built(f"loss f:\n{HEAD}    per = {body}\n    return mean(per)\n").program
+        try:
+            curve = Curve(Question(program, "lipschitz", "per", ("x",)))
+        except Stuck:
+            continue
+        lo, sign = rng.choice([0.5, 1.0, 3.0, 8.0]), rng.choice([-1, 1])
+        others = tuple(Enclosure(v, v) for v in (rng.random() for _ in curve.others))
+        for order in (0, 1, 2):
+            try:
+                far = Enclosure(lo, float("inf"), True, True) if sign > 0 else Enclosure(float("-inf"), -lo, True, True)
+                found = curve.derivative(order, Box(far, others))
+            except (Undecided, Stuck, ZeroDivisionError):
+                continue
+            for _ in range(5):
+                x = sign * lo * 2 ** (rng.random() * rng.choice([1, 20]))
+                try:
+                    here = curve.derivative(order, Box(Enclosure(x, x), others))
+                except (Undecided, Stuck, ZeroDivisionError):
+                    continue
+                assert found.lo <= here.hi, (body, order, x)
+                assert here.lo <= found.hi, (body, order, x)
+                compared += found.bounded
+
+
 # ------------------------------------------------------------------------------------------------- documents
 
 

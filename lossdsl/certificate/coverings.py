@@ -21,6 +21,7 @@ from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Rules, Stuck, continuous_there, smooth_there
 from lossdsl.certificate.series import Number, Series, of_operation
+from lossdsl.certificate.tails import Tail
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
@@ -42,7 +43,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import operations as o
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 
 _MOST = 3000  # boxes that are looked at
 _SEARCHED = 600  # boxes in which a large value is looked for
@@ -118,6 +119,7 @@ class Curve:
         elif unbounded:
             self.variable, self.factors = self._affine(entry)
         self.others = self._others()
+        self._tails: dict[bool, Tail | None] = {}
 
     # ------------------------------------------------------------------------------------------ the function
 
@@ -317,7 +319,39 @@ class Curve:
     def derivative(self, order: int, box: Box) -> Enclosure:
         """An enclosure of a derivative on a box. Raises Undecided."""
         case = self._case(box)
-        return self._scaled(case, self._in_variable(order, case, box.over), order)
+        far = _far(box.over)
+        try:
+            found = self._in_variable(order, case, box.over)
+        except (Undecided, ZeroDivisionError, OverflowError):
+            if far is None:
+                raise
+            found = ANYTHING
+        return self._scaled(case, found if far is None else self._met_far_out(order, box, far, found), order)
+
+    def _met_far_out(self, order: int, box: Box, far: Enclosure, found: Enclosure) -> Enclosure:
+        """What is known of a derivative, and what the element in powers of the variable tells. Raises Undecided."""
+        above = box.over.hi == INF
+        if above not in self._tails:
+            self._tails[above] = None
+            with contextlib.suppress(Stuck):
+                self._tails[above] = Tail(self.body, self.variable, above=above)
+        tail = self._tails[above]
+
+        def terms(body: Scalar, known: dict[Scalar, Enclosure], at: Enclosure, count: int) -> Sequence[Enclosure]:
+            case = Case(self.bounds, self._some, {**known, **dict(zip(self.others, box.others, strict=True))})
+            start = _start_of(at, count)
+            found = start.like(_Evaluation(self, case, start).of(body)).terms
+            if not all(t.finite for t in found):
+                raise Undecided
+            return found
+
+        for way in () if tail is None else (tail.inverted, tail.relative):
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+                there = way(order, far, terms)
+                found = there if found.nan else found if there.nan else e.meet(found, there) or found
+        if found.nan:
+            raise Undecided
+        return found
 
     def _scaled(self, case: Case, found: Enclosure, order: int) -> Enclosure:
         """A derivative in the entry, by that in the variable."""
@@ -631,6 +665,13 @@ def _candidates(n: Apply) -> list[Scalar]:
 def _times(term: Enclosure, order: int) -> Enclosure:
     """The derivative of an order, by the coefficient."""
     return term if order < 2 else e.mul(term, Enclosure(_FACTORIALS[order], _FACTORIALS[order]))
+
+
+def _far(over: Enclosure) -> Enclosure | None:
+    """The sizes of numbers up to an infinite end, if 0 is not among them."""
+    if over.hi == INF and over.lo > 0:
+        return Enclosure(over.lo, INF, True, True)
+    return Enclosure(-over.hi, INF, True, True) if over.lo == -INF and over.hi < 0 else None
 
 
 def _near(x: float, towards: float) -> float:

@@ -41,9 +41,11 @@ def _sum(a: Mapping[Scalar, Fraction], b: Mapping[Scalar, Fraction], times: int 
 
 
 class Units:
-    """Scalars in some units; `known`: how some are written, the variable among them."""
+    """Scalars in some units; `known`: how some are written, the variable among them; `apart`: logarithms of products as
+    sums."""
 
-    def __init__(self, units: Iterable[Scalar], known: Mapping[Scalar, Scaled]) -> None:
+    def __init__(self, units: Iterable[Scalar], known: Mapping[Scalar, Scaled], *, apart: bool = False) -> None:
+        self._apart = apart
         self._known = {n: Scaled(ONE, degrees={n: Fraction(1)}) for n in units} | {**known}
 
     def of(self, root: Scalar) -> Scaled:
@@ -86,6 +88,8 @@ class Units:
             root = _root(a.factor)
             inside = a.rest if root is not None else product(Const(a.factor), a.rest)
             return Scaled(Apply("sqrt", (inside,)), root or Fraction(1), _times(a.degrees, Fraction(1, 2)))
+        if n.name in ("log", "log1p") and self._apart:
+            return _logarithm(n.name, a)
         return self._power(n, a) if n.name in ("pow", "powi") else None
 
     def _power(self, n: Apply, a: Scaled) -> Scaled | None:
@@ -109,6 +113,17 @@ class Units:
         least = {n: min(p.degrees.get(n, Fraction(0)) for p in some) for p in some for n in p.degrees}
         common = Scaled(ONE, factor, {n: k for n, k in least.items() if k})
         return common, tuple(whole(p.over(common)) for p in parts)
+
+
+def _logarithm(name: str, a: Scaled) -> Scaled:
+    """log(u^k x) = k log u + log x, and 1 + u^-k x = u^-k (u^k + x)."""
+    out = {n: k for n, k in a.degrees.items() if k < 0 or name == "log"}
+    left = whole(a.over(Scaled(ONE, degrees=out)))
+    inside = left if name == "log" else Apply("add", (powers(_times(out, Fraction(-1)), ONE), left))
+    found: Scalar = Apply("log" if out else name, (inside if out else whole(a),))
+    for n, k in out.items():
+        found = Apply("add", (product(Const(k), Apply("log", (n,))), found))
+    return Scaled(found)
 
 
 def _times(degrees: Mapping[Scalar, Fraction], k: Fraction) -> dict[Scalar, Fraction]:
