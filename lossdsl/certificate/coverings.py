@@ -435,7 +435,13 @@ class Curve:
         if abs(end) == INF or is_open:
             return
         near = _near(end, inside)
-        self._agrees(self._beside(box, min(end, near), max(end, near), ends=True), self.body, end, 0)
+        lo, hi = min(end, near), max(end, near)
+        with contextlib.suppress(Undecided, ZeroDivisionError, Stuck):  # its limit there, and its value
+            limit = self._series(self._beside(box, lo, hi), Enclosure(end, end), 2).terms[0]
+            there = self._series(self._case(box.at(end)), Enclosure(end, end), 1).terms[0]
+            if limit.lo == limit.hi == there.lo == there.hi:
+                return
+        self._agrees(self._beside(box, lo, hi, ends=True), self.body, end, 0)
 
     def _met(self, box: Box, at: float, order: int, rises: bool) -> list[list[str]]:
         left, right = _near(at, -INF), _near(at, INF)

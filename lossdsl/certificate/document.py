@@ -217,7 +217,8 @@ def _bend(q: Question, word: str) -> list[list[str]]:
         raise Stuck(f"a condition on {name}")
     if word not in (CONVEX, CONCAVE):
         raise Stuck(f"{word} says nothing of tails")
-    return _curvature(replace(q, property=word))
+    part = _part(replace(q, property=word))
+    return [[part["rule"]], *part["trace"]]
 
 
 def _smoothness(q: Question) -> list[list[str]]:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds
-from lossdsl.certificate.boxes import Trace, of_bound, of_convexity, of_lipschitz, of_order, of_smoothness
+from lossdsl.certificate.boxes import Trace, of_bound, of_convexity, of_lipschitz, of_order, of_side, of_smoothness
 from lossdsl.certificate.coverings import Curve
 from lossdsl.certificate.question import MINIMUM, UNIQUE, Question, sides_of_minimum
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.units import Scaled, Units, powers, product
 from lossdsl.ir.nodes import ONE, REAL, TRUE, Apply, Const, Definition, Input, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import free_indices, substitute
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 ELEMENT, VARIABLE = "$element", "$variable"
 _DEGREES = (Fraction(1), Fraction(-1), Fraction(1, 2))  # of the variable
@@ -39,20 +39,27 @@ _BOXES: dict[str, Callable[[Question], Trace]] = {
 def of_units(q: Question) -> Trace:
     """The first unit in which boxes show it. Raises Stuck."""
     if q.property in (MINIMUM, UNIQUE):
-        return [line for side in sides_of_minimum(q) for line in of_units(side)]
+        return [line for side in sides_of_minimum(q) for line in _shown(side, of_side)]
+    return _shown(q, _BOXES[q.property])
+
+
+def _shown(q: Question, rule: Callable[[Question], Trace]) -> Trace:
     reason = Stuck("no positive number is a unit")
     for asked in _asked(q):
         for wide in (False, True):
             try:
-                curve = Curve(asked, terms=_BOXES[q.property] is of_convexity, wide=wide)
+                curve = Curve(asked, terms=rule in (of_convexity, of_smoothness), wide=wide)
             except Stuck as stuck:
                 reason = stuck
                 continue
             if wide and curve.unbounded:
                 break
             for line, scaled in _ways(curve):
+                if rule is of_side and scaled.assume.get(VARIABLE, REALS) != curve.domain:
+                    reason = Stuck("a place that moves with the unit")
+                    continue
                 try:
-                    return [line, *_BOXES[q.property](scaled)]
+                    return [line, *rule(scaled)]
                 except Stuck as stuck:
                     reason = stuck
     raise reason
@@ -74,7 +81,7 @@ def _ways(curve: Curve) -> Iterator[tuple[list[str], Question]]:
     whole = curve.whole()
     units = [n for n in curve.others if n.dtype is REAL and whole[n].positive and whole[n].finite]
     ways: list[tuple[int, list[str], Question]] = []
-    for n, degree in [*((n, k) for n in units for k in _DEGREES), *((n, Fraction(0)) for n in units[:1])]:
+    for n, degree in [*((n, Fraction(0)) for n in units[:1]), *((n, k) for n in units for k in _DEGREES)]:
         with contextlib.suppress(Stuck):
             line, asked = _written(curve, units, {n: degree} if degree else {})
             element = asked.program.definition(ELEMENT)
@@ -108,7 +115,8 @@ def _written(curve: Curve, all_: Sequence[Unit], degrees: Mapping[Scalar, Fracti
     moved = Input(VARIABLE, declared.dims, declared.axes, "real")
     program = replace(q.program, inputs=(*q.program.inputs, moved), body=(*q.program.body, d), target=ELEMENT)
     assume = dict(q.assume)
-    if (over := _cone(curve.domain)) is not None:
+    over = _cone(curve.domain) if degrees else curve.domain
+    if over != REALS:
         assume[VARIABLE] = over
     asked = replace(q, program=program, property=word, of=ELEMENT, inputs=(VARIABLE,), bound=bound, assume=assume)
     return line, replace(asked, conditions=(), place=None)
@@ -119,13 +127,13 @@ def _told(s: Scaled) -> str:
     return " ".join([str(s.factor), *(f"{name}^{s.degrees[n]}" for n, name in names.items())])
 
 
-def _cone(domain: Enclosure) -> Enclosure | None:
-    """All positive multiples of numbers of the domain; None for all real numbers."""
+def _cone(domain: Enclosure) -> Enclosure:
+    """All positive multiples of numbers of the domain."""
     if domain.lo >= 0:
         return Enclosure(0.0, INF, domain.lo_open or domain.lo > 0, True)
     if domain.hi <= 0:
         return Enclosure(-INF, 0.0, True, domain.hi_open or domain.hi < 0)
-    return None
+    return REALS
 
 
 def _turned(curve: Curve, word: str) -> str:
