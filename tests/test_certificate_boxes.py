@@ -141,6 +141,35 @@ def proved(body: str, claim: str) -> bool:
         ("-floor(x) * abs(sign(x))", "per >= 0", False),
         ("x * abs(x - 1)", "C1 in x", False),
         ("exp(y - x) - (y - x)", "minimum of per at x == y", True),
+        ("exp(log(w) - x)", "per > 0", False),  # nothing is said where there is no value: w may be 0
+        ("softplus(x - log(w))", "increasing in x", False),
+        ("(x - 1 / w)^2", "convex in x", False),
+        ("softplus(x - log(t - 1/2))", "lipschitz in x <= 1", False),
+        ("(x - y)^2 / (1 + sqrt(1 + (x - y)^2))", "strictly convex in x", True),  # up to infinity
+        ("(x - y)^2 / (1 + sqrt(1 + (x - y)^2))", "lipschitz in x <= 1", True),
+        ("(x - y)^2 / (1 + sqrt(1 + (x - y)^2))", "lipschitz in x <= 0.99", False),
+        ("sqrt(1 + x^2)", "lipschitz in x <= 1", True),
+        ("sqrt(1 + x^2)", "strictly convex in x", True),
+        ("sqrt(1 + x^2) - x", "strictly decreasing in x", True),
+        ("sqrt(1 + x^2) - 0.999 * x", "decreasing in x", False),
+        ("x^2 / (1 + abs(x))", "lipschitz in x <= 1", True),
+        ("x^2 / (1 + x)", "lipschitz in x <= 1", False),
+        ("2 * (x - y)^2 / ((x - y)^2 + 4)", "lipschitz in x <= 0.65", True),
+        ("2 * (x - y)^2 / ((x - y)^2 + 4)", "lipschitz in x <= 0.64", False),
+        ("2 * (x - y)^2 / ((x - y)^2 + 4)", "unique minimum of per at x == y", True),
+        ("2 * (x - y)^2 / ((x - y)^2 + 4)", "convex in x", False),
+        ("log1p((x - y)^2)", "lipschitz in x <= 1.01", True),
+        ("log1p((x - y)^2)", "lipschitz in x <= 0.99", False),
+        ("log1p((x - y)^2) * x", "lipschitz in x", False),
+        ("x^3 / (1 + x^2) + x", "strictly increasing in x", True),
+        ("x^3 / (1 + x^2) - x", "increasing in x", False),
+        ("min((x - y)^2, 1)", "unique minimum of per at x == y", True),  # it does not move far from the place
+        ("min((x - y)^2, 1)", "strictly increasing in x on x >= y", False),
+        ("(0 if abs(x - y) < 1/1024 else abs(x - y) - 1/1024)", "unique minimum of per at x == y", False),
+        ("(t if x - y >= 0 else 1 - t) * (x - y)^2", "minimum of per at x == y", True),
+        ("(2 if x - y >= 0 else -1) * (x - y)^2", "minimum of per at x == y", False),
+        ("(x - y)^2 + (1 if x == y else 0)", "minimum of per at x == y", False),
+        ("(x - y)^2 + (1 if x == y else 0)", "increasing in x on x >= y", False),
     ],
 )
 def test_statements(body: str, claim: str, true: bool) -> None:
@@ -173,6 +202,28 @@ def test_sums_of_what_is_convex_in_an_entry_of_its_own(body: str, claim: str, tr
         return
     with pytest.raises(Stuck):
         of_convexity(q)
+
+
+@pytest.mark.parametrize(
+    ("body", "claim", "true"),
+    [
+        ("sum(relu(z)^2 over c)", "C1 in z", True),
+        ("sum(relu(z)^2 over c)", "C2 in z", False),
+        ("3 + sum(relu(z) over c) / 2", "C0 in z", True),
+        ("sum(relu(z) over c)", "C1 in z", False),
+        ("sum(relu(z) * z[c = 0] over c)", "C1 in z", False),
+        ("sum(relu(z)^2 over c where z > 1)", "C1 in z", False),
+        ("sum((0 if z < 1 else 1) over c)", "C0 in z", False),
+    ],
+)
+def test_sums_are_as_smooth_as_their_terms(body: str, claim: str, true: bool) -> None:
+    loss = built(f"loss f:\n    input z: real[n, c]\n    per[n] = {body}\n    return mean(per)\n    claim {claim}\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    if true:
+        assert of_smoothness(q)
+        return
+    with pytest.raises(Stuck):
+        of_smoothness(q)
 
 
 def bracketed(body: str, property_: str, low: float | None, high: float | None, wrt: str = "x") -> bool:
@@ -357,6 +408,44 @@ def test_derivatives_on_boxes_enclose(seed: int) -> None:
                 slack = (1e-9, 1e-5, 1e-4)[order] * (1 + abs(value))
                 assert found.lo - slack <= value <= found.hi + slack, (body, order, u, sides, str(found))
                 compared += 1
+
+
+FAR = ["(({})^2 + 1) / (1 + abs({}))", "({}) / sqrt(1 + ({})^2)", "({})^3 / (2 + ({})^2)", "relu({}) - log1p(abs({}))"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_derivatives_far_out_enclose(seed: int) -> None:
+    """Those at single places lie in those up to infinity."""
+    rng = random.Random(200 + seed)
+    compared = 0
+    while compared < 60:
+        body, _ = drawn(rng, 2)
+        body = rng.choice([*FAR, "({}) + {}"]).replace("{}", body)
+        if "x" not in body.replace("exp", "").replace("max", ""):
+            continue
+        program = built(f"loss f:\n{HEAD}    per = {body}\n    return mean(per)\n").program
+        try:
+            curve = Curve(Question(program, "lipschitz", "per", ("x",)))
+        except Stuck:
+            continue
+        lo, sign = rng.choice([0.5, 1.0, 3.0, 8.0]), rng.choice([-1, 1])
+        numbers = [rng.random() for _ in curve.others]
+        others = tuple(Enclosure(v, v) for v in numbers)
+        for order in (0, 1, 2):
+            try:
+                far = Enclosure(lo, float("inf"), True, True) if sign > 0 else Enclosure(float("-inf"), -lo, True, True)
+                found = curve.derivative(order, Box(far, others))
+            except (Undecided, Stuck, ZeroDivisionError):
+                continue
+            for _ in range(5):
+                x = sign * lo * 2 ** (rng.random() * rng.choice([1, 20]))
+                try:
+                    here = curve.derivative(order, Box(Enclosure(x, x), others))
+                except (Undecided, Stuck, ZeroDivisionError):
+                    continue
+                assert found.lo <= here.hi, (body, order, x)
+                assert here.lo <= found.hi, (body, order, x)
+                compared += found.bounded
 
 
 # ------------------------------------------------------------------------------------------------- documents

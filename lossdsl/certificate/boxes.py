@@ -12,7 +12,7 @@ from lossdsl.certificate.coverings import Curve, Leaf, text
 from lossdsl.certificate.question import Question, sides_of_minimum
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import Apply, Const, Read, Scalar, postorder
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import INF, Enclosure, exact
 
 Trace = list[list[str]]
 
@@ -50,8 +50,8 @@ def _negated(q: Question, word: str) -> Question:
 
 
 def of_smoothness(q: Question) -> Trace:
-    """Smooth on every box; where two meet there are as many derivatives as are asked for."""
-    curve = Curve(q)
+    """Smooth on every box; where two meet there are as many derivatives as are asked for. A sum is as smooth as its terms."""
+    curve = Curve(q, terms=True)
     leaves = curve.covering(1, lambda box: True)
     most = 0 if q.property == "C0" else q.order
     joins = curve.joined(leaves, 0 if most is None else most)
@@ -90,22 +90,39 @@ def of_bound(q: Question) -> Trace:
 
 def of_minimum(q: Question) -> Trace:
     """What falls before the place and rises after it is least there."""
-    return [line for side in sides_of_minimum(q) for line in of_order(side)]
+    return [line for side in sides_of_minimum(q) for line in of_side(side)]
+
+
+def of_side(q: Question) -> Trace:
+    """For a unique minimum the value needs to rise beside the place alone, and not to fall afterwards."""
+    rises, curve = q.property.endswith("increasing"), Curve(q)
+    places = [end for end in (curve.domain.lo, curve.domain.hi) if abs(end) < INF]
+    if not q.property.startswith("strictly ") or len(places) != 1:
+        return of_order(q)
+
+    def moves(box: Enclosure) -> bool:
+        return box.positive if rises else box.negative
+
+    leaves = curve.covering(1, lambda box: moves(box) or box.zero)
+    if any(leaf.found.zero for leaf in leaves if places[0] in (leaf.box.over.lo, leaf.box.over.hi)):
+        raise Stuck("the value may not move beside the place")
+    return [*_told(leaves), *curve.joined(leaves, 0)]
 
 
 def of_lipschitz(q: Question) -> Trace:
     """A continuous function is Lipschitz with the largest size of its derivative (the mean value theorem)."""
     curve = Curve(q)
-    bound = INF if q.bound is None else float(_number(q.bound))
+    bound = INF if q.bound is None else _number(q.bound)
     leaves = curve.covering(1, lambda box: box.bounded and size(box)[1] <= bound)
     return [*_told(leaves), *curve.joined(leaves, 0)]
 
 
-def _number(bound: Scalar) -> Fraction:
+def _number(bound: Scalar) -> float:
+    """The bound, or a number that is less."""
     if isinstance(bound, Apply) and bound.name == "real":
         return _number(bound.args[0])
-    if isinstance(bound, Const) and isinstance(bound.value, Fraction) and Fraction(float(bound.value)) <= bound.value:
-        return bound.value
+    if isinstance(bound, Const) and isinstance(bound.value, Fraction):
+        return exact(bound.value).lo
     raise Stuck("a bound that is no number")
 
 
@@ -135,4 +152,13 @@ def size(box: Enclosure) -> tuple[float, float]:
     return max(box.lo, -box.hi, 0.0), max(abs(box.lo), abs(box.hi))
 
 
-__all__ = ["of_bound", "of_bracket", "of_convexity", "of_lipschitz", "of_minimum", "of_order", "of_smoothness"]
+__all__ = [
+    "of_bound",
+    "of_bracket",
+    "of_convexity",
+    "of_lipschitz",
+    "of_minimum",
+    "of_order",
+    "of_side",
+    "of_smoothness",
+]

@@ -21,6 +21,7 @@ from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Rules, Stuck, continuous_there, smooth_there
 from lossdsl.certificate.series import Number, Series, of_operation
+from lossdsl.certificate.tails import Tail
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
@@ -42,7 +43,7 @@ from lossdsl.ir.nodes import (
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import operations as o
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 
 _MOST = 3000  # boxes that are looked at
 _SEARCHED = 600  # boxes in which a large value is looked for
@@ -83,9 +84,10 @@ class Leaf:
 class Curve:
     """An element of what is asked of, as a function of the variable: the entry, or what is affine in it and all that it is in.
     Derivatives are in the entry, unless `inner`: in the variable; `terms`: of each term, if it is a sum whose terms have an
-    entry of their own each, times what is positive. Raises Stuck if it is of more than one entry."""
+    entry of their own each, times what is positive; `wide`: over all real numbers, whatever the domain is. Raises Stuck if it
+    is of more than one entry."""
 
-    def __init__(self, q: Question, *, inner: bool = False, terms: bool = False) -> None:
+    def __init__(self, q: Question, *, inner: bool = False, terms: bool = False, wide: bool = False) -> None:
         if len(q.inputs) != 1:
             raise Stuck("an element of more than one input")
         (name,) = q.inputs
@@ -96,6 +98,7 @@ class Curve:
         formals = () if definition is None else definition.formals
         first, bound = self._term(definition, formals) if terms else (self._body(definition), ())
         self.body = self._inlined(first)
+        self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
         self._used: dict[Scalar, set[Scalar]] = {}
         entries = {n for n in postorder(self.body) if isinstance(n, Read) and n.tensor == name}
         if len(entries) != 1:
@@ -104,18 +107,19 @@ class Curve:
         if not set(bound) <= set(entry.indices) or (bound and len(set(entry.indices)) < len(entry.indices)):
             raise Stuck("an entry that several terms read")
         declared = self.bounds.inputs[name]
-        unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
+        self.unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
+        unbounded = self.unbounded or wide
         # with the ends that belong to it
         self.domain = e.REALS if unbounded else Bounds(q.program, q.assume).tensor(name)
         moving = [c for c in q.conditions if any(isinstance(n, Read) and n.tensor == name for n in postorder(c))]
-        self._slope: list[tuple[Scalar | None, bool]] = []
+        self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
         if moving:
             self._limit(entry, moving, unbounded)
         elif unbounded:
-            self.variable, self._slope = self._affine(entry)
+            self.variable, self.factors = self._affine(entry)
         self.others = self._others()
-        self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
+        self._tails: dict[bool, Tail | None] = {}
 
     # ------------------------------------------------------------------------------------------ the function
 
@@ -176,12 +180,15 @@ class Curve:
         """The largest scalar that is affine in the entry and all that it is in; the factors of its slope (None: -1), and
         whether each divides."""
         found, slope = entry, list[tuple[Scalar | None, bool]]()
+        case = Case(self.bounds, self._some, {})
         while len(self._users(found)) == 1:
             (user,) = self._users(found)
             if not isinstance(user, Apply) or user.dtype is INT or user.args.count(found) != 1:
                 break
             rest = [a for a in user.args if a is not found]
-            if len(rest) > 1 or self.rules.moves(*rest):
+            if (
+                len(rest) > 1 or self.rules.moves(*rest) or not case[user].finite
+            ):  # it is a number wherever the entry is
                 break
             first = user.args[0] is found
             if user.name == "neg" or (user.name == "sub" and not first):
@@ -211,10 +218,17 @@ class Curve:
         else:
             below = {True: Apply("sub", (entry, place)), False: Apply("sub", (place, entry))}
             first = [rises for rises, n in below.items() if n in self._users(entry)]
-            if len(self._users(entry)) != 1 or not first or not unbounded or self.rules.moves(place):
+            number_there = Case(self.bounds, self._some, {})[place].finite
+            if (
+                len(self._users(entry)) != 1
+                or not first
+                or not unbounded
+                or self.rules.moves(place)
+                or not number_there
+            ):
                 raise Stuck(f"the element is not one of the difference to {type(place).__name__}")
             self.variable, at = below[first[0]], 0.0
-            self._slope = [] if first[0] else [(None, False)]
+            self.factors = [] if first[0] else [(None, False)]
             above = above == first[0]
         if above:
             self.domain = Enclosure(at, self.domain.hi, False, self.domain.hi_open)
@@ -231,7 +245,7 @@ class Curve:
 
     def _others(self) -> list[Read | Param]:
         """What it reads besides the variable."""
-        stack, seen = [self.body, *(n for n, _ in self._slope if n is not None)], set[Scalar]()
+        stack, seen = [self.body, *(n for n, _ in self.factors if n is not None)], set[Scalar]()
         found: list[Read | Param] = []
         while stack:
             n = stack.pop()
@@ -247,7 +261,7 @@ class Curve:
     def _degree(self, other: Scalar) -> float:
         """1 if the element is affine in a number, whatever all others are; infinity if that is not seen."""
         found: dict[Scalar, float] = {other: 1}
-        for n in postorder(self.body, *(f for f, _ in self._slope if f is not None)):
+        for n in postorder(self.body, *(f for f, _ in self.factors if f is not None)):
             if n is other or n is self.variable:
                 continue
             below = [found.get(c, 0) for c in n.children]
@@ -264,7 +278,7 @@ class Curve:
                     found[n] = max(below)
                 case _:
                     found[n] = INF
-        factors = [f for f, _ in self._slope if f is not None and found.get(f, 0)]
+        factors = [f for f, _ in self.factors if f is not None and found.get(f, 0)]
         return INF if factors else found.get(self.body, 0)
 
     def _input(self, n: Read | Param) -> Input | None:
@@ -277,10 +291,14 @@ class Curve:
         known.update(zip(self.others, box.others, strict=True))
         return Case(self.bounds, self._some, known)
 
+    def whole(self) -> Case:
+        """Everywhere, ends included."""
+        return Case(self.bounds, self._some, {self.variable: self.domain})
+
     def slope(self, case: Case) -> Enclosure:
         """Of the variable in the entry."""
         found = Enclosure(1.0, 1.0)
-        for factor, divides in self._slope:
+        for factor, divides in self.factors:
             by = Enclosure(-1.0, -1.0) if factor is None else case[factor]
             found = e.div(found, by) if divides else e.mul(found, by)
         if not found.finite:
@@ -301,7 +319,39 @@ class Curve:
     def derivative(self, order: int, box: Box) -> Enclosure:
         """An enclosure of a derivative on a box. Raises Undecided."""
         case = self._case(box)
-        return self._scaled(case, self._in_variable(order, case, box.over), order)
+        far = _far(box.over)
+        try:
+            found = self._in_variable(order, case, box.over)
+        except (Undecided, ZeroDivisionError, OverflowError):
+            if far is None:
+                raise
+            found = ANYTHING
+        return self._scaled(case, found if far is None else self._met_far_out(order, box, far, found), order)
+
+    def _met_far_out(self, order: int, box: Box, far: Enclosure, found: Enclosure) -> Enclosure:
+        """What is known of a derivative, and what the element in powers of the variable tells. Raises Undecided."""
+        above = box.over.hi == INF
+        if above not in self._tails:
+            self._tails[above] = None
+            with contextlib.suppress(Stuck):
+                self._tails[above] = Tail(self.body, self.variable, above=above)
+        tail = self._tails[above]
+
+        def terms(body: Scalar, known: dict[Scalar, Enclosure], at: Enclosure, count: int) -> Sequence[Enclosure]:
+            case = Case(self.bounds, self._some, {**known, **dict(zip(self.others, box.others, strict=True))})
+            start = _start_of(at, count)
+            found = start.like(_Evaluation(self, case, start).of(body)).terms
+            if not all(t.finite for t in found):
+                raise Undecided
+            return found
+
+        for way in () if tail is None else (tail.inverted, tail.relative):
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+                there = way(order, far, terms)
+                found = there if found.nan else found if there.nan else e.meet(found, there) or found
+        if found.nan:
+            raise Undecided
+        return found
 
     def _scaled(self, case: Case, found: Enclosure, order: int) -> Enclosure:
         """A derivative in the entry, by that in the variable."""
@@ -394,7 +444,13 @@ class Curve:
         if abs(end) == INF or is_open:
             return
         near = _near(end, inside)
-        self._agrees(self._beside(box, min(end, near), max(end, near), ends=True), self.body, end, 0)
+        lo, hi = min(end, near), max(end, near)
+        with contextlib.suppress(Undecided, ZeroDivisionError, Stuck):  # its limit there, and its value
+            limit = self._series(self._beside(box, lo, hi), Enclosure(end, end), 2).terms[0]
+            there = self._series(self._case(box.at(end)), Enclosure(end, end), 1).terms[0]
+            if limit.lo == limit.hi == there.lo == there.hi:
+                return
+        self._agrees(self._beside(box, lo, hi, ends=True), self.body, end, 0)
 
     def _met(self, box: Box, at: float, order: int, rises: bool) -> list[list[str]]:
         left, right = _near(at, -INF), _near(at, INF)
@@ -624,6 +680,13 @@ def _candidates(n: Apply) -> list[Scalar]:
 def _times(term: Enclosure, order: int) -> Enclosure:
     """The derivative of an order, by the coefficient."""
     return term if order < 2 else e.mul(term, Enclosure(_FACTORIALS[order], _FACTORIALS[order]))
+
+
+def _far(over: Enclosure) -> Enclosure | None:
+    """The sizes of numbers up to an infinite end, if 0 is not among them."""
+    if over.hi == INF and over.lo > 0:
+        return Enclosure(over.lo, INF, True, True)
+    return Enclosure(-over.hi, INF, True, True) if over.lo == -INF and over.hi < 0 else None
 
 
 def _near(x: float, towards: float) -> float:

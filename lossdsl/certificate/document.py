@@ -31,6 +31,7 @@ from lossdsl.certificate.orders import falling
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import EXPLODING, MINIMUM, NUMBERS, UNIQUE, VANISHING, Question, of_claim, of_finding
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
+from lossdsl.certificate.scaling import of_units
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
 from lossdsl.certificate.symmetries import Forms, Permuted
@@ -54,24 +55,25 @@ VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivat
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
+UNITS = "boxes in units of a positive number"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
-    **dict.fromkeys((CONVEX, CONCAVE), (CURVATURE, BENDS)),
+    **dict.fromkeys((CONVEX, CONCAVE), (CURVATURE, BENDS, UNITS)),
     AFFINE: (CURVATURE,),
-    **dict.fromkeys(("strictly convex", "strictly concave"), (BENDS,)),
-    **dict.fromkeys(("non-negative", "positive"), (ENCLOSURES, VALUES)),
+    **dict.fromkeys(("strictly convex", "strictly concave"), (BENDS, UNITS)),
+    **dict.fromkeys(("non-negative", "positive"), (ENCLOSURES, VALUES, UNITS)),
     **dict.fromkeys(("bounded", "range"), (ENCLOSURES,)),
-    "smooth": (SMOOTHNESS, PIECES),
-    "C0": (CONTINUITY, PIECES),
+    "smooth": (SMOOTHNESS, PIECES, UNITS),
+    "C0": (CONTINUITY, PIECES, UNITS),
     "invariant under shift": (SHIFT,),
-    "lipschitz": (LIPSCHITZ, STEEPNESS),
-    **dict.fromkeys(_WAYS, (ORDER, SLOPES)),
-    **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES,)),
+    "lipschitz": (LIPSCHITZ, STEEPNESS, UNITS),
+    **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
+    **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
     **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
     "invariant under permutation": (PERMUTED,),
     **dict.fromkeys(NUMBERS, (ENDS,)),
-    **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES,)),
+    **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "redescending": (TAILS,),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
@@ -283,6 +285,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     BOTH_SIDES: of_minimum,
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
+    UNITS: of_units,
 }
 
 

@@ -73,7 +73,7 @@ class Series:
         a, b = self.terms, self.like(other).terms
         found = [_sum(e.mul(a[j], b[k - j]) for j in range(k + 1)) for k in range(len(a))]
         if other is self:
-            found[0] = e.square(a[0])
+            found[0] = _square(a[0])
         return Series(tuple(found), self.joined)
 
     def __truediv__(self, other: Any) -> Series:
@@ -99,6 +99,17 @@ class Series:
 
     def is_zero(self) -> bool:
         return all(t.zero for t in self.terms)
+
+
+def _square(a: Enclosure) -> Enclosure:
+    """With ends open where those that it is of are."""
+    found = e.square(a)
+    if found.lo == found.hi:
+        return found
+    most = max(-a.lo, a.hi)
+    top = all(is_open for end, is_open in ((-a.lo, a.lo_open), (a.hi, a.hi_open)) if end == most)
+    bottom = a.lo_open if a.lo >= 0 else a.hi_open and a.hi <= 0
+    return Enclosure(found.lo, found.hi, found.lo_open or bottom, found.hi_open or top, found.nan)
 
 
 def _sum(terms: Any) -> Enclosure:

@@ -58,7 +58,9 @@ SIGNS = {
     "→": "write `=`", "…": "write three dots `...`", "\u00a0": "write an ordinary space", "\ufeff": "remove it",
     "“": "a docstring has three plain quotes", "”": "a docstring has three plain quotes",
 }  # fmt: skip
-_NO_PATH = "`use name` reads name.loss beside this file, `use folder.name` one in a folder beside it or of the catalogue"
+_NO_PATH = (
+    "`use name` reads name.loss beside this file, `use folder.name` one in a folder beside it or of the catalogue"
+)
 SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "^", "**", "<", "<=", ">", ">=", "==", "!=", "and", "or"))
 OPERATOR_TERMINALS = frozenset(
