@@ -375,6 +375,25 @@ def test_folds_at_their_edges() -> None:
     assert gamma < spread.absolute < 20 * gamma
 
 
+def test_a_mean_is_that_of_one_row() -> None:
+    """A sum over as many as another one has is no mean."""
+    given = "input x: real[n, c] in [-1, 1]"
+    lines = ("k[n] = count(x > 0 over c)", "s[n] = sum(x over c where x > 0)")
+    own = row("0 if k == 0 else s / k", given, *lines)
+    other = row("max(0 if k[m] == 0 else s[n] / k[m] over m)", given, "axis m = n", *lines)
+    assert own.size < 1e-3
+    assert "at most 64" in other.where
+    assert other.size > 3 * own.size
+
+
+def test_a_label_that_is_ignored_is_no_class() -> None:
+    """Where none is left, the mean is over nothing."""
+    given = "input x: real[n, c] in [0, 1]\n    input y: class[n, c] of k or ignore\n    param ignore: int = -100\n    axis k = 7"
+    row("mean(x over c where y != ignore)", given)
+    with pytest.raises(errors.Unbounded):
+        row("sum(x over c where y != ignore) / count(y != ignore over c)", given)
+
+
 def test_what_has_no_bound_in_rows() -> None:
     for body in (
         "argmax(x * x over c) / 2",  # which is the largest is rounded

@@ -71,6 +71,7 @@ LONGEST = (1024, 64)  # extents are at most this where axes are folded
 _DOMAINS = ((LONGEST[0], 2.0**16), (LONGEST[0], 2.0**10), (LONGEST[0], 2.0**4), (LONGEST[1], 2.0**4))
 _GOOD, _USELESS = 2.0**-8, 0.5  # a bound of the error that tells something; one that tells nothing
 _LOOSE = 1 + 2.0**-30  # the bounds themselves are computed in doubles
+_WHOLE = 2.0**24  # integers up to it are numbers of float32
 
 
 class Short(Ranges):
@@ -213,7 +214,7 @@ class Rows(Errors):
         """A sum over as many as it has terms is off by what one term is, and by what adding up makes of it."""
         total, many = node.args
         d = self._definitions.get(total.tensor) if isinstance(total, Read) else None
-        if d is None or d.head != "sum" or d.support is not TRUE or not self._counts(many, d):
+        if d is None or d.head != "sum" or d.support is not TRUE or not self._counts(many, d, total):
             return None
         term = self[d.body]
         relative, absolute = _of_terms(term, self._exact.many(d).hi)
@@ -225,8 +226,8 @@ class Rows(Errors):
         relative, absolute = relative + own * (1 + relative), absolute * (1 + own) + NORMAL
         return Approximation(term.exact, around(term.exact, relative, absolute), relative * _LOOSE, absolute * _LOOSE)
 
-    def _counts(self, node: Scalar, d: Definition) -> bool:
-        """Whether the scalar is the number of terms of a sum, which is not 0."""
+    def _counts(self, node: Scalar, d: Definition, total: Scalar) -> bool:
+        """Whether the scalar is the number of terms of a sum that is read, which is not 0."""
         if isinstance(node, Apply) and node.name == "real":
             node = node.args[0]
         if isinstance(node, Size):
@@ -234,18 +235,17 @@ class Rows(Errors):
             for i in d.bound:
                 every = every * i.dim
             return d.where is TRUE and node.dim == every
-        if not isinstance(node, Read) or not self[node].exact.positive:
+        if not isinstance(node, Read) or not isinstance(total, Read) or node.indices != total.indices:
+            return False
+        if not self[node].exact.positive:
             return False
         c = self._definitions.get(node.tensor)
         if c is None or c.support is not TRUE or c.formals != d.formals or len(c.bound) != len(d.bound):
             return False
-        renamed = substitute(c.where, dict(zip(c.bound, d.bound, strict=True)))
-        return (
-            c.head == "count"
-            and c.body is TRUE
-            and [i.dim for i in c.bound] == [i.dim for i in d.bound]
-            and (renamed == d.where)
-        )
+        if c.head != "count" or TRUE not in (c.where, c.body) or [i.dim for i in c.bound] != [i.dim for i in d.bound]:
+            return False
+        counted = c.body if c.where is TRUE else c.where
+        return substitute(counted, dict(zip(c.bound, d.bound, strict=True))) == d.where
 
     # ----------------------------------------------------------------------------------------------- folds
 
@@ -378,8 +378,10 @@ def _domain(ctx: Context, i: Input, floats: FloatRanges, longest: int, within: f
     box = floats.input(i.name)
     if i.dtype is BOOL:
         return 0.0, 1.0
-    if i.kind == "class":
-        return 0.0, longest - 1.0
+    if i.kind == "class" and i.classes is not None and i.also is None:
+        return 0.0, Short(ctx.program, {}, ctx.fixed, longest).extent(i.classes).hi - 1
+    if i.kind == "class":  # or the label that is ignored
+        return -_WHOLE, _WHOLE
     lo, hi = max(box.lo, -within), min(box.hi, within)
     if i.dtype is REAL and box.lo < 1 / within and ctx.ranges().input(i.name).positive:
         lo = 1 / within
