@@ -17,7 +17,7 @@ from lossdsl.certificate.document import EXPLOSION, LOSS, TAILS, Rejected, certi
 from lossdsl.certificate.domain import point_of
 from lossdsl.certificate.expansions import function, larger, power
 from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
-from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, STEEP
+from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, SIDES, STEEP
 from lossdsl.certificate.orders import falling
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.profiles import of_profile
@@ -146,6 +146,45 @@ def test_growth_where_it_is_asked_of(
     body: str, kind: str, x: str, step: str, declared: str, claim: str, true: bool
 ) -> None:
     assert refuted(body, kind, x, step, declared, claim) is true
+
+
+@pytest.mark.parametrize(
+    ("body", "claim", "true"),
+    [
+        ("abs(x - 1)", "C0", False),
+        ("abs(x - 1)", "C1", True),
+        ("abs(x - 1)", "smooth", True),
+        ("(x - 1) * abs(x - 1)", "C1", False),
+        ("(x - 1) * abs(x - 1)", "C2", True),
+        ("abs(x - 1)^3", "C2", False),
+        ("sqrt((x - 1)^2)", "C1", True),
+        ("sqrt((x - 1)^4)", "C2", False),
+        ("sqrt(1 + (x - 1)^2)", "C2", False),
+        ("sqrt((x - 1)^2 + (x - 1)^4)", "C1", True),
+        ("exp(-abs(x - 1))", "C0", False),
+        ("exp(-abs(x - 1))", "C1", True),
+        ("cosh(sqrt(abs(x - 1)))", "C1", True),  # 1 + abs(x - 1) / 2 + ...
+        ("cos(abs(x - 1))", "C2", False),
+        ("abs(x - 1) + abs(1 - x) - 2 * sqrt((1 - x)^2)", "C2", False),  # it is 0
+        ("sqrt(abs(x - 1))", "C0", False),
+        ("sqrt(abs(x - 1))", "C1", False),  # true, but it is no other root on the other side
+        ("relu(x - 1)^2", "C1", False),
+        ("relu(x - 1)^2", "C2", True),
+        ("max(x, 1)", "C1", True),
+        ("max(x, 2)", "C1", False),  # elsewhere
+        ("0 if x < 1 else 1", "C0", True),
+        ("0 if x < 1 else 1", "lipschitz", True),
+        ("0 if x <= 1 else x - 1", "C0", False),
+        ("x^2 if x < 1 else 2 * x - 1", "C1", False),
+        ("x^2 if x < 1 else 2 * x - 1", "C2", True),
+        ("x if x != 1 else 5", "C0", False),  # true, but both sides agree
+        ("log1p(exp(-1 / abs(x - 1)))", "C2", False),  # smooth
+        ("1 / (1 + exp(-1 / (x - 1)))", "C0", True),
+        ("stop(abs(x - 1))", "C1", True),  # about values
+    ],
+)
+def test_two_sides_of_a_point(body: str, claim: str, true: bool) -> None:
+    assert refuted(body, SIDES, "1", "1/2", claim=f"{claim} in x") == true
 
 
 @pytest.mark.parametrize(
@@ -643,3 +682,19 @@ def test_forged_growth_is_rejected() -> None:
         losses = [{"name": name, "entries": [after], "without": []}]
         with pytest.raises(Rejected):
             verify(sealed({**made, "losses": losses}))
+
+
+def test_forged_sides_are_rejected() -> None:
+    source = Source("f.loss", "loss f:\n    input x: real[n, d]\n    return sum(sqrt(sum(x^2 over d)) over n)\n")
+    checked = pipeline.check(source)
+    made = json.loads(json.dumps(certify(source, checked.analysis.losses, checked.reports)))
+    (loss,) = made["losses"]
+    (found,) = (e for e in loss["entries"] if e.get("rule") == SIDES)
+    assert verify(sealed({**made, "losses": [{**loss, "entries": [found]}]})).entries == 1
+    values = found["values"]
+    changes: list[dict[str, Any]] = [{"order": 0}, {"order": 2}, {"asked": 0}, {"start": "64"}, {"rule": INWARD}]
+    changes += [{"values": values[:k] + [values[k] + "1"] + values[k + 1 :]} for k in range(4)]
+    changes += [{"points": found["points"][:1]}, {"place": [1]}]
+    for change in changes:
+        with pytest.raises(Rejected):
+            verify(sealed({**made, "losses": [{**loss, "entries": [{**found, **change}]}]}))

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.certificate.domain import Point, admit, fraction, places, point_of, same_but_for
-from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, STEEP, lines
+from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, SIDES, STEEP, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.question import MINIMUM, UNIQUE, Question
 from lossdsl.certificate.rules import Stuck
@@ -51,13 +51,13 @@ def rules_of(q: Question) -> tuple[str, ...]:
     if q.property in ("non-negative", "positive"):
         return VALUE, NOWHERE
     if q.property == "lipschitz":
-        return (*((PAIR,) if q.bound is not None else ()), RAY, OUTWARD, INWARD, JUMP, NOWHERE)
+        return (*((PAIR,) if q.bound is not None else ()), RAY, OUTWARD, INWARD, JUMP, SIDES, NOWHERE)
     if q.property in (*_ORDERS, *_INVARIANCES, "exchange symmetric", MINIMUM, UNIQUE):
         return (PAIR,)
     if q.property == "redescending":
         return (STEEP,)
     if q.property in ("C0", "smooth"):
-        return JUMP, NOWHERE
+        return JUMP, SIDES, NOWHERE
     raise Stuck("no certificate of this kind of counterexample yet")
 
 
@@ -118,7 +118,7 @@ def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, 
                 yield {**made, "points": [{**point, name: str(wanted)}, {name: point[name]}], "place": list(place)}
 
 
-_MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, FLAT})
+_MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
 
 
 def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[list[dict[str, str]]]:

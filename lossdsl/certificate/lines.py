@@ -8,6 +8,7 @@ jump                of a derivative (the 0th is the value) close to a point, alo
 flat between points the second derivative is 0 from one to the other
 growth far out      on the ray from a point through another one: the value grows faster than any multiple of the way (`paths`)
 growth like a line  of one entry: the value grows as fast as a multiple of the way, and its derivative does not go to 0
+two sides of a point     of which the value, or a derivative, is another one on each
 growth towards a point   on the way to the first point, at an end of the domain perhaps: it has no limit, or comes to it slowly
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 from flint import arb
 
 from lossdsl.certificate.domain import Point, admit, point_of, same_but_for
-from lossdsl.certificate.paths import FAR, NEAR, growth
+from lossdsl.certificate.paths import FAR, NEAR, growth, sides
 from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
@@ -35,6 +36,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 
 NOWHERE, RAY, JUMP, FLAT = "no value", "bend along a ray", "jump", "flat between points"
 OUTWARD, INWARD, STEEP = "growth far out", "growth towards a point", "growth like a line"
+SIDES = "two sides of a point"
 _STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
 _STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
@@ -125,8 +127,7 @@ def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
 def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The first derivative that jumps, and the first step to either side of the point that shows it."""
     line = _line(q, entry)
-    most = 0 if q.property in ("C0", "lipschitz") else 2 if q.order is None else q.order
-    for order in range(most + 1):
+    for order in range(_most(q) + 1):
         for step in _STEPS:
             with contextlib.suppress(Stuck):
                 h = float(step)
@@ -139,6 +140,20 @@ def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
                         admit(q, _at(*line, t), inside=True)
                     return {"asked": q.order, "order": order, "step": str(step), "values": [gap.lo.hex()]}
     raise Stuck("no jump along the line")
+
+
+def _sides(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck unless the value or a derivative is another one on each side of the first point."""
+    line = _line(q, entry)
+    start, order, values = sides(q.program, line, q.of, tuple(int(p) for p in entry["place"]), _most(q))
+    for t in (-1, 1):
+        admit(q, _at(*line, Fraction(t, start)), inside=True)
+    return {"asked": q.order, "order": order, "start": str(start), "values": values}
+
+
+def _most(q: Question) -> int:
+    """The order of the last derivative that may jump."""
+    return 0 if q.property in ("C0", "lipschitz") else 2 if q.order is None else q.order
 
 
 def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,6 +205,7 @@ FOUND: dict[str, Callable[[Question, Mapping[str, Any]], dict[str, Any]]] = {
     NOWHERE: _nowhere,
     RAY: _ray,
     JUMP: _jump,
+    SIDES: _sides,
     FLAT: _flat,
     OUTWARD: _outward,
     INWARD: _inward,
@@ -258,4 +274,4 @@ def _of_kind(i: Input, number: Fraction, sizes: Mapping[str, int]) -> Fraction:
     return number
 
 
-__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "STEEP", "lines"]
+__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "SIDES", "STEEP", "lines"]

@@ -1,5 +1,5 @@
-"""Elements along a path of points, for all t from a start on, and what refutes every Lipschitz constant there, or that a
-derivative goes to 0.
+"""Elements along a path of points, for all t from a start on, and what refutes every Lipschitz constant there, that a
+derivative goes to 0, or that there is one.
 
 far   from a point through another one: the point plus t times the step; the element grows faster than t
 near  to a point that may be an end of the domain: the point plus 1 / t of the step; the element has no limit, or comes to it
@@ -18,6 +18,7 @@ from lossdsl.certificate.points import RELATIONS, Place, Undecided, Values, sign
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Point
 from lossdsl.ir.nodes import AdjointMap, Apply, Compare, Definition, Program, Proxy, Scalar, Stop
+from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import may_jump
 
@@ -112,4 +113,36 @@ def _outgrowing(found: Any, kind: str, like_a_line: bool) -> tuple[Power, Enclos
     return power, box
 
 
-__all__ = ["FAR", "NEAR", "Path", "growth"]
+def sides(program: Program, line: tuple[Point, Steps], of: str, place: Place, most: int) -> tuple[int, int, list[str]]:
+    """The first start and order at which the two sides of a point disagree: of a function with so many continuous derivatives,
+    the element at t from the point is one polynomial in t of that degree, and what vanishes faster, on both sides. What
+    encloses its coefficient on either side. Raises Stuck."""
+    point, steps = line
+    for start in STARTS:
+        for order in range(most + 1):
+            try:
+                before, after = (
+                    _coefficient(Path(program, point, way, NEAR, start), of, place, order)
+                    for way in ({key: -v for key, v in steps.items()}, steps)
+                )
+                before = before if order % 2 == 0 else e.neg(before)
+                if e.sub(after, before).nonzero:
+                    return start, order, [v.hex() for box in (before, after) for v in (box.lo, box.hi)]
+            except (Undecided, ZeroDivisionError, OverflowError, RecursionError):
+                continue
+    raise Stuck("the sides are not seen to disagree")
+
+
+def _coefficient(path: Path, of: str, place: Place, order: int) -> Enclosure:
+    """Of 1 / t to a power, in the element along the path. Raises Undecided if it is not told apart from the rest."""
+    found = path.element(of, place)
+    if not path.moved:
+        raise Undecided
+    germ = found if isinstance(found, Germ) else Germ(LEAST_START).like(found)
+    power = Power(degree=Fraction(-order))
+    if germ.rest is not None and germ.rest[0] >= power:
+        raise Undecided
+    return boxed(next((c for p, c in germ.terms if p == power), Fraction(0)))
+
+
+__all__ = ["FAR", "NEAR", "Path", "growth", "sides"]
