@@ -75,7 +75,7 @@ def finite_in(ctx: Context, target: str, word: str) -> Verdict:
         return Proved(method, steps)
     if not ctx.searching:
         return Unknown(bad, ("float ranges",))
-    safe = _safe(programs, ctx, cotangents, form, wrt)
+    safe = _safe(programs, ctx, cotangents, form, wrt, deepest=128)
     found = _overflow(programs, ctx, cotangents, form, wrt, safe) or _far_out(programs, ctx, form, target, wrt, safe)
     if found is None:
         return Unknown(bad, ("float ranges",), _within(safe, None))
@@ -369,10 +369,14 @@ def _safe(
     form: Format,
     wrt: tuple[str, ...],
     kind: type[FloatRanges] = FloatRanges,
+    *,
+    deepest: int = 120,
 ) -> float | None:
-    """A large bound on the size of all real inputs under which everything is certified."""
+    """A large bound on the size of all real inputs under which everything is certified, down to the largest number times
+    2^-`deepest`."""
     low, high = None, form.largest
-    tries = [high * 2.0**-k for k in (1, 2, 4, 8, 16, 32, 64, 96, 120, 124, 128) if high * 2.0**-k > 2.0**-10]
+    steps = (k for k in (1, 2, 4, 8, 16, 32, 64, 96, 120, 124, 128) if k <= deepest)
+    tries = [high * 2.0**-k for k in steps if high * 2.0**-k > 2.0**-10]
     for b in tries:
         if _fits(programs, ctx, cotangents, form, wrt, b, kind):
             low = b
