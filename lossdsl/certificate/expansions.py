@@ -17,7 +17,7 @@ from flint import arb
 from lossdsl.certificate.germs import LINEAR, LOG, ONE, Germ, Power, boxed, told
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.rules import Stuck
-from lossdsl.certificate.series import Series, applied, box_of
+from lossdsl.certificate.series import Series, applied, box_of, ordered
 from lossdsl.certificate.series import of_operation as series_of
 from lossdsl.ir.nodes import Apply, Const, Param
 from lossdsl.verify import enclosure as e
@@ -37,29 +37,14 @@ def of_operation(node: Apply, args: Sequence[Any]) -> Germ:
     some = next(a for a in args if isinstance(a, Germ))
     full = [some.like(a) for a in args]
     x = full[0]
+    found = ordered(node.name, full, larger)
+    if isinstance(found, Germ):
+        return found
     match node.name:
-        case "real":
-            return x
-        case "neg":
-            return -x
-        case "add":
-            return x + full[1]
-        case "sub":
-            return x - full[1]
         case "mul":
             return x * full[1]
         case "div":
             return x * power(full[1], Fraction(-1))
-        case "abs":
-            return larger(x, -x)
-        case "relu":
-            return larger(x, some.like(0))
-        case "max2":
-            return larger(x, full[1])
-        case "min2":
-            return -larger(-x, -full[1])
-        case "clamp":
-            return -larger(-larger(x, full[1]), -full[2])
         case "pow" | "powi":
             return power(x, args[1]) if isinstance(args[1], Fraction) else _exp(full[1] * _log(x))
         case "expdiff":

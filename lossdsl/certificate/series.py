@@ -210,34 +210,44 @@ def _finite(box: Enclosure) -> Enclosure:
     return box
 
 
-def of_operation(node: Apply, args: Sequence[Any]) -> Series:
-    """A primitive of series and numbers, one of them a series. Raises Undecided, Stuck."""
-    some = next(a for a in args if isinstance(a, Series))
-    full = [some.like(a) for a in args]
-    x = full[0]
-    match node.name:
+def ordered(name: str, args: Sequence[Any], larger: Callable[[Any, Any], Any]) -> Any:
+    """Sums and extrema of what is added, negated and compared; None for all other operations."""
+    x = args[0]
+    match name:
         case "real":
             return x
         case "neg":
             return -x
         case "add":
-            return x + full[1]
+            return x + args[1]
         case "sub":
-            return x - full[1]
+            return x - args[1]
+        case "abs":
+            return larger(x, -x)
+        case "relu":
+            return larger(x, x.like(0))
+        case "max2":
+            return larger(x, args[1])
+        case "min2":
+            return -larger(-x, -args[1])
+        case "clamp":
+            return -larger(-larger(x, args[1]), -args[2])
+    return None
+
+
+def of_operation(node: Apply, args: Sequence[Any]) -> Series:
+    """A primitive of series and numbers, one of them a series. Raises Undecided, Stuck."""
+    some = next(a for a in args if isinstance(a, Series))
+    full = [some.like(a) for a in args]
+    x = full[0]
+    found = ordered(node.name, full, _larger)
+    if isinstance(found, Series):
+        return found
+    match node.name:
         case "mul":
             return x * (x if args[0] is args[1] else full[1])
         case "div":
             return x / full[1]
-        case "abs":
-            return _larger(x, -x)
-        case "relu":
-            return _larger(x, some.like(0))
-        case "max2":
-            return _larger(x, full[1])
-        case "min2":
-            return -_larger(-x, -full[1])
-        case "clamp":
-            return -_larger(-_larger(x, full[1]), -full[2])
         case "pow" | "powi":
             return _power(node, args, full)
         case "expdiff":
@@ -370,4 +380,4 @@ def _either(values: Sequence[Any]) -> Any:
     raise Undecided
 
 
-__all__ = ["Along", "Number", "Point", "Series", "applied", "box_of", "of_operation"]
+__all__ = ["Along", "Number", "Point", "Series", "applied", "box_of", "of_operation", "ordered"]

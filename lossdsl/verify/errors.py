@@ -62,9 +62,9 @@ SMALLEST = (
     2.0**-100
 )  # of the inputs and their differences that are not 0: what is made of them is rarely flushed to zero
 UNIT = 2.0**-24  # the unit roundoff of float32
-_GOOD, _SMALLER = 2.0**-8, (2.0**16, 2.0**10, 2.0**4)  # a bound that tells something, and where one is looked for
+GOOD, _SMALLER = 2.0**-8, (2.0**16, 2.0**10, 2.0**4)  # a bound that tells something, and where one is looked for
 _NEAR = 2.0**7  # times such a bound: more halving may lead to one
-_LOOSE = 1 + 2.0**-30  # the bounds themselves are computed in doubles
+LOOSE = 1 + 2.0**-30  # the bounds themselves are computed in doubles
 _LITTLE = UNIT / 64  # an error that needs no better bound
 _COARSE = 0.125  # a relative error beyond which there is no digit left
 _SPREAD = 4.0  # of an enclosure over whose values an error is told relative to them
@@ -117,8 +117,8 @@ def around(box: Enclosure, relative: float, absolute: float) -> Enclosure:
     """Where numbers are that are so far from those of a set. Raises Unbounded."""
     if not (relative < INF and absolute < INF):
         raise Unbounded("a value without a bound")
-    lo = e.add_down(box.lo, -(relative * abs(box.lo) + absolute) * _LOOSE)
-    hi = e.add_up(box.hi, (relative * abs(box.hi) + absolute) * _LOOSE)
+    lo = e.add_down(box.lo, -(relative * abs(box.lo) + absolute) * LOOSE)
+    hi = e.add_up(box.hi, (relative * abs(box.hi) + absolute) * LOOSE)
     return Enclosure(lo, hi)
 
 
@@ -198,7 +198,7 @@ class Errors:
         a, b = self[node.a], self[node.b]
         relative, absolute = max(a.relative, b.relative), max(a.absolute, b.absolute)
         if not taken.faithful:  # the value of the one for that of the other
-            absolute += size(e.sub(a.exact, b.exact)) * (1 + relative) * _LOOSE
+            absolute += size(e.sub(a.exact, b.exact)) * (1 + relative) * LOOSE
         exact = e.hull(a.exact, b.exact) if taken.exact is None else a.exact if taken.exact else b.exact
         return approximation(exact, e.hull(a.computed, b.computed), relative, absolute)
 
@@ -224,7 +224,7 @@ class Errors:
         else:
             own = accuracy(*(Interval(b.computed.lo, b.computed.hi) for b in args))
         # what is added is relative to the exact function of what was computed
-        r, a = (r + own[0] * UNIT * (1 + r)) * _LOOSE, (a * (1 + own[0] * UNIT) + own[1] * UNIT) * _LOOSE
+        r, a = (r + own[0] * UNIT * (1 + r)) * LOOSE, (a * (1 + own[0] * UNIT) + own[1] * UNIT) * LOOSE
         if flushed and not exact.zero and _least(exact) * (1 - r) - a < 2 * NORMAL:
             a += NORMAL
         return approximation(exact, computed, r, a)
@@ -742,7 +742,7 @@ class _Covering:
         assert nodes[scalar.body].relative == worst.relative
         told = tuple((n, nodes[n]) for n in postorder(scalar.body) if isinstance(n, (Apply, Select)) and nodes.knows(n))
         where = scalar.where(self.within)
-        return Bound((relative + own * (1 + relative)) * _LOOSE, (absolute * (1 + own) + least) * _LOOSE, where, told)
+        return Bound((relative + own * (1 + relative)) * LOOSE, (absolute * (1 + own) + least) * LOOSE, where, told)
 
 
 def _bound(scalar: _Scalar, rounding: tuple[float, float], seconds: float) -> Bound:
@@ -756,7 +756,7 @@ def _bound(scalar: _Scalar, rounding: tuple[float, float], seconds: float) -> Bo
         try:
             covering.refine(seconds / 2)
             size = covering.size()
-            if size <= _NEAR * _GOOD:
+            if size <= _NEAR * GOOD:
                 covering.refine(seconds / 2)
                 size = covering.size()
         except Unbounded as reason:
@@ -764,7 +764,7 @@ def _bound(scalar: _Scalar, rounding: tuple[float, float], seconds: float) -> Bo
             continue
         if best is None or size <= best[0] / 4:
             best = size, covering
-        if size <= _GOOD:
+        if size <= GOOD:
             break
     if best is None:
         raise blocked
@@ -798,6 +798,8 @@ def bound_of(
 
 
 __all__ = [
+    "GOOD",
+    "LOOSE",
     "METHOD",
     "SMALLEST",
     "UNIT",

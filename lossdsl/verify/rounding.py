@@ -45,6 +45,8 @@ from lossdsl.verify import errors
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.errors import (
+    GOOD,
+    LOOSE,
     METHOD,
     UNIT,
     Approximation,
@@ -69,8 +71,7 @@ from lossdsl.verify.verdict import Bracket, Proved, Step, Unknown, Verdict
 LONGEST = (1024, 64)  # extents are at most this where axes are folded
 # bounds on extents and on real inputs under which one of the error is looked for
 _DOMAINS = ((LONGEST[0], 2.0**16), (LONGEST[0], 2.0**10), (LONGEST[0], 2.0**4), (LONGEST[1], 2.0**4))
-_GOOD, _USELESS = 2.0**-8, 0.5  # a bound of the error that tells something; one that tells nothing
-_LOOSE = 1 + 2.0**-30  # the bounds themselves are computed in doubles
+_USELESS = 0.5  # a bound of the error that tells nothing
 _WHOLE = 2.0**24  # integers up to it are numbers of float32
 
 
@@ -204,13 +205,13 @@ class Rows(Errors):
             box = self._exact.operation(node, [a.exact for a in args])
             return Approximation(box, box)
         found = super()._applied(node, args)
-        mean = self._mean(node) if node.name == "div" else None
+        mean = self._mean(node, args) if node.name == "div" else None
         if mean is None:
             return found
         exact = e.meet(mean.exact, found.exact) or mean.exact
         return approximation(exact, found.computed, mean.relative, mean.absolute)
 
-    def _mean(self, node: Apply) -> Approximation | None:
+    def _mean(self, node: Apply, args: list[Approximation]) -> Approximation | None:
         """A sum over as many as it has terms is off by what one term is, and by what adding up makes of it."""
         total, many = node.args
         d = self._definitions.get(total.tensor) if isinstance(total, Read) else None
@@ -222,9 +223,11 @@ class Rows(Errors):
             return None
         if not _one_sign(term.exact):
             relative, absolute = 0.0, absolute + relative * size(term.exact)
-        own = _DIVISION * UNIT
-        relative, absolute = relative + own * (1 + relative), absolute * (1 + own) + NORMAL
-        return Approximation(term.exact, around(term.exact, relative, absolute), relative * _LOOSE, absolute * _LOOSE)
+        accuracy = PRIMITIVES["div"].accuracy
+        assert accuracy is not None
+        own, least = (UNIT * x for x in accuracy(*(Interval(a.computed.lo, a.computed.hi) for a in args)))
+        relative, absolute = relative + own * (1 + relative), absolute * (1 + own) + least + NORMAL
+        return Approximation(term.exact, around(term.exact, relative, absolute), relative * LOOSE, absolute * LOOSE)
 
     def _counts(self, node: Scalar, d: Definition, total: Scalar) -> bool:
         """Whether the scalar is the number of terms of a sum that is read, which is not 0."""
@@ -299,7 +302,7 @@ class Rows(Errors):
         absolute *= many.hi
         if not _one_sign(box):
             relative, absolute = told(relative * size(box) * many.hi + absolute, exact)
-        relative, absolute = relative * _LOOSE, absolute * _LOOSE
+        relative, absolute = relative * LOOSE, absolute * LOOSE
         return approximation(exact, around(exact, relative, absolute), relative, absolute)
 
 
@@ -318,9 +321,6 @@ def _decided(decided: Decision) -> Approximation:
 
 def _one_sign(box: Enclosure) -> bool:
     return box.lo >= 0 or box.hi <= 0
-
-
-_DIVISION = 4  # units in the last place
 
 
 def _of_terms(term: Approximation, most: float) -> tuple[float, float]:
@@ -342,14 +342,14 @@ def _log_sum_exp(term: Approximation, many: Enclosure) -> Approximation:
     steps = exponent + (far - near) + (near + 2) * (most + 1)
     if not steps * UNIT < 0.25:
         raise Unbounded("a logsumexp of too many elements")
-    wrong = math.expm1(steps * UNIT) * _LOOSE + 2 * most * NORMAL
+    wrong = math.expm1(steps * UNIT) * LOOSE + 2 * most * NORMAL
     logarithm = PRIMITIVES["log"].accuracy
     assert logarithm is not None
     relative, absolute = logarithm(Interval(1 - wrong, most * (1 + wrong)))
     largest = math.log(most * (1 + wrong)) + wrong + UNIT
-    exact = Enclosure(term.exact.lo, e.add_up(term.exact.hi, math.log(most) * _LOOSE))
-    error = term.error - math.log1p(-wrong) * _LOOSE + (relative * largest + absolute) * UNIT
-    error = (error * (1 + UNIT) + UNIT * size(exact) + NORMAL) * _LOOSE
+    exact = Enclosure(term.exact.lo, e.add_up(term.exact.hi, math.log(most) * LOOSE))
+    error = term.error - math.log1p(-wrong) * LOOSE + (relative * largest + absolute) * UNIT
+    error = (error * (1 + UNIT) + UNIT * size(exact) + NORMAL) * LOOSE
     return approximation(exact, around(exact, 0.0, error), *told(error, exact))
 
 
@@ -451,7 +451,7 @@ def bound_of(ctx: Context, target: str, word: str, wrt: str = "") -> tuple[str, 
             continue
         if best is None or found.size <= best.size / 4:
             best = found
-        if best.size <= _GOOD:
+        if best.size <= GOOD:
             break
     if best is None:
         raise blocked
@@ -460,8 +460,8 @@ def bound_of(ctx: Context, target: str, word: str, wrt: str = "") -> tuple[str, 
     own, least = rounding
     return names[0], replace(
         best,
-        relative=(best.relative + own * (1 + best.relative)) * _LOOSE,
-        absolute=(best.absolute * (1 + own) + least) * _LOOSE,
+        relative=(best.relative + own * (1 + best.relative)) * LOOSE,
+        absolute=(best.absolute * (1 + own) + least) * LOOSE,
     )
 
 
