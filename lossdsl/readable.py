@@ -407,7 +407,7 @@ def _break(line: str, room: int) -> int | None:
     best: tuple[int, int, int] | None = None
     for k in range(min(len(line), room)):
         depth += (line[k] in "([") - (line[k] in ")]")
-        sign = next((s for s in _SIGNS if line.startswith(s, k)), None) if k > 8 else None
+        sign = next((s for s in _SIGNS if line.startswith(s, k)), None) if k > 8 and line[k] == " " else None
         if sign is not None and k + len(sign) <= room:
             best = min(best or (depth, 9, 0), (depth, _SIGNS[sign], -(k + len(sign) - 1)))
     return -best[2] if best is not None and best[2] else None

@@ -239,3 +239,15 @@ def test_implications() -> None:
     x = ir.Compare("<", ir.Read("x", (), ir.REAL), ir.Const(0))
     assert implies([x], x)
     assert not implies([ir.Not(x)], ir.Compare(">=", ir.Read("x", (), ir.REAL), ir.Const(0)))  # NaN is neither
+
+
+def test_what_is_known_of_a_definition_is_known_for_the_same_tensors_and_parameters_only() -> None:
+    text = "program p\n  input h: {kind}[{dim}]\n  param k: int in [{least}, 9] = 1\n  d[i: n + k] = map . h[i] * 2.0\n"
+    text += "  output return = d\n"
+    good = {"kind": "real", "dim": "n + 2*k", "least": 0}
+    check(parse_ir(text.format(**good)))
+    others = (({"kind": "int"}, "not well typed"), ({"dim": "n"}, "in range"), ({"least": -9}, "in range"))
+    for other, reason in others:
+        with pytest.raises(IllFormed, match=reason):
+            check(parse_ir(text.format(**{**good, **other})))
+    check(parse_ir(text.format(**good)))

@@ -8,6 +8,7 @@ import pytest
 from programs import random_inputs, random_parameters, random_program
 
 from lossdsl.dim import Dim
+from lossdsl.ir import nodes as ir
 from lossdsl.ir.check import check
 from lossdsl.ir.cost import count
 from lossdsl.ir.interpret import interpret
@@ -156,3 +157,21 @@ def test_counted_operations() -> None:
     # e: sub, exp, mul at 12 points; s: 12 fold steps; back: a compare and a fold step at 3; sorts: 3 * 4 * 2
     assert count(program, {"n": 3, "d": 4}) == 36 + 12 + 6 + 24
     assert Apply("add", (P, Q)).dtype is INT
+
+
+def test_a_node_that_nothing_holds_is_forgotten() -> None:
+    before = len(ir._TABLE)
+    node = ir.Param("of this test alone") + 1
+    assert len(ir._TABLE) == before + 2
+    again = ir.Param("of this test alone") + 1
+    assert again is node
+    del node, again
+    assert len(ir._TABLE) == before
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nodes_know_the_tensors_that_they_read(seed: int) -> None:
+    for d in random_program(seed, size=6, stops=True).definitions():
+        for node in ir.postorder(*d.scalars()):
+            walked = dict.fromkeys(n.tensor for n in ir.postorder(node) if isinstance(n, ir.Read))
+            assert node.tensors == tuple(walked)

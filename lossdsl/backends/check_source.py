@@ -7,6 +7,7 @@ module. A failure is a fault of the compiler and asks for a report.
 from __future__ import annotations
 
 import ast
+from functools import lru_cache
 from typing import Any
 
 from lossdsl.names import RESERVED
@@ -54,17 +55,23 @@ def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[Any]]:
             found[kind] = [node]
         else:
             raise SourceError(f"{kind.__name__} is not used by emitted modules", getattr(node, "lineno", 1))
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if isinstance(value, ast.AST):
-                level.append(value)
-            elif isinstance(value, list):
+        for value in vars(node).values():
+            if isinstance(value, list):
                 level += [v for v in value if isinstance(v, ast.AST)]
+            elif isinstance(value, ast.AST) and value._fields:  # else an operator or a context: all are allowed
+                level.append(value)
     return found
 
 
 def _heading(statement: ast.stmt) -> tuple[type[ast.stmt], str]:
     return type(statement), getattr(statement, "name", "")
+
+
+@lru_cache(maxsize=4)
+def _parts(trusted: str) -> tuple[frozenset[str], frozenset[tuple[type[ast.stmt], str]]]:
+    """The statements of a trusted text as they are dumped, and the headings of these, as a tree is long to dump."""
+    known = ast.parse(trusted).body
+    return frozenset(ast.dump(node) for node in known), frozenset(_heading(node) for node in known)
 
 
 def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
@@ -74,11 +81,9 @@ def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
     """
     try:
         tree = ast.parse(text)
-        known = ast.parse(trusted).body
     except (SyntaxError, ValueError) as error:
         raise SourceError(str(error), getattr(error, "lineno", None) or 1) from error
-    exempt = {ast.dump(node) for node in known}
-    headings = {_heading(node) for node in known}  # for a tree is long to dump
+    exempt, headings = _parts(trusted)
     tree.body = [n for n in tree.body if _heading(n) not in headings or ast.dump(n) not in exempt]
     found = _by_kind(tree)
     for node in found.get(ast.Import, ()):
@@ -86,7 +91,7 @@ def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
             raise SourceError(f"imports {node.names[0].name}", node.lineno)
     own = {n.name for kind in (ast.FunctionDef, ast.ClassDef) for n in found.get(kind, ())}
     own |= {n.arg for n in found.get(ast.arg, ())}
-    own |= {n.name for n in known if isinstance(n, ast.FunctionDef)}
+    own |= {name for kind, name in headings if kind is ast.FunctionDef}
     read: dict[str, int] = {}
     for node in found.get(ast.Name, ()):
         if isinstance(node.ctx, ast.Store):

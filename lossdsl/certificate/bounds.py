@@ -30,7 +30,7 @@ from lossdsl.ir.nodes import (
     Size,
     Stop,
     Table,
-    postorder,
+    tensors_of,
 )
 from lossdsl.primitives import HEADS
 from lossdsl.verify import enclosure as e
@@ -234,7 +234,7 @@ class Bounds:
         for d in reversed(self.definitions.values()):
             if d.tensor in wanted or (d.tensor in self.recurrent and wanted & self.recurrent):
                 wanted.add(d.tensor)
-                wanted |= {n.tensor for n in postorder(*d.scalars()) if isinstance(n, Read)}
+                wanted |= {*tensors_of(d.scalars())}
         return [d for d in self.definitions.values() if d.tensor in wanted]
 
     def body(self, d: Definition) -> Case:

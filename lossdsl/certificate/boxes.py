@@ -11,7 +11,7 @@ from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.coverings import Curve, Leaf, text
 from lossdsl.certificate.question import Question, sides_of_minimum
 from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import Apply, Const, Read, Scalar, postorder
+from lossdsl.ir.nodes import Apply, Const, Scalar, tensors_of
 from lossdsl.verify.enclosure import INF, Enclosure, exact
 
 Trace = list[list[str]]
@@ -76,7 +76,7 @@ def of_order(q: Question) -> Trace:
 
 def of_bound(q: Question) -> Trace:
     """A continuous function that is not negative on open boxes is not at their ends."""
-    read = {n.tensor for d in Bounds(q.program).needed(q.of) for n in postorder(*d.scalars()) if isinstance(n, Read)}
+    read = {t for d in Bounds(q.program).needed(q.of) for t in tensors_of(d.scalars())}
     for i in q.program.inputs:
         if i.differentiable and i.kind != "unit" and i.name in read and i.name not in q.fixed:
             with contextlib.suppress(Stuck):

@@ -111,7 +111,7 @@ class Curve:
         unbounded = self.unbounded or wide
         # with the ends that belong to it
         self.domain = e.REALS if unbounded else Bounds(q.program, q.assume).tensor(name)
-        moving = [c for c in q.conditions if any(isinstance(n, Read) and n.tensor == name for n in postorder(c))]
+        moving = [c for c in q.conditions if name in c.tensors]
         self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
         if moving:

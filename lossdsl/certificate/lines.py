@@ -30,7 +30,7 @@ from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Series
 from lossdsl.ir.extents import symbols_of
-from lossdsl.ir.nodes import Input, Range, Read, postorder
+from lossdsl.ir.nodes import Input, Range, tensors_of
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -70,7 +70,7 @@ def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str,
     """The first point, and the step from it to the second one. Raises Stuck."""
     points = [point_of(q, entry, k) for k in range(len(entry["points"]))]
     same_but_for(q.inputs, points)
-    if any(isinstance(n, Read) and n.tensor in q.inputs for c in q.conditions for n in postorder(c)):
+    if any(t in q.inputs for t in tensors_of(q.conditions)):
         raise Stuck("a condition on what moves")
     (_, _, first), (_, _, second) = points
     return points[0], {(n, p): second[n][p] - v for n in first for p, v in first[n].items() if second[n][p] != v}

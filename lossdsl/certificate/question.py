@@ -32,8 +32,8 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Stop,
-    postorder,
     real,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import free_indices, map_item, map_scalars, members, transform, with_numbers
 from lossdsl.syntax import tree
@@ -263,7 +263,7 @@ def _invariance(asked: Question, axes: list[str] | None) -> Question:
 
 def _depends(program: Program, target: str, name: str) -> bool:
     way = Bounds(program).needed(target)
-    return any(isinstance(n, Read) and n.tensor == name for d in way for n in postorder(*d.scalars()))
+    return any(name in tensors_of(d.scalars()) for d in way)
 
 
 def _check_inputs(program: Program, inputs: Iterable[str]) -> None:

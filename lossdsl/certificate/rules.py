@@ -24,6 +24,7 @@ from lossdsl.ir.nodes import (
     Select,
     Stop,
     postorder,
+    tensors_of,
 )
 from lossdsl.verify.enclosure import Enclosure
 
@@ -99,7 +100,7 @@ class Rules:
         for _ in bounds.definitions:  # recurrences read ahead: until nothing more moves
             before = len(self.moving)
             for d in bounds.definitions.values():
-                if any(isinstance(n, Read) and n.tensor in self.moving for n in postorder(*d.scalars())):
+                if not self.moving.isdisjoint(tensors_of(d.scalars())):
                     self.moving.add(d.tensor)
             if len(self.moving) == before:
                 break

@@ -17,7 +17,20 @@ from lossdsl.certificate.coverings import Curve
 from lossdsl.certificate.question import MINIMUM, UNIQUE, Question, sides_of_minimum
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.units import Scaled, Units, powers, product
-from lossdsl.ir.nodes import ONE, REAL, TRUE, Apply, Const, Definition, Input, Param, Read, Scalar, postorder
+from lossdsl.ir.nodes import (
+    ONE,
+    REAL,
+    TRUE,
+    Apply,
+    Const,
+    Definition,
+    Input,
+    Param,
+    Read,
+    Scalar,
+    postorder,
+    tensors_of,
+)
 from lossdsl.ir.rewrite import free_indices, substitute
 from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
@@ -70,7 +83,7 @@ def _asked(q: Question) -> Iterator[Question]:
     if q.property not in ("non-negative", "positive"):
         yield q
         return
-    read = {n.tensor for d in Bounds(q.program).needed(q.of) for n in postorder(*d.scalars()) if isinstance(n, Read)}
+    read = {t for d in Bounds(q.program).needed(q.of) for t in tensors_of(d.scalars())}
     for i in q.program.inputs:
         if i.differentiable and i.kind != "unit" and i.name in read and i.name not in q.fixed:
             yield replace(q, inputs=(i.name,))
@@ -100,7 +113,7 @@ def _written(curve: Curve, all_: Sequence[Unit], degrees: Mapping[Scalar, Fracti
     own = Scaled(variable, degrees=degrees)
     units = Units(all_, {variable: own})
     element = units.of(_inlined(curve.bounds, substitute(curve.body, {curve.variable: variable}), all_))
-    if any(isinstance(n, Read) and n.tensor == name for n in postorder(element.rest)):
+    if name in element.rest.tensors:
         raise Stuck("an entry that is read beside the variable")
     word, bound, body = q.property, q.bound, element.rest
     if q.property == "lipschitz" and bound is not None:

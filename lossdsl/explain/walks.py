@@ -25,6 +25,7 @@ from lossdsl.ir.nodes import (
     Select,
     Stop,
     postorder,
+    tensors_of,
 )
 from lossdsl.primitives import HEADS, PRIMITIVES
 from lossdsl.primitives.interval import Interval
@@ -58,7 +59,7 @@ def needed(program: Program, target: str) -> list[Definition]:
             continue
         for d in reversed(members):
             found.append(d)
-            wanted |= {n.tensor for s in d.scalars() for n in postorder(s) if isinstance(n, Read)}
+            wanted |= {*tensors_of(d.scalars())}
     return found[::-1]
 
 

@@ -106,6 +106,10 @@ def check(program: Program) -> None:
         raise IllFormed(f"{program.name} does not survive printing and parsing:\n{print_ir(program)}")
 
 
+_MOST = 1 << 13
+_WELL_FORMED: set[tuple[object, ...]] = set()
+
+
 class _Checker:
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -143,8 +147,10 @@ class _Checker:
                 self._group(item)
             for d in members(item):
                 self.current = d
-                self._definition(d)
-                if not isinstance(item, Group):
+                if isinstance(item, Group):
+                    self._definition(d)
+                else:
+                    self._alone(d)
                     self.tensors[d.tensor] = _Tensor(d.dims, d.dtype)
             self.current = self.group = None
         roles = [o.name for o in p.outputs]
@@ -209,6 +215,16 @@ class _Checker:
                     raise self.fail(f"{d.tensor} makes all of {', '.join(hidden)} at once: it cannot be in the order")
 
     # -------------------------------------------------------------------------------------- a definition
+
+    def _alone(self, d: Definition) -> None:
+        """A definition outside of groups, once for all programs: most passes leave most definitions as they are."""
+        reads = tuple((name, self.tensors.get(name)) for name in ir.tensors_of(d.scalars()))
+        key = (d, reads, *self.parameters.items(), self.signed)
+        if key not in _WELL_FORMED:
+            self._definition(d)
+            if len(_WELL_FORMED) >= _MOST:
+                _WELL_FORMED.clear()
+            _WELL_FORMED.add(key)
 
     def _definition(self, d: Definition) -> None:
         indices = (*d.formals, *d.bound)
@@ -416,7 +432,9 @@ def steps(node: Scalar, path: tuple[Scalar, ...]) -> list[tuple[Scalar, tuple[Sc
 
 def depends_on_data(index: Scalar) -> bool:
     """Whether an index is a gather: its value depends on a tensor or a parameter, not on positions and extents only."""
+    if index.tensors:
+        return True
     for node in ir.postorder(index):
-        if isinstance(node, Read | ir.Param) or (isinstance(node, ir.Apply) and node.name in ("floor", "ceil")):
+        if isinstance(node, ir.Param) or (isinstance(node, ir.Apply) and node.name in ("floor", "ceil")):
             return True
     return False

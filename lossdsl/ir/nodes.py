@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from weakref import WeakValueDictionary
+from typing import TypeVar
+from weakref import ref
 
 from lossdsl.diagnostics import NOWHERE, Span
 from lossdsl.dim import Dim
@@ -18,7 +19,20 @@ from lossdsl.primitives.record import Dtype
 
 REAL, INT, BOOL = Dtype.REAL, Dtype.INT, Dtype.BOOL
 
-_TABLE: WeakValueDictionary[tuple[object, ...], Scalar] = WeakValueDictionary()
+
+class _Interned(ref["Scalar"]):
+    """A weak reference to a node, by which the table forgets it."""
+
+    __slots__ = ("key",)
+    key: tuple[object, ...]
+
+
+_TABLE: dict[tuple[object, ...], _Interned] = {}
+
+
+def _forget(dead: _Interned) -> None:
+    if _TABLE.get(dead.key) is dead:  # else another node has been made for the key since
+        del _TABLE[dead.key]
 
 
 class Scalar:
@@ -27,16 +41,19 @@ class Scalar:
     What every walk asks for is found once, when a node is made:
     children  the scalars that it is made of, in order
     free      each index variable strictly below it once, in order of appearance
+    tensors   the name of each tensor that it reads once, in order of appearance
     """
 
-    __slots__ = ("__weakref__", "children", "dtype", "free")
+    __slots__ = ("__weakref__", "children", "dtype", "free", "tensors")
     children: tuple[Scalar, ...]
     dtype: Dtype
     free: tuple[Index, ...]
+    tensors: tuple[str, ...]
 
     def __new__(cls, *fields: object) -> Scalar:
         key = (cls, *fields)
-        node = _TABLE.get(key)
+        known = _TABLE.get(key)
+        node = None if known is None else known()
         if node is None:
             node = object.__new__(cls)
             for name, value in zip(cls.__slots__, fields, strict=True):
@@ -44,8 +61,11 @@ class Scalar:
             below = node._children()
             object.__setattr__(node, "children", below)
             object.__setattr__(node, "free", indices_of(below) if below else ())
+            object.__setattr__(node, "tensors", node._tensors())
             object.__setattr__(node, "dtype", node._infer())
-            _TABLE[key] = node
+            known = _Interned(node, _forget)
+            known.key = key
+            _TABLE[key] = known
         return node
 
     def _infer(self) -> Dtype:
@@ -59,6 +79,9 @@ class Scalar:
 
     def _children(self) -> tuple[Scalar, ...]:
         return ()
+
+    def _tensors(self) -> tuple[str, ...]:
+        return tensors_of(self.children) if self.children else ()
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
         """The same node over other children (same number, same dtypes)."""
@@ -175,6 +198,9 @@ class Read(Scalar):
 
     def _children(self) -> tuple[Scalar, ...]:
         return self.indices
+
+    def _tensors(self) -> tuple[str, ...]:
+        return _joined(tensors_of(self.indices), (self.tensor,))
 
     def rebuild(self, children: tuple[Scalar, ...]) -> Scalar:
         return Read(self.tensor, children, self.kind)
@@ -406,13 +432,27 @@ def indices_of(nodes: Iterable[Scalar]) -> tuple[Index, ...]:
     """Each index variable that the nodes are or depend on once, in order of appearance."""
     found: tuple[Index, ...] = ()
     for node in nodes:
-        mine = (node,) if isinstance(node, Index) else node.free
-        if not found:
-            found = mine
-        elif mine is not found:
-            more = tuple(i for i in mine if i not in found)
-            found = found + more if more else found
+        found = _joined(found, (node,) if isinstance(node, Index) else node.free)
     return found
+
+
+def tensors_of(nodes: Iterable[Scalar]) -> tuple[str, ...]:
+    """The name of each tensor that the nodes read once, in order of appearance."""
+    found: tuple[str, ...] = ()
+    for node in nodes:
+        found = _joined(found, node.tensors)
+    return found
+
+
+_T = TypeVar("_T")
+
+
+def _joined(first: tuple[_T, ...], second: tuple[_T, ...]) -> tuple[_T, ...]:
+    """Each element once, in order of appearance; neither has one twice."""
+    if not first or first is second:
+        return second
+    more = [x for x in second if x not in first]
+    return (*first, *more) if more else first
 
 
 # ------------------------------------------------------------------------------------------------ definitions

@@ -9,7 +9,9 @@ cut to what index arithmetic needs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 
@@ -22,6 +24,13 @@ _Row = tuple[tuple[_Monomial, int], ...]
 _Poly = dict[_Monomial, int]  # monomial () is the constant term; a constraint says: poly >= 0
 _LIMIT = 400  # constraints; beyond it the prover gives up
 _CASES = 40  # case splits in one proof
+_SAMPLES = (1, 16, 1024)  # extents at which the facts are tried before a contradiction is looked for
+_COMPARED: dict[str, Callable[..., int]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne
+}  # fmt: skip
+_COMPUTED: dict[str, Callable[..., int]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "max2": max, "min2": min
+}  # fmt: skip
 _NEGATED = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
 
 
@@ -58,10 +67,51 @@ def contradictory(facts: Iterable[Scalar], *, signed: Collection[str] = ()) -> b
 
 @lru_cache(maxsize=1 << 15)  # every pass asks about the same accesses again
 def _contradictory(facts: tuple[Scalar, ...], signed: frozenset[str]) -> bool:
+    if any(_hold_at(facts, extent, last) for extent in _SAMPLES for last in (False, True)):
+        return False
     state = _State(signed)
     for fact in facts:
         state.assume(fact)
     return state.refuted([_CASES])
+
+
+def _hold_at(facts: tuple[Scalar, ...], extent: int, last: bool) -> bool:
+    """Whether the facts hold where all named extents are equal and each index is at its first (or last) place; False where
+    they are about more than these."""
+    values: dict[Scalar, int] = {}
+    for fact in reversed(facts):  # the goal, which is the last one, mostly fails first
+        for node in ir.postorder(fact):
+            if node not in values:
+                value = _at(node, values, extent, last)
+                if value is None:
+                    return False
+                values[node] = value
+        if not values[fact] and not isinstance(fact, Index):
+            return False
+    return True
+
+
+def _at(node: Scalar, values: dict[Scalar, int], extent: int, last: bool) -> int | None:
+    """The value of a node, given those of its children; None if it is no number of extents and places alone, or an index of
+    an axis without an element."""
+    args = [values[c] for c in node.children]
+    match node:
+        case Const(value=Fraction() as value):
+            return int(value)
+        case Size() | Index():
+            size = node.dim.evaluate(dict.fromkeys(node.dim.symbols(), extent))
+            return size if isinstance(node, Size) else None if size < 1 else size - 1 if last else 0
+        case Not():
+            return not args[0]
+        case ir.And():
+            return all(args)
+        case ir.Or():
+            return any(args)
+        case Compare(a=a) if a.dtype is INT:
+            return _COMPARED[node.op](*args)
+        case Apply() if node.name in _COMPUTED:
+            return _COMPUTED[node.name](*args)
+    return None
 
 
 def _add(a: _Poly, b: _Poly, factor: int = 1) -> _Poly:
@@ -346,8 +396,10 @@ def _infeasible(constraints: list[_Poly], natural: set[int]) -> bool:
 def _solvable(rows: dict[_Row, _Poly]) -> tuple[_Poly, _Monomial] | None:
     """An equality, and a monomial that it says exactly: one with the factor 1 or -1. Inequalities alone would lose the
     remainders that it leaves possible."""
+    heads = {(row[0], len(row)) for row in rows}
     for row, poly in rows.items():
-        if tuple((m, -c) for m, c in row) in rows:
+        (first, c), *_ = row
+        if ((first, -c), len(row)) in heads and tuple((m, -c) for m, c in row) in rows:
             for m, c in row:
                 if m and abs(c) == 1:
                     return poly, m

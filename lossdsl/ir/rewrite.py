@@ -23,6 +23,7 @@ from lossdsl.ir.nodes import (
     Scalar,
     indices_of,
     postorder,
+    tensors_of,
 )
 
 Item = Definition | Group
@@ -97,14 +98,9 @@ def free_indices(*nodes: Scalar) -> tuple[Index, ...]:
     return indices_of(nodes)
 
 
-def tensors(item: Item) -> Iterator[str]:
+def tensors(item: Item) -> tuple[str, ...]:
     """Names of the tensors that a definition or group reads (its own included), each once, in order of appearance."""
-    yield from _tensors(tuple(s for definition in members(item) for s in definition.scalars()))
-
-
-@lru_cache(maxsize=1 << 13)  # every pass asks it of definitions that the passes before left as they were
-def _tensors(scalars: tuple[Scalar, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(read.tensor for read in reads(*scalars)))
+    return tensors_of(s for definition in members(item) for s in definition.scalars())
 
 
 def members(item: Item) -> tuple[Definition, ...]:

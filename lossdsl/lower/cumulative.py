@@ -25,7 +25,6 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Size,
-    postorder,
 )
 from lossdsl.ir.ranges import implies
 from lossdsl.ir.rewrite import Fresh
@@ -73,7 +72,7 @@ class _Form:
         self.exists = Compare(">=", step, _ZERO) if direction > 0 else Compare("<", step, Size(at.dim))
 
     def carries(self, node: Scalar) -> bool:
-        return any(isinstance(n, Read) and n.tensor == self.d.tensor for n in postorder(node))
+        return self.d.tensor in node.tensors
 
     def previous(self, node: Scalar) -> bool:
         """Whether it is the entry before, and nothing else."""

@@ -27,7 +27,6 @@ from lossdsl.ir.nodes import (
     Select,
     Size,
     Stop,
-    postorder,
 )
 from lossdsl.ir.rewrite import cse, map_item, map_scalars, prune, topological, transform
 from lossdsl.lower.plan import Key
@@ -151,7 +150,7 @@ def _known_conditions(program: Program) -> Program:
     over n exists: a product then needs no mask for the empty batch."""
     switches: dict[str, Scalar] = {}
     for d in program.definitions():
-        free = not any(isinstance(n, Read) for n in postorder(d.body))
+        free = not d.body.tensors
         if d.head == "map" and not d.formals and d.dtype is BOOL and d.support is TRUE and free:
             switches[d.tensor] = d.body
 

@@ -28,7 +28,6 @@ from lossdsl.ir.nodes import (
     Read,
     Scalar,
     Size,
-    postorder,
 )
 from lossdsl.ir.ranges import in_range
 from lossdsl.ir.rewrite import Fresh, free_indices, fresh_index, substitute
@@ -94,7 +93,7 @@ class _Needs:
 
     def before(self, condition: Scalar) -> bool:
         """Whether a condition is about data, and about none of the recurrence."""
-        reads = {n.tensor for n in postorder(condition) if isinstance(n, Read)}
+        reads = {*condition.tensors}
         return bool(reads) and not reads & self.group.keys()
 
     def at_formals(self, conditions: list[Scalar], read: Read, d: Definition) -> Scalar:

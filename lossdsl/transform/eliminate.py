@@ -26,6 +26,7 @@ class Facts:
     dims: dict[str, tuple[Dim, ...]] = field(default_factory=dict)
     below: dict[str, Dim] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()  # extents that may be negative numbers: integer parameters
+    normal: dict[Scalar, Scalar] = field(default_factory=dict)  # what was made of scalars by `normal_indices`
 
 
 @dataclass
@@ -197,21 +198,15 @@ def eliminate(selection: Selection, facts: Facts) -> Selection:
             del hard[place - count]
         bound.remove(best.variable)
         memo: dict[Scalar, Scalar] = {}
-        clean: dict[Scalar, Scalar] = {}
 
-        def put(
-            node: Scalar,
-            mapping: dict[Scalar, Scalar] = mapping,
-            memo: dict[Scalar, Scalar] = memo,
-            clean: dict[Scalar, Scalar] = clean,
-        ) -> Scalar:
-            return normal_indices(substitute(node, mapping, memo), clean)
+        def put(node: Scalar, mapping: dict[Scalar, Scalar] = mapping, memo: dict[Scalar, Scalar] = memo) -> Scalar:
+            return normal_indices(substitute(node, mapping, memo), facts.normal)
 
         equations = [(put(a), put(b)) for a, b in equations]
         hard, soft = [put(c) for c in hard], [put(c) for c in soft]
         values, pure, reading = [put(v) for v in values], [put(c) for c in pure], [put(c) for c in reading]
         for c in ranges:
-            if _has_read(c):
+            if c.tensors:
                 reading.insert(0, c)  # what an earlier solution reads is indexed by this later one: test this first
             else:
                 pure.append(c)
@@ -268,10 +263,6 @@ def always(condition: Scalar, facts: Facts) -> bool:
             less = Affine({}, Dim.const(-1))
             return _never_negative(difference + less, facts) or _never_negative(-difference + less, facts)
     return False
-
-
-def _has_read(node: Scalar) -> bool:
-    return any(isinstance(n, Read) for n in postorder(node))
 
 
 def _solutions(left: Scalar, right: Scalar, bound: list[Index], facts: Facts) -> list[_Solution]:

@@ -342,4 +342,4 @@ def scalar_derivative(node: Scalar, read: Read) -> Scalar:
 
 def data_dependent(*nodes: Scalar) -> bool:
     """True if a real tensor is read below the nodes: their value may then be anything, NaN included."""
-    return any(isinstance(n, Read) and n.dtype is REAL for n in postorder(*nodes))
+    return any(isinstance(n, Read) and n.dtype is REAL for n in postorder(*(n for n in nodes if n.tensors)))

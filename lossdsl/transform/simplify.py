@@ -36,6 +36,7 @@ from lossdsl.ir.nodes import (
     Select,
     Size,
     postorder,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import canonical, cse, instantiate, map_item, map_scalars, prune, reads, roots, transform
 from lossdsl.transform.arithmetic import conjunction, conjuncts, disjunction, negation
@@ -90,7 +91,7 @@ def defaulted(program: Program, absent: Iterable[str]) -> Program:
         return _where_it_is(node, shapes[node.tensor]) if isinstance(node, Read) and by_default else node
 
     def reads_of(*nodes: Scalar) -> bool:
-        return any(isinstance(n, Read) and n.tensor in constants for n in postorder(*nodes))
+        return any(t in constants for t in tensors_of(nodes))
 
     def step(node: Scalar) -> Scalar:
         return constants.get(node.tensor, node) if isinstance(node, Read) else node
@@ -308,7 +309,7 @@ def _select(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
 
 def _compare(node: Compare) -> Scalar:
     x, y = _number(node.a), _number(node.b)
-    if node.a is node.b and node.a.dtype is INT and not any(isinstance(n, Read) for n in postorder(node.a)):
+    if node.a is node.b and node.a.dtype is INT and not node.a.tensors:
         x = y = Fraction(0)  # an index equals itself; a value may be NaN
     if x is not None and y is not None:
         holds = {"<": x < y, "<=": x <= y, ">": x > y, ">=": x >= y, "==": x == y, "!=": x != y}[node.op]
@@ -365,7 +366,7 @@ def _passes_on(d: Definition) -> bool:
             work += 1
             if n.name not in ("add", "sub", "mul", "div"):
                 return False
-    return work == 0 or (work == 1 and not d.formals and not any(isinstance(n, Read) for n in postorder(d.body)))
+    return work == 0 or (work == 1 and not d.formals and not d.body.tensors)
 
 
 __all__ = ["defaulted", "inline", "simple", "simplify", "with_defaults"]

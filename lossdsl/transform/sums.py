@@ -107,7 +107,9 @@ class _Sums:
 
         def step(n: Scalar) -> Scalar:
             if isinstance(n, Compare) and n.a.dtype is INT:
-                proved = partial(self.exists, tuple(here)) if _on_extents(n) else partial(always, facts=self.facts)
+                proved = (
+                    partial(self.exists, d.formals + d.bound) if _on_extents(n) else partial(always, facts=self.facts)
+                )
                 if proved(n):
                     return TRUE
                 if proved(negation(n)):

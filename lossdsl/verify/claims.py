@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossdsl.ir.build import BuiltLoss, elaborate_expression
-from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar, postorder
+from lossdsl.ir.nodes import And, Apply, Compare, Const, Definition, Group, Read, Scalar
 from lossdsl.syntax import tree
 from lossdsl.verify import concordance, decision, minima, profile, properties, shapes, symmetry, tails, vanishing
 from lossdsl.verify.context import Context
@@ -210,7 +210,7 @@ class Claims:
             return engine(ctx, target, condition)
         if claim.kind == "infimum" and claim.op == "==" and claim.bound is not None:
             bound = self.constant(claim.bound)
-            if any(isinstance(n, Read) for n in postorder(bound)):
+            if bound.tensors:
                 raise Blocked("an infimum that depends on inputs")
             return shapes.infimum(ctx, target, bound)
         raise Blocked(f"no engine for `{claim.kind}` yet")

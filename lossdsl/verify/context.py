@@ -53,7 +53,11 @@ class Context:
     memo: dict[object, Any] = field(default_factory=dict, repr=False)  # of this program under these assumptions
 
     def ranges(self, interior: Iterable[str] = ()) -> Ranges:
-        return Ranges(self.program, self.assume, interior=frozenset(interior))
+        key = ("ranges", frozenset(interior))
+        if key not in self.memo:
+            self.memo[key] = Ranges(self.program, self.assume, interior=key[1])
+        found: Ranges = self.memo[key]
+        return found
 
     def jumps_at_ends(self, names: frozenset[str]) -> bool:
         """Whether another branch may be taken at the boundary of a domain than inside of it: the value may jump there, and

@@ -30,13 +30,14 @@ from lossdsl.ir.nodes import (
     Select,
     Size,
     postorder,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import members, substitute
 from lossdsl.verify import scalar
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at, truth
-from lossdsl.verify.pieces import NotScalar, carriers, cased, dependents, inline, of_values
+from lossdsl.verify.pieces import NotScalar, carriers, cased, dependents, inline, of_values, reads_any
 from lossdsl.verify.ranges import Ranges, Scope, matches, two_places
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Proved, Step
@@ -101,7 +102,6 @@ class Classes:
         self.ranges = _Ranges(self.program, self.ctx.assume, interior=frozenset(self.inputs))
         self.varying = frozenset().union(*(dependents(self.program, x) for x in self.inputs))
         self.definitions = {d.tensor: d for d in self.program.definitions()}
-        self._moves: dict[Scalar, bool] = {}
         self._carried_before: dict[tuple[Scalar, Scope], int] = {}
 
     def of(self, target: str) -> Class:
@@ -109,7 +109,7 @@ class Classes:
         needed = {target}
         for item in reversed(self.program.body):
             if any(d.tensor in needed for d in members(item)):
-                needed |= {n.tensor for d in members(item) for n in postorder(*d.scalars()) if isinstance(n, Read)}
+                needed |= {t for d in members(item) for t in tensors_of(d.scalars())}
                 needed |= {d.tensor for d in members(item)}
         for item in self.program.body:
             if any(d.tensor in needed & self.varying for d in members(item)):
@@ -161,12 +161,7 @@ class Classes:
     # ----------------------------------------------------------------------------------------- definitions
 
     def moves(self, node: Scalar) -> bool:
-        if node not in self._moves:
-            for n in postorder(node):
-                if n not in self._moves:
-                    read = isinstance(n, Read) and n.tensor in self.varying
-                    self._moves[n] = read or any(self._moves[c] for c in n.children)
-        return self._moves[node]
+        return reads_any(self.varying, node)
 
     def _definition(self, d: Definition) -> Class:
         if d.dtype is not REAL:
@@ -320,7 +315,7 @@ class Classes:
         if key in self._carried_before:
             return self._carried_before[key]
         best = NONE
-        for carrier in itertools.islice(carriers(node, self.moves), _MOST_CARRIERS):
+        for carrier in itertools.islice(carriers(node, self.varying), _MOST_CARRIERS):
             try:
                 inner = self._class(carrier, scope)
             except Rough:

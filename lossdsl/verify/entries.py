@@ -36,7 +36,7 @@ def lipschitz(ctx: Context, target: str, entry: str, bound: Scalar | None, norm:
         return None
     whole = transform(whole, lambda n: plain(n) if masses.varies(n) else n)
     scope = masses.ranges.body_scope(d).reading(whole)
-    for m in carriers(whole, masses.varies):
+    for m in carriers(whole, masses.varying):
         total = masses.row(*m.args) if isinstance(m, Apply) and m.name == "sub" else None
         try:
             mass = masses.logit(total) if total is not None else None

@@ -91,7 +91,7 @@ def problem(ctx: Context, target: str, link: Scalar | None) -> Problem:
     used = [i for i in program.inputs if target in dependents(program, i.name)]
     discrete = [i for i in used if i.kind in TWO_VALUED or i.kind == "class"]
     real = [i for i in used if i.dtype is REAL and i.default is None and i.role == "input"]
-    named = {n.tensor for n in postorder(link) if isinstance(n, Read)} if link is not None else {i.name for i in real}
+    named = {*link.tensors} if link is not None else {i.name for i in real}
     if len(discrete) > 1:
         raise NoProblem(f"{discrete[0].name} and {discrete[1].name} may both be the label")
     label = discrete[0] if discrete else _unit_label(ctx, real, named if link is not None else set())

@@ -487,7 +487,7 @@ class Moduli:
             return found
         chosen: Scalar | None = None
         squares: list[Scalar] = []
-        for m in carriers(whole, self.varies):
+        for m in carriers(whole, self.varying):
             if not isinstance(m, (Read, Apply)) or not scope[m].finite:
                 continue
             inner = self.node(m, scope)

@@ -9,7 +9,7 @@ entry, and through which alone the entry is read, by a variable of its own. `spl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ from lossdsl.ir.nodes import (
     Size,
     Stop,
     postorder,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import instantiate, map_item, map_scalars, substitute, transform
 from lossdsl.verify.algebra import Field, TooLarge, power, sign, times
@@ -131,7 +132,7 @@ def depends(program: Program, name: str, on: str) -> bool:
 
 def reads_any(tensors: Collection[str], *nodes: Scalar) -> bool:
     """Whether a scalar reads one of the tensors."""
-    return any(isinstance(n, Read) and n.tensor in tensors for n in postorder(*nodes))
+    return any(t in tensors for t in tensors_of(nodes))
 
 
 def dependents(program: Program, on: str) -> frozenset[str]:
@@ -163,11 +164,14 @@ def inline(program: Program, node: Scalar, only: frozenset[str] | None = None) -
     return transform(node, step, memo)
 
 
-def carriers(node: Scalar, varies: Callable[[Scalar], bool]) -> Iterator[Scalar]:
-    """Real scalars below the node without which nothing in it varies, the innermost first: it is a function of each."""
-    for n in postorder(node):
-        if n is not node and n.dtype is REAL and varies(n) and not varies(substitute(node, {n: VARIABLE})):
-            yield n
+def carriers(node: Scalar, varying: Collection[str]) -> Iterator[Scalar]:
+    """Real scalars below the node without which it reads none of these tensors, the innermost first: it is a function of
+    each. None if it reads none of them."""
+    needed = frozenset(t for t in node.tensors if t in varying)
+    for n in postorder(node) if needed else ():
+        if n is not node and n.dtype is REAL and needed.issubset(n.tensors):
+            if needed.isdisjoint(substitute(node, {n: VARIABLE}).tensors):
+                yield n
 
 
 def value_of(n: Scalar) -> Scalar:
@@ -379,6 +383,8 @@ def _square_root(node: Scalar) -> Scalar | None:
 
 
 def contains(node: Scalar, leaf: Scalar) -> bool:
+    if isinstance(leaf, Read) and leaf.tensor not in node.tensors:
+        return False
     return any(n is leaf for n in postorder(node))
 
 

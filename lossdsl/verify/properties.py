@@ -21,6 +21,7 @@ from lossdsl.ir.nodes import (
     Select,
     Stop,
     postorder,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import free_indices, members
 from lossdsl.verify import (
@@ -270,7 +271,7 @@ def smooth_composition(program: Program, ranges: Ranges, target: str, inputs: tu
         for d in members:
             if d.tensor not in needed:
                 continue
-            reads = {n.tensor for s in d.scalars() for n in postorder(s) if isinstance(n, Read)}
+            reads = {*tensors_of(d.scalars())}
             needed |= reads
             if d.tensor not in varying:
                 continue

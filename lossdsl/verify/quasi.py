@@ -201,7 +201,7 @@ class Levels:
         except NotScalar:
             return None
         chosen: Scalar | None = None
-        for m in carriers(whole, self.varies):
+        for m in carriers(whole, self.curvatures.varying):
             if not isinstance(m, (Read, Apply)) or not scope[m].finite:
                 continue
             shape = self.curvatures.node(m, scope)

@@ -44,6 +44,8 @@ from lossdsl.ir.nodes import (
     Size,
     Stop,
     Table,
+    postorder,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import instantiate, substitute
 from lossdsl.primitives import HEADS
@@ -308,6 +310,7 @@ class Ranges:
         self._memo: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._scopes: dict[frozenset[Dim], Scope] = {}
         self._read_axes: dict[Scalar, frozenset[Dim]] = {}
+        self._asked: dict[str, frozenset[Dim]] = {}
         self.written: dict[Scalar, Scalar | None] = {}  # scalars with definitions written out, which others may share
 
     # ------------------------------------------------------------------ what another arithmetic overrides
@@ -406,12 +409,33 @@ class Ranges:
             return self._recurrence(name)
         if name not in self._definitions:
             return ANYTHING
-        definition = self._definitions[name]
-        inside = nonempty | frozenset(definition.dims)
-        key = (name, inside)
+        key = (name, nonempty)
         if key not in self._memo:
-            self._memo[key] = self._definition(definition, inside)
+            definition = self._definitions[name]
+            inside = (nonempty & self._extents_of(definition)) | frozenset(definition.dims)
+            same = (name, inside)
+            if same not in self._memo:
+                self._memo[same] = self._definition(definition, inside)
+            self._memo[key] = self._memo[same]
         return self._memo[key]
+
+    def _extents_of(self, d: Definition) -> frozenset[Dim]:
+        """The extents that an enclosure of the definition may ask for: its own, and those of all that it reads."""
+        if d.tensor not in self._asked:
+            group = self._grouped.get(d.tensor)
+            together = group.definitions if group is not None else (d,)
+            own: set[Dim] = set()
+            read: set[str] = set()
+            for m in together:
+                sizes = (n.dim for n in postorder(*m.scalars()) if isinstance(n, (Index, Size)))
+                own |= {*m.dims, *(i.dim for i in m.bound), *sizes, *two_places(m)}
+                read |= {*tensors_of(m.scalars())}
+            for name in read - {m.tensor for m in together}:
+                own |= self._extents_of(self._definitions[name]) if name in self._definitions else {*self._axes(name)}
+            own |= {dim for i in self._inputs.values() if i.classes in own for dim in i.dims}
+            found = frozenset(f for dim in own for f in (dim, *factors_of(dim)))
+            self._asked |= dict.fromkeys((m.tensor for m in together), found)
+        return self._asked[d.tensor]
 
     # ------------------------------------------------------------------------------------------ recurrences
 

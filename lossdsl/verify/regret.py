@@ -120,7 +120,7 @@ def _logit(problem: Problem) -> Scalar | None:
         return None
     if rows.softmax is None:
         return None
-    name, own = problem.prediction.name, {n.tensor for n in postorder(body) if isinstance(n, Read)}
+    name, own = problem.prediction.name, {*body.tensors}
     if own & rows.varying <= {ROW}:
         return rows.softmax
     axis = problem.prediction.axes[rows.along]

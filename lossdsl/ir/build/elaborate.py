@@ -45,10 +45,8 @@ from lossdsl.ir.nodes import (
     Not,
     Or,
     Param,
-    Read,
     Scalar,
     Select,
-    postorder,
     real,
 )
 from lossdsl.syntax import tree
@@ -334,7 +332,7 @@ class Elaborator(Accesses):
         only_a, only_b = a - b, b - a
         if not only_a or not only_b:
             return
-        if not all(any(isinstance(s, Read) for s in postorder(o)) for o in operands):
+        if not all(o.tensors for o in operands):
             return
         left, right = ([base_name(i) for i in side] for side in (only_a, only_b))
         if not ctx.reducing.isdisjoint([*left, *right]):

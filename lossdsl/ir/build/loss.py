@@ -42,10 +42,10 @@ from lossdsl.ir.nodes import (
     Param,
     Parameter,
     Program,
-    Read,
     Scalar,
     Size,
     postorder,
+    tensors_of,
 )
 from lossdsl.ir.rewrite import members
 from lossdsl.ir.rewrite import tensors as tensors_read
@@ -116,7 +116,7 @@ def _elaborate(
 
 
 def _reads(*roots: Scalar) -> set[str]:
-    return {s.tensor for s in postorder(*roots) if isinstance(s, Read)}
+    return {*tensors_of(roots)}
 
 
 def _reachable(body: Sequence[Definition | Group], roots: set[str]) -> set[str]:

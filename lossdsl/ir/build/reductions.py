@@ -23,10 +23,8 @@ from lossdsl.ir.nodes import (
     Compare,
     Const,
     Not,
-    Read,
     Scalar,
     Select,
-    postorder,
     real,
 )
 from lossdsl.syntax import tree
@@ -224,7 +222,7 @@ class Reductions:
 
     def _any_norm(self, e: Elaborator, ctx: Context, node: tree.Call, b: Bound, p: Scalar) -> Scalar:
         """A norm whose order is known at the call only."""
-        if e.free(p) or any(isinstance(s, Read) for s in postorder(p)) or not e.values.of(p).positive:
+        if e.free(p) or p.tensors or not e.values.of(p).positive:
             help = "a number, `inf`, or a parameter that is declared `real > 0`"
             raise e.sink.fail("E0409", "the `p` of a norm is proved to be positive", node.span, help)
         powers = b.reduce("sum", Apply("pow", (Apply("abs", (real(b.body),)), p)))

@@ -20,7 +20,20 @@ from lossdsl.ir.build.scope import (
     TensorEntity,
     base_name,
 )
-from lossdsl.ir.nodes import REAL, TRUE, ZERO, Compare, Const, Index, Read, Reductions, Scalar, Select, postorder, real
+from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
+    ZERO,
+    Compare,
+    Const,
+    Index,
+    Read,
+    Reductions,
+    Scalar,
+    Select,
+    real,
+    tensors_of,
+)
 from lossdsl.syntax import tree
 
 
@@ -347,7 +360,7 @@ def _is_weight(e: Elaborator, place: Place, weight: Scalar, body: Scalar) -> boo
 def _inputs_of(e: Elaborator, place: Place, root: Scalar) -> frozenset[str]:
     by_name = {d.tensor: d for d in place.definitions}
     seen: set[str] = set()
-    stack = [s.tensor for s in postorder(root) if isinstance(s, Read)]
+    stack = [*root.tensors]
     while stack:
         tensor = stack.pop()
         if tensor in seen:
@@ -355,7 +368,7 @@ def _inputs_of(e: Elaborator, place: Place, root: Scalar) -> frozenset[str]:
         seen.add(tensor)
         definition = by_name.get(tensor)
         if definition is not None:
-            stack += [s.tensor for s in postorder(*definition.scalars()) if isinstance(s, Read)]
+            stack += tensors_of(definition.scalars())
     return frozenset(t for t in seen if t in e.inputs)
 
 
