@@ -12,6 +12,7 @@ import mpmath
 import pytest
 
 from lossdsl import pipeline
+from lossdsl.certificate.counterexamples import CALM
 from lossdsl.certificate.coverings import Curve
 from lossdsl.certificate.document import EXPLOSION, LOSS, TAILS, Rejected, certify, sealed, verify
 from lossdsl.certificate.domain import point_of
@@ -20,8 +21,8 @@ from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
 from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, SIDES, STEEP
 from lossdsl.certificate.orders import falling
 from lossdsl.certificate.points import Undecided
-from lossdsl.certificate.profiles import of_profile
-from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.profiles import of_calm, of_profile
+from lossdsl.certificate.question import Question, of_claim
 from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source
 from lossdsl.ir.nodes import Read
@@ -368,12 +369,16 @@ def test_random_elements_that_redescend(seed: int) -> None:
 # -------------------------------------------------------------------------------- exploding, vanishing gradients
 
 
-def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -> bool:
+def _asked(body: str, word: str, head: str, more: str) -> Question:
     text = f"loss f:\n    input x, y: real[n]\n    input s: sign[n]\n    input p: prob[n]\n    param k: real > 0 = 1\n{head}"
     loss = built(f"{text}    per = {body}\n    return mean(per)\n    claim {word} gradient in x{more}\n")
     (q,) = of_claim(loss, loss.claims[0])
+    return q
+
+
+def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -> bool:
     try:
-        return bool(of_profile(q))
+        return bool(of_profile(_asked(body, word, head, more)))
     except Stuck:
         return False
 
@@ -396,7 +401,9 @@ def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -
         ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", True),
         ("x^2 + 1e3 * relu(abs(x) - 100)", "exploding", True),  # the parabola itself
         ("-(x - y)^2", "exploding", False),  # it is least nowhere
-        ("(x - y)^2 if x < y else 0 * x", "exploding", False),  # true, but that all above is least is not seen
+        ("-(y - x)^2", "exploding", False),  # nor where its difference falls with x
+        ("(x - y)^2 if x < y else 0 * x", "exploding", True),
+        ("(x - y)^2 if x < y else 1000 * (x - y)", "exploding", True),
         ("(1000000 if x > y + 2000 else 0) + (x - y)^2", "exploding", False),  # a jump
         ("x^2 * (x - 3)^2", "exploding", False),  # least at two places
         ("log1p((x - y)^2)", "vanishing", True),
@@ -411,6 +418,8 @@ def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -
         ("(x - y)^2 if abs(x - y) < 9 else 81", "vanishing", True),
         ("-(x - y)^2", "vanishing", False),
         ("relu(abs(x - y) - 20)", "vanishing", False),  # flat where it is least
+        ("relu(1 - s * x)", "vanishing", False),
+        ("min(relu(abs(x - y) - 20), 100)", "vanishing", True),
         ("tanh(x)", "vanishing", False),
         ("0 * x", "vanishing", False),
         ("exp(-abs(x - y))", "vanishing", False),  # least far out
@@ -418,6 +427,90 @@ def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -
 )
 def test_gradients_that_explode_or_vanish(body: str, word: str, true: bool) -> None:
     assert profiled(body, word) is true
+
+
+def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bool:
+    try:
+        return bool(of_calm(_asked(body, word, head, more)))
+    except Stuck:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("body", "word", "true"),
+    [
+        ("(x - y)^2", "exploding", False),
+        ("1e-300 * (y - x)^2", "exploding", False),
+        ("(x - y)^2 if abs(x - y) <= 499 else 998 * abs(x - y) - 249001", "exploding", True),
+        ("(x - y)^2 if abs(x - y) <= 999 else 1998 * abs(x - y) - 998001", "exploding", True),
+        ("(x - y)^2 if abs(x - y) <= 1001 else 2002 * abs(x - y) - 1002001", "exploding", False),
+        ("(x - y)^2 / 2 if abs(x - y) <= k else k * abs(x - y) - k^2 / 2", "exploding", True),
+        ("abs(x - y)", "exploding", True),
+        ("logcosh(y - x)", "exploding", True),
+        ("softplus(s * x)", "exploding", True),
+        ("softplus(1000 * s * x)", "exploding", True),
+        ("exp(s * x)", "exploding", False),
+        ("-abs(y - x)", "exploding", False),  # it is least nowhere
+        ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", False),
+        ("abs(x) + 990 * relu(abs(x) - 100)", "exploding", True),
+        ("abs(x) + 1001 * relu(abs(x) - 100)", "exploding", False),
+        ("relu(1 - s * x)", "exploding", True),
+        ("relu(abs(x - y) - 1/2)", "exploding", True),
+        ("relu(abs(x - y) - 1/2)^2", "exploding", False),
+        ("relu(abs(x - y) - 20)", "vanishing", True),
+        ("0 * x", "exploding", False),  # true
+        ("(x - y)^2", "vanishing", True),
+        ("abs(x - y)", "vanishing", True),
+        ("logcosh(y - x)", "vanishing", True),
+        ("softplus(s * x)", "vanishing", True),  # where it is small, the loss is
+        ("exp(s * x)", "vanishing", True),
+        ("log1p((x - y)^2)", "vanishing", False),
+        ("1 - exp(-(x - y)^2)", "vanishing", False),
+        ("min((x - y)^2, 4)", "vanishing", False),
+        ("max(min((x - y)^2, 4), abs(x - y) - 4)", "vanishing", True),
+        ("max(min((x - y)^2, 4), abs(x - y) / 512)", "vanishing", False),  # 4 at 2, and 1/512 beyond
+        ("1000 * abs(x) if abs(x) <= 20 else 1.0625 * abs(x) + 19978.75", "vanishing", True),
+        ("1000 * abs(x) if abs(x) <= 20 else 0.9375 * abs(x) + 19981.25", "vanishing", False),
+        ("1000 * abs(x) if abs(x) <= 5 else 0.5 * abs(x) + 4997.5", "vanishing", False),  # far out
+        ("abs(x) if abs(x) <= 2 else 2 if abs(x) <= 4 else abs(x) - 2", "vanishing", True),
+        ("min(abs(x), 2)", "vanishing", False),
+        ("tanh(x)", "vanishing", False),
+        ("x^2 * (x - 3)^2", "vanishing", False),  # least at two places
+        ("(1000000 if x > y + 2000 else 0) + abs(x - y)", "exploding", False),  # a jump
+    ],
+)
+def test_gradients_that_explode_or_vanish_nowhere(body: str, word: str, true: bool) -> None:
+    assert calm(body, word) is true
+    assert not (true and profiled(body, word))
+
+
+def test_gradients_are_calm_for_all_numbers_and_known_parameters() -> None:
+    assert not calm("abs(x - y)", "exploding", more=" on x >= 0")
+    huber = "(x - y)^2 if abs(x - y) <= k else 2 * k * abs(x - y) - k^2"
+    assert calm(huber, "exploding")
+    assert not calm(huber, "exploding", more="")
+    two = "    input w: real[n] in [1, 2]\n"
+    assert calm("logcosh(x) * w", "exploding", head=two)
+    assert not calm("logcosh(x) * w + w * x^2", "exploding", head=two)
+    assert not calm("abs(x) if w < 2 else x^2", "exploding", head=two)  # at one of its ends alone
+    assert not calm("abs(x) if s > 0 else x^2", "exploding")
+    source = "loss t:\n    input x, y: real[n]\n    per = {}\n    return mean(per)\n\n    claim not exploding gradient in x\n"
+    written = Source("t.loss", source.format("abs(x - y)"))
+    checked = pipeline.check(written)
+    document = certify(written, checked.analysis.losses, checked.reports)
+    entries = document["losses"][0]["entries"]
+    assert {e["rule"] for e in entries if e["status"] == "refuted"} >= {CALM}
+    verify(document)
+    claimed_calm = [e for e in entries if e.get("rule") == CALM and "claim" in e]
+    forged = {**document, "source": source.format("(x - y)^2")}
+    forged["losses"] = [{"name": "t", "entries": claimed_calm, "without": []}]
+    with pytest.raises(Rejected):
+        verify(sealed(forged))
+    (entry,) = claimed_calm
+    for change in ({"points": [{"x[0]": "1"}]}, {"place": [0]}, {"values": entry["values"][:-1]}):
+        document["losses"][0]["entries"] = [{**entry, **change}]
+        with pytest.raises(Rejected):
+            verify(sealed(document))
 
 
 def test_gradients_explode_for_admissible_numbers_and_known_parameters() -> None:
@@ -432,13 +525,13 @@ def test_gradients_explode_for_admissible_numbers_and_known_parameters() -> None
     assert profiled("x^2 if w > 1 else abs(x)", "exploding", "    input w: real[n] in [1, 2]\n")
 
 
-def _profile(body: str, word: str) -> list[list[str]] | None:
+def _profile(body: str, word: str, rule: Callable[[Question], list[list[str]]] = of_profile) -> list[list[str]] | None:
     loss = built(
         f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n    claim {word} gradient in x\n"
     )
     (q,) = of_claim(loss, loss.claims[0])
     try:
-        return of_profile(q) if isinstance(Curve(q).variable, Read) else None  # so that places are those of x
+        return rule(q) if isinstance(Curve(q).variable, Read) else None  # so that places are those of x
     except Stuck:
         return None
 
@@ -464,10 +557,9 @@ def test_random_gradients_that_explode_or_vanish(seed: int) -> None:
                 if trace is None:
                     continue
                 found += 1
-                lo, hi = mpmath.mpf(0), mpmath.mpf(0)
+                lo, hi = _told(trace[0])
                 if len(trace[0]) > 2:
-                    lo, hi = (mpmath.mpf(float.fromhex(trace[0][k])) for k in (1, 3))
-                    least = min(f(lo), f(hi))
+                    least = min(f(x) for x in (lo, hi) if abs(x) < mpmath.inf)
                     assert all(f(x) > least for x in grid if not lo <= x <= hi), (body, trace)
                 r = mpmath.mpf(float.fromhex(trace[-1][1]))
                 if word == "exploding":
@@ -476,6 +568,49 @@ def test_random_gradients_that_explode_or_vanish(seed: int) -> None:
                     s = mpmath.mpf(float.fromhex(trace[1][3]))
                     assert slope(r) <= slope(s) / 999.99, (body, trace)
                     assert max(abs(s - lo), abs(s - hi)) < 10 < min(abs(r - lo), abs(r - hi))
+
+
+def _told(line: list[str]) -> tuple[Real, Real]:
+    if len(line) == 2:
+        return mpmath.mpf(0), mpmath.mpf(0)
+    return mpmath.mpf(float.fromhex(line[1])), mpmath.mpf(float.fromhex(line[3]))
+
+
+@pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
+def test_random_gradients_that_explode_or_vanish_nowhere(seed: int) -> None:
+    """What is proved of all of the line is true on a grid."""
+    rng = random.Random(seed)
+    grid = [mpmath.mpf(s) * 2**k for k in (*range(-8, 40), mpmath.mpf("0.3"), mpmath.mpf("3.3")) for s in (1, -1)]
+    found = 0
+    with mpmath.workprec(2000):
+        h = mpmath.mpf(2) ** -700
+        while found < 8:
+            body, f = written(rng, rng.choice([1, 2, 3]))
+            if "x" not in body.replace("exp", "").replace("max", ""):
+                continue
+
+            def slopes(x: Real, f: Callable[[Real], Real] = f) -> list[Real]:
+                return [abs(f(x + h) - f(x)) / h, abs(f(x) - f(x - h)) / h] if abs(x) < mpmath.inf else [mpmath.mpf(0)]
+
+            for word in ("exploding", "vanishing"):
+                trace = _profile(body, word, of_calm)
+                if trace is None:
+                    continue
+                found += 1
+                lo, hi = _told(trace[1])
+                if word == "exploding":
+                    usual = max(*slopes(lo - 1), *slopes(hi + 1))
+                    assert all(max(slopes(x)) <= 1000.01 * usual for x in grid), (body, trace)
+                    continue
+                close = [x for x in grid if lo - 10 < x < hi + 10]
+                large = max(max(slopes(x)) for x in close)
+                nowhere = len(trace[1]) == 2
+                least = min(f(x) for x in (grid if nowhere else (lo, hi)) if abs(x) < mpmath.inf)
+                most = max(f(x) for x in grid)
+                for x in grid:
+                    away = not nowhere and not lo - 10 <= x <= hi + 10
+                    if away or f(x) > least + 0.51 * (most - least):
+                        assert min(slopes(x)) > large / 1000.01, (body, trace, x)
 
 
 # ------------------------------------------------------------------------------------------------- random germs

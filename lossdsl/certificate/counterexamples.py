@@ -4,6 +4,7 @@ chord              two points and one between them: curvature
 value at a point   a bound
 pair of points     order, a Lipschitz bound, a symmetry: the second is a step up from the first, or is made from it by what
                    is said to change nothing
+derivative on boxes, everywhere: nothing of what is said to be somewhere is anywhere (`profiles`)
 and those that are found again when they are replayed (`lines`)
 """
 
@@ -17,12 +18,14 @@ from typing import Any
 from lossdsl.certificate.domain import Point, admit, fraction, places, point_of, same_but_for
 from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, SIDES, STEEP, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
-from lossdsl.certificate.question import MINIMUM, UNIQUE, Question
+from lossdsl.certificate.profiles import of_calm
+from lossdsl.certificate.question import EXPLODING, MINIMUM, UNIQUE, VANISHING, Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import Read, Scalar
 from lossdsl.verify.verdict import Refuted
 
 CHORD, VALUE, PAIR = "chord", "value at a point", "pair of points"
+CALM = "derivative on boxes, everywhere"
 
 # what the gap between the chord and the value under it has to be for each property to fail
 _CHORDS: dict[str, frozenset[int]] = {
@@ -58,6 +61,8 @@ def rules_of(q: Question) -> tuple[str, ...]:
         return (STEEP,)
     if q.property in ("C0", "smooth"):
         return JUMP, SIDES, NOWHERE
+    if q.property in (EXPLODING, VANISHING):
+        return (CALM,)
     raise Stuck("no certificate of this kind of counterexample yet")
 
 
@@ -77,6 +82,8 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
     reason = Stuck("the checker does not see the violation")
     for entry in _candidates(q, points, t):
         try:
+            if entry["rule"] == CALM:
+                return {**entry, "values": _calm(q)}
             if entry["rule"] in FOUND:
                 return {**entry, **FOUND[entry["rule"]](q, entry)}
             holds, values = violates(q, entry)
@@ -90,6 +97,9 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
 
 def _candidates(q: Question, points: list[dict[str, str]], t: str | None) -> Iterator[dict[str, Any]]:
     """Entries that may be counterexamples."""
+    if CALM in rules_of(q):
+        yield {"rule": CALM, "points": [], "t": None, "place": []}
+        return
     if q.place is not None and len(points) == 1:
         yield from _beside_the_place(q, points[0])
     for rule in rules_of(q):
@@ -118,6 +128,10 @@ def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, 
                 yield {**made, "points": [{**point, name: str(wanted)}, {name: point[name]}], "place": list(place)}
 
 
+def _calm(q: Question) -> list[str]:
+    return [" ".join(line) for line in of_calm(q)]
+
+
 _MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
 
 
@@ -130,6 +144,8 @@ def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[l
 
 def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
     """Whether the points, all in the domain, violate the property at the place; the values there, to 30 digits."""
+    if entry["rule"] == CALM:
+        return not entry["points"] and not entry["place"], _calm(q)
     if entry["rule"] in FOUND:
         found = FOUND[entry["rule"]](q, entry)
         return all(entry[k] == v for k, v in found.items() if k != "values"), found["values"]

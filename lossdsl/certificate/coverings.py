@@ -50,8 +50,8 @@ _SEARCHED = 600  # boxes in which a large value is looked for
 _NODES = 2000  # of an element, all that it is made of put in
 _NARROW = 2.0**-40  # a side that is not halved
 _BESIDE = 2.0**-30  # how far to either side of a place an element is told apart, relative to it
-_TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
-_FREE = ("real", "prob", *_TWO_VALUED)  # each entry is any number of its range, whatever the others are
+TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
+_FREE = ("real", "prob", *TWO_VALUED)  # each entry is any number of its range, whatever the others are
 _EXTREMES = ("abs", "relu", "max2", "min2", "clamp")
 _FACTORIALS = (1.0, 1.0, 2.0, 6.0)
 
@@ -403,7 +403,7 @@ class Curve:
         for n in self.others:
             declared = self._input(n)
             kind = "bool" if n.dtype is BOOL else declared.kind if declared is not None else ""
-            values = [Enclosure(v, v) for v in _TWO_VALUED.get(kind, ())]
+            values = [Enclosure(v, v) for v in TWO_VALUED.get(kind, ())]
             box = case[n]
             if box.nan:
                 raise Stuck("a number that may be undefined")
@@ -743,4 +743,4 @@ def text(box: Enclosure) -> str:
     return f"{ends} or undefined" if box.nan else ends
 
 
-__all__ = ["Box", "Curve", "Leaf", "float_of", "text"]
+__all__ = ["TWO_VALUED", "Box", "Curve", "Leaf", "float_of", "text"]

@@ -1,21 +1,25 @@
-"""Gradients that explode and that vanish: with one number for everything but an entry, where the loss is least, and
+"""Gradients that explode and that vanish: with numbers for everything but an entry, where the loss is least, and
 
 explode  how large its derivative is at distance 1 from there, and a place where it is more than 1000 times as large
 vanish   how large it is at a place within 10 of there, and one more than 10 away where it is at most 1/1000 of that
+nowhere  that all of the line has no such place, whatever everything else is: the derivative is at most 1000 times as large;
+         or it is larger than 1/1000 but within 10 of there, where the loss is below the middle of its values
 
 A continuous function that does not rise before an interval and does not fall after it, and does next to it, is least in it, and
-comes near to its infimum nowhere else. One that rises, or falls, everywhere comes near to it far out alone; then distances are
-from 0.
+comes near to its infimum nowhere else; if it stays the same in between, at all places there. One that rises, or falls,
+everywhere comes near to it far out alone; then distances are from 0, and all places are close.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from lossdsl.certificate.boxes import Trace, size
-from lossdsl.certificate.coverings import Box, Curve, Leaf, float_of, text
+from lossdsl.certificate.coverings import TWO_VALUED, Box, Curve, Leaf, float_of, text
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import EXPLODING, Question
 from lossdsl.certificate.rules import Stuck
@@ -31,16 +35,23 @@ _SMALL = 2.0**-14
 _REACH = 40  # powers of two that are looked at
 _BISECTED = 60
 _MOST = 400  # boxes of one covering
+_ALL = 2000  # and of all coverings of one line
 _ROOM = 2.0**-20  # to both sides of a distance
 _FREE = ("real", "prob", "bool", "binary", "sign")
 Numbers = tuple[Enclosure, ...]
+Accept = Callable[[Enclosure], bool]
+
+
+def _curve(q: Question) -> Curve:
+    curve = Curve(q, inner=True)  # it rises and falls in the variable, and sizes are compared with one another alone
+    if q.conditions or q.assume or (curve.domain.lo, curve.domain.hi) != (-INF, INF):
+        raise Stuck("a condition, or an input with an end")
+    return curve
 
 
 def of_profile(q: Question) -> Trace:
     """Where the gradient explodes, or vanishes. Raises Stuck where no place is found."""
-    curve = Curve(q)
-    if q.conditions or q.assume or (curve.domain.lo, curve.domain.hi) != (-INF, INF):
-        raise Stuck("a condition, or an input with an end")
+    curve = _curve(q)
     reason = Stuck("no admissible numbers")
     for numbers in _assignments(curve):
         try:
@@ -77,10 +88,11 @@ def _admissible(first: float, box: Enclosure) -> float | None:
 
 
 class _Line:
-    """A curve where all else has numbers. Distances are those of the entry: `unit` is 1 of them, in the variable."""
+    """A curve where all else has numbers, and its derivative in the variable. Distances are those of the entry: `unit` is 1 of
+    them, in the variable."""
 
     def __init__(self, curve: Curve, numbers: Numbers) -> None:
-        self.curve, self.numbers = curve, numbers
+        self.curve, self.numbers, self._left = curve, numbers, _ALL
         slope = e.absolute(curve.slope_at(numbers))
         if slope.lo != slope.hi or not slope.positive:
             raise Stuck("how far the variable moves with the entry")
@@ -92,36 +104,52 @@ class _Line:
             return self.curve.derivative(1, Box(Enclosure(x, x), self.numbers))
         return None
 
-    def covering(self, lo: float, hi: float, sign: int, *, strictly: bool = True) -> list[Leaf]:
-        """Boxes from one number to another, on each of which the derivative has a sign (any, for 0), or is 0 if not `strictly`.
-        Raises Stuck."""
+    def covering(self, lo: float, hi: float, accept: Accept) -> list[Leaf]:
+        """Boxes from one number to another with a derivative on each that is accepted. Raises Stuck."""
         found: list[Leaf] = []
-        stack = [(lo, hi)]
-        for _ in range(_MOST):
+        stack = [(lo, hi)] if lo < hi else []
+        for _ in range(min(_MOST, self._left)):
             if not stack:
                 return sorted(found, key=lambda leaf: leaf.box.over.lo)
             a, b = stack.pop()
+            self._left -= 1
             box = Box(Enclosure(a, b, True, True), self.numbers)
             with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
                 here = self.curve.derivative(1, box)
-                if here.finite and _has(here, sign, strictly):
+                if here.finite and accept(here):
                     found.append(Leaf(box, here))
                     continue
             stack += _halved(a, b)
         raise Stuck("more boxes than are looked at")
 
-    def most(self, lo: float, hi: float) -> float:
-        """The largest size of the derivative from one number to another, and a little beyond them. Raises Stuck."""
-        room = _ROOM * max(1.0, abs(lo), abs(hi), self.unit)
-        return max(size(leaf.found)[1] for leaf in self.covering(lo - room, hi + room, 0))
+    def sizes(self, lo: float, hi: float) -> tuple[float, float]:
+        """Between what the size of the derivative is from one number to another, and a little beyond them. Raises Stuck."""
+        room = _ROOM * max(1.0, self.unit, *(abs(x) for x in (lo, hi) if abs(x) < INF))
+        found = [size(leaf.found) for leaf in self.covering(lo - room, hi + room, _is_bounded)]
+        return min(least for least, _ in found), max(most for _, most in found)
+
+    def least(self, x: float) -> float:
+        """What the size of the derivative is not below on both sides of a place; 0 if that is not seen."""
+        with contextlib.suppress(Stuck):
+            return self.sizes(x, x)[0] if abs(x) < INF else 0.0
+        return 0.0
+
+    def value(self, over: Enclosure) -> Enclosure:
+        """Of the element. Raises Stuck."""
+        with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
+            found = self.curve.derivative(0, Box(over, self.numbers))
+            if found.finite:
+                return found
+        raise Stuck("the value there")
 
 
-def _has(here: Enclosure, sign: int, strictly: bool) -> bool:
-    if sign == 0:
-        return here.bounded
-    if strictly:
-        return here.positive if sign > 0 else here.negative
-    return here.nonnegative if sign > 0 else here.nonpositive
+def _is_bounded(here: Enclosure) -> bool:
+    return here.bounded
+
+
+def _does_not(sign: int) -> Accept:
+    """Rise, for 1, or fall, for -1."""
+    return lambda here: here.nonpositive if sign > 0 else here.nonnegative
 
 
 def _halved(a: float, b: float) -> list[tuple[float, float]]:
@@ -132,66 +160,234 @@ def _halved(a: float, b: float) -> list[tuple[float, float]]:
     elif a == -INF:
         middle = min(-1.0, 2 * b) if b <= 0 else 0.0
     else:
-        middle = a + (b - a) / 2
+        middle = _short(a + (b - a) / 4, b - (b - a) / 4)
     if not a < middle < b or b - a < 2.0**-40 * max(1.0, abs(a)):
         raise Stuck("boxes that are too small")
     return [(a, middle), (middle, b)]
 
 
+def _short(a: float, b: float) -> float:
+    """A number between two, of few digits: corners are mostly at such."""
+    if a <= 0 <= b or a == b:
+        return 0.0 if a < b else a
+    step = 2.0 ** math.floor(math.log2(b - a))
+    while math.ceil(a / (2 * step)) * 2 * step <= b:
+        step *= 2
+    return math.ceil(a / step) * step
+
+
+@dataclass(frozen=True)
+class _Least:
+    """Between which numbers the first and the last place is at which the loss is least; 0 and 0 if there is `no` such place."""
+
+    trace: Trace
+    first: tuple[float, float]
+    last: tuple[float, float]
+    no: bool = False
+
+    def within(self, away: float) -> tuple[float, float]:
+        """Places that are no farther than that from one of them."""
+        return self.first[1] - away, self.last[0] + away
+
+
+def _at_distance_1(line: _Line, least: _Least) -> tuple[float, float]:
+    """Between what the larger one of the derivatives there is in size."""
+    (a, b), (c, d), unit = least.first, least.last, line.unit
+    sides = [line.sizes(a - unit, b - unit)] if b > -INF else []
+    sides += [line.sizes(c + unit, d + unit)] if c < INF else []
+    return max(low for low, _ in sides), max(high for _, high in sides)
+
+
 def _explodes(line: _Line) -> Trace:
-    trace, (lo, hi) = _least(line)
-    usual = max(line.most(lo - line.unit, hi - line.unit), line.most(lo + line.unit, hi + line.unit))
+    least = _least(line)
+    _, usual = _at_distance_1(line, least)
     for k in range(_REACH):
-        for x in (hi + 2.0**k * line.unit, lo - 2.0**k * line.unit):
-            found = line.at(x)
-            if found is not None and found.finite and size(found)[0] > e.mul_up(_RATIO, usual):
-                place = ["explodes", *map(text, line.numbers), x.hex(), text(found)]
-                return [*trace, ["at most", usual.hex(), "at distance 1"], place]
+        for x in (least.last[1] + 2.0**k * line.unit, least.first[0] - 2.0**k * line.unit):
+            found = line.least(x)
+            if found > e.mul_up(_RATIO, usual):
+                place = ["explodes", *map(text, line.numbers), x.hex(), found.hex()]
+                return [*least.trace, ["at most", usual.hex(), "at distance 1"], place]
     raise Stuck("no place with a derivative that is large enough")
 
 
 def _vanishes(line: _Line) -> Trace:
-    trace, (lo, hi) = _least(line)
-    if len(trace[0]) == 2:
+    least = _least(line)
+    if least.no:
         raise Stuck("the loss is least far out")
     away = _AWAY * line.unit
-    near = [lo + (hi - lo) / 2 + s * away * share for share in _SHARES for s in (1, -1)]
-    near = [x for x in near if hi - away < x < lo + away]
-    seen = [(size(found)[0], x) for x in near if (found := line.at(x)) is not None and found.finite]
-    large, s = max(seen, default=(0.0, 0.0))
+    lo, hi = least.within(away)
+    ends = [x for x in (least.first[1], least.last[0]) if abs(x) < INF]
+    near = [x + s * away * share for x in ends for share in _SHARES for s in (1, -1)]
+    large, s = max(((line.least(x), x) for x in near if lo < x < hi), default=(0.0, 0.0))
     for k in range(_REACH):
-        for x in (hi + 1.01 * away * 2.0**k, lo - 1.01 * away * 2.0**k):
-            small = line.most(x, x)  # on both sides, if it is a corner
+        for x in (least.last[1] + 1.01 * away * 2.0**k, least.first[0] - 1.01 * away * 2.0**k):
+            if abs(x) == INF:
+                continue
+            _, small = line.sizes(x, x)  # on both sides, if it is a corner
             if e.mul_up(_RATIO, small) <= large:
                 place = ["vanishes", *map(text, line.numbers), x.hex(), small.hex()]
-                return [*trace, ["at least", large.hex(), "at", s.hex()], place]
+                return [*least.trace, ["at least", large.hex(), "at", s.hex()], place]
     raise Stuck("no place with a derivative that is small enough")
 
 
-def _least(line: _Line) -> tuple[Trace, tuple[float, float]]:
-    """Between which numbers the loss is least, or 0 twice where it is nowhere. Raises Stuck."""
+# ------------------------------------------------------------------------------------------------- nowhere
+
+
+def of_calm(q: Question) -> Trace:
+    """That the gradient explodes, or vanishes, nowhere. Raises Stuck."""
+    curve = _curve(q)
+    trace: Trace = []
+    for numbers in _everything(curve):
+        line = _Line(curve, numbers)
+        trace += [["where", *map(text, numbers)], *(_bounded if q.property == EXPLODING else _kept)(line)]
+    return trace
+
+
+def _everything(curve: Curve) -> Iterator[Numbers]:
+    """All numbers that all else may be: values, or an interval of each."""
+    sides: list[list[Enclosure]] = []
+    for n in curve.others:
+        declared = None if isinstance(n, Param) else curve.bounds.inputs.get(n.tensor)
+        box = curve.whole()[n]
+        if box.nan:
+            raise Stuck("a number that may be undefined")
+        values = [Enclosure(v, v) for v in TWO_VALUED.get("" if declared is None else declared.kind, ())]
+        sides.append([v for v in values if e.meet(v, box) is not None] or [box])
+    return itertools.product(*sides)
+
+
+def _bounded(line: _Line) -> Trace:
+    least = _least(line)
+    usual, _ = _at_distance_1(line, least)
+    limit = e.mul_down(_RATIO, usual)
+    leaves = line.covering(-INF, INF, lambda here: size(here)[1] <= limit)
+    return [*least.trace, ["at least", usual.hex(), "at distance 1"], ["at most", limit.hex(), str(len(leaves))]]
+
+
+def _kept(line: _Line) -> Trace:
+    least = _least(line)
+    away = _AWAY * line.unit
+    lo, hi = least.first[0], least.last[1]
+    if least.first[1] - lo > away:
+        raise Stuck("where it is least is not told well")
+    _, large = line.sizes(lo - away, hi + away)
+    limit = e.mul_up(large, e.up(1 / _RATIO))
+    middle = _middle(line, least)
+    trace = [*least.trace, ["at most", large.hex(), "within 10"], ["the middle is at least", middle.hex()]]
+    for sign in (-1, 1):
+        end = least.first[1] if sign < 0 else least.last[0]
+        small_there = least.no and least.trace[0][0] == ("rises" if sign < 0 else "falls")
+        if abs(end) < INF and not small_there:
+            trace.append(_kept_beyond(line, least, sign, limit, middle))
+    return trace
+
+
+def _kept_beyond(line: _Line, least: _Least, sign: int, limit: float, middle: float) -> list[str]:
+    """A place on a side, beyond which the derivative is large, and up to which, close to where it is least, the loss is below
+    the middle, as it is there. Raises Stuck."""
+    away = _AWAY * line.unit
+    end, exactly = (least.first[1] if sign < 0 else least.last[0]), least.first[0] == least.first[1]
+    close = least.within(away)
+    for share in (0.0, *reversed(_SHARES), *(-s for s in _SHARES if least.no)):
+        x = end + sign * away * share
+        with contextlib.suppress(Stuck):
+            if least.no or close[0] <= x <= close[1]:
+                at_least = x == end and exactly and not least.no
+                if at_least or line.value(Enclosure(x, x)).hi < middle:
+                    lo, hi = (-INF, x) if sign < 0 else (x, INF)
+                    leaves = line.covering(lo, hi, lambda here: size(here)[0] > limit)
+                    return ["more than", limit.hex(), "before" if sign < 0 else "after", x.hex(), str(len(leaves))]
+    raise Stuck("no place beyond which the derivative is large")
+
+
+# ------------------------------------------------------------------------------------------ where it is least
+
+
+def _least(line: _Line) -> _Least:
+    """Raises Stuck where it is not seen."""
     with contextlib.suppress(Stuck):
         return _least_between(line, 0.0, 0.0)
     ends = _bracket(line)
-    return _monotone(line) if ends is None else _least_between(line, *ends)
+    if ends is None:
+        return _monotone(line)
+    lo, hi = ends
+    if lo == hi:  # the derivative is 0 there
+        with contextlib.suppress(Stuck):
+            return _flat(line, *_plateau(line, lo))
+    return _least_between(line, lo, hi)
 
 
-def _monotone(line: _Line) -> tuple[Trace, tuple[float, float]]:
+def _monotone(line: _Line) -> _Least:
     if any(isinstance(n, Apply) and n.name in ("add", "sub") for n in postorder(line.curve.variable)):
         raise Stuck("0 of the entry is elsewhere")
     sign = 1 if (found := line.at(0.0)) is not None and found.positive else -1
-    leaves = line.covering(-INF, INF, sign)
+    leaves = line.covering(-INF, INF, lambda here: here.positive if sign > 0 else here.negative)
     line.curve.joined(leaves, 0)
-    return [["rises" if sign > 0 else "falls", str(len(leaves))]], (0.0, 0.0)
+    return _Least([["rises" if sign > 0 else "falls", str(len(leaves))]], (0.0, 0.0), (0.0, 0.0), no=True)
 
 
-def _least_between(line: _Line, lo: float, hi: float) -> tuple[Trace, tuple[float, float]]:
-    before, after = line.covering(-INF, lo, -1, strictly=False), line.covering(hi, INF, 1, strictly=False)
+def _least_between(line: _Line, lo: float, hi: float) -> _Least:
+    before, after = line.covering(-INF, lo, _does_not(1)), line.covering(hi, INF, _does_not(-1))
     if not (before[-1].found.negative and after[0].found.positive):
         raise Stuck("whether it is least farther out, too")
-    inside = line.covering(lo, hi, 0) if lo < hi else []
+    line.curve.joined([*before, *line.covering(lo, hi, _is_bounded), *after], 0)
+    trace = [["is least from", lo.hex(), "to", hi.hex(), str(len(before)), str(len(after))]]
+    return _Least(trace, (lo, hi), (lo, hi))
+
+
+def _flat(line: _Line, lo: float, hi: float) -> _Least:
+    """Least at all places from one to another, which are infinite perhaps."""
+    before, after = line.covering(-INF, lo, _does_not(1)), line.covering(hi, INF, _does_not(-1))
+    inside = line.covering(lo, hi, lambda here: here.zero)
+    if not inside or any(not leaf.found.negative for leaf in before[-1:]):
+        raise Stuck("whether it is least farther out, too")
+    if any(not leaf.found.positive for leaf in after[:1]) or not (before or after):
+        raise Stuck("whether it is least farther out, too")
     line.curve.joined([*before, *inside, *after], 0)
-    return [["is least from", lo.hex(), "to", hi.hex(), str(len(before)), str(len(after))]], (lo, hi)
+    trace = [["is least all the way from", lo.hex(), "to", hi.hex(), str(len(before)), str(len(after))]]
+    return _Least(trace, (lo, lo), (hi, hi))
+
+
+def _plateau(line: _Line, zero: float) -> tuple[float, float]:
+    """Between which numbers the derivative seems to be 0."""
+    ends = []
+    for sign in (-1, 1):
+        places = (zero + sign * 2.0**k * line.unit for k in range(-4, _REACH))
+        there = next((x for x in places if (found := line.at(x)) is not None and found.nonzero), None)
+        ends.append(sign * INF if there is None else _edge(line, zero, there))
+    return ends[0], ends[1]
+
+
+def _edge(line: _Line, zero: float, other: float) -> float:
+    """Where a derivative of 0 ends."""
+    for _ in range(_BISECTED):
+        middle = zero + (other - zero) / 2
+        found = line.at(middle)
+        if found is None:
+            return middle
+        zero, other = (zero, middle) if found.nonzero else (middle, other)
+    return _short(min(zero, other), max(zero, other))
+
+
+def _middle(line: _Line, least: _Least) -> float:
+    """A number that the middle between the infimum and the supremum is not below. Raises Stuck."""
+    ends = least.first[1], least.last[0]
+    if least.no:
+        over = Enclosure(-INF, INF, True, True)
+    elif ends[0] < ends[1]:  # it is the same at all of them
+        x = ends[0] if abs(ends[0]) < INF else ends[1]
+        over = Enclosure(x, x)
+    else:
+        over = Enclosure(least.first[0], least.last[1])
+    below = line.value(over).lo
+    high = below
+    for k in range(_REACH):
+        for x in (least.last[1] + 2.0**k * line.unit, least.first[0] - 2.0**k * line.unit):
+            with contextlib.suppress(Stuck):
+                high = max(high, line.value(Enclosure(x, x)).lo) if abs(x) < INF else high
+    if below == -INF:
+        raise Stuck("a loss without a bound")
+    return e.down(below / 2 + high / 2)
 
 
 def _bracket(line: _Line) -> tuple[float, float] | None:
@@ -216,4 +412,4 @@ def _bracket(line: _Line) -> tuple[float, float] | None:
     return lo, hi
 
 
-__all__ = ["of_profile"]
+__all__ = ["of_calm", "of_profile"]
