@@ -3,9 +3,14 @@ minors. Every false claim has a true neighbour that stays."""
 
 from __future__ import annotations
 
+import random
+from fractions import Fraction
+
 import pytest
 
 from lossdsl.verify import verify_program
+from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.points import within
 from lossdsl.verify.questions import QUESTIONS, answers
 from lossdsl.verify.verdict import Refuted
 from tests.test_verify import EXAMPLES, built, losses_of
@@ -138,3 +143,24 @@ def test_most_questions_of_common_losses_are_decided(name: str, share: float) ->
     for loss in losses_of(path):
         found = list(answers(loss))
         assert sum(isinstance(v, Refuted) or hasattr(v, "steps") for _, _, v, _ in found) >= share * len(found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_numbers_are_held_to_the_ends_of_intervals_exactly(seed: int) -> None:
+    """Also those that are a float's neighbour in no float, and those that no float is near to."""
+    rng = random.Random(seed)
+    tiny = Fraction(1, 10**40)
+    for _ in range(2000):
+        lo, hi = sorted(rng.choice((0.0, 0.1, 1.0, -2.5, 1e308, -1e308, 5e-324, rng.gauss(0, 3))) for _ in range(2))
+        box = Enclosure(rng.choice((lo, -INF)), rng.choice((hi, INF)), rng.random() < 0.5, rng.random() < 0.5)
+        for value in (
+            Fraction(lo),
+            Fraction(hi) + tiny,
+            Fraction(lo) - tiny,
+            Fraction(10) ** 400,
+            -(Fraction(10) ** 400),
+            tiny,
+        ):
+            above = box.lo == -INF or value > Fraction(box.lo) or (value == Fraction(box.lo) and not box.lo_open)
+            below = box.hi == INF or value < Fraction(box.hi) or (value == Fraction(box.hi) and not box.hi_open)
+            assert within(value, box) is (above and below), (value, box)

@@ -219,6 +219,7 @@ class _Space:
         self.owner = owner
         self.rank = len(axes)
         self.memo: dict[Scalar, Array] = {}
+        self.place: dict[Scalar, int] = {index: k for k, index in enumerate(axes)}
         for k, index in enumerate(axes):
             shape = [1] * self.rank
             n = owner.extent(index.dim)
@@ -233,6 +234,19 @@ class _Space:
                 self.memo[node] = self._node(node, [self.memo[c] for c in node.children])
         return self.memo[root]
 
+    def _aligned(self, tensor: Array, indices: tuple[Scalar, ...]) -> Array | None:
+        """The whole tensor along the axes of its indices, if it is read at a different axis at each position."""
+        places = [self.place.get(i, -1) for i in indices]
+        if not places or -1 in places or len(set(places)) < len(places):
+            return None
+        shape = [1] * self.rank
+        for place, index, n in zip(places, indices, tensor.shape):
+            if self.memo[index].size != n:
+                return None
+            shape[place] = n
+        inner = sorted(range(len(places)), key=places.__getitem__)
+        return tensor.transpose(inner).reshape(shape)
+
     def _node(self, node: Scalar, args: list[Array]) -> Array:
         match node:
             case ir.Const():
@@ -244,7 +258,9 @@ class _Space:
             case ir.Index():
                 raise ValueError(f"index {node.name} is not bound")
             case ir.Read():
-                return _gather(self.owner.values[node.tensor], args)
+                tensor = self.owner.values[node.tensor]
+                aligned = self._aligned(tensor, node.indices)
+                return _gather(tensor, args) if aligned is None else aligned
             case ir.Apply():
                 return _apply(node, args)
             case ir.Table():

@@ -433,6 +433,14 @@ class Sampler:
 
 
 def _within(value: Fraction, box: Enclosure) -> bool:
+    try:
+        near = (
+            value.numerator / value.denominator
+        )  # correctly rounded, so that only where it is an end more is to be asked
+    except OverflowError:
+        near = box.lo
+    if near not in (box.lo, box.hi):
+        return box.lo < near < box.hi
     low = value > Fraction(box.lo) if box.lo_open and box.lo > -INF else box.lo == -INF or value >= Fraction(box.lo)
     high = value < Fraction(box.hi) if box.hi_open and box.hi < INF else box.hi == INF or value <= Fraction(box.hi)
     return low and high
