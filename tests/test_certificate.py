@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import pytest
 from click.testing import CliRunner
 
@@ -451,6 +452,77 @@ def test_strict_order_speaks_of_points_apart_in_every_entry() -> None:
     assert not holds
 
 
+_OF_ONE = [
+    ("tanh({})", mpmath.tanh),
+    ("abs({})", abs),
+    ("exp({})", mpmath.exp),
+    ("softplus({})", lambda t: mpmath.log1p(mpmath.exp(-abs(t))) + max(t, mpmath.mpf(0))),
+    ("sqrt({})", lambda t: mpmath.sqrt(t) if t >= 0 else mpmath.nan),
+    ("log({})", lambda t: mpmath.log(t) if t > 0 else mpmath.nan),
+    ("({})^2", lambda t: t**2),
+    ("(1 / ({}))", lambda t: 1 / t if t else mpmath.nan),
+    ("(-({}))", lambda t: -t),
+]
+_OF_TWO = [
+    ("({} + {})", lambda a, b: a + b),
+    ("({} - {})", lambda a, b: a - b),
+    ("({} * {})", lambda a, b: a * b),
+    ("({} / {})", lambda a, b: a / b if b else mpmath.nan),
+    ("max({}, {})", max),
+    ("min({}, {})", min),
+]
+_Numbers = Callable[[Any, Any], Any]
+
+
+def _drawn(rng: random.Random, depth: int) -> tuple[str, _Numbers]:
+    if depth == 0:
+        return rng.choice(
+            [("x", lambda x, w: x), ("x", lambda x, w: x), ("w", lambda x, w: w), ("2", lambda x, w: mpmath.mpf(2))]
+        )
+    a, f = _drawn(rng, depth - 1)
+    if rng.random() < 0.5:
+        name, one = rng.choice(_OF_ONE)
+        return name.format(a), lambda x, w: one(f(x, w))
+    b, g = _drawn(rng, rng.randrange(depth))
+    name, two = rng.choice(_OF_TWO)
+    return name.format(a, b), lambda x, w: two(f(x, w), g(x, w))
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_random_elements_that_are_lipschitz_do_not_grow_steeper(seed: int) -> None:
+    """For each value of another number: no steeper far out, or towards 0, than on the way there."""
+    rng = random.Random(seed)
+    proved = 0
+    with mpmath.workprec(600):
+        ten = mpmath.mpf(10)
+        while proved < 25:
+            body, f = _drawn(rng, rng.choice([2, 3, 4]))
+            if "x" not in body.replace("exp", "").replace("max", ""):
+                continue
+            kind = rng.choice(["real[n]", "real[n] > 0", "real[n] >= 0", "real[n] in [1/2, 4]"])
+            lines = f"    input x: real[n]\n    input w: {kind}\n    per = {body}\n"
+            analysis = pipeline.analyse(Source("t.loss", f"loss t:\n{lines}    return mean(per)\n"))
+            if analysis.failed:
+                continue
+            try:
+                Slopes(Bounds(analysis.losses[0].program), ("x",)).lipschitz("per")
+            except Stuck:
+                continue
+            if "w" in body:
+                proved += 1
+            for w in [
+                mpmath.mpf(v) for v in {"real[n]": (-3, 0, 0.5, 3), "real[n] >= 0": (0, 1e-3, 3)}.get(kind, (0.5, 3))
+            ]:
+
+                def steepest(places: list[Any], w: Any = w, f: _Numbers = f) -> Any:
+                    pairs = [(s * t, s * t * (1 + ten**-40)) for t in places for s in (1, -1)]
+                    return max(abs(f(x, w) - f(y, w)) / abs(x - y) for x, y in pairs)
+
+                usual = steepest([ten**k * m for k in range(-4, 5) for m in (1, 3)])
+                far, near = steepest([ten**k for k in (7, 12)]), steepest([ten**-k for k in (8, 15)])
+                assert max(far, near) <= 100 * usual + 1, (body, kind, w, usual, far, near)
+
+
 LIPSCHITZ = [  # (declarations and body, whether there is a constant)
     ("input x: real[n]\nper = softplus(x) + abs(x)", True),
     ("input x: real[n, c]\nper = sum(softplus(x) over c) - mean(x over c)", True),
@@ -465,6 +537,27 @@ LIPSCHITZ = [  # (declarations and body, whether there is a constant)
     ("input x: real[n] > 0\nper = sigmoid(x) / x", False),
     ("input x: real[n]\nper = (0 if x > 0 else 1)", False),
     ("input x: real[n, c]\nper = sum(x over c) * tanh(sum(x over c))", False),
+    ("input x, w: real[n]\nper = exp(w * tanh(x))", True),  # for each value of w
+    ("input x, w: real[n]\nper = (w * tanh(x))^3 + exp(w - abs(x))", True),
+    ("input x, w: real[n]\nper = exp(w * x)", False),
+    ("input x, w: real[n]\nper = exp(abs(x) - w)", False),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = log(w + abs(x)) + tanh(x) / (w + abs(x))", True),
+    ("input x: real[n]\ninput w: real[n] >= 0\nper = tanh(x) / (w + abs(x))", False),  # w may be 0
+    ("input x: real[n]\ninput w: real[n]\nper = log(abs(w) + abs(x))", False),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = tanh(x) / (w - abs(x))", False),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = sqrt(w * abs(x))", False),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = 1 / max(w, abs(x)) + 1 / min(w, 1)", True),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = 1 / min(w, abs(x))", False),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = x^2 if w > 1 else tanh(x)^2", False),
+    ("input x: real[n]\ninput w: real[n] > 0\nper = w^2 * tanh(x)^2 if w > 1 else tanh(x)^2", True),
+    ("input x: real[n, c]\nper = sum(tanh(x) over c)^2", True),
+    ("input x: real[n, c]\nper = mean(x over c)^2", False),
+    (
+        "input x: real[n, c]\ninput w: real[n] > 0\nper = 1 / (w + sum(abs(x) over c)) + 1 / (1 + max(abs(x) over c))",
+        True,
+    ),
+    ("input x: real[n, c]\nper = 1 / sum(1 + abs(x) over c)", False),  # of nothing it is 0
+    ("input x: real[n, c]\nper = sum(softmax(x over c)^2 over c)", True),
 ]
 
 

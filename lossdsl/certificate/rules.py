@@ -23,7 +23,6 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Stop,
-    postorder,
     tensors_of,
 )
 from lossdsl.verify.enclosure import Enclosure
@@ -105,16 +104,10 @@ class Rules:
             if len(self.moving) == before:
                 break
         self._curvatures: dict[str, str] = {}
-        self._moves: dict[Scalar, bool] = {}
 
     def moves(self, *nodes: Scalar) -> bool:
         """Whether any of the scalars depends on the inputs."""
-        for root in nodes:
-            for n in postorder(root):
-                if n not in self._moves:
-                    read = isinstance(n, Read) and n.tensor in self.moving
-                    self._moves[n] = read or any(self._moves[c] for c in n.children)
-        return any(self._moves[root] for root in nodes)
+        return not self.moving.isdisjoint(tensors_of(nodes))
 
     def case(self, d: Definition) -> Case | None:
         """Where elements of a definition are taken from; None if there are none. Raises Stuck for a recurrence, and where

@@ -2,14 +2,17 @@
 
 A composition of Lipschitz functions is Lipschitz, each on the interval of its arguments (where the mean value theorem
 applies); a product is one where both factors are bounded, a quotient where the divisor stays away from 0; a norm, an
-extremum and a logsumexp of Lipschitz terms are (each is one of its vector).
+extremum and a logsumexp of Lipschitz terms are (each is one of its vector). What does not move with the inputs is one number
+here, so that it is bounded, and away from 0 if it is not 0, although no bound is known.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.rules import Rules, Stuck
-from lossdsl.ir.nodes import INT, REAL, Apply, Const, Definition, Read, Scalar, Select
+from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
 from lossdsl.verify.enclosure import INF, Enclosure
 
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
@@ -17,11 +20,25 @@ _EVERYWHERE |= {"logsigmoid", "sigmoid", "tanh", "atan", "erf", "erfc", "normal_
 _FOLDS = ("sum", "max", "min", "logsumexp")
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Of a scalar as the inputs move: whether it is bounded above, and below, and at least some number above 0 in size."""
+
+    above: bool
+    below: bool
+    away: bool
+
+    @property
+    def bounded(self) -> bool:
+        return self.above and self.below
+
+
 class Slopes:
     """Which tensors are Lipschitz in the inputs. Raises Stuck where no rule says so."""
 
     def __init__(self, bounds: Bounds, inputs: tuple[str, ...]) -> None:
         self.bounds, self.rules = bounds, Rules(bounds, inputs)
+        self._kept: dict[tuple[Scalar, Case], Kept] = {}
 
     def lipschitz(self, tensor: str) -> list[str]:
         """The tensors, on the way to this one, whose continuity it rests on; all of them are Lipschitz."""
@@ -71,27 +88,31 @@ class Slopes:
                     else:
                         read += self._scalar(term, inner)
                 continue
-            if not self._there(n, boxes):
+            if not self._there(n, boxes, case):
                 raise Stuck(f"{n.name} is not Lipschitz here")
             stack += n.args
         return list(dict.fromkeys(read))
 
-    def _there(self, n: Apply, boxes: list[Enclosure]) -> bool:
-        """Whether the function is Lipschitz on the intervals of its arguments."""
+    def _there(self, n: Apply, boxes: list[Enclosure], case: Case) -> bool:
+        """Whether the function is Lipschitz where its arguments are."""
+        if n.name in _EVERYWHERE:
+            return True
         moving = [self.rules.moves(a) for a in n.args]
-        box = boxes[0]
+        kept, box = [self.kept(a, case) for a in n.args], boxes[0]
+        first = kept[0]
         match n.name:
             case "mul":
-                return not all(moving) or all(b.bounded for b in boxes)
+                return not all(moving) or all(k.bounded for k in kept)
             case "div":
-                away = boxes[1].lo > 0 or boxes[1].hi < 0
-                return boxes[1].nonzero if not moving[1] else away and box.bounded
+                return boxes[1].nonzero if not moving[1] else kept[1].away and (first.bounded or case[n].bounded)
             case "exp" | "expm1":
-                return box.hi < INF
+                return first.above
+            case "expdiff":  # its slopes are its value, which is bounded on a half-plane
+                return case[n].hi < INF or (first.above and kept[1].below)
             case "cosh" | "sinh":
-                return box.bounded
+                return first.bounded
             case "log" | "log2" | "log10" | "sqrt":
-                return box.lo > 0
+                return box.positive and first.away
             case "log1p":
                 return box.lo > -1
             case "pow" | "powi":
@@ -99,9 +120,88 @@ class Slopes:
                 if k is None or isinstance(k, str):
                     return False
                 if k.denominator == 1 and k >= 0:
-                    return k <= 1 or box.bounded
-                return box.lo > 0 and (k <= 1 or box.bounded)
-        return n.name in _EVERYWHERE
+                    return k <= 1 or first.bounded
+                return box.positive and first.away and (k <= 1 or first.bounded)
+        return False
+
+    # ---------------------------------------------------------------------------------------------- what is kept
+
+    def kept(self, n: Scalar, case: Case) -> Kept:
+        key = (n, case)
+        if key not in self._kept:
+            box = case[n]
+            if not self.rules.moves(n):
+                self._kept[key] = Kept(True, True, box.nonzero) if box.finite else Kept(False, False, False)
+            elif box.nan or n.dtype is not REAL:
+                self._kept[key] = Kept(False, False, False)
+            else:
+                found = self._by_rule(n, case)
+                away = found.away or box.lo > 0 or box.hi < 0
+                self._kept[key] = Kept(found.above or box.hi < INF, found.below or box.lo > -INF, away)
+        return self._kept[key]
+
+    def _by_rule(self, n: Scalar, case: Case) -> Kept:
+        if isinstance(n, Read):
+            d = self.bounds.definitions.get(n.tensor)
+            if d is not None and not self.rules.moves(*n.indices, d.where, d.support):
+                return self._of_definition(d)
+        if isinstance(n, Select) and not self.rules.moves(n.condition):
+            sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
+            parts = [self.kept(branch, inner.inside(branch)) for branch, inner in sides if inner is not None]
+            return Kept(*(all(flags) for flags in zip(*((p.above, p.below, p.away) for p in parts))))
+        if isinstance(n, Apply) and n.dtype is REAL and n.args and all(case[a].finite for a in n.args):
+            return self._applied(n, case)
+        return Kept(False, False, False)
+
+    def _of_definition(self, d: Definition) -> Kept:
+        """Of a fold of as many terms as there are."""
+        case = None if d.tensor in self.bounds.recurrent else self.rules.case(d)
+        if case is None or d.head not in ("map", "sum", "max", "min"):
+            return Kept(False, False, False)
+        body = self.kept(d.body, case)
+        some = d.head == "map" and d.support is TRUE
+        return Kept(body.above, body.below, body.away and some)
+
+    def _applied(self, n: Apply, case: Case) -> Kept:
+        kept, boxes = [self.kept(a, case) for a in n.args], [case[a] for a in n.args]
+        a, b = kept[0], kept[-1]
+        match n.name:
+            case "neg":
+                return Kept(a.below, a.above, a.away)
+            case "real":
+                return a
+            case "add":
+                same = all(x.nonnegative for x in boxes) or all(x.nonpositive for x in boxes)
+                return Kept(a.above and b.above, a.below and b.below, same and (a.away or b.away))
+            case "sub":
+                return Kept(a.above and b.below, a.below and b.above, False)
+            case "mul":
+                both = a.bounded and b.bounded
+                return Kept(both, both, a.away and b.away)
+            case "div":
+                both = a.bounded and b.away
+                return Kept(both, both, a.away and b.bounded)
+            case "max2" | "min2":
+                up, down = (all, any) if n.name == "max2" else (any, all)
+                away = n.name == "max2" and any(k.away and x.positive for k, x in zip(kept, boxes))
+                return Kept(up(k.above for k in kept), down(k.below for k in kept), away or (a.away and b.away))
+            case "abs":
+                return Kept(a.bounded, True, a.away)
+            case "exp":
+                return Kept(a.above, True, a.below)
+            case "sqrt":
+                return Kept(a.above, True, a.away)
+            case "relu":
+                return Kept(a.above, True, False)
+            case "pow" | "powi":
+                k = n.args[1].value if isinstance(n.args[1], Const) else None
+                if k is None or isinstance(k, str) or (k.denominator != 1 and not boxes[0].nonnegative):
+                    return Kept(False, False, False)
+                both = a.bounded if k >= 0 else a.away
+                return Kept(both, both, a.away if k >= 0 else a.bounded)
+        if n.name in _EVERYWHERE and len(kept) == 1:  # continuous, and on a bounded interval
+            return Kept(a.bounded, a.bounded, False)
+        return Kept(False, False, False)
 
     def _squares(self, n: Scalar, case: Case) -> list[tuple[Scalar, Case]] | None:
         """What is squared, and where, in a sum of squares and of non-negative constants; None for anything else."""
