@@ -558,7 +558,43 @@ LIPSCHITZ = [  # (declarations and body, whether there is a constant)
     ),
     ("input x: real[n, c]\nper = 1 / sum(1 + abs(x) over c)", False),  # of nothing it is 0
     ("input x: real[n, c]\nper = sum(softmax(x over c)^2 over c)", True),
+    ("input x, y: real[n, c]\nper = sum(x * y over c) / max(norm(x over c) * norm(y over c), 1e-3)", True),
+    ("input x, y: real[n, c]\nper = sum(x * y over c) / norm(y over c)", False),  # of a zero row
+    ("input x: real[n, c]\ninput w: real[n] >= 0\nper = sqrt(w * sum(x^2 over c) + 1)", True),
+    ("input x: real[n, c]\ninput w: real[n]\nper = sqrt(w^2 + sum(x^2 over c) * sum(x^2 over c))", False),
 ]
+
+
+SHARES = [  # (what is divided, whether it is at most the divisor in size)
+    ("x / max(norm(x over d), 1e-3)", True),
+    ("x / (sqrt(sum(x^2 over d)) + 1)", True),
+    ("x / sqrt(sum(x * x over d) + 1)", True),
+    ("sum(x * y over d) / max(norm(x over d) * norm(y over d), 1)", True),
+    ("sum(x * y over d) / sqrt((sum(x^2 over d) + 1) * (sum(y^2 over d) + 1))", True),
+    ("sum(x * y over d) / ((norm(y over d) + 1) * (norm(x over d) + 1))", True),
+    ("x / (norm(y over d) + 1)", False),
+    ("x / (norm(x over n) + 1)", True),  # it is in its column, too
+    ("x / sqrt(norm(x over d) + 1)", False),
+    ("x / (norm(x over d) - 1 if norm(x over d) > 2 else 1)", False),
+    ("x / min(norm(x over d) + 1, 5)", False),
+    ("x / (sqrt(sum(x^2 over d where d > 0)) + 1)", False),  # not of the first entry
+    ("x / (sqrt(sum(x^2 * y^2 over d)) + 1)", False),
+    ("x / (sqrt(sum(x^3 over d)^2) + 1)", False),
+    ("sum(x * y over d) / (norm(x over d) + 1)", False),
+    ("sum(x * y over d) / ((norm(x over d) + 1) * (norm(x over d) + 1))", False),
+    ("sum(x * y over d) / ((norm(x over n) + 1) * (norm(y over n) + 1))", False),
+    ("sum(x + y over d) / ((norm(x over d) + 1) * (norm(y over d) + 1))", False),
+    ("sum(x * y over d) / max(norm(x over d) + norm(y over d), 1)", False),
+    ("sum(x * y over d) / ((norm(x over d) + 1) * (norm(y over d) + z))", False),  # z may be below 0
+]
+
+
+@pytest.mark.parametrize(("body", "true"), SHARES, ids=[b for b, _ in SHARES])
+def test_what_is_at_most_a_norm(body: str, true: bool) -> None:
+    text = f"loss t:\n    input x, y: real[n, d]\n    input z: real[n]\n    per = {body}\n    return mean(per)\n"
+    program = pipeline.analyse(Source("t.loss", text)).losses[0].program
+    box = Bounds(program).tensor("per")
+    assert (not box.nan and box.lo >= -1 and box.hi <= 1) is true
 
 
 @pytest.mark.parametrize(("body", "there_is"), LIPSCHITZ, ids=[b.splitlines()[-1] for b, _ in LIPSCHITZ])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lossdsl.certificate.norms import is_share
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
@@ -144,9 +145,10 @@ class Case:
     # ------------------------------------------------------------------------------ facts about folds
 
     def _fact(self, node: Apply) -> Enclosure | None:
-        """An element minus the largest of its fold (or log-sum-exp) is at most 0; a mean lies among its elements."""
+        """An element minus the largest of its fold (or log-sum-exp) is at most 0; a mean lies among its elements; a
+        sum of products is at most the product of the norms."""
         if node.name == "div":
-            return self._mean(*node.args)
+            return self._mean(*node.args) or self._share(*node.args)
         if len(node.args) != 2:
             return None
         second = node.args[1]
@@ -171,6 +173,11 @@ class Case:
             return None
         body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {})[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+    def _share(self, top: Scalar, below: Scalar) -> Enclosure | None:
+        if not self[below].positive or not self[below].finite or not self[top].finite:
+            return None
+        return Enclosure(-1.0, 1.0) if is_share(self, top, below) else None
 
     def _element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
         """Whether a scalar is one of the elements of the fold that `read` reads."""

@@ -268,11 +268,13 @@ def _kept(line: _Line) -> Trace:
     least = _least(line)
     away = _AWAY * line.unit
     lo, hi = least.first[0], least.last[1]
-    if least.first[1] - lo > away:
-        raise Stuck("where it is least is not told well")
     _, large = line.sizes(lo - away, hi + away)
     limit = e.mul_up(large, e.up(1 / _RATIO))
     middle = _middle(line, least)
+    if lo < least.first[1]:  # somewhere there
+        around = line.value(Enclosure(*least.first))
+        if least.first[1] - lo > away or not around.hi < middle:
+            raise Stuck("where it is least is not told well")
     trace = [*least.trace, ["at most", large.hex(), "within 10"], ["the middle is at least", middle.hex()]]
     for sign in (-1, 1):
         end = least.first[1] if sign < 0 else least.last[0]

@@ -204,12 +204,18 @@ class Slopes:
         return Kept(False, False, False)
 
     def _squares(self, n: Scalar, case: Case) -> list[tuple[Scalar, Case]] | None:
-        """What is squared, and where, in a sum of squares and of non-negative constants; None for anything else."""
+        """What is squared, and where, in a sum of squares and of non-negative constants, times such; None for anything else."""
         if not self.rules.moves(n):
             return [] if case[n].nonnegative else None
         if isinstance(n, Apply) and n.name == "add":
             parts = [self._squares(a, case) for a in n.args]
             return None if any(p is None for p in parts) else [s for p in parts if p is not None for s in p]
+        if isinstance(n, Apply) and n.name in ("mul", "div") and n.args[0] is not n.args[1]:
+            for k, rest in (n.args, n.args[::-1])[: 2 if n.name == "mul" else 1]:
+                steady = not self.rules.moves(rest) and case[rest].finite and case[rest].nonnegative
+                if steady and (n.name == "mul" or case[rest].positive):
+                    return self._squares(k, case)
+            return None
         if isinstance(n, Apply) and n.name in ("mul", "pow", "powi"):
             base, other = n.args
             square = base is other if n.name == "mul" else isinstance(other, Const) and other.value == 2

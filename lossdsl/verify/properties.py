@@ -215,7 +215,7 @@ _CLASSES = ("C0", "C1", "C2", "smooth")
 
 
 def smoothness(ctx: Context, target: str, inputs: tuple[str, ...]) -> Smoothness:
-    key = ("smoothness", target, inputs)
+    ctx, key = ctx.of_values(), ("smoothness", target, inputs)
     if key not in ctx.memo:
         ctx.memo[key] = _further(ctx, target, inputs, _smoothness(ctx, target, inputs))
     known: Smoothness = ctx.memo[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lossdsl.ir.nodes import (
     AdjointMap,
     And,
@@ -26,16 +28,22 @@ _INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "p
 
 def text(node: Scalar, limit: int = 160) -> str:
     """The scalar on one line, cut at `limit` characters."""
-    shown = _show(node, 0, 40)
+    shown = _show(node, 0, 40, limit + 1)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
-def _show(n: Scalar, level: int, depth: int) -> str:
+@lru_cache(maxsize=1 << 12)  # what is shared is shown more than once
+def _show(n: Scalar, level: int, depth: int, most: int) -> str:
+    """The first characters: a scalar that shares much is far longer than it is large."""
+    return _whole(n, level, depth, most)[:most]
+
+
+def _whole(n: Scalar, level: int, depth: int, most: int) -> str:
     if depth == 0:
         return "..."
 
     def sub(a: Scalar, at: int = 0) -> str:
-        return _show(a, at, depth - 1)
+        return _show(a, at, depth - 1, most)
 
     def wrap(s: str, own: int) -> str:
         return f"({s})" if own < level else s

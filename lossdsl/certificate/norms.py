@@ -1,0 +1,134 @@
+"""Sizes of rows: a sum of products is at most the product of the two norms (Cauchy and Schwarz), an entry at most its norm."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lossdsl.ir.nodes import TRUE, Apply, Const, Definition, Index, Read, Scalar, postorder
+from lossdsl.ir.rewrite import substitute, transform
+
+if TYPE_CHECKING:
+    from lossdsl.certificate.bounds import Bounds, Case
+
+_NODES = 300
+
+
+def is_share(case: Case, top: Scalar, below: Scalar) -> bool:
+    """Whether a scalar is at most another one, which is positive, in size: an entry, and at least the norm of its row; a sum of
+    products, and at least the product of the norms of what is multiplied."""
+    bounds = case.bounds
+    norm, entry = _inlined(bounds, below), _inlined(bounds, top)
+    if norm is None or entry is None:
+        return False
+    if _Rows(case, ()).norm(norm, entry):
+        return True
+    d = bounds.fold(top, ("sum",))
+    if d is None or not isinstance(top, Read):
+        return False
+    body = _inlined(bounds, substitute(d.body, dict(zip(d.formals, top.indices, strict=True))))
+    if not isinstance(body, Apply) or body.name != "mul":
+        return False
+    if any(i in d.bound for place in top.indices for i in (place, *place.free)):
+        return False
+    return _Rows(case, d.bound).product(norm, *body.args)
+
+
+def _inlined(bounds: Bounds, node: Scalar) -> Scalar | None:
+    """The scalar with elements that are no folds put in; None if it is too large."""
+    memo: dict[Scalar, Scalar] = {}
+    left = [_NODES]
+
+    def step(n: Scalar) -> Scalar:
+        d = bounds.definitions.get(n.tensor) if isinstance(n, Read) else None
+        plain = d is not None and d.head == "map" and d.support is TRUE and d.tensor not in bounds.recurrent
+        if d is None or not plain or not isinstance(n, Read) or left[0] <= 0:
+            return n
+        left[0] -= 1
+        return transform(substitute(d.body, dict(zip(d.formals, n.indices, strict=True))), step, memo)
+
+    found = transform(node, step, memo)
+    return found if left[0] > 0 and sum(1 for _ in postorder(found)) <= _NODES else None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows over some bound indices, or entries of rows for none, where scalars are as in a case."""
+
+    case: Case
+    bound: tuple[Index, ...]
+
+    def product(self, n: Scalar, a: Scalar, b: Scalar) -> bool:
+        """Whether `n`, which is not negative, is at least the product of the norms of two rows."""
+        if not isinstance(n, Apply):
+            return False
+        match n.name:
+            case "max2":
+                return any(self.product(k, a, b) for k in n.args)
+            case "add":
+                return any(self.product(k, a, b) and self._not_negative(rest) for k, rest in _ways(n.args))
+            case "mul":
+                return any(self.norm(k, a) and self.norm(rest, b) for k, rest in _ways(n.args))
+            case "sqrt" if isinstance(inside := n.args[0], Apply) and inside.name == "mul":
+                return any(self.squares(k, a) and self.squares(rest, b) for k, rest in _ways(inside.args))
+        return False
+
+    def norm(self, n: Scalar, row: Scalar) -> bool:
+        """Whether `n` is at least the norm of a row."""
+        if not isinstance(n, Apply):
+            return False
+        match n.name:
+            case "max2":
+                return any(self.norm(k, row) for k in n.args)
+            case "add":
+                return any(self.norm(k, row) and self._not_negative(rest) for k, rest in _ways(n.args))
+            case "sqrt":
+                return self.squares(n.args[0], row)
+        return False
+
+    def squares(self, n: Scalar, row: Scalar) -> bool:
+        """Whether `n` is at least the sum of the squares of a row."""
+        if isinstance(n, Apply) and n.name == "max2":
+            return any(self.squares(k, row) for k in n.args)
+        if isinstance(n, Apply) and n.name == "add":
+            return any(self.squares(k, row) and self._not_negative(rest) for k, rest in _ways(n.args))
+        d = self.case.bounds.fold(n, ("sum",))
+        if d is None or not isinstance(n, Read):
+            return False
+        if any(i in (*d.bound, *self.bound) for place in n.indices for i in (place, *place.free)):
+            return False
+        return any(self._is_root(d, n, places, row) for places in self._places(d, row))
+
+    def _places(self, d: Definition, row: Scalar) -> Iterator[tuple[Index, ...]]:
+        """Where an entry of the row may be: at the bound indices, or at places of the axes."""
+        if self.bound:
+            yield from [self.bound] if [i.dim for i in d.bound] == [i.dim for i in self.bound] else []
+        else:
+            yield from itertools.product(*([j for j in row.free if j.dim == i.dim] for i in d.bound))
+
+    def _is_root(self, d: Definition, n: Read, places: tuple[Index, ...], row: Scalar) -> bool:
+        at: dict[Scalar, Scalar] = {**dict(zip(d.formals, n.indices)), **dict(zip(d.bound, places))}
+        root = _root(_inlined(self.case.bounds, substitute(d.body, at)))
+        return root is not None and root is row
+
+    def _not_negative(self, n: Scalar) -> bool:
+        return self.case.inside(n)[n].nonnegative
+
+
+def _ways(args: Sequence[Scalar]) -> tuple[tuple[Scalar, Scalar], tuple[Scalar, Scalar]]:
+    a, b = args
+    return (a, b), (b, a)
+
+
+def _root(n: Scalar | None) -> Scalar | None:
+    """Of what it is the square."""
+    if not isinstance(n, Apply) or n.name not in ("mul", "pow", "powi"):
+        return None
+    base, other = n.args
+    square = base is other if n.name == "mul" else isinstance(other, Const) and other.value == 2
+    return base if square else None
+
+
+__all__ = ["is_share"]
