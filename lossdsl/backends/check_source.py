@@ -30,6 +30,7 @@ _ALLOWED = (
     ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.expr_context, ast.boolop, ast.operator,
     ast.unaryop, ast.cmpop,
 )  # fmt: skip
+_LOOKED_AT = (ast.Import, ast.FunctionDef, ast.ClassDef, ast.arg, ast.Name, ast.Attribute)
 _KINDS = frozenset(k for k in vars(ast).values() if isinstance(k, type) and issubclass(k, _ALLOWED))
 
 # Builtins that would let data become code, or reach outside.
@@ -44,17 +45,17 @@ _TORCH = frozenset(
 
 
 def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[Any]]:
-    """The node and all nodes below it, by their types. Raises SourceError for a type that is not allowed."""
-    found: dict[type[ast.AST], list[Any]] = {}
+    """The node and the nodes below it of the types that are looked at. Raises SourceError for a type that is not allowed."""
+    found: dict[type[ast.AST], list[Any]] = {kind: [] for kind in _LOOKED_AT}
     level = [tree]
     for node in level:  # which grows as it is walked
         kind = type(node)
         if kind in found:
             found[kind].append(node)
-        elif kind in _KINDS:
-            found[kind] = [node]
-        else:
+        elif kind not in _KINDS:
             raise SourceError(f"{kind.__name__} is not used by emitted modules", getattr(node, "lineno", 1))
+        if kind is ast.Name or kind is ast.Constant:  # most of all nodes, with none below them
+            continue
         for value in vars(node).values():
             if isinstance(value, list):
                 level += [v for v in value if isinstance(v, ast.AST)]
@@ -86,14 +87,14 @@ def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
     exempt, headings = _parts(trusted)
     tree.body = [n for n in tree.body if _heading(n) not in headings or ast.dump(n) not in exempt]
     found = _by_kind(tree)
-    for node in found.get(ast.Import, ()):
+    for node in found[ast.Import]:
         if any(alias.name not in imports for alias in node.names):
             raise SourceError(f"imports {node.names[0].name}", node.lineno)
-    own = {n.name for kind in (ast.FunctionDef, ast.ClassDef) for n in found.get(kind, ())}
-    own |= {n.arg for n in found.get(ast.arg, ())}
+    own = {n.name for kind in (ast.FunctionDef, ast.ClassDef) for n in found[kind]}
+    own |= {n.arg for n in found[ast.arg]}
     own |= {name for kind, name in headings if kind is ast.FunctionDef}
     read: dict[str, int] = {}
-    for node in found.get(ast.Name, ()):
+    for node in found[ast.Name]:
         if isinstance(node.ctx, ast.Store):
             own.add(node.id)
         else:
@@ -103,7 +104,7 @@ def check_source(text: str, imports: frozenset[str], trusted: str = "") -> None:
             raise SourceError(f"uses {name}", line)
         if not (name in own or name in imports or name in RESERVED):
             raise SourceError(f"reads {name}, which nothing defines", line)
-    for node in found.get(ast.Attribute, ()):
+    for node in found[ast.Attribute]:
         if node.attr.startswith("__") and node.attr not in _DUNDER:
             raise SourceError(f"reads the attribute {node.attr}", node.lineno)
         if node.attr in _TORCH and isinstance(node.value, ast.Name) and node.value.id == "torch":

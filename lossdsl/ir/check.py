@@ -33,7 +33,7 @@ from lossdsl.ir.nodes import (
     Scalar,
 )
 from lossdsl.ir.ranges import contradictory, in_range
-from lossdsl.ir.rewrite import members, roots
+from lossdsl.ir.rewrite import members, roots, tensors
 from lossdsl.ir.text import parse_ir, print_definition, print_ir, print_scalar
 from lossdsl.primitives.record import Dtype
 
@@ -145,13 +145,15 @@ class _Checker:
         for item in p.body:
             if isinstance(item, Group):
                 self._group(item)
-            for d in members(item):
+            key = self._key(item)
+            for d in members(item) if key not in _WELL_FORMED else ():
                 self.current = d
-                if isinstance(item, Group):
-                    self._definition(d)
-                else:
-                    self._alone(d)
-                    self.tensors[d.tensor] = _Tensor(d.dims, d.dtype)
+                self._definition(d)
+            if len(_WELL_FORMED) >= _MOST:
+                _WELL_FORMED.clear()
+            _WELL_FORMED.add(key)
+            if not isinstance(item, Group):
+                self.tensors[item.tensor] = _Tensor(item.dims, item.dtype)
             self.current = self.group = None
         roles = [o.name for o in p.outputs]
         for role in roles:
@@ -216,15 +218,12 @@ class _Checker:
 
     # -------------------------------------------------------------------------------------- a definition
 
-    def _alone(self, d: Definition) -> None:
-        """A definition outside of groups, once for all programs: most passes leave most definitions as they are."""
-        reads = tuple((name, self.tensors.get(name)) for name in ir.tensors_of(d.scalars()))
-        key = (d, reads, *self.parameters.items(), self.signed)
-        if key not in _WELL_FORMED:
-            self._definition(d)
-            if len(_WELL_FORMED) >= _MOST:
-                _WELL_FORMED.clear()
-            _WELL_FORMED.add(key)
+    def _key(self, item: Definition | Group) -> tuple[object, ...]:
+        """All that it depends on whether the item is in order: most passes leave most of them as they are."""
+        names = tensors(item)
+        reads = tuple((name, self.tensors.get(name)) for name in names)
+        places = [d for d in self.program.definitions() if d.tensor in names] if isinstance(item, Group) else []
+        return (item, reads, *places, *self.bounds, *self.parameters.items(), self.signed)
 
     def _definition(self, d: Definition) -> None:
         indices = (*d.formals, *d.bound)

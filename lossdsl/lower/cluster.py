@@ -30,6 +30,12 @@ class Node:
     alias: dict[str, str] = field(default_factory=dict)
     opaque: Opaque | None = None
     _reads: tuple[str, ...] | None = None
+    _read_set: frozenset[str] | None = None
+
+    def read_set(self) -> frozenset[str]:
+        if self._read_set is None:
+            self._read_set = frozenset(self.reads())
+        return self._read_set
 
     def reads(self) -> tuple[str, ...]:
         """Buffers that it needs, each once."""
@@ -270,9 +276,9 @@ def _shared(context: Context, a: Node, b: Node) -> Weight | None:
     weight = context.weight
     if not a.body.axes and not b.body.axes:
         return (0, 0, 0)
-    ra, rb = set(a.reads()), set(b.reads())
+    ra, rb = a.read_set(), b.read_set()
     # A row result that is read in place counts as read by its maker too: it need not leave the kernel.
-    common = (ra & rb) | (ra & set(b.results)) | (rb & set(a.results))
+    common = (ra & rb) | ra.intersection(b.results) | rb.intersection(a.results)
     if not common:
         return None
     largest = max(weight(t) for t in common)
