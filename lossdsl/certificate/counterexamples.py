@@ -82,10 +82,8 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
     reason = Stuck("the checker does not see the violation")
     for entry in _candidates(q, points, t):
         try:
-            if entry["rule"] == CALM:
-                return {**entry, "values": _calm(q)}
-            if entry["rule"] in FOUND:
-                return {**entry, **FOUND[entry["rule"]](q, entry)}
+            if entry["rule"] in _AGAIN:
+                return {**entry, **_AGAIN[entry["rule"]](q, entry)}
             holds, values = violates(q, entry)
         except Stuck as unseen:  # at an element that it cannot evaluate
             reason = unseen
@@ -128,10 +126,14 @@ def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, 
                 yield {**made, "points": [{**point, name: str(wanted)}, {name: point[name]}], "place": list(place)}
 
 
-def _calm(q: Question) -> list[str]:
-    return [" ".join(line) for line in of_calm(q)]
+def _calm(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Stuck where it is not seen."""
+    if entry["points"] or entry["place"]:
+        raise Stuck("it is about all points")
+    return {"values": [" ".join(line) for line in of_calm(q)]}
 
 
+_AGAIN = {**FOUND, CALM: _calm}  # what is found again when it is replayed
 _MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
 
 
@@ -144,10 +146,8 @@ def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[l
 
 def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
     """Whether the points, all in the domain, violate the property at the place; the values there, to 30 digits."""
-    if entry["rule"] == CALM:
-        return not entry["points"] and not entry["place"], _calm(q)
-    if entry["rule"] in FOUND:
-        found = FOUND[entry["rule"]](q, entry)
+    if entry["rule"] in _AGAIN:
+        found = _AGAIN[entry["rule"]](q, entry)
         return all(entry[k] == v for k, v in found.items() if k != "values"), found["values"]
     points = [point_of(q, entry, k) for k in range(len(entry["points"]))]
     place = tuple(int(p) for p in entry["place"])

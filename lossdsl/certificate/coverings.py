@@ -50,8 +50,8 @@ _SEARCHED = 600  # boxes in which a large value is looked for
 _NODES = 2000  # of an element, all that it is made of put in
 _NARROW = 2.0**-40  # a side that is not halved
 _BESIDE = 2.0**-30  # how far to either side of a place an element is told apart, relative to it
-TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
-_FREE = ("real", "prob", *TWO_VALUED)  # each entry is any number of its range, whatever the others are
+_TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
+_FREE = ("real", "prob", *_TWO_VALUED)  # each entry is any number of its range, whatever the others are
 _EXTREMES = ("abs", "relu", "max2", "min2", "clamp")
 _FACTORIALS = (1.0, 1.0, 2.0, 6.0)
 
@@ -398,20 +398,21 @@ class Curve:
         raise Stuck("more boxes than are looked at")
 
     def _start(self) -> Iterator[Box]:
-        case = Case(self.bounds, self._some, {})
-        sides: list[list[Enclosure]] = []
-        for n in self.others:
-            declared = self._input(n)
-            kind = "bool" if n.dtype is BOOL else declared.kind if declared is not None else ""
-            values = [Enclosure(v, v) for v in TWO_VALUED.get(kind, ())]
-            box = case[n]
-            if box.nan:
-                raise Stuck("a number that may be undefined")
-            if not values and box.bounded and self._degree(n) <= 1:  # what is said of both ends holds between them
-                values = [Enclosure(v, v) for v in {box.lo, box.hi}]
-            sides.append([v for v in values if e.meet(v, box) is not None] or [box])
-        for others in itertools.product(*sides):
+        for others in itertools.product(*(self.choices(n, ends=True) for n in self.others)):
             yield Box(Enclosure(self.domain.lo, self.domain.hi, True, True), others)
+
+    def choices(self, n: Read | Param, *, ends: bool = False) -> list[Enclosure]:
+        """What one of the other numbers may be: its values, if there are two, or its interval; of that the `ends`, where what
+        is said of both holds between them. Raises Stuck."""
+        declared = self._input(n)
+        kind = "bool" if n.dtype is BOOL else declared.kind if declared is not None else ""
+        box = self.whole()[n]
+        if box.nan:
+            raise Stuck("a number that may be undefined")
+        values: tuple[float, ...] = _TWO_VALUED.get(kind, ())
+        if ends and not values and box.bounded and self._degree(n) <= 1:
+            values = (box.lo, box.hi) if box.lo < box.hi else (box.lo,)
+        return [v for v in (Enclosure(v, v) for v in values) if e.meet(v, box) is not None] or [box]
 
     def slope_at(self, others: tuple[Enclosure, ...]) -> Enclosure:
         """Of the variable in the entry, where all else is as it is told."""
@@ -743,4 +744,4 @@ def text(box: Enclosure) -> str:
     return f"{ends} or undefined" if box.nan else ends
 
 
-__all__ = ["TWO_VALUED", "Box", "Curve", "Leaf", "float_of", "text"]
+__all__ = ["Box", "Curve", "Leaf", "float_of", "text"]

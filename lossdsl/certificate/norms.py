@@ -68,11 +68,11 @@ class _Rows:
             case "max2":
                 return any(self.product(k, a, b) for k in n.args)
             case "add":
-                return any(self.product(k, a, b) and self._not_negative(rest) for k, rest in _ways(n.args))
+                return any(self.product(k, a, b) and self._not_negative(rest) for k, rest in ways(n.args))
             case "mul":
-                return any(self.norm(k, a) and self.norm(rest, b) for k, rest in _ways(n.args))
+                return any(self.norm(k, a) and self.norm(rest, b) for k, rest in ways(n.args))
             case "sqrt" if isinstance(inside := n.args[0], Apply) and inside.name == "mul":
-                return any(self.squares(k, a) and self.squares(rest, b) for k, rest in _ways(inside.args))
+                return any(self.squares(k, a) and self.squares(rest, b) for k, rest in ways(inside.args))
         return False
 
     def norm(self, n: Scalar, row: Scalar) -> bool:
@@ -83,7 +83,7 @@ class _Rows:
             case "max2":
                 return any(self.norm(k, row) for k in n.args)
             case "add":
-                return any(self.norm(k, row) and self._not_negative(rest) for k, rest in _ways(n.args))
+                return any(self.norm(k, row) and self._not_negative(rest) for k, rest in ways(n.args))
             case "sqrt":
                 return self.squares(n.args[0], row)
         return False
@@ -93,7 +93,7 @@ class _Rows:
         if isinstance(n, Apply) and n.name == "max2":
             return any(self.squares(k, row) for k in n.args)
         if isinstance(n, Apply) and n.name == "add":
-            return any(self.squares(k, row) and self._not_negative(rest) for k, rest in _ways(n.args))
+            return any(self.squares(k, row) and self._not_negative(rest) for k, rest in ways(n.args))
         d = self.case.bounds.fold(n, ("sum",))
         if d is None or not isinstance(n, Read):
             return False
@@ -110,19 +110,20 @@ class _Rows:
 
     def _is_root(self, d: Definition, n: Read, places: tuple[Index, ...], row: Scalar) -> bool:
         at: dict[Scalar, Scalar] = {**dict(zip(d.formals, n.indices)), **dict(zip(d.bound, places))}
-        root = _root(_inlined(self.case.bounds, substitute(d.body, at)))
+        root = root_of(_inlined(self.case.bounds, substitute(d.body, at)))
         return root is not None and root is row
 
     def _not_negative(self, n: Scalar) -> bool:
         return self.case.inside(n)[n].nonnegative
 
 
-def _ways(args: Sequence[Scalar]) -> tuple[tuple[Scalar, Scalar], tuple[Scalar, Scalar]]:
+def ways(args: Sequence[Scalar]) -> tuple[tuple[Scalar, Scalar], tuple[Scalar, Scalar]]:
+    """Two arguments in both orders."""
     a, b = args
     return (a, b), (b, a)
 
 
-def _root(n: Scalar | None) -> Scalar | None:
+def root_of(n: Scalar | None) -> Scalar | None:
     """Of what it is the square."""
     if not isinstance(n, Apply) or n.name not in ("mul", "pow", "powi"):
         return None
@@ -131,4 +132,4 @@ def _root(n: Scalar | None) -> Scalar | None:
     return base if square else None
 
 
-__all__ = ["is_share"]
+__all__ = ["is_share", "root_of", "ways"]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lossdsl.certificate.boxes import Trace, size
-from lossdsl.certificate.coverings import TWO_VALUED, Box, Curve, Leaf, float_of, text
+from lossdsl.certificate.coverings import Box, Curve, Leaf, float_of, text
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import EXPLODING, Question
 from lossdsl.certificate.rules import Stuck
@@ -178,12 +178,13 @@ def _short(a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class _Least:
-    """Between which numbers the first and the last place is at which the loss is least; 0 and 0 if there is `no` such place."""
+    """Between which numbers the first and the last place is at which the loss is least. Where there is none, it goes one `way`
+    everywhere, up (1) or down (-1), and these are 0."""
 
     trace: Trace
     first: tuple[float, float]
     last: tuple[float, float]
-    no: bool = False
+    way: int = 0
 
     def within(self, away: float) -> tuple[float, float]:
         """Places that are no farther than that from one of them."""
@@ -212,7 +213,7 @@ def _explodes(line: _Line) -> Trace:
 
 def _vanishes(line: _Line) -> Trace:
     least = _least(line)
-    if least.no:
+    if least.way:
         raise Stuck("the loss is least far out")
     away = _AWAY * line.unit
     lo, hi = least.within(away)
@@ -237,23 +238,10 @@ def of_calm(q: Question) -> Trace:
     """That the gradient explodes, or vanishes, nowhere. Raises Stuck."""
     curve = _curve(q)
     trace: Trace = []
-    for numbers in _everything(curve):
+    for numbers in itertools.product(*map(curve.choices, curve.others)):
         line = _Line(curve, numbers)
         trace += [["where", *map(text, numbers)], *(_bounded if q.property == EXPLODING else _kept)(line)]
     return trace
-
-
-def _everything(curve: Curve) -> Iterator[Numbers]:
-    """All numbers that all else may be: values, or an interval of each."""
-    sides: list[list[Enclosure]] = []
-    for n in curve.others:
-        declared = None if isinstance(n, Param) else curve.bounds.inputs.get(n.tensor)
-        box = curve.whole()[n]
-        if box.nan:
-            raise Stuck("a number that may be undefined")
-        values = [Enclosure(v, v) for v in TWO_VALUED.get("" if declared is None else declared.kind, ())]
-        sides.append([v for v in values if e.meet(v, box) is not None] or [box])
-    return itertools.product(*sides)
 
 
 def _bounded(line: _Line) -> Trace:
@@ -278,8 +266,7 @@ def _kept(line: _Line) -> Trace:
     trace = [*least.trace, ["at most", large.hex(), "within 10"], ["the middle is at least", middle.hex()]]
     for sign in (-1, 1):
         end = least.first[1] if sign < 0 else least.last[0]
-        small_there = least.no and least.trace[0][0] == ("rises" if sign < 0 else "falls")
-        if abs(end) < INF and not small_there:
+        if abs(end) < INF and least.way != -sign:  # else the loss is small there
             trace.append(_kept_beyond(line, least, sign, limit, middle))
     return trace
 
@@ -290,11 +277,11 @@ def _kept_beyond(line: _Line, least: _Least, sign: int, limit: float, middle: fl
     away = _AWAY * line.unit
     end, exactly = (least.first[1] if sign < 0 else least.last[0]), least.first[0] == least.first[1]
     close = least.within(away)
-    for share in (0.0, *reversed(_SHARES), *(-s for s in _SHARES if least.no)):
+    for share in (0.0, *reversed(_SHARES), *(-s for s in _SHARES if least.way)):
         x = end + sign * away * share
         with contextlib.suppress(Stuck):
-            if least.no or close[0] <= x <= close[1]:
-                at_least = x == end and exactly and not least.no
+            if least.way or close[0] <= x <= close[1]:
+                at_least = x == end and exactly and not least.way
                 if at_least or line.value(Enclosure(x, x)).hi < middle:
                     lo, hi = (-INF, x) if sign < 0 else (x, INF)
                     leaves = line.covering(lo, hi, lambda here: size(here)[0] > limit)
@@ -325,7 +312,7 @@ def _monotone(line: _Line) -> _Least:
     sign = 1 if (found := line.at(0.0)) is not None and found.positive else -1
     leaves = line.covering(-INF, INF, lambda here: here.positive if sign > 0 else here.negative)
     line.curve.joined(leaves, 0)
-    return _Least([["rises" if sign > 0 else "falls", str(len(leaves))]], (0.0, 0.0), (0.0, 0.0), no=True)
+    return _Least([["rises" if sign > 0 else "falls", str(len(leaves))]], (0.0, 0.0), (0.0, 0.0), sign)
 
 
 def _least_between(line: _Line, lo: float, hi: float) -> _Least:
@@ -374,7 +361,7 @@ def _edge(line: _Line, zero: float, other: float) -> float:
 def _middle(line: _Line, least: _Least) -> float:
     """A number that the middle between the infimum and the supremum is not below. Raises Stuck."""
     ends = least.first[1], least.last[0]
-    if least.no:
+    if least.way:
         over = Enclosure(-INF, INF, True, True)
     elif ends[0] < ends[1]:  # it is the same at all of them
         x = ends[0] if abs(ends[0]) < INF else ends[1]

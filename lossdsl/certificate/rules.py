@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.norms import root_of
 from lossdsl.ir.nodes import (
     INT,
     REAL,
@@ -228,11 +229,8 @@ class Rules:
             if d is None or d.head not in ("sum", "map") or d.tensor in self.bounds.recurrent:
                 return False
             return not self.moves(d.where, d.support) and self._is_square(d.body, self.bounds.body(d))
-        if not isinstance(n, Apply) or n.name not in ("mul", "pow", "powi"):
-            return False
-        base, other = n.args
-        same = base is other if n.name == "mul" else isinstance(other, Const) and other.value == 2
-        return same and case[base].finite and self._scalar(base, case) == AFFINE
+        root = root_of(n)
+        return root is not None and case[root].finite and self._scalar(root, case) == AFFINE
 
     # ------------------------------------------------------------------------------------------ smoothness
 

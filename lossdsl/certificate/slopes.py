@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.norms import root_of, ways
 from lossdsl.certificate.rules import Rules, Stuck
 from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -148,7 +149,7 @@ class Slopes:
         if isinstance(n, Select) and not self.rules.moves(n.condition):
             sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
             parts = [self.kept(branch, inner.inside(branch)) for branch, inner in sides if inner is not None]
-            return Kept(*(all(flags) for flags in zip(*((p.above, p.below, p.away) for p in parts))))
+            return Kept(all(p.above for p in parts), all(p.below for p in parts), all(p.away for p in parts))
         if isinstance(n, Apply) and n.dtype is REAL and n.args and all(case[a].finite for a in n.args):
             return self._applied(n, case)
         return Kept(False, False, False)
@@ -210,16 +211,15 @@ class Slopes:
         if isinstance(n, Apply) and n.name == "add":
             parts = [self._squares(a, case) for a in n.args]
             return None if any(p is None for p in parts) else [s for p in parts if p is not None for s in p]
-        if isinstance(n, Apply) and n.name in ("mul", "div") and n.args[0] is not n.args[1]:
-            for k, rest in (n.args, n.args[::-1])[: 2 if n.name == "mul" else 1]:
-                steady = not self.rules.moves(rest) and case[rest].finite and case[rest].nonnegative
-                if steady and (n.name == "mul" or case[rest].positive):
+        root = root_of(n)
+        if root is not None:
+            return [(root, case)] if case[root].finite else None
+        if isinstance(n, Apply) and n.name in ("mul", "div"):
+            for k, rest in ways(n.args) if n.name == "mul" else (n.args,):
+                by = case[rest]
+                if not self.rules.moves(rest) and by.finite and (by.nonnegative if n.name == "mul" else by.positive):
                     return self._squares(k, case)
             return None
-        if isinstance(n, Apply) and n.name in ("mul", "pow", "powi"):
-            base, other = n.args
-            square = base is other if n.name == "mul" else isinstance(other, Const) and other.value == 2
-            return [(base, case)] if square and case[base].finite else None
         if isinstance(n, Read) and not self.rules.moves(*n.indices):
             d = self.bounds.definitions.get(n.tensor)
             if d is None or d.head not in ("sum", "map") or d.tensor in self.bounds.recurrent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from lossdsl.dim import Dim
 from lossdsl.lower.body import Body, Context, MustStore, NotTogether
@@ -30,12 +31,10 @@ class Node:
     alias: dict[str, str] = field(default_factory=dict)
     opaque: Opaque | None = None
     _reads: tuple[str, ...] | None = None
-    _read_set: frozenset[str] | None = None
 
+    @cached_property
     def read_set(self) -> frozenset[str]:
-        if self._read_set is None:
-            self._read_set = frozenset(self.reads())
-        return self._read_set
+        return frozenset(self.reads())
 
     def reads(self) -> tuple[str, ...]:
         """Buffers that it needs, each once."""
@@ -276,7 +275,7 @@ def _shared(context: Context, a: Node, b: Node) -> Weight | None:
     weight = context.weight
     if not a.body.axes and not b.body.axes:
         return (0, 0, 0)
-    ra, rb = a.read_set(), b.read_set()
+    ra, rb = a.read_set, b.read_set
     # A row result that is read in place counts as read by its maker too: it need not leave the kernel.
     common = (ra & rb) | ra.intersection(b.results) | rb.intersection(a.results)
     if not common:

@@ -433,10 +433,8 @@ class Sampler:
 
 
 def _within(value: Fraction, box: Enclosure) -> bool:
-    try:
-        near = (
-            value.numerator / value.denominator
-        )  # correctly rounded, so that only where it is an end more is to be asked
+    try:  # it is correctly rounded: only where that is an end, more is to be asked
+        near = value.numerator / value.denominator
     except OverflowError:
         near = box.lo
     if near not in (box.lo, box.hi):
