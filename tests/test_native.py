@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -414,6 +415,94 @@ def test_a_fork_after_use(huber: Pair) -> None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     pytest.fail("the child hangs")
+
+
+# ------------------------------------------------------------------------------------------- memory of large results
+
+
+def test_memory_of_large_results_is_used_again(huber: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only when nothing refers to it any more: gradients, their views and what shares their memory keep their values."""
+    x, y = logits(1_100_000), logits(1_100_000, seed=7)
+    kept = huber.module._NATIVE_PAGES
+    kept.clear()
+
+    def gradient(scale: float = 1.0) -> torch.Tensor:
+        leaf = (x * scale).requires_grad_()
+        huber.native(leaf, y).backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    expected = value_and_gradients(huber.plain, {"pred": x, "target": y}, ("pred",))[1]
+    first = gradient()
+    place = first.data_ptr()
+    assert place % 2097152 == 0
+    assert first._base is None
+    assert first.is_contiguous()
+    second = gradient(2.0)  # the first is held
+    assert second.data_ptr() != place
+    del first
+    assert len(kept) == 1
+    third = gradient()
+    assert third.data_ptr() == place
+    assert not kept
+    array, view = third.numpy(), third[5:]
+    del third
+    assert not kept
+    gradient(3.0)
+    torch.testing.assert_close(view, expected[5:])
+    del view
+    torch.testing.assert_close(torch.from_numpy(array), expected)
+    del array, second
+    held = [gradient() for _ in range(7)]
+    for made in held:
+        torch.testing.assert_close(made, expected)
+    assert len({made.data_ptr() for made in held}) == 7
+    del held, made
+    assert len(kept) == 4
+    monkeypatch.setenv("LOSSDSL_KEEP", "0")
+    torch.testing.assert_close(gradient(), expected)
+    assert len(kept) == 4
+    kept.clear()
+
+
+def test_memory_of_large_results_in_threads(huber: Pair) -> None:
+    wanted = {k: value_and_gradients(huber.plain, large(k), ("pred",))[1] for k in range(4)}
+
+    def work(k: int) -> None:
+        for _ in range(6):
+            torch.testing.assert_close(value_and_gradients(huber.native, large(k), ("pred",))[1], wanted[k])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+
+def large(seed: int) -> dict[str, Any]:
+    return {"pred": logits(1_100_000 + 300_000 * seed, seed=seed), "target": torch.zeros(1_100_000 + 300_000 * seed)}
+
+
+def test_without_pages_the_memory_is_torchs(huber: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no memory")
+
+    huber.module._NATIVE_PAGES.clear()
+    expected = value_and_gradients(huber.native, large(0), ("pred",))
+    huber.module._NATIVE_PAGES.clear()
+    monkeypatch.setattr(huber.module.mmap, "mmap", refuse)
+    assert_same(value_and_gradients(huber.native, large(0), ("pred",)), expected, 0.0)
+    assert not huber.module._NATIVE_PAGES
+
+
+def test_training_lets_no_memory_pile_up(huber: Pair) -> None:
+    """Batches of many sizes, gradients that are replaced: the pages in use stay few."""
+    huber.module._NATIVE_PAGES.clear()
+    resource = pytest.importorskip("resource")
+    for k in range(40):
+        n = 1_100_000 + 40_000 * (k * 7 % 40)
+        value_and_gradients(huber.native, {"pred": logits(n), "target": torch.zeros(n)}, ("pred",))
+        if k == 9:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB; each step alone takes 10,000
+    assert len(huber.module._NATIVE_PAGES) <= 4
 
 
 # ------------------------------------------------------------------------------------------- out of range, sanitised

@@ -17,25 +17,13 @@ from lossdsl.lower.plan import Fold, Kernel, Load, Plan, Recurrence, Rolling, St
 _COMMON = """\
 #include <stdint.h>
 #include <stdlib.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 typedef REAL real_t;
 
 // A truth value of each lane, as wide as a number, so that vectors of both have as many.
 template <int> struct Mask { typedef int32_t type; };
 template <> struct Mask<8> { typedef int64_t type; };
-typedef Mask<sizeof(real_t)>::type mask_t;
-
-extern "C" void lossdsl_pages(void *data, int64_t bytes) {
-    const uintptr_t size = 2097152, first = ((uintptr_t)data + size - 1) & ~(size - 1);
-    const uintptr_t last = ((uintptr_t)data + (uintptr_t)bytes) & ~(size - 1);
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (last > first) madvise((void *)first, last - first, MADV_HUGEPAGE);
-#endif
-    (void)first; (void)last;
-}"""
+typedef Mask<sizeof(real_t)>::type mask_t;"""
 
 
 @dataclass

@@ -138,17 +138,23 @@ class _Calling(PlanFunction):
             start, stop = next(reversed(self.scope.rounds.values()))
             sizes[b.chunked or 0] = f"{stop} - {start}"
             shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-            dtype, device = self.dtype(b), self.scope.need("device")
-            self.out.line(f"{self.variable(b)} = torch.empty({shape}, dtype={dtype}, device={device})")
-            self.made.add(b.name)
+            self.fresh(b, shape)
         elif b.name not in self.made:
             self.empty(b)
         else:
             return
-        if b.dims:
-            self.scope.helpers.add("_native_pages")
-            self.out.line(f"_native_pages(native, {self.variable(b)})")
         self.straight.add(b.name)
+
+    def empty(self, buffer: Buffer) -> None:
+        if not buffer.dims:
+            super().empty(buffer)
+        elif buffer.name not in self.made:
+            self.fresh(buffer, self.shape(buffer))
+
+    def fresh(self, b: Buffer, shape: str) -> None:
+        self.scope.helpers.add("_native_empty")
+        self.out.line(f"{self.variable(b)} = _native_empty({shape}, {self.dtype(b)})")
+        self.made.add(b.name)
 
     def passed(self, a: Argument) -> str:
         match a.kind:

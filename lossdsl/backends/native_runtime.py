@@ -12,6 +12,8 @@ IMPORTS = (
     "contextlib",
     "ctypes",
     "hashlib",
+    "math",
+    "mmap",
     "os",
     "platform",
     "shlex",
@@ -19,6 +21,7 @@ IMPORTS = (
     "subprocess",
     "tempfile",
     "warnings",
+    "weakref",
 )
 
 FLAGS = "-std=c++17 -O3 -march=native -fno-thread-jumps -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
@@ -157,8 +160,6 @@ def _native_bind(path, names):
     """The library with the types of its functions."""
     library = ctypes.CDLL(path)
     kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
-    library.lossdsl_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-    library.lossdsl_pages.restype = None
     for name in names:
         function = getattr(library, name)
         function.argtypes = [kinds[c] for c in _NATIVE_KERNELS[name][0]]
@@ -166,10 +167,45 @@ def _native_bind(path, names):
     return library
 
 
-def _native_pages(library, tensor):
-    """Ask for large pages under a fresh tensor: at 4 KiB each, touching it first costs more than computing it."""
-    if tensor.nbytes >= 4194304:
-        library.lossdsl_pages(tensor.data_ptr(), tensor.nbytes)
+def _native_empty(shape, dtype):
+    """A tensor whose entries are not set. A large one lies in pages that are kept for the next one when nothing refers to
+    it any more (the system may take them back before): touching fresh pages costs more than computing what goes there.
+    LOSSDSL_KEEP=0 leaves all memory to torch."""
+    count = math.prod(shape)
+    size = count * dtype.itemsize
+    if size < 4194304 or not hasattr(mmap, "MADV_FREE") or os.environ.get("LOSSDSL_KEEP") == "0":
+        return torch.empty(shape, dtype=dtype)
+    large = 2097152  # bytes of a large page
+    wanted = (size + 2 * large - 1) // large * large
+    try:
+        pages = _native_kept(wanted) or mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:  # no memory, of which torch says more, or no such advice
+        return torch.empty(shape, dtype=dtype)
+    view = memoryview(pages)
+    weakref.finalize(view, _native_keep, pages).atexit = False
+    start = -torch.frombuffer(view, dtype=torch.uint8).data_ptr() % large
+    flat = torch.frombuffer(view, dtype=dtype, count=count, offset=start)
+    return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), flat.storage_offset(), shape)
+
+
+def _native_kept(wanted):
+    """The smallest kept pages of as many bytes and not of over twice as many, or None."""
+    for pages in sorted(_NATIVE_PAGES, key=len):
+        if wanted <= len(pages) <= 2 * wanted:
+            with contextlib.suppress(ValueError):  # another thread took them
+                _NATIVE_PAGES.remove(pages)
+                return pages
+    return None
+
+
+def _native_keep(pages):
+    """Called when a tensor in the pages is gone: at most four are kept, whose memory the system may take back."""
+    with contextlib.suppress(OSError):
+        pages.madvise(mmap.MADV_FREE)
+        _NATIVE_PAGES.append(pages)
+        del _NATIVE_PAGES[:-4]
 
 
 def _threads():
@@ -179,6 +215,7 @@ def _threads():
 
 _NATIVE_LOADED = {}
 _NATIVE_TOLD = []
+_NATIVE_PAGES = []
 _NATIVE_PROCESS = os.getpid()
 '''.replace('"FLAGS"', f'"{FLAGS}"')
 
