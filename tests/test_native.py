@@ -453,15 +453,15 @@ def test_memory_of_large_results_is_used_again(huber: Pair, monkeypatch: pytest.
     del view
     torch.testing.assert_close(torch.from_numpy(array), expected)
     del array, second
-    held = [gradient() for _ in range(7)]
+    held = [gradient() for _ in range(20)]
     for made in held:
         torch.testing.assert_close(made, expected)
-    assert len({made.data_ptr() for made in held}) == 7
+    assert len({made.data_ptr() for made in held}) == 20
     del held, made
-    assert len(kept) == 4
+    assert len(kept) == 16
     monkeypatch.setenv("LOSSDSL_KEEP", "0")
     torch.testing.assert_close(gradient(), expected)
-    assert len(kept) == 4
+    assert len(kept) == 16
     kept.clear()
 
 
@@ -501,8 +501,8 @@ def test_training_lets_no_memory_pile_up(huber: Pair) -> None:
         value_and_gradients(huber.native, {"pred": logits(n), "target": torch.zeros(n)}, ("pred",))
         if k == 9:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB; each step alone takes 10,000
-    assert len(huber.module._NATIVE_PAGES) <= 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000  # KiB; each step alone takes 10,000
+    assert len(huber.module._NATIVE_PAGES) <= 16
 
 
 # ------------------------------------------------------------------------------------------- out of range, sanitised

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lossdsl.backends.native_edges import Edges
 from lossdsl.backends.native_layout import (
     COLUMN,
     FEW,
@@ -27,6 +26,7 @@ from lossdsl.backends.native_layout import (
     Sink,
     element_type,
 )
+from lossdsl.backends.native_resident import Resident
 from lossdsl.backends.native_text import STORED, TYPES, State, Term, state
 from lossdsl.backends.triton_parts import Part, Total, operands
 from lossdsl.backends.triton_text import Unsupported
@@ -35,7 +35,6 @@ from lossdsl.lower.plan import (
     Literal,
     Load,
     Op,
-    Operand,
     ParamRef,
     Plan,
     Store,
@@ -68,7 +67,7 @@ def native_function(part: Part, plan: Plan, around: Around) -> NativeFunction:
     return made.function([made])
 
 
-class _Function(Edges):
+class _Function(Resident):
     # ---------------------------------------------------------------------------------------------------- folds
 
     def fold_state(self, s: Fold) -> State:
@@ -88,6 +87,10 @@ class _Function(Edges):
             return
         x = f"({TYPES[self.term(s.value).type]}){self.term(s.value).text}"
         place = self.flat(s) if s.head in ("argmax", "argmin") else "0"
+        if s.name in self.resident:
+            given = x if s.where is None else f"{self.term(s.where).text} ? {x} : -_h_inf"
+            self.out.line(f"_h_absorb_in<resident>({', '.join(names)}, {given});")
+            return
         line = held.state.step(names, x, place)
         if s.where is None:
             self.out.line(line)
@@ -147,8 +150,11 @@ class _Function(Edges):
             self.take(sink.what.fold, sink.held)
             return
         store = sink.what
-        offset, _ = self.offset(store.buffer, store.subscripts)
         value = self.term(store.value)
+        if id(store) in self.lines:
+            self.out.line(f"{self.lines[id(store)]}[j] = {value.text};")
+            return
+        offset, _ = self.offset(store.buffer, store.subscripts)
         sign = "+=" if store.accumulate else "="
         self.out.line(f"{self.pointer(store.buffer)}[{offset}] {sign} {value.text};")
 
@@ -225,6 +231,8 @@ class _Function(Edges):
         counts = [self.size(g) for g in self.outer]
         columns = [self.size(g) for g in self.column_groups]
         self.edges = self.edge_conditions()
+        self.choose_resident()
+        self.declare_large()
         if self.edges:
             out.line(f"const int64_t len_all = {self.size(self.lane)};")
             each = " * ".join(["len_all", *columns])
@@ -246,20 +254,39 @@ class _Function(Edges):
         self.declare_totals()
         out.line("const int64_t stop = (program + 1) * group < rows ? (program + 1) * group : rows;")
         steps = self.strides()
-        if steps:  # a step of 1 that is not known to be one would make gathers of the loads
-            given = ", ".join(f"const int64_t {s}" for s in steps)
-            self.open_loop(f"auto rows_of = [&]({given}) __attribute__((always_inline)) {{")
+        # a step of 1 that is not known to be one would make gathers of the loads
+        given = [*(f"const int64_t {s}" for s in steps), *(["auto in_cache"] if self.resident else [])]
+        given += ["auto in_blocks"] if steps else []
+        if given:
+            self.open_loop(f"auto rows_of = [&]({', '.join(given)}) __attribute__((always_inline)) {{")
+        if self.resident:
+            self.out.line("constexpr bool resident = decltype(in_cache)::is;")
+            self.rooms()
+        if steps:
+            self.out.line("constexpr bool whole = decltype(in_blocks)::is;")
         self.open_loop("for (int64_t row = program * group; row < stop; ++row) {")
         self.decode(counts)
         self.row()
         self.close()
-        if steps:
+        if given:
             self.close("};")
-            one, ones = " && ".join(f"{s} == 1" for s in steps), ", ".join("1" for _ in steps)
-            self.out.line(f"if ({one}) rows_of({ones}); else rows_of({', '.join(steps)});")
+            self.variants(steps)
         self.leave_shares()
+        if self.large:
+            self.out.line("_h_settle();")
         self.close()
         self.join_shares()
+
+    def variants(self, steps: list[str]) -> None:
+        """Call the text of the rows for what is known of the steps between columns, and of the number of columns."""
+        one, ones = [f"{s} == 1" for s in steps], ["1" for _ in steps]
+        line, blocks = "", ["_h_yes()"] if steps else []
+        if self.resident:
+            line = f"if ({' && '.join([*one, self.fits()])}) rows_of({', '.join([*ones, '_h_yes()', *blocks])}); else "
+        last = ["_h_no()"] if self.resident else []
+        if steps:
+            line += f"if ({' && '.join(one)}) rows_of({', '.join([*ones, *last, *blocks])}); else "
+        self.out.line(f"{line}rows_of({', '.join([*steps, *last, *(['_h_no()'] if steps else [])])});")
 
     def strides(self) -> list[str]:
         """The extents that part neighbours along the lanes, where those are columns."""
@@ -325,7 +352,8 @@ class _Function(Edges):
         self.index[self.lane] = self.index_name(self.lane)
         self.stages("len")
         self.close("};")
-        self.out.line(f"if (rest_len == {self.width}) body({self.width}); else body(rest_len);")
+        whole = "resident && " if self.resident else ""
+        self.out.line(f"if ({whole}rest_len == {self.width}) body({self.width}); else body(rest_len);")
 
     def parted(self) -> None:
         """The body for a row in blocks of lanes: those inside, the last of them as long as the others, and those at the
@@ -338,15 +366,15 @@ class _Function(Edges):
         self.index[self.lane] = self.index_name(self.lane)
         self.stages("len")
         self.close("};")
-        self.open_loop("auto edges_of = [&](int64_t at, const int64_t stop) {")
-        out.line(f"for (; at < stop; at += {w}) body(at, stop - at < {w} ? stop - at : {w}, false);")
-        self.close("};")
-        out.line("edges_of(0, inner_from);")
+        self.open_loop("for (int side = 0; side < 2; ++side) {")
+        out.line("const int64_t stop = side == 0 ? inner_from : len_all;")
+        first = "int64_t at = side == 0 ? 0 : inner_to"
+        out.line(f"for ({first}; at < stop; at += {w}) body(at, stop - at < {w} ? stop - at : {w}, false);")
+        self.close()
         out.line("int64_t at = inner_from;")
         out.line(f"for (; at + {w} <= inner_to; at += {w}) body(at, {w}, true);")
         out.line(f"if (at < inner_to && inner_to - inner_from >= {w}) body(inner_to - {w}, {w}, true);")
         out.line("else if (at < inner_to) body(at, inner_to - at, true);")
-        out.line("edges_of(inner_to, len_all);")
 
     def array(self, name: str, type_: str) -> str:
         """A variable with a value for each lane; the value's text reads it."""
@@ -370,6 +398,7 @@ class _Function(Edges):
                 self.put(sink)
             values, sinks = self.at_level(LANE, stage), self.sinks_at(LANE, stage)
             if values or sinks:
+                self.open_lines(sinks)
                 self.lanes(length)
                 self.lane_index("at")
                 for s in values:
@@ -377,22 +406,13 @@ class _Function(Edges):
                 for sink in sinks:
                     self.put(sink)
                 self.close()
+                self.close_lines(sinks, length)
             self.columns(stage, length)
 
     def needed(self, stage: int) -> list[Load | Op]:
         """Values along columns that a pass needs, in order."""
-        wanted: set[str] = set()
-        pending: list[Operand] = []
-        for f in self.folds_at(stage):
-            pending += operands(f)
-        for sink in self.sinks_at(COLUMN, stage):
-            pending += operands(sink.given)
-        while pending:
-            o = pending.pop()
-            if isinstance(o, Value) and o.name not in wanted and self.level[o.name] == COLUMN:
-                wanted.add(o.name)
-                pending += operands(self.made[o.name])
-        return [s for s in self.part.statements if s.name in wanted - self.fused and not isinstance(s, Fold)]
+        roots = [o for f in self.folds_at(stage) for o in operands(f)]
+        return self.along(roots + [o for sink in self.sinks_at(COLUMN, stage) for o in operands(sink.given)])
 
     def columns(self, stage: int, length: str) -> None:
         """One pass over the columns."""
@@ -427,6 +447,38 @@ class _Function(Edges):
         for f in folds:
             lanes = self.lane_columns or bool(self.spread_of(operands(f)) & lane)
             held.append(self.declare(f, lanes, self.wanted.get(f.name, f.name)))
+        self.one_pass(values, list(zip(folds, held)), sinks, length)
+        again = [(f, h) for f, h in zip(folds, held) if f.name in self.resident]
+        if again:
+            self.open_loop("if (resident) {")
+            if self.lane_columns:
+                for _, h in again:
+                    self.largest(h)
+            self.one_pass(self.along([o for f, _ in again for o in operands(f)]), again, [], length, again=True)
+            self.close()
+        if inside:
+            for f, h in zip(folds, held):
+                self.lanes(length)
+                self.out.line(f"{results[f.name]}[j] = {h.state.finish(h.at('j'))};")
+                self.close()
+            self.close()
+            return
+        for f, h in zip(folds, held):
+            self.finish(f, h, length)
+            if self.resident.get(f.name):
+                self.factor(f, h, length)
+
+    def one_pass(
+        self,
+        values: list[Load | Op],
+        folds: list[tuple[Fold, Held]],
+        sinks: list[Sink],
+        length: str,
+        *,
+        again: bool = False,
+    ) -> None:
+        """The loops of a pass; `again`: the second one of log-sum-exps of rows in the cache."""
+        lane = frozenset(self.lane)
         for g in self.inner:
             name = self.index_name(g)
             self.index[g] = name
@@ -437,48 +489,54 @@ class _Function(Edges):
             self.index[self.lane] = self.index_name(self.lane)
             name = self.names.fresh("pass")
             self.open_loop(f"auto {name} = [&](const int64_t at, const int64_t len) __attribute__((always_inline)) {{")
+            self.open_lines(sinks)
             self.lanes("len")
             self.lane_index("at")
-            self.pass_body(values, folds, held, sinks)
+            self.pass_body(values, folds, sinks, again=again)
             self.close()
+            self.close_lines(sinks, "len")
             self.close("};")
             count = self.size(self.lane)
             size = self.names.fresh("size")
             self.out.line(f"const int64_t {size} = {count};")
             self.out.line(f"int64_t {size}_at = 0;")
-            self.out.line(f"for (; {size}_at + {WIDTH} <= {size}; {size}_at += {WIDTH}) {name}({size}_at, {WIDTH});")
-            self.out.line(f"if ({size}_at < {size}) {name}({size}_at, {size} - {size}_at);")
+            given = "if (whole) " if self.strides() else ""
+            self.open_loop(f"{given}for (; {size}_at + {WIDTH} <= {size}; {size}_at += {WIDTH}) {{")
+            if again:
+                self.fetch(self.fetched(values), f"({size} + {size}_at)")
+            self.out.line(f"{name}({size}_at, {WIDTH});")
+            self.close()
+            if given:
+                rest = f"{size} - {size}_at < {WIDTH} ? {size} - {size}_at : {WIDTH}"
+                self.out.line(f"for (; {size}_at < {size}; {size}_at += {WIDTH}) {name}({size}_at, {rest});")
+            else:
+                self.out.line(f"if ({size}_at < {size}) {name}({size}_at, {size} - {size}_at);")
         else:
             for s in values:
                 if not self.part.spread[s.name] & lane:
                     self.statement(s)
-            for f, h in zip(folds, held):
+            for f, h in folds:
                 if not h.lanes:
                     self.take(f, h)
             for sink in sinks:
                 if not sink.varies & lane:
                     self.put(sink)
             of_lanes = [s for s in values if self.part.spread[s.name] & lane]
-            lane_folds = [(f, h) for f, h in zip(folds, held) if h.lanes]
+            lane_folds = [(f, h) for f, h in folds if h.lanes]
             lane_sinks = [s for s in sinks if s.varies & lane]
             if lane_folds or lane_sinks:
+                self.open_lines(lane_sinks)
+                if again:
+                    self.fetch(self.fetched(values), f"(at + {self.width})")
                 self.lanes(length)
                 self.lane_index("at")
-                self.pass_body(of_lanes, [f for f, _ in lane_folds], [h for _, h in lane_folds], lane_sinks)
+                self.pass_body(of_lanes, lane_folds, lane_sinks, again=again)
                 self.close()
+                self.close_lines(lane_sinks, length)
         for _ in self.inner:
             self.close()
         for s in values:  # made again in another pass, under another name
             self.terms.pop(s.name, None)
-        if inside:
-            for f, h in zip(folds, held):
-                self.lanes(length)
-                self.out.line(f"{results[f.name]}[j] = {h.state.finish(h.at('j'))};")
-                self.close()
-            self.close()
-            return
-        for f, h in zip(folds, held):
-            self.finish(f, h, length)
 
     def few_columns(self, folds: list[Fold], sinks: list[Sink]) -> bool:
         """Whether each lane folds over a few columns, of a known number, by itself: its states then stay in registers."""
@@ -517,7 +575,7 @@ class _Function(Edges):
             if k == len(self.inner) - 1:
                 self.out.line(f"#pragma GCC unroll {FEW}")
             self.open_loop(f"for (int64_t {name} = 0; {name} < {self.size(g)}; ++{name}) {{")
-        self.pass_body(values, folds, held, [])
+        self.pass_body(values, list(zip(folds, held)), [])
         for _ in self.inner:
             self.close()
         for f, h in zip(folds, held):
@@ -531,11 +589,16 @@ class _Function(Edges):
         for s in values:  # made again in another pass, under another name
             self.terms.pop(s.name, None)
 
-    def pass_body(self, values: list[Load | Op], folds: list[Fold], held: list[Held], sinks: list[Sink]) -> None:
+    def pass_body(
+        self, values: list[Load | Op], folds: list[tuple[Fold, Held]], sinks: list[Sink], *, again: bool = False
+    ) -> None:
         for s in values:
             self.statement(s)
-        for f, h in zip(folds, held):
-            self.take(f, h)
+        for f, h in folds:
+            if again:
+                self.exponentials(f, h)
+            else:
+                self.take(f, h)
         for sink in sinks:
             self.put(sink)
 

@@ -42,7 +42,7 @@ WORDS = (
         "inside",
         "inner_from",
         "inner_to",
-        "edges_of",
+        "side",
         "rows_of",
     ),
 )

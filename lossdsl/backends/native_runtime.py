@@ -24,7 +24,7 @@ IMPORTS = (
     "weakref",
 )
 
-FLAGS = "-std=c++17 -O3 -march=native -fno-thread-jumps -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
+FLAGS = "-std=c++17 -O2 -funswitch-loops -march=native -fno-thread-jumps -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -shared"
 
 LOADER = '''\
 _NATIVE_FLAGS = "FLAGS"
@@ -173,7 +173,7 @@ def _native_empty(shape, dtype):
     LOSSDSL_KEEP=0 leaves all memory to torch."""
     count = math.prod(shape)
     size = count * dtype.itemsize
-    if size < 4194304 or not hasattr(mmap, "MADV_FREE") or os.environ.get("LOSSDSL_KEEP") == "0":
+    if size < 1048576 or not hasattr(mmap, "MADV_FREE") or os.environ.get("LOSSDSL_KEEP") == "0":
         return torch.empty(shape, dtype=dtype)
     large = 2097152  # bytes of a large page
     wanted = (size + 2 * large - 1) // large * large
@@ -201,11 +201,11 @@ def _native_kept(wanted):
 
 
 def _native_keep(pages):
-    """Called when a tensor in the pages is gone: at most four are kept, whose memory the system may take back."""
+    """Called when a tensor in the pages is gone: at most 16 are kept, whose memory the system may take back."""
     with contextlib.suppress(OSError):
         pages.madvise(mmap.MADV_FREE)
         _NATIVE_PAGES.append(pages)
-        del _NATIVE_PAGES[:-4]
+        del _NATIVE_PAGES[:-16]
 
 
 def _threads():

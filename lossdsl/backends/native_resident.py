@@ -1,0 +1,137 @@
+"""Log-sum-exps of rows that stay in a cache: the largest term first, then every exponential once, kept for what follows.
+
+A row that fits in no cache is read as seldom as may be: its log-sum-exp is made in one pass, with an exponential for each
+term and each new maximum, and what is weighted by the softmax has exponentials of its own. Where a further pass over the
+row costs nothing, the maximum comes first; a term's exponential is then kept in memory of the thread, and the softmax is
+that times one factor for the row. Both are in the text; the number of columns decides.
+"""
+
+from __future__ import annotations
+
+from lossdsl.backends.native_layout import COLUMN, LANE, ROW, Around, Held, Scope
+from lossdsl.backends.native_stream import Streams
+from lossdsl.backends.triton_parts import Part, operands
+from lossdsl.lower.plan import Fold, Load, Op, Operand, Plan, Subscript, Value
+
+ROOM = 131072  # entries that are kept of a row, or of all rows of a block
+ROOMS = 4  # folds of one part whose terms are kept
+
+
+class Resident(Streams):
+    def __init__(
+        self, part: Part, plan: Plan, around: Around, scope: Scope | None = None, lane: str | None = None
+    ) -> None:
+        super().__init__(part, plan, around, scope, lane)
+        self.resident: dict[str, str] = {}  # fold -> variable of its kept terms, or ""
+        self.weights: dict[str, tuple[str, str]] = {}  # softmax -> its fold, and how it is written
+        self.factors: dict[tuple[str, str], str] = {}  # text of what the kept terms are to be multiplied by
+
+    def choose_resident(self) -> None:
+        """The folds that are made in two passes where a row is short enough, and the softmaxes made of what is kept."""
+        if len(self.column_groups) != 1 or self.short() or self.edges:
+            return
+        if frozenset(self.part.columns) & (self.around.rounds | self.around.points):
+            return
+        level = ROW if self.lane_columns else LANE
+        for f in self.part.statements:
+            if not isinstance(f, Fold) or f.head != "logsumexp" or self.level[f.name] != level:
+                continue
+            read = {s.name: s.op for s in self.part.statements if isinstance(s, Op) and self.is_weight(s, f)}
+            kept = bool(read) and f.where is None and sum(map(bool, self.resident.values())) < ROOMS
+            self.resident[f.name] = self.names.fresh(f"{self.wanted.get(f.name, f.name)}_kept") if kept else ""
+            if kept:
+                self.weights |= {name: (f.name, op) for name, op in read.items()}
+
+    def is_weight(self, s: Op, f: Fold) -> bool:
+        """Whether it is `exp(x - f)` for the terms x of f."""
+        args = s.args
+        if s.op == "exp" and isinstance(args[0], Value):
+            difference = self.made[args[0].name]
+            if isinstance(difference, Op) and difference.op == "sub":
+                args = difference.args
+        return s.op in ("exp", "expdiff") and args == (f.value, Value(f.name)) and self.level[s.name] == COLUMN
+
+    def fits(self) -> str:
+        """The condition that a row, or a block of rows, is kept."""
+        return f"{self.size(self.column_groups[0])} <= {ROOM if self.lane_columns else ROOM // self.width}"
+
+    def rooms(self) -> None:
+        for k, room in enumerate(room for room in self.resident.values() if room):
+            self.out.line(f"real_t *const {room} = resident ? _h_room({k}) : nullptr;")
+
+    def room_place(self) -> str:
+        """Where a term is kept."""
+        index = self.index[self.column_groups[0]]
+        return index if self.lane_columns else f"{index} * {self.width} + j"
+
+    def operation(self, s: Op) -> str:
+        text = super().operation(s)
+        if s.name not in self.weights:
+            return text
+        of = self.weights[s.name]
+        return f"resident ? {self.resident[of[0]]}[{self.room_place()}] * {self.factors[of]} : {text}"
+
+    def fetched(self, values: list[Load | Op]) -> list[Load]:
+        """Loads of a row whose next one follows it in memory."""
+        found = {}
+        for s in values:
+            if isinstance(s, Load) and self.row_groups and not self.around.rounds & frozenset(self.lane):
+                last = s.subscripts[-len(self.lane) :]
+                if last == tuple(Subscript(((a, 1),)) for a in self.lane) and len(s.subscripts) > len(self.lane):
+                    found[s.buffer, s.subscripts] = s
+        return list(found.values())
+
+    def fetch(self, loads: list[Load], start: str) -> None:
+        """Ask for what is read next, of the next row or block, while this one is worked on."""
+        for s in loads:
+            inner = self.index[self.lane]
+            self.index[self.lane] = start
+            offset, _ = self.offset(s.buffer, s.subscripts)
+            self.index[self.lane] = inner
+            self.out.line(f"_h_fetch<{self.width}>({self.pointer(s.buffer)} + {offset});")
+
+    def largest(self, held: Held) -> None:
+        """Where lanes are columns: the largest term of all lanes in each."""
+        top = held.names[0]
+        self.out.line(f"_h_level({top}, {self.width});")
+
+    def exponentials(self, f: Fold, held: Held) -> None:
+        """The lines for one term."""
+        x = self.names.fresh("term")
+        top, total = held.at("j")
+        given = self.term(f.value).text
+        if f.where is not None:
+            given = f"{self.term(f.where).text} ? {given} : -_h_inf"
+        self.out.line(f"const real_t {x} = {given};")
+        power = self.names.fresh("power")
+        self.out.line(f"const real_t {power} = _h_exp_down({x} - {top});")
+        if self.resident[f.name]:
+            self.out.line(f"{self.resident[f.name]}[{self.room_place()}] = {power};")
+        self.out.line(f"{total} += {x} == {top} ? (real_t)1 : {power};")
+
+    def factor(self, f: Fold, held: Held, length: str) -> None:
+        """What the kept terms of a log-sum-exp are multiplied by: exp(x - whole) is exp(x - top) exp(top - whole), but
+        where all terms are -inf, for which `exp(x - whole)` is NaN and `expdiff` 0."""
+        for op in dict.fromkeys(op for name, op in self.weights.values() if name == f.name):
+            word = self.names.fresh(f"{self.wanted.get(f.name, f.name)}_factor")
+            top, whole = held.at("0" if self.lane_columns else "j")[0], self.terms[f.name].text
+            text = f"_h_factor({top}, {whole}, {'(real_t)0' if op == 'expdiff' else '_h_nan'})"
+            if self.lane_columns:
+                self.out.line(f"const real_t {word} = resident ? {text} : (real_t)0;")
+                self.factors[f.name, op] = word
+                continue
+            self.out.line(f"real_t {word}[{self.width}];")
+            self.out.line("#pragma omp simd")
+            self.out.line(f"for (int64_t j = 0; j < (resident ? {length} : 0); ++j) {word}[j] = {text};")
+            self.factors[f.name, op] = f"{word}[j]"
+
+    def along(self, roots: list[Operand]) -> list[Load | Op]:
+        """The values along columns that the roots need, in order."""
+        wanted: set[str] = set()
+        pending = list(roots)
+        while pending:
+            o = pending.pop()
+            if isinstance(o, Value) and o.name not in wanted and self.level[o.name] == COLUMN:
+                wanted.add(o.name)
+                pending += operands(self.made[o.name])
+        return [s for s in self.part.statements if s.name in wanted - self.fused and not isinstance(s, Fold)]
