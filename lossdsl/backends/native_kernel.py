@@ -115,22 +115,6 @@ class _Function(Resident):
 
     # ---------------------------------------------------------------------------------------------------- loops
 
-    def at_level(self, level: int, stage: int) -> list[Load | Op]:
-        return [
-            s
-            for s in self.part.statements
-            if not isinstance(s, Fold)
-            and self.level[s.name] == level
-            and self.stage[s.name] == stage
-            and s.name not in self.fused
-        ]
-
-    def sinks_at(self, level: int, stage: int) -> list[Sink]:
-        return [s for s in self.sinks if s.level == level and s.stage == stage]
-
-    def folds_at(self, stage: int) -> list[Fold]:
-        return [s for s in self.part.statements if isinstance(s, Fold) and self.stage[s.name] == stage]
-
     def open_loop(self, head: str) -> None:
         self.out.line(head)
         self.out.indent()
@@ -255,13 +239,13 @@ class _Function(Resident):
         out.line("const int64_t stop = (program + 1) * group < rows ? (program + 1) * group : rows;")
         steps = self.strides()
         # a step of 1 that is not known to be one would make gathers of the loads
-        given = [*(f"const int64_t {s}" for s in steps), *(["auto in_cache"] if self.resident else [])]
+        given = [*(f"const int64_t {s}" for s in steps), *(["auto in_cache"] if self.caching else [])]
         given += ["auto in_blocks"] if steps else []
         if given:
             self.open_loop(f"auto rows_of = [&]({', '.join(given)}) __attribute__((always_inline)) {{")
-        if self.resident:
+        if self.caching:
             self.out.line("constexpr bool resident = decltype(in_cache)::is;")
-            self.rooms()
+            self.declare_rooms()
         if steps:
             self.out.line("constexpr bool whole = decltype(in_blocks)::is;")
         self.open_loop("for (int64_t row = program * group; row < stop; ++row) {")
@@ -281,9 +265,9 @@ class _Function(Resident):
         """Call the text of the rows for what is known of the steps between columns, and of the number of columns."""
         one, ones = [f"{s} == 1" for s in steps], ["1" for _ in steps]
         line, blocks = "", ["_h_yes()"] if steps else []
-        if self.resident:
+        if self.caching:
             line = f"if ({' && '.join([*one, self.fits()])}) rows_of({', '.join([*ones, '_h_yes()', *blocks])}); else "
-        last = ["_h_no()"] if self.resident else []
+        last = ["_h_no()"] if self.caching else []
         if steps:
             line += f"if ({' && '.join(one)}) rows_of({', '.join([*ones, *last, *blocks])}); else "
         self.out.line(f"{line}rows_of({', '.join([*steps, *last, *(['_h_no()'] if steps else [])])});")
@@ -352,7 +336,7 @@ class _Function(Resident):
         self.index[self.lane] = self.index_name(self.lane)
         self.stages("len")
         self.close("};")
-        whole = "resident && " if self.resident else ""
+        whole = "resident && " if self.caching else ""
         self.out.line(f"if ({whole}rest_len == {self.width}) body({self.width}); else body(rest_len);")
 
     def parted(self) -> None:
@@ -420,6 +404,7 @@ class _Function(Resident):
         if not folds and not sinks:
             return
         values = self.needed(stage)
+        self.passing = stage
         lane = frozenset(self.lane)
         inside = ""
         if self.few_columns(folds, sinks):
@@ -451,6 +436,7 @@ class _Function(Resident):
         again = [(f, h) for f, h in zip(folds, held) if f.name in self.resident]
         if again:
             self.open_loop("if (resident) {")
+            self.passing += 0.5
             if self.lane_columns:
                 for _, h in again:
                     self.largest(h)

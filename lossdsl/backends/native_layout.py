@@ -267,6 +267,22 @@ class Layout:
                     found.add(name)
         return found
 
+    def at_level(self, level: int, stage: int) -> list[Load | Op]:
+        return [
+            s
+            for s in self.part.statements
+            if not isinstance(s, Fold)
+            and self.level[s.name] == level
+            and self.stage[s.name] == stage
+            and s.name not in self.fused
+        ]
+
+    def sinks_at(self, level: int, stage: int) -> list[Sink]:
+        return [s for s in self.sinks if s.level == level and s.stage == stage]
+
+    def folds_at(self, stage: int) -> list[Fold]:
+        return [s for s in self.part.statements if isinstance(s, Fold) and self.stage[s.name] == stage]
+
     def after(self, name: str) -> int:
         return self.stage[name] + isinstance(self.made[name], Fold)
 

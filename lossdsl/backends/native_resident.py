@@ -1,20 +1,32 @@
-"""Log-sum-exps of rows that stay in a cache: the largest term first, then every exponential once, kept for what follows.
+"""Rows that stay in a cache: every exponential and logarithm once, kept for the passes that follow.
 
 A row that fits in no cache is read as seldom as may be: its log-sum-exp is made in one pass, with an exponential for each
-term and each new maximum, and what is weighted by the softmax has exponentials of its own. Where a further pass over the
-row costs nothing, the maximum comes first; a term's exponential is then kept in memory of the thread, and the softmax is
-that times one factor for the row. Both are in the text; the number of columns decides.
+term and each new maximum, and each pass makes again what it needs. Where a further pass over the row costs nothing, the
+maximum comes first; a term's exponential is then kept in memory of the thread, and the softmax is that times one factor for
+the row. Other values that took an exponential or a logarithm are kept for later passes, too. Both are in the text; the
+number of columns decides.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
+from lossdsl import primitives
 from lossdsl.backends.native_layout import COLUMN, LANE, ROW, Around, Held, Scope
 from lossdsl.backends.native_stream import Streams
 from lossdsl.backends.triton_parts import Part, operands
 from lossdsl.lower.plan import Fold, Load, Op, Operand, Plan, Subscript, Value
 
 ROOM = 131072  # entries that are kept of a row, or of all rows of a block
-ROOMS = 4  # folds of one part whose terms are kept
+ROOMS = 4  # values of one part that are kept
+
+
+@cache
+def costly(op: str) -> bool:
+    """Whether a primitive takes an exponential or a logarithm."""
+    record = primitives.PRIMITIVES.get(op)
+    texts = [] if record is None else primitives.helper_sources([record.cxx], primitives.CXX_HELPERS)
+    return any("_h_exp(" in t or "_h_log(" in t for t in texts)
 
 
 class Resident(Streams):
@@ -25,6 +37,8 @@ class Resident(Streams):
         self.resident: dict[str, str] = {}  # fold -> variable of its kept terms, or ""
         self.weights: dict[str, tuple[str, str]] = {}  # softmax -> its fold, and how it is written
         self.factors: dict[tuple[str, str], str] = {}  # text of what the kept terms are to be multiplied by
+        self.saved: dict[str, tuple[str, int]] = {}  # value -> variable of what is kept of it, the pass that makes it
+        self.passing = -1.0  # the stage of the pass at hand; a half more in the second pass of a log-sum-exp
 
     def choose_resident(self) -> None:
         """The folds that are made in two passes where a row is short enough, and the softmaxes made of what is kept."""
@@ -37,10 +51,38 @@ class Resident(Streams):
             if not isinstance(f, Fold) or f.head != "logsumexp" or self.level[f.name] != level:
                 continue
             read = {s.name: s.op for s in self.part.statements if isinstance(s, Op) and self.is_weight(s, f)}
-            kept = bool(read) and f.where is None and sum(map(bool, self.resident.values())) < ROOMS
+            kept = bool(read) and f.where is None and len(self.rooms()) < ROOMS
             self.resident[f.name] = self.names.fresh(f"{self.wanted.get(f.name, f.name)}_kept") if kept else ""
             if kept:
                 self.weights |= {name: (f.name, op) for name, op in read.items()}
+        self.choose_saved()
+
+    def choose_saved(self) -> None:
+        """Values that a pass makes with an exponential or a logarithm, and that a later pass reads."""
+        first: dict[str, int] = {}
+        for stage in range(self.last + 1):
+            folds = self.folds_at(stage)
+            roots = [o for f in folds for o in operands(f)]
+            roots += [o for s in self.sinks_at(COLUMN, stage) for o in operands(s.given)]
+            needed = self.along(roots)
+            new = [s for s in needed if s.name not in first]
+            read = {o.name for o in (*roots, *(o for s in new for o in operands(s))) if isinstance(o, Value)}
+            first |= {s.name: stage for s in new}
+            twice = {f.value.name for f in folds if f.name in self.resident and isinstance(f.value, Value)}
+            for s in needed:
+                if s.name in read and (s.name in twice or first[s.name] < stage) and self.worth_keeping(s):
+                    word = self.names.fresh(f"{self.wanted.get(s.name, s.name)}_kept")
+                    self.saved[s.name] = (word, first[s.name])
+
+    def worth_keeping(self, s: Load | Op) -> bool:
+        if s.type != "acc" or s.name in self.weights or s.name in self.saved or len(self.rooms()) >= ROOMS:
+            return False
+        made = self.along([Value(s.name)])
+        return any(isinstance(v, Op) and v.name not in self.weights and costly(v.op) for v in made)
+
+    def rooms(self) -> list[str]:
+        """The variables of what is kept."""
+        return [*filter(None, self.resident.values()), *(word for word, _ in self.saved.values())]
 
     def is_weight(self, s: Op, f: Fold) -> bool:
         """Whether it is `exp(x - f)` for the terms x of f."""
@@ -51,12 +93,17 @@ class Resident(Streams):
                 args = difference.args
         return s.op in ("exp", "expdiff") and args == (f.value, Value(f.name)) and self.level[s.name] == COLUMN
 
+    @property
+    def caching(self) -> bool:
+        """Whether there is a text of its own for rows that stay in a cache."""
+        return bool(self.resident or self.saved)
+
     def fits(self) -> str:
         """The condition that a row, or a block of rows, is kept."""
         return f"{self.size(self.column_groups[0])} <= {ROOM if self.lane_columns else ROOM // self.width}"
 
-    def rooms(self) -> None:
-        for k, room in enumerate(room for room in self.resident.values() if room):
+    def declare_rooms(self) -> None:
+        for k, room in enumerate(self.rooms()):
             self.out.line(f"real_t *const {room} = resident ? _h_room({k}) : nullptr;")
 
     def room_place(self) -> str:
@@ -66,10 +113,19 @@ class Resident(Streams):
 
     def operation(self, s: Op) -> str:
         text = super().operation(s)
+        room, made = self.saved.get(s.name, ("", -1))
+        if room and self.passing > made:
+            return f"resident ? {room}[{self.room_place()}] : {text}"
         if s.name not in self.weights:
             return text
         of = self.weights[s.name]
         return f"resident ? {self.resident[of[0]]}[{self.room_place()}] * {self.factors[of]} : {text}"
+
+    def statement(self, s: Load | Op) -> None:
+        super().statement(s)
+        room, made = self.saved.get(s.name, ("", -1))
+        if room and self.passing == made:
+            self.out.line(f"if (resident) {room}[{self.room_place()}] = {self.terms[s.name].text};")
 
     def fetched(self, values: list[Load | Op]) -> list[Load]:
         """Loads of a row whose next one follows it in memory."""

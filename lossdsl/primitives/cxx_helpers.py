@@ -409,8 +409,9 @@ _h_inline void _h_settle() {
 }
 """,
     "_h_fetch": """\
-template <int Count> _h_inline void _h_fetch(const real_t *from) {
-  for (int k = 0; k < Count; k += 64 / sizeof(real_t)) __builtin_prefetch(from + k);
+// Have entries in the cache when they are read. Needs _h_inline.
+template <int Count, class T> _h_inline void _h_fetch(const T *from) {
+  for (int k = 0; k < Count * (int)sizeof(T); k += 64) __builtin_prefetch((const char *)from + k);
 }
 """,
     "_h_yes": """\
