@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from lossdsl import primitives
 from lossdsl.backends.native_kernel import native_function
-from lossdsl.backends.native_layout import Argument, Around, NativeFunction, element_type
+from lossdsl.backends.native_layout import Argument, Around, NativeFunction, element_type, whole_lines
 from lossdsl.backends.text import Names, Writer
 from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_text import Unsupported
@@ -290,8 +290,8 @@ class Strips(_Driver):
         for name, rows in step.kept:
             b = self.plan.buffer(name)
             type_, width = element_type(b), self.extent(b.dims[-1])
-            size = f"sizeof({type_}) * {rows} * ({width} > 0 ? {width} : 1)"
-            out.line(f"{type_} *{self.rows[name]} = ({type_} *)::malloc({size});")
+            size = f"64 * (sizeof({type_}) * {rows} * {whole_lines(width)} / 64 + 1)"
+            out.line(f"{type_} *{self.rows[name]} = ({type_} *)::aligned_alloc(64, {size});")
         out.line("#pragma omp for schedule(static)")
         out.line("for (int64_t program = 0; program < programs; ++program) {")
         out.indent()

@@ -227,16 +227,20 @@ class _Function(Resident):
             each = " * ".join([f"(len_all < {self.width} ? len_all : {self.width})", *columns])
         else:
             each = " * ".join(columns) or "1"
-        out.line(f"const int64_t rows = {' * '.join(counts) or '1'};")
-        out.line(f"const int64_t each = {each} > 0 ? {each} : 1;")
-        out.line(f"const int64_t group = each < {GRAIN} ? {GRAIN} / each : 1;")
-        out.line("const int64_t programs = (rows + group - 1) / group;")
+        if self.around.alone:
+            out.line("const int64_t programs = 1;")
+        else:
+            out.line(f"const int64_t rows = {' * '.join(counts) or '1'};")
+            out.line(f"const int64_t each = {each} > 0 ? {each} : 1;")
+            out.line(f"const int64_t group = each < {GRAIN} ? {GRAIN} / each : 1;")
+            out.line("const int64_t programs = (rows + group - 1) / group;")
         self.declare_shares()
         self.parallel_at = len(out.lines)
         out.line("")  # the directive: its names are known when everything is printed
         self.open_loop("for (int64_t program = 0; program < programs; ++program) {")
         self.declare_totals()
-        out.line("const int64_t stop = (program + 1) * group < rows ? (program + 1) * group : rows;")
+        if not self.around.alone:
+            out.line("const int64_t stop = (program + 1) * group < rows ? (program + 1) * group : rows;")
         steps = self.strides()
         # a step of 1 that is not known to be one would make gathers of the loads
         given = [*(f"const int64_t {s}" for s in steps), *(["auto in_cache"] if self.caching else [])]
@@ -248,10 +252,15 @@ class _Function(Resident):
             self.declare_rooms()
         if steps:
             self.out.line("constexpr bool whole = decltype(in_blocks)::is;")
-        self.open_loop("for (int64_t row = program * group; row < stop; ++row) {")
-        self.decode(counts)
+        loops = 1
+        if self.around.alone:
+            loops = self.nested(counts)
+        else:
+            self.open_loop("for (int64_t row = program * group; row < stop; ++row) {")
+            self.decode(counts)
         self.row()
-        self.close()
+        for _ in range(loops):
+            self.close()
         if given:
             self.close("};")
             self.variants(steps)
@@ -286,18 +295,36 @@ class _Function(Resident):
                     found[self.extent(dim)] = None
         return list(found)
 
+    def nested(self, counts: list[str]) -> int:
+        """The loops over rows of one thread; how many there are."""
+        for g, count in zip(self.outer, counts):
+            name = self.index[g] = self.index_name(g)
+            first, last = self.bounds(g[0]) if g[0] in self.around.rounds else ("0", count)
+            self.open_loop(f"for (int64_t {name} = {first}; {name} < {last}; ++{name}) {{")
+        if self.blocked:
+            self.open_loop("for (int64_t block = 0; block < blocks; ++block) {")
+            self.start_block()
+        return len(self.outer) + self.blocked
+
+    @property
+    def blocked(self) -> bool:
+        """Whether lanes run along rows, in blocks."""
+        return bool(self.lane) and not self.lane_columns and not self.edges
+
+    def start_block(self) -> None:
+        at, last = f"block * {self.width}", f"len_all - {self.width}"
+        if self.around.alone and self.repeatable():  # the last block is as long as the others: some entries come again
+            at = f"len_all >= {self.width} && {at} > {last} ? {last} : {at}"
+        self.out.line(f"const int64_t at = {at};")
+
     def decode(self, counts: list[str]) -> None:
         """The indices of a row."""
-        groups: list[tuple[str, ...]] = list(self.outer)
-        blocked = bool(self.lane) and not self.lane_columns and not self.edges
-        names = []
-        for g in groups:
-            names.append(self.index_name(g))
+        names = [self.index_name(g) for g in self.outer]
         rest = "row"
-        items = list(zip(names, counts)) + ([("block", "blocks")] if blocked else [])
+        items = list(zip(names, counts)) + ([("block", "blocks")] if self.blocked else [])
         for k in reversed(range(len(items))):
             name, count = items[k]
-            group = groups[k] if k < len(groups) else ()
+            group = self.outer[k] if k < len(self.outer) else ()
             first = f"{self.bounds(group[0])[0]} + " if group and group[0] in self.around.rounds else ""
             if k == 0:
                 self.out.line(f"const int64_t {name} = {first}{rest};")
@@ -309,15 +336,10 @@ class _Function(Resident):
                 else:
                     self.out.line(f"const int64_t {left} = {rest} / {count};")
                     rest = left
-        for g, name in zip(groups, names):
+        for g, name in zip(self.outer, names):
             self.index[g] = name
-        if blocked:
-            at, last = f"block * {self.width}", f"len_all - {self.width}"
-            if (
-                self.around.alone and self.repeatable()
-            ):  # the last block is as long as the others, and makes some entries again
-                at = f"len_all >= {self.width} && {at} > {last} ? {last} : {at}"
-            self.out.line(f"const int64_t at = {at};")
+        if self.blocked:
+            self.start_block()
 
     def index_name(self, group: tuple[str, ...]) -> str:
         word = group[0] if len(group) == 1 and group[0].isidentifier() else "rest" if len(group) == 1 else "packed"
@@ -350,11 +372,13 @@ class _Function(Resident):
         self.index[self.lane] = self.index_name(self.lane)
         self.stages("len")
         self.close("};")
-        self.open_loop("for (int side = 0; side < 2; ++side) {")
+        # edges of a constant length: entries are made again rather than one by one
+        self.open_loop(f"for (int side = 0; side < 2 && len_all >= {FEW}; ++side) {{")
         out.line("const int64_t stop = side == 0 ? inner_from : len_all;")
-        first = "int64_t at = side == 0 ? 0 : inner_to"
-        out.line(f"for ({first}; at < stop; at += {w}) body(at, stop - at < {w} ? stop - at : {w}, false);")
+        first, last = "int64_t at = side == 0 ? 0 : inner_to", f"len_all - {FEW}"
+        out.line(f"for ({first}; at < stop; at += {FEW}) body(at < {last} ? at : {last}, {FEW}, false);")
         self.close()
+        out.line(f"if (len_all < {FEW}) body(0, len_all, false), inner_to = 0;")
         out.line("int64_t at = inner_from;")
         out.line(f"for (; at + {w} <= inner_to; at += {w}) body(at, {w}, true);")
         out.line(f"if (at < inner_to && inner_to - inner_from >= {w}) body(inner_to - {w}, {w}, true);")
@@ -552,6 +576,7 @@ class _Function(Resident):
         self, values: list[Load | Op], folds: list[Fold], length: str, results: Mapping[str, str | Sink]
     ) -> None:
         """Folds over a few columns inside of the loop over lanes."""
+        self.declare_rows(s for s in values if isinstance(s, Load))
         self.lanes(length)
         self.lane_index("at")
         held = [self.declare(f, False, self.wanted.get(f.name, f.name)) for f in folds]
@@ -574,6 +599,7 @@ class _Function(Resident):
         self.close()
         for s in values:  # made again in another pass, under another name
             self.terms.pop(s.name, None)
+        self.row_pointers.clear()
 
     def pass_body(
         self, values: list[Load | Op], folds: list[tuple[Fold, Held]], sinks: list[Sink], *, again: bool = False

@@ -125,6 +125,11 @@ def element_type(b: Buffer) -> str:
     )
 
 
+def whole_lines(extent: str) -> str:
+    """The length of a row that is kept: each row begins where a line of memory does, so that no load of it needs two."""
+    return str(-(-int(extent) // 16) * 16) if extent.isdigit() else f"(({extent} + 15) & ~(int64_t)15)"
+
+
 def element_word(name: str) -> str:
     """An input's name as part of a macro's: the type of its elements."""
     return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name)
@@ -152,6 +157,7 @@ class Layout:
         self.arrays: set[str] = set()  # lane values that a later loop reads too
         self.array_names: dict[str, str] = {}
         self.edges: dict[str, list[tuple[dict[str | Dim, int], int]]] = {}  # guards -> what is >= 0 where they hold
+        self.row_pointers: dict[tuple[str, tuple[Subscript, ...]], str] = {}  # of the loop at hand
         self.stage: dict[str, int] = {}
         self.level: dict[str, int] = {}
         self.fused: set[str] = set()

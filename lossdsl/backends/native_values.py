@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 
-from lossdsl.backends.native_layout import COLUMN, Argument, Layout, any_element
+from lossdsl.backends.native_layout import COLUMN, Argument, Layout, any_element, element_type, whole_lines
 from lossdsl.backends.native_text import TYPES, Term, literal, number, operation
 from lossdsl.backends.text import SUM, Text, offset_text, printable
+from lossdsl.backends.triton_parts import subscript_axes
 from lossdsl.backends.triton_text import Unsupported
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
@@ -101,7 +103,8 @@ class Values(Layout):
                 place = f"({place} - {self.bounds(next(iter(self.around.rounds)))[0]})"
             for dim in b.dims[k : k + count]:
                 if text:
-                    text = f"({text}) * {self.extent(dim)}" if " " in text else f"{text} * {self.extent(dim)}"
+                    size = whole_lines(self.extent(dim)) if rows else self.extent(dim)
+                    text = f"({text}) * {size}" if " " in text else f"{text} * {size}"
             text = f"{text} + {place}" if text else place
             k += count
         return text or "0", inside
@@ -165,11 +168,33 @@ class Values(Layout):
         axes = self.spread_of((o,))
         return bool(axes & frozenset(self.part.columns if self.lane_columns else self.lane))
 
+    def declare_rows(self, loads: Iterable[Load]) -> None:
+        """Pointers to the rows that the loads read along lanes: a compiler then sees that what a window reads is side by
+        side, and needs one register for it."""
+        for s in loads:
+            b, key = self.plan.buffer(s.buffer), (s.buffer, s.subscripts[:-1])
+            before = subscript_axes(s.subscripts[:-1]) & frozenset((*self.lane, *self.part.columns))
+            data = any(p.data is not None for p in s.subscripts)
+            alone = all(len(self.group_of(a)) == 1 for a in subscript_axes(s.subscripts[-1:]) - self.around.points)
+            if key in self.row_pointers or not key[1] or before or data or not alone or b.chunked is not None:
+                continue
+            name = self.row_pointers[key] = self.names.fresh(f"{s.buffer}_row")
+            size = self.extent(b.dims[-1])
+            size = whole_lines(size) if s.buffer in self.around.kept else size
+            lead, _ = self.offset(*key)
+            self.out.line(f"const {element_type(b)} *const {name} = {self.pointer(s.buffer)} + ({lead}) * {size};")
+
     def load(self, s: Load) -> str:
-        offset, inside = self.offset(s.buffer, s.subscripts)
+        inside: list[str] = []
+        row = self.row_pointers.get((s.buffer, s.subscripts[:-1]))
+        if row is not None:
+            place = self.position(s.subscripts[-1], self.plan.buffer(s.buffer).dims[-1], [])
+            text = f"{row}[{place}]"
+        else:
+            offset, inside = self.offset(s.buffer, s.subscripts)
+            text = f"{self.pointer(s.buffer)}[{offset}]"
         guard = None if s.guard is None else self.term(s.guard).text
         conditions = [*([guard] if guard is not None else []), *inside]
-        text = f"{self.pointer(s.buffer)}[{offset}]"
         if any_element(self.plan.buffer(s.buffer)):
             text = f"(({TYPES[self.plan.buffer(s.buffer).type]}){text})"
         if s.type == "bool":
