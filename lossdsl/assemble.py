@@ -40,7 +40,7 @@ from lossdsl.lower.schedule import schedule
 from lossdsl.readable import gradient_lines
 from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.dead import without_dead_terms
-from lossdsl.transform.differentiate import differentiate, prepared
+from lossdsl.transform.differentiate import active_tensors, differentiate, prepared
 from lossdsl.transform.positions import positions
 from lossdsl.transform.simplify import defaulted, simplify, with_defaults
 from lossdsl.transform.stabilise import stabilise
@@ -113,16 +113,19 @@ def differentiable(program: Program) -> tuple[str, ...]:
 def plans(program: Program, target: str) -> dict[Key, Plan]:
     """The table of plans: every entry that a call can reach, for each reduction and each set of absent inputs.
 
-    Gradients are planned for the first differentiable input alone (the usual call) and for all of them together; any
-    other set runs the smallest plan that makes it.
+    Gradients are planned for the first input that has one (the usual call) and for all of them together; any other set
+    runs the smallest plan that makes it. An input that the value reaches through `stop` alone has none.
     """
     _callable(program)
     modes = _modes(program) or ("",)
     stable = value_program(program)
     proxies, limits = _has(stable, Proxy), _has(stable, AdjointMap)
     table: dict[Key, Plan] = {}
+    everywhere = differentiable(program)
+    results = {_tensor(program, mode) for mode in modes}
+    moving = tuple(n for n in everywhere if results & active_tensors(program, (n,))) or everywhere
     for absent in _absences(program):
-        able = tuple(n for n in differentiable(program) if n not in absent)
+        able = tuple(n for n in moving if n not in absent)
         wanted = list(dict.fromkeys(w for w in (able[:1], able) if w))
         for mode in modes:
             key = Key(program.name, "value", mode, (), absent, target)

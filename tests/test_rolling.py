@@ -162,7 +162,7 @@ def test_what_stays_as_it_is() -> None:
     assert not any(strips(native_plan(p)) for p in plans(first.program, "torch").values())
 
 
-@pytest.mark.parametrize(("name", "wrt"), [("ssim", ("x",)), ("gae", ("reward",))])
+@pytest.mark.parametrize(("name", "wrt"), [("ssim", ("x",)), ("gae", ("value",))])
 def test_golden_plans(name: str, wrt: tuple[str, ...], update_golden: bool) -> None:
     """One pass each: rolling rows, and no array as large as the inputs but what is returned."""
     found = (p for p in plans(program(name), "torch").values() if p.key.entry == "value_and_gradient")

@@ -308,3 +308,25 @@ def test_single_places_and_places_that_are_not_there(text: str, shapes: list[tup
             torch.testing.assert_close(torch.autograd.grad(value, leaves, create_graph=create), slopes)
         over = torch.func.vmap(torch.func.grad_and_value(ours, places))(*batch)
         torch.testing.assert_close((tuple(g[k] for g in over[0]), over[1][k]), (slopes, wanted.detach()))
+
+
+def test_inputs_without_a_gradient_get_zeros() -> None:
+    """What the value reaches through `stop` alone is in no kernel; its gradient is 0 where it is asked for."""
+    emitted = lossdsl.compile("gae").source
+    assert '("constant", "", (), ()): ("reward", "last_value"),' in emitted
+    assert "d_reward" not in emitted.replace("d_reward = 0", "")
+    gae = lossdsl.load("gae").function
+    torch.manual_seed(0)
+    given = {n: torch.randn(5, 3, dtype=torch.float64) for n in ("reward", "value")}
+    given |= {"done": torch.zeros(5, 3), "last_value": torch.randn(3, dtype=torch.float64)}
+    for wanted in (("reward",), ("value",), ("reward", "value"), ("last_value", "value"), ("reward", "last_value")):
+        for reduction in ("mean", "none"):
+            leaves = {n: t.clone().requires_grad_(n in wanted) for n, t in given.items()}
+            value = gae(**leaves, reduction=reduction)
+            for create_graph in (False, True):
+                found = torch.autograd.grad(
+                    value.sum(), [leaves[n] for n in wanted], retain_graph=True, create_graph=create_graph
+                )
+                for name, gradient in zip(wanted, found, strict=True):
+                    assert gradient.shape == leaves[name].shape
+                    assert bool((gradient != 0).any()) == (name == "value")

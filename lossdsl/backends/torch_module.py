@@ -175,7 +175,10 @@ class Loss:
         writer.indent()
         for key_text, name in entries:
             writer.line(f"{key_text}: {name},")
+        made = {name for _, plan in self.loss.plans for name in self.made(plan)}
+        constant = tuple(n for n in differentiable if made and n not in made)
         writer.line(f'("differentiable", "", (), ()): {_strings(differentiable)},')
+        writer.line(f'("constant", "", (), ()): {_strings(constant)},')
         writer.dedent()
         writer.line("}")
 

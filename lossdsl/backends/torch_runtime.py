@@ -58,13 +58,21 @@ def _plain(*tensors):
     batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
     if transforms is None or level is None or batched is None or transforms() or level >= 0:
         return False
-    tensors = [t for t in tensors if t is not None and not isinstance(t, (int, float))]
-    return all(type(t) in (torch.Tensor, torch.nn.Parameter) and not batched(t) for t in tensors)
+    for t in tensors:
+        if type(t) not in (torch.Tensor, torch.nn.Parameter, type(None), float, int, bool):
+            return False
+        if isinstance(t, torch.Tensor) and batched(t):
+            return False
+    return True
 ''')
 
 _define('''
 def _find(table, entry, reduction, wrt, absent):
-    """The kernel that makes at least the gradients `wrt`, and the names that it makes; None if there is none."""
+    """The kernel that makes at least the gradients `wrt`, and the names that it makes; None if there is none. No kernel
+    makes gradients that are always 0."""
+    constant = table["constant", "", (), ()]
+    if constant:
+        wrt = tuple(n for n in wrt if n not in constant)
     exact = table.get((entry, reduction, wrt, absent))
     if exact is not None:
         return wrt, exact
@@ -189,8 +197,11 @@ class _Kernels(torch.autograd.Function):
             if gradients is None:  # a second backward: by the same kernel, so that it gives the same bits
                 made_names, kernel = ctx.found
                 gradients = dict(zip(made_names, kernel(*saved, *options, _one(grad_output))[1:]))
-            for name in wrt:  # ours alone: scaled in place and handed over
-                _scale(gradients[name], grad_output)
+            for gradient in gradients.values():  # ours alone: scaled in place and handed over
+                _scale(gradient, grad_output)
+        if not gradients.keys() >= set(wrt):
+            zeros = {n: torch.zeros_like(t) for n, t in zip(names, saved) if n in wrt}
+            gradients = {**zeros, **gradients}
         return None, None, None, None, *(gradients[n] if n in wrt else None for n in names)
 ''',
     "_scale",
