@@ -9,12 +9,15 @@ from __future__ import annotations
 from lossdsl.backends.native_driver import Kernels
 from lossdsl.backends.native_function import calling_function, dispatching
 from lossdsl.backends.native_runtime import IMPORTS, LOADER, loader_names
+from lossdsl.backends.native_traced import TRACED
 from lossdsl.backends.spec import LossSpec, ModuleSpec
 from lossdsl.backends.torch_function import Emitted
 from lossdsl.backends.torch_module import Loss, Module
 from lossdsl.lower.plan import Plan
 
-__all__ = ["emit", "emitted"]
+__all__ = ["TRUSTED", "emit", "emitted"]
+
+TRUSTED = f"{LOADER}\n\n{TRACED}"
 
 
 def emit(spec: ModuleSpec) -> str:
@@ -50,16 +53,21 @@ class _NativeModule(Module):
         lines = ['_NATIVE_HELPERS = r"""', *self.kernels.helpers(), '"""', "", "_NATIVE_KERNELS = {}"]
         for name, code, source in self.kernels.sources():
             lines += ["", f'_NATIVE_KERNELS["{name}"] = "{code}", r"""', *source, '"""']
-        return [*super().sources(), "\n".join(lines), LOADER]
+        return [*super().sources(), "\n".join(lines), TRUSTED]
 
     def trusted(self) -> str:
-        return LOADER
+        return TRUSTED
 
 
 class _NativeLoss(Loss):
     def __init__(self, module: _NativeModule, loss: LossSpec) -> None:
         super().__init__(module, loss)
         self.native = module
+
+    def more_entries(self) -> list[str]:
+        if not self.native.kernels.texts or any(key.entry == "gradient_formula" for key, _ in self.loss.plans):
+            return []
+        return [f'("traced", "", (), ()): lambda *given: _traced("{self.table}", *given),']
 
     def fused(self, plan: Plan, name: str, comment: str) -> Emitted:
         plain = super().fused(plan, name, comment)

@@ -179,8 +179,14 @@ class Loss:
         constant = tuple(n for n in differentiable if made and n not in made)
         writer.line(f'("differentiable", "", (), ()): {_strings(differentiable)},')
         writer.line(f'("constant", "", (), ()): {_strings(constant)},')
+        for line in self.more_entries():
+            writer.line(line)
         writer.dedent()
         writer.line("}")
+
+    def more_entries(self) -> list[str]:
+        """What a target with kernels of its own adds to the table."""
+        return []
 
     def fused(self, plan: Plan, name: str, comment: str) -> Emitted:
         """The function that runs for plain eager tensors; targets with kernels of their own replace it."""

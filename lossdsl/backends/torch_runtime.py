@@ -123,7 +123,8 @@ def _evaluate(table, tensors, options, reduction):
     recording = torch.is_grad_enabled()
     learned = recording and any(isinstance(o, torch.Tensor) and o.requires_grad for o in options)
     if learned or not _plain(*given, *options):
-        return formula(*tensors.values(), *options)
+        traced = None if learned else table.get(("traced", "", (), ()))
+        return formula(*tensors.values(), *options) if traced is None else traced(table, tensors, options, reduction)
     able = [n for n in table["differentiable", "", (), ()] if tensors[n] is not None] if recording else ()
     wrt = tuple(n for n in able if tensors[n].requires_grad)
     if not wrt:
