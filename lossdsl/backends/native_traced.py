@@ -35,7 +35,8 @@ def _traced(name, table, tensors, options, reduction):
 def _traceable(tensors, options):
     """Whether the kernels may be an operation of what is compiled: no transform, export or second derivative looks inside,
     and they are there for such tensors."""
-    if not _NATIVE_FOUND or not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    # is_exporting() is always true in what torch 2.11 traces
+    if not _NATIVE_FOUND or not torch.compiler.is_compiling() or getattr(torch.compiler, "_is_exporting_flag", True):
         return False
     if torch._C._are_functorch_transforms_active() or getattr(torch._dynamo.config, "trace_autograd_ops", False):
         return False

@@ -79,7 +79,8 @@ def _next(table, tensors, options, states):
     """The next values of the states, in their own types and without gradient."""
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
+    if known and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return _next(table, tensors, options, states)
     plain = _plain(*given, *options)

@@ -113,7 +113,9 @@ def _evaluate(table, tensors, options, reduction):
     """
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    # torch 2.11 cannot trace the question whether there is such a thing
+    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
+    if known and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return _evaluate(table, tensors, options, reduction)
     absent = tuple(name for name, t in tensors.items() if t is None)
