@@ -50,7 +50,7 @@ class _NativeModule(Module):
         self.helpers -= loader_names()
         if not self.kernels.texts:
             return super().sources()
-        lines = ['_NATIVE_HELPERS = r"""', *self.kernels.helpers(), '"""', "", "_NATIVE_KERNELS = {}"]
+        lines = ['_NATIVE_HELPERS = r"""', *self.kernels.helpers(), '"""', "", "_NATIVE_KERNELS: dict = {}"]
         for name, code, source in self.kernels.sources():
             lines += ["", f'_NATIVE_KERNELS["{name}"] = "{code}", r"""', *source, '"""']
         return [*super().sources(), "\n".join(lines), TRUSTED]

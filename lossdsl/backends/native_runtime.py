@@ -213,9 +213,9 @@ def _threads():
     return torch.get_num_threads() if os.getpid() == _NATIVE_PROCESS else 1
 
 
-_NATIVE_LOADED = {}
-_NATIVE_TOLD = []
-_NATIVE_PAGES = []
+_NATIVE_LOADED: dict = {}
+_NATIVE_TOLD: list = []
+_NATIVE_PAGES: list = []
 _NATIVE_PROCESS = os.getpid()
 '''.replace('"FLAGS"', f'"{FLAGS}"')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -135,6 +136,24 @@ def _floor_text(atom: FloorDiv, names: Mapping[str, str]) -> str:
     return f"({_sum_text(atom.numerator, names).at(PRODUCT)} // {atom.denominator})"
 
 
+_NAME_OR_NUMBER = re.compile(r"-?\w*")
+
+
+def slice_text(start: str, stop: str, step: str = "") -> str:
+    """A slice as formatters write it: spaces around the colon if an end is more than a name or a number."""
+    parts = [start, stop, *([step] if step else [])]
+    if all(_NAME_OR_NUMBER.fullmatch(p) for p in parts):
+        return ":".join(parts)
+    return " : ".join(parts).strip() if step else f"{start} : {stop}".strip()
+
+
+def power_text(base: str, exponent: str) -> str:
+    """A power as formatters write it: without spaces between names and numbers."""
+    simple = re.compile(r"-?[\w.]+")
+    sign = "**" if simple.fullmatch(base) and simple.fullmatch(exponent) else " ** "
+    return f"{base}{sign}{exponent}"
+
+
 def printable(text: str) -> str:
     """One line without control characters, and without a trailing backslash: fit for a comment."""
     line = " ".join(text.split())
@@ -156,6 +175,6 @@ def docstring(paragraphs: Iterable[str], indent: int) -> list[str]:
     escaped = [line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') for line in lines] or [""]
     if escaped[-1].endswith('"'):
         escaped[-1] = escaped[-1][:-1] + '\\"'
-    if len(escaped) == 1 and len(escaped[0]) + 6 <= room:
+    if len(escaped) == 1:
         return [f'"""{escaped[0]}"""']
     return ['"""' + escaped[0], *escaped[1:], '"""']

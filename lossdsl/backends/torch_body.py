@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.backends.text import ATOM, PRODUCT, SUM, Text, offset_text
+from lossdsl.backends.text import ATOM, PRODUCT, SUM, Text, offset_text, slice_text
 from lossdsl.backends.torch_access import conjuncts, only_range
 from lossdsl.backends.torch_register import COUNTED, Instr, Number, Reg, Slices, Term, Write, stacked
 from lossdsl.backends.torch_values import Values
@@ -257,13 +257,14 @@ class Body(Values):
             low, high = self.scope.rounds[axis]
             shift = "" if begin.text == "0" else f" + {begin.at(SUM + 1)}"
             if step == 1:
-                return f"{low}{shift}:{high}{shift}"
-            return f"{step} * {low}{shift}:{step} * ({high} - 1){shift} + 1:{step}"
+                return slice_text(f"{low}{shift}", f"{high}{shift}")
+            return slice_text(f"{step} * {low}{shift}", f"{step} * ({high} - 1){shift} + 1", str(step))
         size = self.scope.dim(self.dims[axis])
         if step == 1:
-            return f"{begin}:{begin} + {size.at(SUM + 1)}"
+            return slice_text(begin.text, f"{begin} + {size.at(SUM + 1)}")
         stop = f"{step} * {size.at(SUM + 1)}"
-        return f"{'' if begin.text == '0' else begin}:{stop if begin.text == '0' else f'{begin} + {stop}'}:{step}"
+        first = begin.text == "0"
+        return slice_text("" if first else begin.text, stop if first else f"{begin} + {stop}", str(step))
 
     def slice(self, axis: str, offset: Dim, dim: Dim) -> str:
         """The part of a buffer's dimension that an axis runs over, shifted by `offset`."""
@@ -271,15 +272,15 @@ class Body(Values):
         if axis in self.scope.rounds:
             start, stop = self.scope.rounds[axis]
             if not offset.terms:
-                return f"{start}:{stop}"
+                return slice_text(start, stop)
             shift = offset_text(offset, extents).at(SUM + 1)
-            return f"{start} + {shift}:{stop} + {shift}"
+            return slice_text(f"{start} + {shift}", f"{stop} + {shift}")
         if not offset.terms and self.dims[axis] == dim:
             return ":"
         start = "" if not offset.terms else offset_text(offset, extents).text
         if offset + self.dims[axis] == dim:
-            return f"{start}:"
-        return f"{start}:{offset_text(offset + self.dims[axis], extents).text}"
+            return slice_text(start, "")
+        return slice_text(start, offset_text(offset + self.dims[axis], extents).text)
 
     def layout(self, name: str, items: list[str], left: list[str]) -> str:
         """Index text that cuts a buffer by `items` and brings the axes `left` into the kernel's order."""

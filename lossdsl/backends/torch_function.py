@@ -721,7 +721,7 @@ class PlanFunction:
         self.flush(body)
         self.empty_or_zero(buffer)
         target = self.variable(buffer)
-        index = f"({', '.join(str(p) for p in places)},)"
+        index = f"({', '.join(map(str, places))}{',' if len(places) == 1 else ''})"
         value = term_text(body.tensor(w.value)).text
         more = ", accumulate=True" if accumulate else ""
         self.indexed(target, index, f"{value}.to({target}.dtype)" if self.like(buffer) else value, more)
@@ -768,7 +768,7 @@ class PlanFunction:
         target = self.variable(buffer)
         if buffer.name not in self.made:
             self.fill(buffer, identity)
-        index = f"({', '.join(str(p) for p in places)},)"
+        index = f"({', '.join(map(str, places))}{',' if len(places) == 1 else ''})"
         text = term_text(body.tensor(value)).text
         # Where a dimension has no entries no index can be clamped into it, and there is nothing to add to.
         data = [k for k, p in enumerate(w.statement.subscripts) if p.data is not None]

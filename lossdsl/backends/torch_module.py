@@ -401,7 +401,7 @@ class Loss:
         if tests:
             name = self.parameters[p.name]
             sizes = sorted({s for b in (lower, upper) if b is not None for s in _symbols_of(b)})
-            shown = ", ".join(f"'{s}': {extents}['{s}']" for s in sizes)
+            shown = ", ".join(f'"{s}": {extents}["{s}"]' for s in sizes)
             words = f'"{_range_words(lower, upper, name)}", lambda x: {" and ".join(tests)}, {{{shown}}}'
             self.need("_number")
             self.writer.line(f'_number("{self.loss.name}", "{name}", {name}, {words})')
@@ -496,7 +496,8 @@ class Loss:
         tensors, _ = self.checked()
         options = "".join(f", {self.parameters[p.name]}" for p in self.loss.parameters)
         for absent, inner in table:
-            call = f"return {inner}(*{tensors}.values(){options})"
+            given = ", ".join(f'{tensors}["{i.name}"]' for i in self.loss.inputs)
+            call = f"return {inner}({given}{options})"
             if len(table) == 1:
                 writer.line(call)
                 continue
@@ -523,6 +524,11 @@ class Loss:
         notes = [lasting.module_note(loss)] if lasting.moves(loss) else []
         writer.block(docstring([title, f"The module of the function `{self.function}`, which see.", *notes], 1))
         writer.line()
+        for i in self.lasting:
+            if not i.learnable:
+                writer.line(f"{attribute(i.name)}: torch.Tensor")
+        if any(not i.learnable for i in self.lasting):
+            writer.line()
         self.constructor()
         writer.line()
         self.representation()
@@ -570,7 +576,7 @@ class Loss:
             writer.line("self.reduction = reduction")
         writer.line("self.check_inputs = check_inputs")
         if loss.reports:
-            writer.line("self.reports = {}")
+            writer.line("self.reports: dict[str, torch.Tensor] = {}")
         writer.dedent()
 
     def first_domains(self, i: InputSpec, extents: str) -> None:
@@ -649,10 +655,9 @@ class Loss:
             kept = results[:-1]
             result = scope.fresh("result")
             _call(writer, f"{result} = {call}", arguments)
-            alone = result if len(kept) == 1 else f"(*{result}, None)"
-            writer.line(
-                f"{', '.join(results)} = {result} if {moving} else " + (f"({alone}, None)" if len(kept) == 1 else alone)
-            )
+            alone = f"({result}, {{}})" if len(kept) == 1 else f"(*{result}, {{}})"
+            test = f"isinstance({result}, tuple)" if len(kept) == 1 else moving
+            writer.line(f"{', '.join(results)} = {result} if {test} else {alone}")
         else:
             _call(writer, f"{', '.join(results)} = {call}", arguments)
         if loss.reports:
@@ -813,7 +818,7 @@ def _size_text(dim: Dim, parameters: dict[str, str], extents: str) -> str:
 
 
 def _size_names(dim: Dim, parameters: dict[str, str], extents: str) -> dict[str, str]:
-    return {s: parameters.get(s, f"{extents}['{s}']") for s in dim.symbols()}
+    return {s: parameters.get(s, f'{extents}["{s}"]') for s in dim.symbols()}
 
 
 def _by_extents(bound: Bound | None) -> bool:
@@ -866,11 +871,12 @@ def _domains(i: InputSpec, parameters: dict[str, str], extents: str) -> list[tup
         assert i.classes is not None
         size = _size_text(i.classes, parameters, extents)
         test = f"({{x}} >= 0) & ({{x}} < {size})"
-        words = f'f"in [0, {{{size}}})"'
+        shown = size.replace('"', "'")  # inside of quotes
+        words = f'f"in [0, {{{shown}}})"'
         if i.also:
             also = parameters.get(i.also, i.also)
             test = f"({test}) | ({{x}} == {also})"
-            words = f'f"in [0, {{{size}}}) or {{{also}}}"'
+            words = f'f"in [0, {{{shown}}}) or {{{also}}}"'
         return [(test, words)]
     if i.kind in ("binary", "bool"):
         return [("({x} == 0) | ({x} == 1)", '"0 or 1"')]

@@ -21,6 +21,7 @@ from lossdsl.backends.text import (
     UNARY,
     WIDTH,
     Text,
+    power_text,
     printable,
 )
 from lossdsl.backends.torch_body import Body
@@ -63,7 +64,7 @@ def expression(instr: Instr) -> Text:
     if function == "not":
         return Text(f"~{args[0].at(UNARY)}", UNARY)
     if function == "torch.pow" and isinstance(instr.args[1], Number):
-        return Text(f"{args[0].at(ATOM)} ** {args[1].at(UNARY)}", POWER)
+        return Text(power_text(args[0].at(ATOM), args[1].at(UNARY)), POWER)
     name = "torch.where" if function == "where" else function
     tail = [a.text for a in args] + [f"{k}={v}" for k, v in instr.options]
     if function.startswith("."):

@@ -13,7 +13,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {}
 
 
 def _define(source: str, *needs: str) -> None:
-    name = source.split("(")[0].split(" = ")[0].strip().removeprefix("def ").removeprefix("class ")
+    name = source.split("(")[0].split(" = ")[0].split(":")[0].strip().removeprefix("def ").removeprefix("class ")
     _SOURCES[name] = source.strip("\n")
     _NEEDS[name] = needs
 
@@ -213,7 +213,7 @@ class _Kernels(torch.autograd.Function):
     "_one",
 )
 
-_define("_ONES = {}  # by device")
+_define("_ONES: dict = {}  # by device")
 
 _define(
     '''
