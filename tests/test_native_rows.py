@@ -35,6 +35,18 @@ loss twice:
 """
 
 
+# What takes an exponential varies along columns alone, and two passes read it.
+COLUMNS = """
+loss columns:
+    input x: real[n, c, ...]
+    input w: real[c]
+    scale = softplus(w)
+    total[n, ...] = sum(scale * x over c)
+    per[n, ...] = sum(scale * (x - total) ^ 2 over c) + logsumexp(scale * x over c)
+    return mean(per)
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -90,6 +102,11 @@ def test_rows_in_and_beyond_a_cache(losses: dict[str, Pair], name: str, shape: t
 @pytest.mark.parametrize("shape", [(2, 5, 300), (1, 512, 20), (1, 513, 20), (2, 600, 257), (3, 40, 3)])
 def test_columns_with_lanes_along_rows(losses: dict[str, Pair], shape: tuple[int, ...]) -> None:
     compare(losses["cross_entropy"], inputs_of("cross_entropy", *shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 300), (3, 130), (2, 20, 3)])
+def test_what_lanes_have_in_common_is_not_kept(shape: tuple[int, ...]) -> None:
+    compare(pair(COLUMNS), {"x": random(*shape), "w": random(shape[1], seed=4)})
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "distill_jsd", "distill_forward_kl", "twice"])

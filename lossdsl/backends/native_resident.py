@@ -77,6 +77,8 @@ class Resident(Streams):
     def worth_keeping(self, s: Load | Op) -> bool:
         if s.type != "acc" or s.name in self.weights or s.name in self.saved or len(self.rooms()) >= ROOMS:
             return False
+        if not self.lane_columns and not self.part.spread[s.name] & frozenset(self.lane):
+            return False  # made once for all lanes
         made = self.along([Value(s.name)])
         return any(isinstance(v, Op) and v.name not in self.weights and costly(v.op) for v in made)
 
