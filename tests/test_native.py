@@ -92,6 +92,7 @@ def catalogue(name: str, dtypes: tuple[Any, ...]) -> None:
                     )
     if hasattr(made.module, "_NATIVE_LOADED"):
         assert used(made)
+        assert not made.module._NATIVE_TOLD  # every kernel was built
 
 
 @pytest.mark.parametrize("name", [n for n in SAMPLE if n in REFERENCES])

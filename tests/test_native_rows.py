@@ -88,7 +88,7 @@ def compare(made: Pair, inputs: dict[str, Any], tolerance: float = 2e-5) -> None
     assert_same(ours, theirs, tolerance)
     exact = {k: t.double() if t.is_floating_point() else t for k, t in inputs.items()}
     assert_same(*(value_and_gradients(f, exact, wrt) for f in (made.native, made.plain)), 1e-11)
-    assert any(library is not None for library in made.module._NATIVE_LOADED.values())
+    assert all(library is not None for library in made.module._NATIVE_LOADED.values())
 
 
 # Rows of one block, of several, of a block and a part; the longest that is kept, and one more.
