@@ -34,6 +34,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def small(loss: Any) -> Any:
+    """With kernels for tensors of any size."""
+    loss.function.__globals__["_NATIVE_LEAST"] = 0
+    return loss
+
+
 SUBJECTS: dict[str, Subject | None] = {}
 
 
@@ -41,7 +47,7 @@ def native(name: str) -> Subject | None:
     if name not in SUBJECTS:
         found = made(name)
         if found is not None:
-            found.module = lossdsl.load(name, native=True)
+            found.module = small(lossdsl.load(name, native=True))
         SUBJECTS[name] = found
     return SUBJECTS[name]
 
@@ -85,7 +91,7 @@ def test_transforms(name: str, row: str) -> None:
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_values_and_gradients(reduction: str) -> None:
-    loss = lossdsl.loads(HUBER, native=True).function
+    loss = small(lossdsl.loads(HUBER, native=True)).function
     function, seen = compiled(lambda x, y: loss(x * 1.0, y, reduction=reduction), dynamic=True)
     for n in (3, 5, 64):
         x = torch.linspace(-3, 3, 2 * n).reshape(n, 2).requires_grad_()
@@ -101,8 +107,18 @@ def test_values_and_gradients(reduction: str) -> None:
         torch.testing.assert_close(function(x, y), loss(x, y, reduction=reduction))
 
 
+def test_few_entries_are_left_to_the_compiler() -> None:
+    text = HUBER.replace("loss huber", "loss few")  # a module that no other test has changed
+    loss = lossdsl.loads(text, native=True).function
+    for count, kernels in ((100, []), (100_000, ["value"])):
+        function, seen = compiled(lambda x: loss(x, torch.zeros_like(x)))
+        x = torch.linspace(-3, 3, count)
+        torch.testing.assert_close(function(x), loss(x, torch.zeros_like(x)))
+        assert seen == kernels
+
+
 def test_options_reports_and_absent_inputs() -> None:
-    loss = lossdsl.load("cross_entropy", native=True).function
+    loss = small(lossdsl.load("cross_entropy", native=True)).function
     x, t = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 5
     for options in ({}, {"smoothing": 0.1}, {"ignore_index": 2}, {"weight": torch.rand(5)}):
         function, seen = compiled(lambda x, options=options: loss(x * 1.0, t, **options))
@@ -111,7 +127,7 @@ def test_options_reports_and_absent_inputs() -> None:
         loss(other, t, **options).backward()
         torch.testing.assert_close(leaf.grad, other.grad)
         assert seen == ["value_and_gradient"]
-    gae = lossdsl.load("gae", native=True).function
+    gae = small(lossdsl.load("gae", native=True)).function
     given = {"reward": torch.randn(4, 3), "value": torch.randn(4, 3), "done": torch.zeros(4, 3)}
     given["last_value"] = torch.randn(3)
     function, seen = compiled(lambda **g: gae(**g, return_reports=True))
@@ -125,7 +141,7 @@ def test_options_reports_and_absent_inputs() -> None:
 
 
 def test_a_number_that_changes_from_call_to_call() -> None:
-    loss = lossdsl.loads(HUBER, native=True).function
+    loss = small(lossdsl.loads(HUBER, native=True)).function
     function, _ = compiled(lambda x, delta: loss(x * 1.0, torch.zeros(7), delta=delta))
     x = torch.linspace(-4, 4, 7)
     for delta in (1.0, 1.5, 2.0, 2.5):
@@ -134,7 +150,7 @@ def test_a_number_that_changes_from_call_to_call() -> None:
 
 def test_where_the_formula_is_traced() -> None:
     """Half precision, strides, mixed types, parameters that are tensors, second derivatives, no kernels."""
-    module = lossdsl.loads(HUBER, native=True)
+    module = small(lossdsl.loads(HUBER, native=True))
     loss = module.function
     x, y = torch.randn(6, 4), torch.randn(6, 4)
     for a, b, options in (
@@ -146,7 +162,7 @@ def test_where_the_formula_is_traced() -> None:
         function, seen = compiled(lambda a, b, options=options: loss(a, b, **options))
         torch.testing.assert_close(function(a, b), loss(a, b, **options))
         assert not seen
-    entropy = lossdsl.load("cross_entropy", native=True).function
+    entropy = small(lossdsl.load("cross_entropy", native=True)).function
     function, seen = compiled(lambda a: entropy(a.t(), torch.arange(4) % 6))
     torch.testing.assert_close(function(x), entropy(x.t(), torch.arange(4) % 6))
     assert not seen
@@ -170,7 +186,7 @@ def test_where_the_formula_is_traced() -> None:
 
 
 def test_exported_programs_need_nothing_of_ours() -> None:
-    loss = lossdsl.loads(HUBER, native=True).function
+    loss = small(lossdsl.loads(HUBER, native=True)).function
 
     class Step(torch.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:

@@ -48,7 +48,9 @@ def _traceable(tensors, options):
             if t.dtype not in (torch.float32, torch.float64) or (real is not None and t.dtype != real):
                 return False
             real = t.dtype
-    return not any(isinstance(o, torch.Tensor) for o in options)
+    if any(isinstance(o, torch.Tensor) for o in options):
+        return False
+    return any(t.numel() >= _NATIVE_LEAST for t in tensors)
 
 
 def _operation(entry, call, tensors, grad_output):
@@ -131,6 +133,7 @@ def _library():
     return library, getattr(torch.ops, space).run.default
 
 
+_NATIVE_LEAST = 65536  # entries: calling an operation takes longer than what a compiler makes of fewer
 _NATIVE_FOUND = os.environ.get("LOSSDSL_NATIVE") != "0" and (
     bool(os.environ.get("CXX")) or any(map(shutil.which, ("g++", "clang++", "c++")))
 )
