@@ -88,7 +88,8 @@ def compare(made: Pair, inputs: dict[str, Any], tolerance: float = 2e-5) -> None
     assert_same(ours, theirs, tolerance)
     exact = {k: t.double() if t.is_floating_point() else t for k, t in inputs.items()}
     assert_same(*(value_and_gradients(f, exact, wrt) for f in (made.native, made.plain)), 1e-11)
-    assert all(library is not None for library in made.module._NATIVE_LOADED.values())
+    assert any(library is not None for library in made.module._NATIVE_LOADED.values())
+    assert not made.module._NATIVE_TOLD  # every kernel was built
 
 
 # Rows of one block, of several, of a block and a part; the longest that is kept, and one more.
@@ -107,6 +108,24 @@ def test_columns_with_lanes_along_rows(losses: dict[str, Pair], shape: tuple[int
 @pytest.mark.parametrize("shape", [(2, 5, 300), (3, 130), (2, 20, 3)])
 def test_what_lanes_have_in_common_is_not_kept(shape: tuple[int, ...]) -> None:
     compare(pair(COLUMNS), {"x": random(*shape), "w": random(shape[1], seed=4)})
+
+
+def test_words_of_the_text_may_be_names() -> None:
+    """Inputs and definitions called as the variables around them."""
+    text = """
+loss names:
+    input resident, whole: real[n, c, ...]
+    in_cache[n, ...] = logsumexp(resident over c)
+    in_blocks = exp(resident - in_cache) * whole
+    per[n, ...] = sum(in_blocks over c)
+    return mean(per)
+"""
+    made = pair(text)
+    for shape in ((3, 130), (2, 5, 70), (2, 20, 3)):
+        given = {"resident": random(*shape), "whole": random(*shape, seed=3)}
+        ours, theirs = (value_and_gradients(f, given, ("resident", "whole")) for f in (made.native, made.plain))
+        assert_same(ours, theirs, 2e-5)
+    assert not made.module._NATIVE_TOLD
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "distill_jsd", "distill_forward_kl", "twice"])

@@ -417,17 +417,12 @@ class _Function(Resident):
                 self.close_lines(sinks, length)
             self.columns(stage, length)
 
-    def needed(self, stage: int) -> list[Load | Op]:
-        """Values along columns that a pass needs, in order."""
-        roots = [o for f in self.folds_at(stage) for o in operands(f)]
-        return self.along(roots + [o for sink in self.sinks_at(COLUMN, stage) for o in operands(sink.given)])
-
     def columns(self, stage: int, length: str) -> None:
         """One pass over the columns."""
         folds, sinks = self.folds_at(stage), self.sinks_at(COLUMN, stage)
         if not folds and not sinks:
             return
-        values = self.needed(stage)
+        values = self.along(self.read_in(stage))
         self.passing = stage
         lane = frozenset(self.lane)
         inside = ""

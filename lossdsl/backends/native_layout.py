@@ -44,6 +44,10 @@ WORDS = (
         "inner_to",
         "side",
         "rows_of",
+        "resident",
+        "whole",
+        "in_cache",
+        "in_blocks",
     ),
 )
 
@@ -157,6 +161,13 @@ class Layout:
         self.arrays: set[str] = set()  # lane values that a later loop reads too
         self.array_names: dict[str, str] = {}
         self.edges: dict[str, list[tuple[dict[str | Dim, int], int]]] = {}  # guards -> what is >= 0 where they hold
+        self.lines: dict[int, str] = {}  # store -> variable of the line that the loop at hand fills
+        self.large: dict[str, str] = {}  # buffer -> variable that says whether it is large
+        self.resident: dict[str, str] = {}  # fold -> variable of its kept terms, or ""
+        self.weights: dict[str, tuple[str, str]] = {}  # softmax -> its fold, and how it is written
+        self.factors: dict[tuple[str, str], str] = {}  # text of what the kept terms are to be multiplied by
+        self.saved: dict[str, tuple[str, int]] = {}  # value -> variable of what is kept of it, the pass that makes it
+        self.passing = -1.0  # the stage of the pass at hand; a half more in the second pass of a log-sum-exp
         self.row_pointers: dict[tuple[str, tuple[Subscript, ...]], str] = {}  # of the loop at hand
         self.stage: dict[str, int] = {}
         self.level: dict[str, int] = {}
@@ -288,6 +299,11 @@ class Layout:
 
     def folds_at(self, stage: int) -> list[Fold]:
         return [s for s in self.part.statements if isinstance(s, Fold) and self.stage[s.name] == stage]
+
+    def read_in(self, stage: int) -> list[Operand]:
+        """What the folds and the stores of a pass over the columns read."""
+        of_folds = [o for f in self.folds_at(stage) for o in operands(f)]
+        return of_folds + [o for s in self.sinks_at(COLUMN, stage) for o in operands(s.given)]
 
     def after(self, name: str) -> int:
         return self.stage[name] + isinstance(self.made[name], Fold)

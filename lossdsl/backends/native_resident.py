@@ -12,10 +12,10 @@ from __future__ import annotations
 from functools import cache
 
 from lossdsl import primitives
-from lossdsl.backends.native_layout import COLUMN, LANE, ROW, Around, Held, Scope
+from lossdsl.backends.native_layout import COLUMN, LANE, ROW, Held
 from lossdsl.backends.native_stream import Streams
-from lossdsl.backends.triton_parts import Part, operands
-from lossdsl.lower.plan import Fold, Load, Op, Operand, Plan, Subscript, Value
+from lossdsl.backends.triton_parts import operands
+from lossdsl.lower.plan import Fold, Load, Op, Operand, Subscript, Value
 
 ROOM = 131072  # entries that are kept of a row, or of all rows of a block
 ROOMS = 4  # values of one part that are kept
@@ -30,16 +30,6 @@ def costly(op: str) -> bool:
 
 
 class Resident(Streams):
-    def __init__(
-        self, part: Part, plan: Plan, around: Around, scope: Scope | None = None, lane: str | None = None
-    ) -> None:
-        super().__init__(part, plan, around, scope, lane)
-        self.resident: dict[str, str] = {}  # fold -> variable of its kept terms, or ""
-        self.weights: dict[str, tuple[str, str]] = {}  # softmax -> its fold, and how it is written
-        self.factors: dict[tuple[str, str], str] = {}  # text of what the kept terms are to be multiplied by
-        self.saved: dict[str, tuple[str, int]] = {}  # value -> variable of what is kept of it, the pass that makes it
-        self.passing = -1.0  # the stage of the pass at hand; a half more in the second pass of a log-sum-exp
-
     def choose_resident(self) -> None:
         """The folds that are made in two passes where a row is short enough, and the softmaxes made of what is kept."""
         if len(self.column_groups) != 1 or self.short() or self.edges:
@@ -62,8 +52,7 @@ class Resident(Streams):
         first: dict[str, int] = {}
         for stage in range(self.last + 1):
             folds = self.folds_at(stage)
-            roots = [o for f in folds for o in operands(f)]
-            roots += [o for s in self.sinks_at(COLUMN, stage) for o in operands(s.given)]
+            roots = self.read_in(stage)
             needed = self.along(roots)
             new = [s for s in needed if s.name not in first]
             read = {o.name for o in (*roots, *(o for s in new for o in operands(s))) if isinstance(o, Value)}

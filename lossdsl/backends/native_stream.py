@@ -8,21 +8,13 @@ size of the result decides when the function runs: what fits in a cache is best 
 from __future__ import annotations
 
 from lossdsl.backends.native_edges import Edges
-from lossdsl.backends.native_layout import Around, Scope, Sink
-from lossdsl.backends.triton_parts import Part
-from lossdsl.lower.plan import Plan, Store, Subscript
+from lossdsl.backends.native_layout import Sink
+from lossdsl.lower.plan import Store, Subscript
 
 LARGE = 16777216  # bytes of a result
 
 
 class Streams(Edges):
-    def __init__(
-        self, part: Part, plan: Plan, around: Around, scope: Scope | None = None, lane: str | None = None
-    ) -> None:
-        super().__init__(part, plan, around, scope, lane)
-        self.lines: dict[int, str] = {}  # store -> variable of the line that the loop at hand fills
-        self.large: dict[str, str] = {}  # buffer -> variable that says whether it is large
-
     def declare_large(self) -> None:
         """Variables that say which results are large, before the loops over programs."""
         for store in self.part.stores:

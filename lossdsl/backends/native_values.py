@@ -103,11 +103,15 @@ class Values(Layout):
                 place = f"({place} - {self.bounds(next(iter(self.around.rounds)))[0]})"
             for dim in b.dims[k : k + count]:
                 if text:
-                    size = whole_lines(self.extent(dim)) if rows else self.extent(dim)
+                    size = self.length(buffer, dim)
                     text = f"({text}) * {size}" if " " in text else f"{text} * {size}"
             text = f"{text} + {place}" if text else place
             k += count
         return text or "0", inside
+
+    def length(self, buffer: str, dim: Dim) -> str:
+        """How many entries there are in memory along a dimension."""
+        return whole_lines(self.extent(dim)) if buffer in self.around.kept else self.extent(dim)
 
     def position(self, s: Subscript, dim: Dim, inside: list[str]) -> str:
         parts = [self.axis(a) if c == 1 else f"{c} * {self.axis(a)}" for a, c in s.axes]
@@ -179,10 +183,9 @@ class Values(Layout):
             if key in self.row_pointers or not key[1] or before or data or not alone or b.chunked is not None:
                 continue
             name = self.row_pointers[key] = self.names.fresh(f"{s.buffer}_row")
-            size = self.extent(b.dims[-1])
-            size = whole_lines(size) if s.buffer in self.around.kept else size
             lead, _ = self.offset(*key)
-            self.out.line(f"const {element_type(b)} *const {name} = {self.pointer(s.buffer)} + ({lead}) * {size};")
+            start = f"{self.pointer(s.buffer)} + ({lead}) * {self.length(s.buffer, b.dims[-1])}"
+            self.out.line(f"const {element_type(b)} *const {name} = {start};")
 
     def load(self, s: Load) -> str:
         inside: list[str] = []

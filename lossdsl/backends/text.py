@@ -137,6 +137,7 @@ def _floor_text(atom: FloorDiv, names: Mapping[str, str]) -> str:
 
 
 _NAME_OR_NUMBER = re.compile(r"-?\w*")
+_SIMPLE = re.compile(r"-?[\w.]+")  # of names, numbers and attributes
 
 
 def slice_text(start: str, stop: str, step: str = "") -> str:
@@ -144,13 +145,12 @@ def slice_text(start: str, stop: str, step: str = "") -> str:
     parts = [start, stop, *([step] if step else [])]
     if all(_NAME_OR_NUMBER.fullmatch(p) for p in parts):
         return ":".join(parts)
-    return " : ".join(parts).strip() if step else f"{start} : {stop}".strip()
+    return " : ".join(parts).strip()
 
 
 def power_text(base: str, exponent: str) -> str:
     """A power as formatters write it: without spaces between names and numbers."""
-    simple = re.compile(r"-?[\w.]+")
-    sign = "**" if simple.fullmatch(base) and simple.fullmatch(exponent) else " ** "
+    sign = "**" if _SIMPLE.fullmatch(base) and _SIMPLE.fullmatch(exponent) else " ** "
     return f"{base}{sign}{exponent}"
 
 

@@ -79,8 +79,7 @@ def _next(table, tensors, options, states):
     """The next values of the states, in their own types and without gradient."""
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
-    if known and torch.is_autocast_enabled(device):
+    if _autocasts(device):
         with torch.autocast(device, enabled=False):
             return _next(table, tensors, options, states)
     plain = _plain(*given, *options)
@@ -95,7 +94,7 @@ def _next(table, tensors, options, states):
             kept[name] = new.clone() if shared else new
     return kept
 ''',
-        ("_plain",),
+        ("_autocasts", "_plain"),
     ),
     (
         '''

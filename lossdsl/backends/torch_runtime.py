@@ -37,6 +37,13 @@ def _accumulator(*tensors):
 ''')
 
 _define('''
+def _autocasts(device):
+    """Whether autocast is on. torch 2.11 cannot trace the question whether a device has such a thing."""
+    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
+    return known and torch.is_autocast_enabled(device)
+''')
+
+_define('''
 def _block(device, count, width=1):
     """How many of `count` rows to work on at a time: what fits in the cache of a CPU; all of them elsewhere."""
     return max(262144 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
@@ -113,9 +120,7 @@ def _evaluate(table, tensors, options, reduction):
     """
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    # torch 2.11 cannot trace the question whether there is such a thing
-    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
-    if known and torch.is_autocast_enabled(device):
+    if _autocasts(device):
         with torch.autocast(device, enabled=False):
             return _evaluate(table, tensors, options, reduction)
     absent = tuple(name for name, t in tensors.items() if t is None)
@@ -141,6 +146,7 @@ def _evaluate(table, tensors, options, reduction):
     call = table, reduction, wrt, absent, tuple(tensors), options
     return _Kernels.apply(call, found, both is not None, half, *tensors.values())
 ''',
+    "_autocasts",
     "_plain",
     "_find",
     "_Kernels",

@@ -75,19 +75,24 @@ _h_inline double _h_pick(bool c, double a, double b) {
 }
 """,
     "_h_exp": f"""\
-// 2^n e^r with |r| <= log(2) / 2; n is split in two so that results that are denormal round once. Needs _h_bits, _h_fma.
-_h_inline float _h_exp(float x) {{
-  float c = x < -104.0f ? -104.0f : x;
-  c = c > 89.0f ? 89.0f : c;
-  const float t = _h_fma(c, 1.44269504f, 12582912.0f), n = t - 12582912.0f;
-  const float r = _h_fma(n, -1.42860677e-6f, _h_fma(n, -0.693145752f, c));
+// e^r of c = n log(2) + r with |r| <= log(2) / 2; the lowest bits of t are n.
+_h_inline float h_exp_part(float c, float &t) {{
+  t = _h_fma(c, 1.44269504f, 12582912.0f);
+  const float n = t - 12582912.0f, r = _h_fma(n, -1.42860677e-6f, _h_fma(n, -0.693145752f, c));
   float p = 1.9875691500e-4f;
   p = _h_fma(p, r, 1.3981999507e-3f);
   p = _h_fma(p, r, 8.3334519073e-3f);
   p = _h_fma(p, r, 4.1665795894e-2f);
   p = _h_fma(p, r, 1.6666665459e-1f);
   p = _h_fma(p, r, 5.0000001201e-1f);
-  p = _h_fma(p * r, r, r) + 1.0f;
+  return _h_fma(p * r, r, r) + 1.0f;
+}}
+// 2^n e^r with |r| <= log(2) / 2; n is split in two so that results that are denormal round once. Needs _h_bits, _h_fma.
+_h_inline float _h_exp(float x) {{
+  float c = x < -104.0f ? -104.0f : x;
+  c = c > 89.0f ? 89.0f : c;
+  float t;
+  const float p = h_exp_part(c, t);
   const uint32_t whole = _h_bits(t) - 0x4b400000u + 254u, low = whole >> 1;
   return p * h_as_float(low << 23) * h_as_float((whole - low) << 23);
 }}
@@ -107,15 +112,8 @@ _h_inline double _h_exp(double x) {{
 // results round. Needs _h_exp.
 _h_inline float _h_exp_down(float x) {
   const float c = x < -104.0f ? -104.0f : x;
-  const float t = _h_fma(c, 1.44269504f, 12582912.0f), n = t - 12582912.0f;
-  const float r = _h_fma(n, -1.42860677e-6f, _h_fma(n, -0.693145752f, c));
-  float p = 1.9875691500e-4f;
-  p = _h_fma(p, r, 1.3981999507e-3f);
-  p = _h_fma(p, r, 8.3334519073e-3f);
-  p = _h_fma(p, r, 4.1665795894e-2f);
-  p = _h_fma(p, r, 1.6666665459e-1f);
-  p = _h_fma(p, r, 5.0000001201e-1f);
-  p = _h_fma(p * r, r, r) + 1.0f;
+  float t;
+  const float p = h_exp_part(c, t);
   return p * h_as_float((_h_bits(t) + 191u) << 23) * 5.4210108624275222e-20f;
 }
 _h_inline double _h_exp_down(double x) { return _h_exp(x); }

@@ -526,6 +526,12 @@ def _accumulator(*tensors):
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def _autocasts(device):
+    """Whether autocast is on. torch 2.11 cannot trace the question whether a device has such a thing."""
+    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
+    return known and torch.is_autocast_enabled(device)
+
+
 def _block(device, count, width=1):
     """How many of `count` rows to work on at a time: what fits in the cache of a CPU; all of them elsewhere."""
     return max(262144 // max(width, 1), 1) if device.type == "cpu" else max(count, 1)
@@ -590,9 +596,7 @@ def _evaluate(table, tensors, options, reduction):
     """
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    # torch 2.11 cannot trace the question whether there is such a thing
-    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
-    if known and torch.is_autocast_enabled(device):
+    if _autocasts(device):
         with torch.autocast(device, enabled=False):
             return _evaluate(table, tensors, options, reduction)
     absent = tuple(name for name, t in tensors.items() if t is None)

@@ -550,6 +550,12 @@ def _accumulator(*tensors):
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def _autocasts(device):
+    """Whether autocast is on. torch 2.11 cannot trace the question whether a device has such a thing."""
+    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
+    return known and torch.is_autocast_enabled(device)
+
+
 def _rows(device, size, width):
     """Rows of a round whose row has `width` entries: `size` on a CPU; elsewhere what keeps it busy in 256 MiB."""
     return size if device.type == "cpu" else max(size, 2**26 // max(width, 1))
@@ -600,9 +606,7 @@ def _evaluate(table, tensors, options, reduction):
     """
     given = [t for t in tensors.values() if t is not None]
     device = given[0].device.type
-    # torch 2.11 cannot trace the question whether there is such a thing
-    known = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
-    if known and torch.is_autocast_enabled(device):
+    if _autocasts(device):
         with torch.autocast(device, enabled=False):
             return _evaluate(table, tensors, options, reduction)
     absent = tuple(name for name, t in tensors.items() if t is None)
