@@ -34,6 +34,7 @@ POINTERS = {
 
 
 WIDTHS = [2**k for k in range(6, 15)]
+SHARED = 99 * 1024  # bytes that a program may have on every NVIDIA device since Ampere
 
 
 class Recorder:
@@ -77,6 +78,8 @@ class Recorder:
                     compiled = triton.compile(source, target=target, options=options)
                     if target.backend == "cuda":
                         spills = max(spills, spilled(compiled.asm["ptx"], int(target.arch)))
+                        if compiled.metadata.shared > SHARED:
+                            self.found["errors"].append(f"{key}: {compiled.metadata.shared} bytes of shared memory")
                     else:
                         spills = max(spills, *map(int, re.findall(r"vgpr_spill_count: *(\d+)", compiled.asm["amdgcn"])))
                 except Exception as error:

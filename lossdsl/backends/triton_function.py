@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from lossdsl.backends.text import PRODUCT, Writer
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature, reads
-from lossdsl.backends.triton_kernel import Argument, DeviceFunction, device_function, summing_function, walking_function
+from lossdsl.backends.triton_kernel import (
+    LIGHT,
+    STREAMS,
+    Argument,
+    DeviceFunction,
+    device_function,
+    summing_function,
+    walking_function,
+)
 from lossdsl.backends.triton_parts import Part, parts
 from lossdsl.backends.triton_round import Round, Sum, Walk, summed, walk
 from lossdsl.backends.triton_runtime import SHARES
@@ -33,6 +41,7 @@ from lossdsl.lower.plan import (
 LANES = 4096  # entries that read each other's in a recurrence, which one program has to hold
 FLAT = 2048  # entries of a program of a flat kernel, 8 warps
 SHIFTED = 256  # of one that reads at shifted positions, where several of a thread would not be read at once
+FULL = 15  # tiles alive and loaded at a time for which a program of 32 warps has registers, four entries a thread
 LOADED, LIVE = 48 * 1024, 18 * 1024  # entries that one loads, and that are alive at a time: more spills registers
 
 
@@ -280,11 +289,13 @@ class _Launching(PlanFunction):
         if part.columns:
             name, sizes, step = self.tile(part, functions, names, dims)
         else:
-            block = min(self.choices.block, FLAT)
+            block, warps = min(self.choices.block, FLAT), 8
             while block > 512 and (functions[0].loads * block > LOADED or functions[0].live * block > LIVE):
                 block //= 2
+            if block == FLAT and functions[0].live > LIGHT:  # small programs leave fewer registers without a use
+                block, warps = FLAT // 2, warps // 2
             self.kernels.runtime.add("_entries")
-            name, sizes, step = names[0], [f"**_entries({block}, 8)"], str(block)
+            name, sizes, step = names[0], [f"**_entries({block}, {warps})"], str(block)
         programs = self.names.fresh("programs")
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
         self.out.line(f"{programs} = triton.cdiv({entries}, {step})")
@@ -326,9 +337,11 @@ class _Launching(PlanFunction):
             across = f"{self.scope.dim(dims[lane]).at(PRODUCT)} > 1"
         is_whole, sizes = self.names.fresh("whole"), self.names.fresh("sizes")
         whole, long = functions
-        few = len(part.columns) == 1 and long.live + len(part.rows) <= 4 and max(long.live, long.loads) <= 3
-        block = 16384 if few else 4096 if long.live <= 10 else 2048
-        limits = f"{whole.live}, {self.choices.resident}, {min(block, self.choices.block)}"
+        if long.live <= LIGHT and long.loads <= STREAMS:
+            block, entries = 2048, 8
+        else:
+            block, entries = 4096 if long.live + long.loads <= FULL else 2048, 4
+        limits = f"{whole.live}, {self.choices.resident}, {min(block, self.choices.block)}, {entries}"
         self.kernels.runtime.add("_tile")
         self.out.line(f"{is_whole}, {sizes} = _tile({columns}, {across}, {limits})")
         name = self.names.fresh("kernel")

@@ -53,6 +53,13 @@ from lossdsl.lower.plan import (
 
 _UNNAMED = re.compile(r"v\d+\Z")
 _INLINE = 60  # characters of a value that is written where it is used
+# Loops over long rows that hold no more than so many tiles, and load no more than so many, wait for memory: their blocks
+# are copied to shared memory so many rounds ahead. Others wait for their arithmetic, and more warps do more for them.
+LIGHT, STREAMS, STAGES = 5, 3, 3
+TRUTHS = (
+    "any",
+    "all",
+)  # folds of which a state for each place would cost more: Triton moves bits between threads one by one
 UNROLLED = 16  # rounds of a loop that adds up, at most, that are printed as one after another to the machine
 
 
@@ -70,7 +77,7 @@ class Argument:
 @dataclass(frozen=True)
 class DeviceFunction:
     """`lines` begin with the decorator; `{name}` stands for the function's name. `live`: tiles alive at one time; `loads`: how
-    many blocks or tiles are loaded."""
+    many blocks or tiles are loaded, of long rows at a time."""
 
     lines: list[str]
     arguments: list[Argument]
@@ -153,7 +160,7 @@ def summing_function(found: Sum, plan: Plan, starts: dict[str, Fill]) -> DeviceF
 class _Function:
     def __init__(self, part: Part, plan: Plan, mode: str, pending: dict[str, str]) -> None:
         self.part, self.plan, self.mode, self.pending = part, plan, mode, pending
-        words = "row col index inside in_row in_col pid start step ROWS COLUMNS BLOCK ACC INDEX programs"
+        words = "row col index inside in_row in_col pid start step ROWS COLUMNS BLOCK ACC INDEX STAGES programs"
         self.scope = _Scope(Names(words.split()))
         self.dims = {a.name: a.extent for a in part.kernel.axes}
         self.terms: dict[str, Term] = {}
@@ -178,6 +185,8 @@ class _Function:
         self.rows = frozenset(part.rows)
         self.guards = guards(part)
         self.tiles = 0  # alive at one time
+        self.streams = 0  # blocks that a round of a loop loads
+        self.pipelined = False  # whether the blocks of a loop are loaded ahead
         self.known: dict[str, str] = {}  # variables by the name of an extent
         self.loops: frozenset[str] = frozenset()  # axes of loops that add up, whose index is in `places`
         self.before: Writer | None = None  # what stands before the loops
@@ -579,14 +588,23 @@ class _Function:
             suffix = ["", "_total", "_index"][: len(starts)] if s.head != "logsumexp" else ["_top", "_total"]
             states[s.name] = [self.scope.names.fresh(word + suffix[k]) for k in range(len(starts))]
             for name, start, dtype in zip(states[s.name], starts, dtypes):
-                self.body.line(f"{name} = tl.full([ROWS, 1], {unwrapped(start.text)}, {dtype})")
+                shape = "[ROWS, 1]" if s.head in TRUTHS else "[ROWS, COLUMNS]"
+                self.body.line(f"{name} = tl.full({shape}, {unwrapped(start.text)}, {dtype})")
         kept = dict(self.places), dict(self.terms)
         cols = self.extent(*(self.dims[a] for a in self.part.columns))
-        self.body.line(f"for start in range(0, {self.end_of_loop(sinks, cols)}, COLUMNS):")
+        end = self.end_of_loop(sinks, cols)
+        order = self.soonest(inner, sinks)
+        tiles = self.live(order) + sum(len(held) for held in states.values())
+        streams = sum(isinstance(now, Load) for now in order)
+        self.tiles, self.streams = max(self.tiles, tiles), max(self.streams, streams)
+        span = f"0, {end}, COLUMNS"
+        if tiles <= LIGHT and 0 < streams <= STREAMS:
+            self.pipelined = True
+            self.body.line(f"for start in tl.range({span}, num_stages=STAGES):")
+        else:
+            self.body.line(f"for start in range({span}):")
         self.body.indent()
         self.column_lines("start + ", cols)
-        order = self.soonest(inner, sinks)
-        self.tiles = max(self.tiles, self.live(order))
         for now in order:
             if isinstance(now, Store):
                 self.store(now)
@@ -654,15 +672,15 @@ class _Function:
             self.body.line(f"{', '.join(state)} = _logsumexp_more({', '.join(state)}, {text})")
         elif s.head in ("argmax", "argmin"):
             function, index, _ = self.winners(s)
-            best, at = self.scope.names.fresh("best"), self.scope.names.fresh("best_index")
-            self.body.line(f"{best}, {at} = tl.reduce(tl.broadcast({text}, {index}), 1, {function})")
-            self.body.line(f"{', '.join(state)} = {function}({', '.join(state)}, {best}[:, None], {at}[:, None])")
-        else:
+            self.body.line(f"{', '.join(state)} = {function}({', '.join(state)}, {text}, {index})")
+        elif s.head in ("max", "min"):
+            self.body.line(f"{state[0]} = _{s.head}imum({state[0]}, {text})")
+        elif s.head in TRUTHS:
             block = f"{reduced(s.head, text, '1')}[:, None]"
-            if s.head in ("max", "min"):
-                self.body.line(f"{state[0]} = _{s.head}imum({state[0]}, {block})")
-            else:
-                self.body.line(f"{state[0]} = {merged(s.head, state, [block])[0]}")
+            self.body.line(f"{state[0]} = {merged(s.head, state, [block])[0]}")
+        else:
+            text = f"{text}.to(tl.int64)" if s.head == "count" else text
+            self.body.line(f"{state[0]} = {merged(s.head, state, [text])[0]}")
 
     def finish(self, s: Fold, state: list[str]) -> None:
         axes = self.part.spread[s.name] & self.rows
@@ -671,9 +689,13 @@ class _Function:
             self.body.line(f"{name} = _logsumexp_end({', '.join(state)})")
         elif s.head in ("argmax", "argmin"):
             name = state[1]
-            self.body.line(f"{name} = tl.where({name} == 2147483647, 0, {name})")
+            self.body.line(f"_, {name} = tl.reduce(({', '.join(state)}), 1, _first_{s.head[3:]})")
+            self.body.line(f"{name} = tl.where({name} == 2147483647, 0, {name})[:, None]")
         else:
             name = state[0]
+            if s.head not in TRUTHS:
+                head = "sum" if s.head == "count" else s.head
+                self.body.line(f"{name} = {reduced(head, name, '1')}[:, None]")
         self.terms[s.name] = Term(name, s.type, axes)
 
     # ----------------------------------------------------------------------------------------------------- whole
@@ -746,9 +768,11 @@ class _Function:
                 text = f"_setting({a.name}, ACC)"
                 # a block of one entry: the interpreter cannot join conditions on scalars with others
                 out.line(f"{a.name} = " + (f"tl.full({shape}, {text}, ACC)" if shape and a.of in compared else text))
+        if self.pipelined:  # of float64 they would not fit the shared memory of every device
+            out.line(f"STAGES: tl.constexpr = {STAGES} if ACC == tl.float32 else 1")
         out.block(self.body.lines)
         loads = sum(isinstance(s, Load) and bool(part.spread[s.name]) for s in part.statements)
-        return DeviceFunction(out.lines, arguments, part.totals, self.tiles, loads)
+        return DeviceFunction(out.lines, arguments, part.totals, self.tiles, self.streams or loads)
 
     def compared(self) -> set[str]:
         """Parameters that a condition on nothing else reads."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lossdsl import primitives
 from lossdsl.backends.triton_text import identity, merged, pad, reduced, state_type
 
 # Heads whose folds may be split between programs: one state component, combined by one small program.
@@ -37,13 +36,12 @@ def _types(acc, *walked):
     return {"ACC": tl.float64 if acc == torch.float64 else tl.float32, "INDEX": tl.int64 if wide else tl.int32}
 ''',
     "_tile": '''
-def _tile(columns, across, tiles, resident, block):
+def _tile(columns, across, tiles, resident, block, entries):
     """(whole, sizes): whether a program holds whole rows, and the rows and columns that it holds at a time.
 
     across: neighbouring rows, not columns, lie side by side in memory, so that a program takes many rows at once.
-    tiles: as many of a whole row are in registers at one time. Longer rows are walked in blocks, and read again for what
-    needs a fold of all of it: in few programs with many threads, so that they are still in the device's cache. Of more
-    than ten, a thread holds half as many entries.
+    tiles: as many of a whole row are in registers at one time; of more than ten, a thread holds half as many entries.
+    Longer rows are walked in blocks, a thread with so many entries of them, and read again for what needs a fold of all.
     maxnreg: what there is; left to itself, ptxas moves a few registers to memory to fit more threads on a processor.
     """
     width = triton.next_power_of_2(max(columns, 1))
@@ -56,8 +54,8 @@ def _tile(columns, across, tiles, resident, block):
     elif whole:
         rows, held = max((1024 if few else 512) // width, 1), width
     else:
-        held = min(block, width, 16384 if columns % 16 == 0 else 8192)  # else addresses take registers, too
-        rows, warps = 1, max(4, min(held // 256, 32))
+        rows, held = 1, min(block, width)
+        warps = max(4, min(held // (32 * entries), 32))
     sizes = {"ROWS": rows, "COLUMNS": held, "num_warps": warps}
     if not torch.version.hip:
         sizes["maxnreg"] = min(2048 // warps, 255)
@@ -117,16 +115,17 @@ def _logsumexp(x):
     "_logsumexp_more": """
 @triton.jit
 def _logsumexp_more(top, total, x):
-    # (top, total) stands for top + log(total); a block of nothing but -inf adds nothing
-    block_top = tl.reduce(x, 1, _maximum)[:, None]
-    block_total = tl.sum(EXPDIFF, axis=1)[:, None]
-    new = _maximum(top, block_top)
-    return new, MERGED
+    # (top, total) stands for top + log(total), entry by entry, with one exponential: the larger of two counts as 1
+    apart = tl.exp(-tl.abs(tl.where(x == top, 0.0, x - top)))
+    return _maximum(top, x), tl.where(x > top, total * apart + 1.0, total + apart)
 """,
     "_logsumexp_end": """
 @triton.jit
 def _logsumexp_end(top, total):
-    return tl.where(top == float("inf"), top, top + tl.log(total))
+    # along the columns; of nothing but -inf it is -inf
+    highest = tl.reduce(top, 1, _maximum)[:, None]
+    shift = tl.where(tl.abs(highest) == float("inf"), 0.0, highest)
+    return shift + tl.log(tl.sum(total * tl.exp(top - shift), axis=1)[:, None])
 """,
 }
 
@@ -138,13 +137,6 @@ def _first_{_head}(a, i, b, j):
     first = (a {_better} b) | ((a == b) & (i < j)) | ((a != a) & ((b == b) | (i < j)))
     return tl.where(first, a, b), tl.where(first, i, j)
 """
-
-_EXPDIFF = primitives.PRIMITIVES["expdiff"].triton
-_FIXED["_logsumexp_more"] = (
-    _FIXED["_logsumexp_more"]
-    .replace("EXPDIFF", _EXPDIFF.format("x", "block_top"))
-    .replace("MERGED", f"total * {_EXPDIFF.format('top', 'new')} + block_total * {_EXPDIFF.format('block_top', 'new')}")
-)
 
 
 def _totals() -> dict[str, str]:
@@ -186,7 +178,8 @@ INSTEAD = {
 def _scale(gradient, by):
     \"\"\"Multiply a gradient in place; by 1, which only the device sees, nothing is read or written.\"\"\"
     count = gradient.numel()
-    if not (_launches(gradient, by) and gradient.is_contiguous()):
+    small = count <= 65536 and gradient.dtype == by.dtype  # torch rounds `by` to another type; its launch is shorter
+    if small or not (_launches(gradient, by) and gradient.is_contiguous()):
         gradient.mul_(by)
     elif count:
         programs = min(triton.cdiv(count, 4096), 1024)
