@@ -52,7 +52,7 @@ class _NativeModule(Module):
             return super().sources()
         lines = ['_NATIVE_HELPERS = r"""', *self.kernels.helpers(), '"""', "", "_NATIVE_KERNELS: dict = {}"]
         for name, code, source in self.kernels.sources():
-            lines += ["", f'_NATIVE_KERNELS["{name}"] = "{code}", r"""', *source, '"""']
+            lines += ["", f'_NATIVE_KERNELS["{name}"] = (', f'    "{code}",', '    r"""', *source, '""",', ")"]
         return [*super().sources(), "\n".join(lines), TRUSTED]
 
     def trusted(self) -> str:

@@ -9,7 +9,7 @@ from lossdsl.backends.native_driver import Kernels, Rounds, Strips
 from lossdsl.backends.native_kernel import native_function
 from lossdsl.backends.native_layout import Argument, Around, NativeFunction, any_element, element_word
 from lossdsl.backends.rolling import rolled
-from lossdsl.backends.text import Writer, offset_text
+from lossdsl.backends.text import Writer, offset_text, tuple_text
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature
 from lossdsl.backends.triton_function import CALLED
 from lossdsl.backends.triton_parts import parts
@@ -137,7 +137,7 @@ class _Calling(PlanFunction):
             sizes = [self.scope.dim(d).text for d in b.dims]
             start, stop = next(reversed(self.scope.rounds.values()))
             sizes[b.chunked or 0] = f"{stop} - {start}"
-            shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+            shape = tuple_text(sizes)
             self.fresh(b, shape)
         elif b.name not in self.made:
             self.empty(b)
@@ -212,10 +212,6 @@ class _Calling(PlanFunction):
         return lines
 
 
-def _tuple(items: list[str]) -> str:
-    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-
-
 def dispatching(plain: Emitted, called: Called, name: str, signature: Signature, plan: Plan) -> Emitted:
     """The torch function, which hands over to the calling one where compiled kernels may run."""
     assert called.emitted is not None
@@ -232,14 +228,14 @@ def dispatching(plain: Emitted, called: Called, name: str, signature: Signature,
     if any(b.role == "cotangent" for b in plan.buffers):
         others.append("grad_output")
     kinds = ", ".join(f'"{element_word(n)}": {variables[n]}' for n in raw)
-    names = _tuple([f'"{n}"' for n in called.names])
+    names = tuple_text([f'"{n}"' for n in called.names])
     writer.indent()
-    line = f"native = _native({names}, {_tuple(reals)}, {_tuple(others)}, {{{kinds}}})"
+    line = f"native = _native({names}, {tuple_text(reals)}, {tuple_text(others)}, {{{kinds}}})"
     if len(line) <= 96:
         writer.line(line)
     else:
         writer.line("native = _native(")
-        for text in (names, _tuple(reals), _tuple(others), f"{{{kinds}}}"):
+        for text in (names, tuple_text(reals), tuple_text(others), f"{{{kinds}}}"):
             writer.line(f"    {text},")
         writer.line(")")
     writer.line("if native is not None:")

@@ -136,6 +136,12 @@ def _floor_text(atom: FloorDiv, names: Mapping[str, str]) -> str:
     return f"({_sum_text(atom.numerator, names).at(PRODUCT)} // {atom.denominator})"
 
 
+def tuple_text(items: Iterable[str]) -> str:
+    """A tuple of expressions."""
+    made = [*items]
+    return f"({made[0]},)" if len(made) == 1 else f"({', '.join(made)})"
+
+
 _NAME_OR_NUMBER = re.compile(r"-?\w*")
 _SIMPLE = re.compile(r"-?[\w.]+")  # of names, numbers and attributes
 

@@ -14,7 +14,7 @@ from functools import reduce
 
 from lossdsl.backends.blocks import blocked, widths
 from lossdsl.backends.sanitise_plan import sanitise_plan
-from lossdsl.backends.text import ATOM, PRODUCT, SUM, UNARY, Names, Text, Writer, number_text, offset_text
+from lossdsl.backends.text import ATOM, PRODUCT, SUM, UNARY, Names, Text, Writer, number_text, offset_text, tuple_text
 from lossdsl.backends.torch_body import Body
 from lossdsl.backends.torch_print import expression, print_formula, print_fused, term_text
 from lossdsl.backends.torch_register import Number, Reg, Scope, Slices, Term, Write, stacked
@@ -246,7 +246,7 @@ class PlanFunction:
 
     def shape(self, buffer: Buffer) -> str:
         sizes = [self.scope.dim(d).text for d in buffer.dims]
-        return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+        return tuple_text(sizes)
 
     def filled(self, step: Fill, later: Sequence[Step]) -> None:
         self.fill(self.plan.buffer(step.buffer), number_text(step.value.value, step.value.type).text)
@@ -397,7 +397,7 @@ class PlanFunction:
         if buffer.chunked is not None:
             sizes[buffer.chunked] = f"min({count}, {self.scope.dim(step.extent)})"
         rows = self.names.fresh(f"{self.variable(buffer)}_rows")
-        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        shape = tuple_text(sizes)
         dtype, device = self.dtype(buffer), self.scope.need("device")
         self.out.line(f"{rows} = torch.empty({shape}, dtype={dtype}, device={device})")
         self.rows[buffer.name] = rows
@@ -721,7 +721,7 @@ class PlanFunction:
         self.flush(body)
         self.empty_or_zero(buffer)
         target = self.variable(buffer)
-        index = f"({', '.join(map(str, places))}{',' if len(places) == 1 else ''})"
+        index = tuple_text(map(str, places))
         value = term_text(body.tensor(w.value)).text
         more = ", accumulate=True" if accumulate else ""
         self.indexed(target, index, f"{value}.to({target}.dtype)" if self.like(buffer) else value, more)
@@ -768,7 +768,7 @@ class PlanFunction:
         target = self.variable(buffer)
         if buffer.name not in self.made:
             self.fill(buffer, identity)
-        index = f"({', '.join(map(str, places))}{',' if len(places) == 1 else ''})"
+        index = tuple_text(map(str, places))
         text = term_text(body.tensor(value)).text
         # Where a dimension has no entries no index can be clamped into it, and there is nothing to add to.
         data = [k for k, p in enumerate(w.statement.subscripts) if p.data is not None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from lossdsl.backends.spec import InputSpec, LossSpec
-from lossdsl.backends.text import dim_text, number_text
+from lossdsl.backends.text import dim_text, number_text, tuple_text
 from lossdsl.dim import Dim
 from lossdsl.names import attribute, mangle
 
@@ -171,7 +171,7 @@ def keyword(loss: LossSpec, i: InputSpec, name: str) -> str:
 def shape_text(dims: Iterable[Dim], names: Mapping[str, str]) -> str:
     """A tuple of extents; `names` has the expression of each symbol."""
     texts = [f"*{names['...']}" if d == REST else dim_text(d, names).text for d in dims]
-    return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+    return tuple_text(texts)
 
 
 def first_value(i: InputSpec) -> str:
@@ -217,13 +217,13 @@ def constructor_lines(
         sizes = ", ".join(f'"{s}": {parameters.get(s) or mangle(s)}' for s in symbols)
         head = f"{extents} = " if symbols else ""
         lines.append(f"{head}_first_extents(")
-        real = "".join(f'"{i.name}", ' for i in held if _class(i) == "acc").strip()
+        real = tuple_text(f'"{i.name}"' for i in held if _class(i) == "acc")
         lines += [
             f'    "{loss.name}",',
             f"    {{{declared}}},",
             f"    {{{given}}},",
             f"    {{{sizes}}},",
-            f"    ({real}),",
+            f"    {real},",
             ")",
         ]
     names = {s: f'_size("{loss.name}", {extents}, "{s}")' for s in symbols}

@@ -13,9 +13,10 @@ from fractions import Fraction
 from lossdsl.backends import torch_lasting as lasting
 from lossdsl.backends.check_source import check_source
 from lossdsl.backends.spec import Bound, InputSpec, LossSpec, ModuleSpec, ParameterSpec
-from lossdsl.backends.text import Names, Writer, dim_text, docstring, number_text, offset_text, printable
+from lossdsl.backends.text import Names, Writer, dim_text, docstring, number_text, offset_text, printable, tuple_text
 from lossdsl.backends.torch_function import Emitted, Signature, emit_function
 from lossdsl.backends.torch_runtime import helper_sources
+from lossdsl.backends.wrapping import PAGE, wrapped
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import Key, Plan
 from lossdsl.names import attribute, class_name, function_name, mangle
@@ -86,7 +87,7 @@ class Module:
             writer.block(["", "", *source.split("\n")])
         text = "\n".join(line.rstrip() for line in writer.lines) + "\n"
         check_source(text, frozenset(self.imports), self.trusted())
-        return text
+        return wrapped(text.rstrip("\n")) + "\n"
 
     def trusted(self) -> str:
         """A constant part of the text that is exempt from the check of what emitted modules consist of."""
@@ -284,7 +285,7 @@ class Loss:
 
     def options(self) -> str:
         names = [self.parameters[p.name] for p in self.loss.parameters]
-        return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        return tuple_text(names)
 
     def checked(self) -> tuple[str, str]:
         """Print the checks of arguments and the packing; give the dict of tensors and the name of the rest shape."""
@@ -600,8 +601,10 @@ class Loss:
         writer.indent()
         formula = [printable(line).replace("\\", "\\\\").replace('"', '\\"') for line in loss.formula]
         lines = [f'"{line}"' for line in formula] + ([f'f"{", ".join(shown)}"'] if shown else [])
-        if len(lines) == 1:
-            writer.line(f"return {lines[0]}")
+        letter, joined = "f" if shown else "", "\\n".join([*formula, *([", ".join(shown)] if shown else [])])
+        short = f'return {letter}"{joined}"'
+        if len(lines) == 1 or (len(short) <= PAGE - 8 and not (shown and "{" in "".join(formula))):
+            writer.line(short)
         else:
             writer.line("return (")
             writer.block(
@@ -765,8 +768,7 @@ def _key_text(entry: str, reduction: str, wrt: tuple[str, ...], absent: tuple[st
 
 
 def _strings(words: Iterable[str]) -> str:
-    quoted = [f'"{w}"' for w in words]
-    return f"({', '.join(quoted)}{',' if len(quoted) == 1 else ''})"
+    return tuple_text(f'"{w}"' for w in words)
 
 
 def _words(words: Iterable[str]) -> str:
@@ -789,7 +791,7 @@ def _symbols(i: InputSpec) -> set[str]:
 
 def _axes(i: InputSpec) -> str:
     made = [f'"{d}"' if _symbol(d) else str(d.constant) for d in i.dims]
-    return f"({', '.join(made)}{',' if len(made) == 1 else ''})"
+    return tuple_text(made)
 
 
 def _type_check(i: InputSpec) -> str:
@@ -891,7 +893,7 @@ def _domains(i: InputSpec, parameters: dict[str, str], extents: str) -> list[tup
         words = _range_words(i.lower, i.upper, "")
         made.append((" & ".join(f"({t})" for t in tests), f'"{words}"'))
     if i.kind in ("simplex", "unit") and i.over and all(REST not in i.dims[: k + 1] for k in i.over):
-        dims = f"({', '.join(map(str, i.over))},)"
+        dims = tuple_text(map(str, i.over))
         power, verb = (1, "sums to 1") if i.kind == "simplex" else (2, "of norm 1")
         made.append((f"_whole({{x}}, {dims}, {power})", f'"part of what {verb}"'))
     return made

@@ -60,7 +60,8 @@ def expression(instr: Instr) -> Text:
     if function in _FLIP:
         return Text(f"{args[0].at(BITOR)} {_SIGN[function]} {args[1].at(BITOR)}", COMPARE)
     if function == "neg":
-        return Text(f"-{args[0].at(UNARY)}", UNARY)
+        negated = args[0].at(ATOM if args[0].strength == POWER else UNARY)  # -(x**2), as formatters write it
+        return Text(f"-{negated}", UNARY)
     if function == "not":
         return Text(f"~{args[0].at(UNARY)}", UNARY)
     if function == "torch.pow" and isinstance(instr.args[1], Number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lossdsl.backends.text import ATOM, SUM, Names, Text, dim_text
+from lossdsl.backends.text import ATOM, SUM, Names, Text, dim_text, tuple_text
 from lossdsl.dim import Dim
 from lossdsl.lower.plan import (
     Buffer,
@@ -156,6 +156,6 @@ def stacked(scope: Scope, buffer: Buffer, slices: Slices) -> str:
     """The text of the whole buffer, made of its slices; those that no round has made yet are 0."""
     scope.helpers.add("_stack")
     sizes = [scope.dim(d).text for d in buffer.dims]
-    shape = f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+    shape = tuple_text(sizes)
     type_ = "acc" if buffer.type.startswith("like ") else buffer.type
     return f"_stack({slices.variable}, {shape}, {slices.positions}, {scope.dtype(type_)}, {scope.need('device')})"

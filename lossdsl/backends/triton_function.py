@@ -9,7 +9,6 @@ from lossdsl.backends.text import PRODUCT, Writer
 from lossdsl.backends.torch_function import Emitted, PlanFunction, Signature, reads
 from lossdsl.backends.triton_kernel import (
     LIGHT,
-    STREAMS,
     Argument,
     DeviceFunction,
     device_function,
@@ -41,7 +40,8 @@ from lossdsl.lower.plan import (
 LANES = 4096  # entries that read each other's in a recurrence, which one program has to hold
 FLAT = 2048  # entries of a program of a flat kernel, 8 warps
 SHIFTED = 256  # of one that reads at shifted positions, where several of a thread would not be read at once
-FULL = 15  # tiles alive and loaded at a time for which a program of 32 warps has registers, four entries a thread
+# Tiles alive and loaded at a time, and values of a row, for which programs of 32 warps have registers: four entries a thread.
+FULL, HELD = 15, 8
 LOADED, LIVE = 48 * 1024, 18 * 1024  # entries that one loads, and that are alive at a time: more spills registers
 
 
@@ -231,7 +231,7 @@ class _Launching(PlanFunction):
         self.kernels.runtime.update(("_launches", "_argument", "_types", "_setting"))
         if not part.rows and not part.columns:
             self.print_launch(
-                f"{name}[(1,)]", self.passed(function), ["ACC=types['ACC']", "num_warps=1", "num_stages=1"]
+                f"{name}[(1,)]", self.passed(function), ['ACC=types["ACC"]', "num_warps=1", "num_stages=1"]
             )
             return
         rows = self.product([dims[a] for a in part.rows]) or "1"
@@ -277,7 +277,7 @@ class _Launching(PlanFunction):
             self.output(self.plan.buffer(store.buffer))
         self.straighten(functions)
         if part.scalar:
-            self.print_launch(f"{names[0]}[(1,)]", self.passed(functions[0]), ["ACC=types['ACC']"])
+            self.print_launch(f"{names[0]}[(1,)]", self.passed(functions[0]), ['ACC=types["ACC"]'])
             for b in {a.of for a in functions[0].arguments if a.kind == "parts"}:
                 self.shares.pop(b)
             return
@@ -337,10 +337,10 @@ class _Launching(PlanFunction):
             across = f"{self.scope.dim(dims[lane]).at(PRODUCT)} > 1"
         is_whole, sizes = self.names.fresh("whole"), self.names.fresh("sizes")
         whole, long = functions
-        if long.live <= LIGHT and long.loads <= STREAMS:
+        if long.light:
             block, entries = 2048, 8
         else:
-            block, entries = 4096 if long.live + long.loads <= FULL else 2048, 4
+            block, entries = 4096 if long.live + long.loads <= FULL and long.held <= HELD else 2048, 4
         limits = f"{whole.live}, {self.choices.resident}, {min(block, self.choices.block)}, {entries}"
         self.kernels.runtime.add("_tile")
         self.out.line(f"{is_whole}, {sizes} = _tile({columns}, {across}, {limits})")
@@ -411,15 +411,7 @@ class _Launching(PlanFunction):
     def print_launch(self, head: str, arguments: list[str], more: list[str]) -> None:
         self.scope.dtype("acc")
         self.given_types = True
-        everything = [*arguments, *more]
-        line = f"{head}({', '.join(everything)})"
-        if len(line) + 4 * self.out.level <= 100:
-            self.out.line(line)
-            return
-        self.out.line(f"{head}(")
-        self.out.line(f"    {', '.join(arguments)},")
-        self.out.line(f"    {', '.join(more)},")
-        self.out.line(")")
+        self.out.line(f"{head}({', '.join([*arguments, *more])})")
 
     # -------------------------------------------------------------------------------------------------- prologue
 

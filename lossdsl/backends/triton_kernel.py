@@ -22,6 +22,7 @@ from lossdsl.backends.triton_text import (
     Unsupported,
     by_helper,
     identity,
+    is_atom,
     literal,
     merged,
     operation,
@@ -53,8 +54,8 @@ from lossdsl.lower.plan import (
 
 _UNNAMED = re.compile(r"v\d+\Z")
 _INLINE = 60  # characters of a value that is written where it is used
-# Loops over long rows that hold no more than so many tiles, and load no more than so many, wait for memory: their blocks
-# are copied to shared memory so many rounds ahead. Others wait for their arithmetic, and more warps do more for them.
+# Long rows whose loops hold no more than so many tiles, and load no more than so many, wait for memory: their blocks are
+# copied to shared memory so many rounds ahead. Others wait for their arithmetic, and more warps do more for them.
 LIGHT, STREAMS, STAGES = 5, 3, 3
 TRUTHS = (
     "any",
@@ -77,13 +78,19 @@ class Argument:
 @dataclass(frozen=True)
 class DeviceFunction:
     """`lines` begin with the decorator; `{name}` stands for the function's name. `live`: tiles alive at one time; `loads`: how
-    many blocks or tiles are loaded, of long rows at a time."""
+    many blocks or tiles are loaded, of long rows at a time; `held`: values of a long row that each thread holds beside."""
 
     lines: list[str]
     arguments: list[Argument]
     totals: tuple[Total, ...]
     live: int
     loads: int
+    held: int
+
+    @property
+    def light(self) -> bool:
+        """Whether loops over long rows hold so little that they wait for memory."""
+        return self.live <= LIGHT and 0 < self.loads <= STREAMS
 
 
 @dataclass(eq=False)
@@ -96,7 +103,12 @@ class _Scope:
 def device_function(part: Part, plan: Plan, mode: str, pending: dict[str, str]) -> DeviceFunction:
     """The text of a part. mode: "flat" (no columns), "whole" or "long"; pending: head of each total whose shares this
     function adds up itself. Raises Unsupported."""
-    return _Function(part, plan, mode, pending).emit()
+    made = _Function(part, plan, mode, pending).emit()
+    if mode == "long" and made.light:
+        ahead = _Function(part, plan, mode, pending)
+        ahead.ahead = True
+        return ahead.emit()
+    return made
 
 
 def walking_function(walk: Walk, plan: Plan) -> DeviceFunction:
@@ -186,7 +198,8 @@ class _Function:
         self.guards = guards(part)
         self.tiles = 0  # alive at one time
         self.streams = 0  # blocks that a round of a loop loads
-        self.pipelined = False  # whether the blocks of a loop are loaded ahead
+        self.held = 0  # values of a row that a loop reads
+        self.ahead = False  # whether the blocks of loops are loaded ahead
         self.known: dict[str, str] = {}  # variables by the name of an extent
         self.loops: frozenset[str] = frozenset()  # axes of loops that add up, whose index is in `places`
         self.before: Writer | None = None  # what stands before the loops
@@ -263,7 +276,7 @@ class _Function:
                     axes |= self.terms[data.name].axes
             for dim in dims[k : k + count]:
                 if text:
-                    text = f"({text}) * {self.extent(dim)}" if " " in text else f"{text} * {self.extent(dim)}"
+                    text = f"{text if is_atom(text) else f'({text})'} * {self.extent(dim)}"
             text = f"{text} + {place}" if text else place
             k += count
         return text or "0", axes, inside
@@ -463,7 +476,7 @@ class _Function:
         kind = state_type(s.head, self.term(s.value).type)
         share = self.scope.names.fresh(self.wanted.get(s.name, s.name))
         text = self.masked(s, self.once(frozenset(s.axes)))
-        self.body.line(f"{share} = {reduced(s.head, text, 'None')}")
+        self.body.line(f"{share} = {unwrapped(reduced(s.head, text, 'None'))}")
         self.store_share(t, share)
         assert kind in DTYPES
 
@@ -568,12 +581,17 @@ class _Function:
         self, sinks: list[Fold | Store], folds: list[Fold], wide: list[Total], made: dict[str, Load | Op | Fold]
     ) -> None:
         needed: set[str] = set()
+        held: set[str] = set()
         pending = [o for s in sinks for o in operands(s)]
         while pending:
             o = pending.pop()
-            if isinstance(o, Value) and o.name not in needed and self.part.spread[o.name] & self.columns:
-                needed.add(o.name)
-                pending += operands(made[o.name])
+            if isinstance(o, Value) and o.name not in needed:
+                if self.part.spread[o.name] & self.columns:
+                    needed.add(o.name)
+                    pending += operands(made[o.name])
+                else:
+                    held.add(o.name)
+        self.held = max(self.held, len(held))
         inner = [s for s in self.part.statements if s.name in needed]
         states: dict[str, list[str]] = {}
         for s in (*folds, *(t.fold for t in wide)):
@@ -598,11 +616,8 @@ class _Function:
         streams = sum(isinstance(now, Load) for now in order)
         self.tiles, self.streams = max(self.tiles, tiles), max(self.streams, streams)
         span = f"0, {end}, COLUMNS"
-        if tiles <= LIGHT and 0 < streams <= STREAMS:
-            self.pipelined = True
-            self.body.line(f"for start in tl.range({span}, num_stages=STAGES):")
-        else:
-            self.body.line(f"for start in range({span}):")
+        turns = f"tl.range({span}, num_stages=STAGES)" if self.ahead and streams else f"range({span})"
+        self.body.line(f"for start in {turns}:")
         self.body.indent()
         self.column_lines("start + ", cols)
         for now in order:
@@ -621,7 +636,7 @@ class _Function:
             share = self.scope.names.fresh(f"{states[t.fold.name][0]}_share")
             text = f"tl.where(in_row, {states[t.fold.name][0]}, {self.pad_state(t.fold)})"
             name = "sum" if t.fold.head == "count" else t.fold.head
-            self.body.line(f"{share} = {reduced(name, text, 'None')}")
+            self.body.line(f"{share} = {unwrapped(reduced(name, text, 'None'))}")
             self.store_share(t, share)
 
     def end_of_loop(self, sinks: list[Fold | Store], cols: str) -> str:
@@ -768,11 +783,11 @@ class _Function:
                 text = f"_setting({a.name}, ACC)"
                 # a block of one entry: the interpreter cannot join conditions on scalars with others
                 out.line(f"{a.name} = " + (f"tl.full({shape}, {text}, ACC)" if shape and a.of in compared else text))
-        if self.pipelined:  # of float64 they would not fit the shared memory of every device
+        if self.ahead:  # of float64 they would not fit the shared memory of every device
             out.line(f"STAGES: tl.constexpr = {STAGES} if ACC == tl.float32 else 1")
         out.block(self.body.lines)
         loads = sum(isinstance(s, Load) and bool(part.spread[s.name]) for s in part.statements)
-        return DeviceFunction(out.lines, arguments, part.totals, self.tiles, self.streams or loads)
+        return DeviceFunction(out.lines, arguments, part.totals, self.tiles, self.streams or loads, self.held)
 
     def compared(self) -> set[str]:
         """Parameters that a condition on nothing else reads."""

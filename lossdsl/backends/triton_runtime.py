@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lossdsl.backends.triton_text import identity, merged, pad, reduced, state_type
+from lossdsl.backends.triton_text import identity, merged, pad, reduced, state_type, unwrapped
 
 # Heads whose folds may be split between programs: one state component, combined by one small program.
 SHARES = 4096  # as many are added up at a time
@@ -159,7 +159,7 @@ def _shares_{name}(parts_ptr, count, BLOCK: tl.constexpr):
         at = start + tl.arange(0, BLOCK)
         part = tl.load(parts_ptr + at, mask=at < count, other={other})
         state = {merge}
-    return {reduced(name_of_end, "state", "0")}
+    return {unwrapped(reduced(name_of_end, "state", "0"))}
 """
         made[f"_store_{name}"] = f"""
 @triton.jit

@@ -117,10 +117,10 @@ def operation(op: str, args: list[Term], type_: str) -> str:
     text = record.triton.format(*texts)
     if type_ == "acc" and not args:  # a bare number would be float32 in a call
         return f"tl.full([], {text}, ACC)"
-    return text if _is_atom(text) else f"({text})"
+    return text if is_atom(text) else f"({text})"
 
 
-def _is_atom(text: str) -> bool:
+def is_atom(text: str) -> bool:
     """A name, a number or a call: nothing that an operator could tear apart."""
     depth = 0
     for c in text:
