@@ -88,6 +88,20 @@ loss hinges:
 """
 
 
+def test_reports_cost_no_zeros_in_backward() -> None:
+    """autograd makes a gradient of zeros for each result that is not used, unless it is told not to."""
+    fn = function("loss r:\n    input x, y: real[n]\n    d = x - y\n    report d = d\n    return mean(d^2)\n")
+    x, y = leaf(1000), leaf(1000, seed=1).detach()
+    value, reports = fn(x, y, return_reports=True)
+    assert reports["d"].shape == (1000,)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as seen:
+        value.backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2 * (x.detach() - y) / 1000)
+    filled = [e for e in seen.events() if e.name in ("aten::zero_", "aten::fill_") and [1000] in e.input_shapes]
+    assert not filled
+
+
 def test_values_that_meet_at_one_place_are_added_up() -> None:
     """The gradient in the weights: each of them gets a sum over classes that its place does not depend on."""
     fn = function(HINGES)

@@ -185,6 +185,8 @@ class _Calling(PlanFunction):
             if b.name not in self.raw:
                 self.raw[b.name] = self.names.fresh(f"{self.scope.variables[b.name]}_given")
             return self.raw[b.name]
+        if b.role == "input" and kind == "acc" and self.scope.kinds.get(b.name) not in DISCRETE:
+            return self.scope.variables[b.name]  # of the type to compute in, else no kernel would run
         if b.role in ("input", "cotangent", "direction"):
             variable = self.scope.source(b, kind)
             self.contiguous[b.name] = variable

@@ -37,7 +37,7 @@ def _native(names, reals, others, kinds):
     dtype = None
     for t in (*reals, *others, *kinds.values()):
         if isinstance(t, torch.Tensor):
-            if t.device.type != "cpu" or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
+            if not t.is_cpu or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
                 return None
     for t in reals:
         if t is not None:

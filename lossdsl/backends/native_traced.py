@@ -72,10 +72,13 @@ class _Traced(torch.autograd.Function):
         gradients = output[1 : 1 + len(call[2])] if both else ()
         ctx.save_for_backward(*(gradients if both else tensors))
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, grad_output, *_):
         made, names = ctx.call[2], ctx.call[3]
+        if grad_output is None:
+            return None, None, *(None for _ in names)
         held = ctx.saved_tensors
         if ctx.both:
             found = [g * grad_output.to(g.dtype) for g in held]

@@ -619,8 +619,8 @@ def _evaluate(table, tensors, options, reduction):
     found = both or _find(table, "backward", reduction, wrt, absent)
     if found is None:
         return formula(*tensors.values(), *options)
-    call = table, reduction, wrt, absent, tuple(tensors), options
-    return _Kernels.apply(call, found, both is not None, half, *tensors.values())
+    call = table, reduction, wrt, absent, tuple(tensors), options, found, both is not None, half or both is None
+    return _Kernels.apply(call, *tensors.values())
 
 
 def _scale(gradient, by):
@@ -633,53 +633,55 @@ class _Kernels(torch.autograd.Function):
     """A loss by its kernels: gradients made together with the value, or in backward from the saved inputs."""
 
     @staticmethod
-    def forward(ctx, call, found, both, later, *tensors):
-        table, reduction, wrt, absent, _, options = call
-        ctx.call, ctx.found, ctx.both, ctx.later, ctx.gradients = call, found, both, later or not both, None
+    def forward(ctx, call, *tensors):
+        table, reduction, wrt, absent, _, options, (names, kernel), _, later = call
+        ctx.call, ctx.gradients = call, None
         ctx.save_for_backward(*tensors, *(o for o in options if isinstance(o, torch.Tensor)))
-        if ctx.later:
+        if later:
             results = table["value", reduction, (), absent](*tensors, *options)
             value, *reports = results if isinstance(results, tuple) else (results,)
         else:
-            names, kernel = found
             value, *rest = kernel(*tensors, *options, _one(next(t for t in tensors if t is not None)))
             ctx.gradients = {name: g for name, g in zip(names, rest) if name in wrt}
             reports = rest[len(names) :]
+        if not reports:
+            return value
         reports = [r.clone() if r is value else r for r in reports]  # the value itself stays differentiable
         ctx.mark_non_differentiable(*reports)
-        return (value, *reports) if reports else value
+        ctx.set_materialize_grads(False)  # no zeros for reports
+        return (value, *reports)
 
     @staticmethod
     def backward(ctx, grad_output, *_):
-        table, reduction, wrt, absent, names, options = ctx.call
+        table, reduction, wrt, absent, names, options, (made_names, kernel), both, later = ctx.call
+        if grad_output is None:
+            return None, *(None for _ in names)
         held = iter(ctx.saved_tensors)
         saved = [next(held) for _ in names]
         options = [next(held) if isinstance(o, torch.Tensor) else o for o in options]
         if torch.is_grad_enabled() or not _plain(grad_output):  # create_graph, batched gradients
             limited = _find(table, "gradient_formula", reduction, wrt, absent)
             if limited is not None:  # the formula has another derivative
-                made_names, gradient = limited
+                limited_names, gradient = limited
                 made = gradient(*saved, *options, grad_output)
-                gradients = dict(zip(made_names, made if isinstance(made, tuple) else (made,)))
+                gradients = dict(zip(limited_names, made if isinstance(made, tuple) else (made,)))
             else:
                 formula, tensors = table["formula", reduction, (), absent], dict(zip(names, saved))
                 gradients = dict(zip(wrt, _differentiate(formula, wrt, grad_output, tensors, options)))
-        elif ctx.later:
-            made_names, kernel = ctx.found
+        elif later:
             made = kernel(*saved, *options, grad_output)
             made = made if isinstance(made, tuple) else (made,)
-            gradients = dict(zip(made_names, made[1:] if ctx.both else made))
+            gradients = dict(zip(made_names, made[1:] if both else made))
         else:
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:  # a second backward: by the same kernel, so that it gives the same bits
-                made_names, kernel = ctx.found
                 gradients = dict(zip(made_names, kernel(*saved, *options, _one(grad_output))[1:]))
             for gradient in gradients.values():  # ours alone: scaled in place and handed over
                 _scale(gradient, grad_output)
-        if not gradients.keys() >= set(wrt):
-            zeros = {n: torch.zeros_like(t) for n, t in zip(names, saved) if n in wrt}
-            gradients = {**zeros, **gradients}
-        return None, None, None, None, *(gradients[n] if n in wrt else None for n in names)
+        for name in wrt:
+            if name not in gradients:
+                gradients[name] = torch.zeros_like(saved[names.index(name)])
+        return None, *(gradients[n] if n in wrt else None for n in names)
 
 
 _ONES: dict = {}  # by device
