@@ -15,11 +15,8 @@ def _traced(name, table, tensors, options, reduction):
     given = [t for t in tensors.values() if t is not None]
     absent = tuple(n for n, t in tensors.items() if t is None)
     formula = table["formula", reduction, (), absent]
-    recording = torch.is_grad_enabled()
-    able = [n for n in table["differentiable", "", (), ()] if tensors[n] is not None] if recording else ()
-    wrt = tuple(n for n in able if tensors[n].requires_grad)
-    both = _find(table, "value_and_gradient", reduction, wrt, absent) if wrt else None
-    found = both or (_find(table, "backward", reduction, wrt, absent) if wrt else None)
+    wrt = _wanted(table, tensors)
+    both, found = _kernel(table, reduction, wrt, absent) if wrt else (False, None)
     if not _traceable(given, options) or (wrt and found is None):
         return formula(*tensors.values(), *options)
     made = found[0] if wrt else ()
@@ -27,8 +24,8 @@ def _traced(name, table, tensors, options, reduction):
     if not wrt:
         results = _operation("value", call, tuple(tensors.values()), None)
     else:
-        results = _Traced.apply(call, both is not None, *tensors.values())
-    value, reports = results[0], results[1 + (len(made) if both is not None else 0) :]
+        results = _Traced.apply(call, both, *tensors.values())
+    value, reports = results[0], results[1 + (len(made) if both else 0) :]
     return (value, *reports) if reports else value
 
 

@@ -734,24 +734,35 @@ def _evaluate(table, tensors, options, reduction):
     formula = table.get(("formula", reduction, (), absent))
     if formula is None:
         raise ValueError(f"cannot be called with reduction={reduction!r} and without {', '.join(absent)}")
-    recording = torch.is_grad_enabled()
-    learned = recording and any(isinstance(o, torch.Tensor) and o.requires_grad for o in options)
+    learned = torch.is_grad_enabled() and any(isinstance(o, torch.Tensor) and o.requires_grad for o in options)
     if learned or not _plain(*given, *options):
         traced = None if learned else table.get(("traced", "", (), ()))
         return formula(*tensors.values(), *options) if traced is None else traced(table, tensors, options, reduction)
-    able = [n for n in table["differentiable", "", (), ()] if tensors[n] is not None] if recording else ()
-    wrt = tuple(n for n in able if tensors[n].requires_grad)
+    wrt = _wanted(table, tensors)
     if not wrt:
         with torch.no_grad():
             return table["value", reduction, (), absent](*tensors.values(), *options)
     # The gradient of a scalar is made with its value; float16 must round it after the incoming gradient is in.
     half = any(tensors[name].dtype == torch.float16 for name in wrt)
-    both = _find(table, "value_and_gradient", reduction, wrt, absent)
-    found = both or _find(table, "backward", reduction, wrt, absent)
+    both, found = _kernel(table, reduction, wrt, absent)
     if found is None:
         return formula(*tensors.values(), *options)
-    call = table, reduction, wrt, absent, tuple(tensors), options, found, both is not None, half or both is None
+    call = table, reduction, wrt, absent, tuple(tensors), options, found, both, half or not both
     return _Kernels.apply(call, *tensors.values())
+
+
+def _wanted(table, tensors):
+    """The inputs whose gradients a call is asked for."""
+    if not torch.is_grad_enabled():
+        return ()
+    able = table["differentiable", "", (), ()]
+    return tuple(n for n in able if tensors[n] is not None and tensors[n].requires_grad)
+
+
+def _kernel(table, reduction, wrt, absent):
+    """Whether the gradients are made with the value, and (names that are made, kernel); None for the formula alone."""
+    both = _find(table, "value_and_gradient", reduction, wrt, absent)
+    return both is not None, both or _find(table, "backward", reduction, wrt, absent)
 
 
 def _scale(gradient, by):
