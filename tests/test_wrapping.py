@@ -13,7 +13,7 @@ from references import REFERENCES
 pytest.importorskip("torch")
 
 from lossdsl import compile
-from lossdsl.backends import torch_module
+from lossdsl.backends import torch_module, wrapping
 from lossdsl.backends.wrapping import PAGE, wrapped
 
 FEW = ["huber", "cross_entropy", "dice", "info_nce", "ctc", "navier_stokes", "siglip", "multi_resolution_stft"]
@@ -65,6 +65,38 @@ def test_long_lines_are_broken_as_a_formatter_breaks_them(line: str, indent: int
     assert broken or "raise" in line or 'f"' in line
     done = formatted(tmp_path)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"    {'a' * 60}, {'b' * 60},",
+        f"    {'a' * 60} + {'b' * 60},",
+        f"    key={'a' * 60} + {'b' * 60},",
+        f'    "{"a" * 150}"',
+        f"    {'a' * 120}(",
+        f"    ){'a' * 120}",
+        f"        *({'a' * 60} for {'b' * 60} in c),",
+        f"    {'a' * 120}, {'b' * 60}",
+    ],
+)
+def test_lines_inside_of_brackets_stay_what_they_are(line: str) -> None:
+    """Alone they are no statements: brackets around them would make tuples of arguments, and calls of strings."""
+    made = wrapped(line)
+    assert made.replace("\n", " ").split() == line.split()
+
+
+@pytest.mark.parametrize("page", [50, 80])
+def test_narrow_pages_change_no_meaning(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As names that are much longer than the catalogue's: everything is broken somewhere."""
+    monkeypatch.setattr(wrapping, "PAGE", page)
+    for name, (target, native) in zip(FEW, TARGETS * len(FEW), strict=False):
+        text = compile(name, target=target, native=native).source
+        monkeypatch.setattr(wrapping, "PAGE", 10**6)
+        whole = compile(name, target=target, native=native).source
+        monkeypatch.setattr(wrapping, "PAGE", page)
+        assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(whole))
+        assert text != whole
 
 
 def check(names: list[str], target: str, native: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

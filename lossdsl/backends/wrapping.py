@@ -22,7 +22,7 @@ _PIECE = re.compile(
     r"|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>,\s*)|(?P<text>\w+|.)"
 )
 _HEAD = re.compile(
-    r"(?:return|raise|del|assert|if|elif|while) |for [\w, ]+ in |[\w, .]+(?:: [\w. |\[\]]+)? (?:[-+*/|&]|//)?= "
+    r"(?:return|raise|del|assert|if|elif|while|with) |for [\w, ]+ in |[\w, .]+(?:: [\w. |\[\]]+)? (?:[-+*/|&]|//)?= "
 )
 
 
@@ -40,6 +40,12 @@ class _Group:
     close: str
     comma: bool = False
     called: bool = False  # right behind a name or a bracket: arguments or an index
+
+    @property
+    def broken(self) -> bool:
+        """Whether a line may be broken inside: not without items, and not of a comprehension."""
+        words = (p for item in self.items for p in item if isinstance(p, str))
+        return bool(self.items) and not any(" for " in f" {w}" for w in words if w[-1] not in "\"'")
 
 
 _Sequence = list[str | _Operator | _Group]
@@ -68,18 +74,26 @@ def _broken(line: str) -> list[str]:
     head = _HEAD.match(code)
     start = head.end() if head else 0
     block = code.endswith(":") and (head is not None or code.startswith("def "))
-    items, comma = _parsed(code[start : -1 if block else None])
+    parsed = _parsed(code[start : -1 if block else None])
+    if parsed is None:
+        return [line]
+    items, comma = parsed
     tail = ("," if comma else "") + (":" if block else "") + comment
+    if len(items) > 1 and head is None:  # of what is in brackets already
+        return _exploded(items, indent) if comma and not comment else [line]
     if len(items) > 1:
         return [f"{indent}{code[:start]}(", *_exploded(items, indent + STEP), f"{indent}){tail}"]
     (item,) = items
     if code.startswith("def "):
         return _bracketed(indent, "", item, tail, whole=True)
+    if head is None and _operators(item):
+        return _item(indent, "", item, tail) if comma else [line]
     return _statement(indent, code[:start], item, tail)
 
 
-def _parsed(code: str) -> tuple[list[_Sequence], bool]:
-    """The items between commas, and whether the last one has a comma behind it."""
+def _parsed(code: str) -> tuple[list[_Sequence], bool] | None:
+    """The items between commas, and whether the last one has a comma behind it; None if brackets are left open, or closed
+    that were open before."""
     stack = [_Group("", [[]], "")]
     for found in _PIECE.finditer(code):
         text, here = found.group(), stack[-1]
@@ -88,6 +102,8 @@ def _parsed(code: str) -> tuple[list[_Sequence], bool]:
                 last = here.items[-1][-1] if here.items[-1] else ""
                 called = isinstance(last, _Group) or (isinstance(last, str) and last[-1:].isidentifier())
                 stack.append(_Group(text, [[]], "", called=called))
+            case "close" if len(stack) == 1:
+                return None
             case "close":
                 here.close, here.comma = text, len(here.items) > 1 and not here.items[-1]
                 if not here.items[-1]:
@@ -104,6 +120,8 @@ def _parsed(code: str) -> tuple[list[_Sequence], bool]:
                     item[-1] += text
                 else:
                     item.append(text)
+    if len(stack) > 1:
+        return None
     (outer,) = stack
     comma = len(outer.items) > 1 and not outer.items[-1]
     return outer.items[:-1] if comma else outer.items, comma
@@ -135,7 +153,7 @@ def _operators(item: _Sequence) -> list[str]:
 def _statement(indent: str, head: str, item: _Sequence, tail: str) -> list[str]:
     operators = _operators(item)
     last = item[-1]
-    own = isinstance(last, _Group) and last.open == "(" and bool(last.items)
+    own = isinstance(last, _Group) and last.open == "(" and last.broken
     if own and operators:
         (*_, begin) = (k + 1 for k, p in enumerate(item) if isinstance(p, _Operator))
         own = isinstance(item[begin], str) or item[begin] is last
@@ -173,9 +191,9 @@ def _bracketed(indent: str, head: str, item: _Sequence, tail: str, whole: bool =
     lines: list[str] = []
     line = f"{indent}{head}"
     for k, piece in enumerate(item):
-        if isinstance(piece, _Group) and piece.items:
+        if isinstance(piece, _Group) and piece.broken:
             rest = item[k + 1 :]
-            following = next((n for n, p in enumerate(rest) if isinstance(p, _Group) and p.items and not whole), None)
+            following = next((n for n, p in enumerate(rest) if isinstance(p, _Group) and p.broken and not whole), None)
             end = _flat(rest) + tail if following is None else _flat(rest[:following]) + "("
             if len(line) + len(_flat_piece(piece)) + len(end) > PAGE:
                 lines += [f"{line}{piece.open}", *_inside(indent + STEP, piece)]
