@@ -95,7 +95,7 @@ def test_values_and_gradients_of_the_catalogue_in_the_interpreter(name: str) -> 
 
 def check_edges(results: list[dict[str, bool]]) -> None:
     (found,) = results
-    assert len(found) == 24
+    assert len(found) == 26
     assert all(found.values()), found
 
 

@@ -30,6 +30,12 @@ CONFIDENCE = """loss h:
     return mean(per)
 """
 
+LIMITS = """loss limits:
+    input x: real[n, c]
+    per = logsumexp(x over c)
+    return mean(per)
+"""
+
 DETERMINANT = """loss determinant:
     input a: real[d, e]
     axis e = d
@@ -103,6 +109,17 @@ def main() -> None:
         found[label + "constants in float64"] = torch.allclose(ours, torch.autograd.grad(confidence(x), x)[0], 1e-13)
         x = x.detach()
         found[label + "second derivative"] = torch.allclose(second(function, x), second(confidence, x))
+        limits = load_module(emit(spec_of(LIMITS), choices), "limits").limits
+        inf, nan = torch.inf, torch.nan
+        rows = [[-inf] * 5, [inf, 1, 2, 3, 4], [0, 1, -inf, inf, inf], [0, 0, 0, 0, nan], [nan, -inf, 0, 0, 0]]
+        rows += [
+            [1e4, -1e4, 1e4, 0, 9999.5],
+            [-inf, -inf, -inf, -inf, 3],
+            [3, -inf, -inf, -inf, -inf],
+            [-200, 0, 1, 2, 200],
+        ]
+        x = torch.tensor(rows)
+        found[label + "limits"] = torch.allclose(limits(x, reduction="none"), x.logsumexp(1), equal_nan=True)
         determinant = load_module(emit(spec_of(DETERMINANT), choices), "determinant").determinant
         x = torch.tensor([[-1.0, 0.3], [0.2, 2.0]], dtype=torch.float64, requires_grad=True)
         wanted = torch.linalg.slogdet(x)[1] + torch.linalg.inv(x).square().sum()
