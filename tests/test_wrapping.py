@@ -16,7 +16,17 @@ from lossdsl import compile
 from lossdsl.backends import torch_module, wrapping
 from lossdsl.backends.wrapping import PAGE, wrapped
 
-FEW = ["huber", "cross_entropy", "dice", "info_nce", "ctc", "navier_stokes", "siglip", "multi_resolution_stft"]
+FEW = [
+    "huber",
+    "cross_entropy",
+    "dice",
+    "info_nce",
+    "ctc",
+    "navier_stokes",
+    "siglip",
+    "multi_resolution_stft",
+    "pinn_heat",
+]
 TARGETS = [("torch", False), ("torch", True), ("triton", False)]
 
 # Each too long; `word` is made long enough that something has to be broken.

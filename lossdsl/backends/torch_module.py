@@ -602,9 +602,12 @@ class Loss:
         formula = [printable(line).replace("\\", "\\\\").replace('"', '\\"') for line in loss.formula]
         lines = [f'"{line}"' for line in formula] + ([f'f"{", ".join(shown)}"'] if shown else [])
         letter, joined = "f" if shown else "", "\\n".join([*formula, *([", ".join(shown)] if shown else [])])
-        short = f'return {letter}"{joined}"'
-        if len(lines) == 1 or (len(short) <= PAGE - 8 and not (shown and "{" in "".join(formula))):
-            writer.line(short)
+        whole = f'{letter}"{joined}"'
+        one = len(lines) <= 1 or not (shown and "{" in "".join(formula))
+        if one and (len(lines) <= 1 or len(f"return {whole}") <= PAGE - 4 * writer.level):
+            writer.line(f"return {whole}")
+        elif one and len(whole) <= PAGE - 4 * writer.level - 4:
+            writer.block(["return (", f"    {whole}", ")"])
         else:
             writer.line("return (")
             writer.block(
