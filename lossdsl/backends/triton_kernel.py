@@ -18,6 +18,7 @@ from lossdsl.backends.triton_round import Sum, Walk
 from lossdsl.backends.triton_runtime import SHARES, TOTALS
 from lossdsl.backends.triton_text import (
     DTYPES,
+    TRUTHS,
     Term,
     Unsupported,
     by_helper,
@@ -57,10 +58,6 @@ _INLINE = 60  # characters of a value that is written where it is used
 # Long rows whose loops hold no more than so many tiles, and load no more than so many, wait for memory: their blocks are
 # copied to shared memory so many rounds ahead. Others wait for their arithmetic, and more warps do more for them.
 LIGHT, STREAMS, STAGES = 5, 3, 3
-TRUTHS = (
-    "any",
-    "all",
-)  # folds of which a state for each place would cost more: Triton moves bits between threads one by one
 UNROLLED = 16  # rounds of a loop that adds up, at most, that are printed as one after another to the machine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lossdsl.backends.triton_text import identity, merged, pad, reduced, state_type, unwrapped
+from lossdsl.backends.triton_text import TRUTHS, identity, merged, pad, reduced, state_type, unwrapped
 
 # Heads whose folds may be split between programs: one state component, combined by one small program.
 SHARES = 4096  # as many are added up at a time
@@ -142,7 +142,7 @@ def _first_{_head}(a, i, b, j):
 def _totals() -> dict[str, str]:
     made = {}
     for name in TOTALS:
-        kind = "bool" if name in ("any", "all") else "acc"
+        kind = "bool" if name in TRUTHS else "acc"
         kind = state_type(name, kind)
         start, other = identity(name, kind)[0].text, pad(name, kind).text
         if name == "count":  # the shares are added up

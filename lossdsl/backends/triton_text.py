@@ -179,13 +179,17 @@ class _Text:
         return _Text(f"({self} * {other})")
 
 
+# Folds that have one state for a row, not for each place of a block: Triton moves bits between threads one by one.
+TRUTHS = ("any", "all")
+
+
 def head(name: str) -> Head:
     return primitives.HEADS[name]
 
 
 def state_type(name: str, value: str) -> str:
     """The type of the state of a fold over values of a type."""
-    return "int" if head(name).result.value == "int" else "bool" if name in ("any", "all") else value
+    return "int" if head(name).result.value == "int" else "bool" if name in TRUTHS else value
 
 
 def identity(name: str, value_type: str) -> list[Term]:
@@ -212,7 +216,7 @@ def pad(name: str, value_type: str) -> Term:
 
 def merged(name: str, a: list[str], b: list[str]) -> list[str]:
     """The state of two states, printed from the record."""
-    if name in ("any", "all"):
+    if name in TRUTHS:
         return [f"{a[0]} {'|' if name == 'any' else '&'} {b[0]}"]
     o = _Printed()
     state = head(name).merge(o, tuple(_Text(x) for x in a), tuple(_Text(x) for x in b))
