@@ -134,9 +134,15 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
 def _bracketed(f: Finding) -> dict[str, Any]:
     """What a number is not below, and not above, where that is said."""
     value = f.verdict.value
-    if f.property not in NUMBERS or value is None or value.exact is not None:
+    if f.property not in NUMBERS or value is None or (value.exact is not None and value.upper is None):
         return {}
-    return {"bracket": [None if end is None else end.hex() for end in (value.lower, value.upper)]}
+    low, high = value.lower, value.upper
+    if value.exact is not None and low is not None and high is not None:
+        low, high = low - _SLACK * abs(low), high + _SLACK * (abs(high) or 1.0)
+    return {"bracket": [None if end is None else end.hex() for end in (low, high)]}
+
+
+_SLACK = 2.0**-12  # boxes near what is only approached do not reach it
 
 
 def _title(f: Finding) -> str:

@@ -144,7 +144,7 @@ def _conclusion(q: Question, verdict: Verdict) -> Line:
             elif q.kind in ERRORS:
                 end = f"Hence the {plain} is at most {value}."
             elif q.kind in QUANTITIES and q.kind != "range" and verdict.value is not None:
-                end = f"Hence the {plain} is in {verdict.value.text()}."
+                end = f"Hence the {plain} is {value or f'in {verdict.value.text()}'}."
             elif value and q.kind == "lipschitz" and q.claim is not None and q.claim.bound is None:
                 end = f"Hence it is proved: {plain}, with the constant {value}."
         case Refuted():

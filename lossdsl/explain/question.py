@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 
 from lossdsl.diagnostics import Diagnostic, Severity, Source, Span
 from lossdsl.ir.build import BuiltLoss
@@ -118,10 +119,11 @@ def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
     number = next((n for n in NUMBERS if n.name == words), None)
     of = subject(built, base) if number is not None else None
     if number is not None and of is not None and number.kind in of.kinds:
-        given, when = of, settings(of)
-        inputs = number.wrt(of)
+        decide, inputs = partial(number.decide, of), number.wrt(of)
+        verdict, _ = guarded(decide)
+        when = settings(of, verdict.value)
         title = f"{words}{f' in {inputs[0]}' if inputs else ''}{f' when {when}' if when else ''}"
-        return [Question(title, built, known(of), target, inputs, words, None, lambda: number.decide(given))]
+        return [Question(title, built, known(of, verdict.value), target, inputs, words, None, decide)]
     name = _PLACE.sub("equality", {"nonnegative": "non-negative"}.get(words, words))
     if name in _OF_TARGET or name.endswith(" equality") or name in ("exchange symmetric", "jointly convex"):
         pass

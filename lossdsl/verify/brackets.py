@@ -3,7 +3,8 @@ and how far from the minimum it is convex.
 
 Each is where a claim with a bound changes between refuted and proved. A proof gives one end, a certified counterexample the
 other, and bisection brings them together: what decides the claims (`claims`) decides the numbers. They are about
-parameters and optional inputs at their defaults.
+parameters and optional inputs at their defaults; where the number is an expression in the real parameters (`suprema`), that
+is said of all values of these.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 from lossdsl.ir.nodes import REAL, ZERO, And, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
-from lossdsl.verify import properties, rounding
+from lossdsl.ir.rewrite import with_numbers
+from lossdsl.verify import properties, rounding, suprema
 from lossdsl.verify.context import Context
 from lossdsl.verify.guard import guarded
-from lossdsl.verify.pieces import NotScalar, dependents
+from lossdsl.verify.pieces import NotScalar, View, dependents
 from lossdsl.verify.questions import ANY, ELEMENTWISE, EQUAL, LINE, Subject, at_other
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import NOISE, STABILITY, Bracket, Finding, Proved, Refuted, Step, Unknown, Verdict
@@ -142,12 +145,31 @@ class Number:
         return of.wrt if self.along else ()
 
 
-def known(of: Subject) -> Context:
+def known(of: Subject, value: Bracket | None = None) -> Context:
     """The context with parameters and optional inputs at their defaults, and with a quarter of the budget: there are many
-    questions."""
-    whole = of.ctx.budget
+    questions. If the number is an expression: with real parameters as they are declared."""
+    exact = value is not None and value.exact is not None
+    return _of_all_reals(of) if exact else _inputs_at_defaults(_briefly(of.ctx.at_defaults()))
+
+
+def _briefly(ctx: Context) -> Context:
+    whole = ctx.budget
     budget = Budget(whole.seconds / 4, whole.boxes // 4, whole.smt_milliseconds // 4)
-    ctx = replace(of.ctx.at_defaults(), budget=budget, seconds=of.ctx.seconds / 4)
+    return replace(ctx, budget=budget, seconds=ctx.seconds / 4)
+
+
+def _of_all_reals(of: Subject) -> Context:
+    program = of.ctx.program
+    fixed = {
+        p.name: p.default.value
+        for p in program.parameters
+        if p.kind != "real" and p.default is not None and isinstance(p.default.value, Fraction)
+    }
+    fixed = {**fixed, **of.ctx.fixed}
+    return _inputs_at_defaults(_briefly(replace(of.ctx, program=with_numbers(program, fixed), fixed=fixed, memo={})))
+
+
+def _inputs_at_defaults(ctx: Context) -> Context:
     for i in ctx.program.inputs:
         if isinstance(i.default, Const) and i.dtype is REAL and i.name not in ctx.fixed:
             entry = Read(i.name, tuple(Index(f"${k}", dim) for k, dim in enumerate(i.dims)), REAL)
@@ -155,8 +177,8 @@ def known(of: Subject) -> Context:
     return ctx
 
 
-def settings(of: Subject) -> str:
-    """What `known` takes for granted, as a condition."""
+def settings(of: Subject, value: Bracket | None = None) -> str:
+    """What `known` takes for granted, as a condition; nothing of real parameters where the number is an expression."""
     program = of.ctx.program
     scalars = (
         s
@@ -165,22 +187,43 @@ def settings(of: Subject) -> str:
         for s in d.scalars()
     )
     read = {n.name if isinstance(n, Param) else n.tensor for n in postorder(*scalars) if isinstance(n, (Param, Read))}
-    fixed = {name: value for name, value in known(of).fixed.items() if name in read and name not in of.ctx.fixed}
-    return ", ".join(f"{name} == {value}" for name, value in fixed.items())
+    fixed = {name: at for name, at in known(of, value).fixed.items() if name in read and name not in of.ctx.fixed}
+    return ", ".join(f"{name} == {at}" for name, at in fixed.items())
+
+
+Expression = Callable[[Context, list[View]], Proved | None]
 
 
 def _bisected(ctx: Context, decide: Decide, *, up: bool) -> Verdict:
     return Threshold(decide, up=up, seconds=_SECONDS * ctx.seconds).verdict()
 
 
+def _exact(of: Subject, find: Expression) -> Proved | None:
+    """The number as an expression in the parameters, if there is one."""
+    if len(of.wrt) != 1:
+        return None
+    ctx = _of_all_reals(of).of_values()
+    cases = properties.scalar_views(ctx, of.target, of.wrt[0])
+    if isinstance(cases, str):
+        return None
+    found, _ = guarded(lambda: find(ctx, cases) or Unknown("", ()))
+    return found if isinstance(found, Proved) else None
+
+
 def _lipschitz(of: Subject) -> Verdict:
     """The least Lipschitz constant in the prediction, in the l2 norm."""
+    exact = _exact(of, partial(suprema.largest, order=1, defaults=True))
+    if exact is not None:
+        return exact
     ctx = known(of)
     return _bisected(ctx, lambda b: properties.lipschitz(ctx, of.target, of.wrt, Const(b)), up=True)
 
 
 def _smoothness(of: Subject) -> Verdict:
     """The least Lipschitz constant of the derivative."""
+    exact = _exact(of, partial(suprema.largest, order=2, defaults=True))
+    if exact is not None:
+        return exact
     ctx = known(of)
 
     def between(bound: Fraction) -> Verdict:
@@ -191,6 +234,9 @@ def _smoothness(of: Subject) -> Verdict:
 
 def _strong_convexity(of: Subject) -> Verdict:
     """The largest m for which the loss less m/2 x^2 is convex."""
+    exact = _exact(of, partial(suprema.least, order=2, defaults=True))
+    if exact is not None:
+        return exact
     ctx = known(of)
 
     def at_least(modulus: Fraction) -> Verdict:
@@ -212,7 +258,11 @@ def distance(of: Subject) -> Scalar:
 
 def _convex_radius(of: Subject) -> Verdict:
     """The largest r such that the loss is convex where the distance is at most r."""
-    ctx, entry = known(of), distance(of)
+    entry = distance(of)
+    exact = _exact(of, lambda ctx, cases: suprema.convex_radius(ctx, cases, entry))
+    if exact is not None:
+        return exact
+    ctx = known(of)
 
     def within(radius: Fraction) -> Verdict:
         near = And((Compare("<=", Const(-radius), entry), Compare("<=", entry, Const(radius))))

@@ -42,17 +42,16 @@ from lossdsl.verify import (
     regularity,
     scalar,
     sequences,
+    suprema,
     unread,
     violations,
 )
-from lossdsl.verify.algebra import TooLarge, minus, times
 from lossdsl.verify.context import Context
 from lossdsl.verify.curvature import Curvatures
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.operations import one_branch, smooth_at
 from lossdsl.verify.pieces import NotScalar, View, dependents, fold, reads_any, views
 from lossdsl.verify.ranges import Ranges, Scope
-from lossdsl.verify.scalar import Stuck
 from lossdsl.verify.show import text
 from lossdsl.verify.trends import Trend, Trends
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict
@@ -339,6 +338,9 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
     cases = scalar_views(ctx, target, inputs[0])
     blocker = cases if isinstance(cases, str) else ""
     if not isinstance(cases, str):
+        exact = suprema.largest(ctx, cases, 1) if bound is None else None
+        if exact is not None:
+            return exact
         bounds = [bound] if bound is not None else list(candidates(ctx.program))
         end = deadline(4 * ctx.seconds)
         for b in bounds:
@@ -348,10 +350,8 @@ def lipschitz(ctx: Context, target: str, inputs: tuple[str, ...], bound: Scalar 
                 continue
             verdict = scalar.slope_between(cases, fold(Apply("neg", (b,))), b, ctx.budget)
             if isinstance(verdict, Proved):
-                exact = text(b) if attained(replace(ctx, searching=True), cases, b) else None
                 upper = float(b.value) if isinstance(b, Const) and not isinstance(b.value, str) else None
-                lower = upper if exact is not None else None
-                return Proved(verdict.method, verdict.steps, Bracket(lower, upper, exact))
+                return Proved(verdict.method, verdict.steps, Bracket(None, upper, None))
             blocker = verdict.blocker
         if bound is None:
             grown = refute.unbounded_slope(ctx, cases)
@@ -409,22 +409,6 @@ def candidates(program: Program) -> Iterable[Scalar]:
         yield Apply("div", (Const(1), p))
     for k in (2, 4, 16):
         yield Const(k)
-
-
-def attained(ctx: Context, cases: list[View], bound: Scalar) -> bool:
-    """Whether the slope is the bound, or its negative, all along a piece that is not empty."""
-    for view in cases:
-        try:
-            for smooth in scalar.smooth_pieces(view):
-                d = times(smooth.order(1), smooth.field.form(view.slope))
-                b = smooth.field.form(bound)
-                whole = refute.certainly_taken(ctx, view)
-                here = not smooth.constraints or any(refute.is_tail(smooth, sign) for sign in (1, -1))
-                if whole and here and (d.key == b.key or d.key == minus(b).key):
-                    return True
-        except (Stuck, TooLarge):
-            continue
-    return False
 
 
 def monotone(ctx: Context, target: str, inputs: tuple[str, ...], *, increasing: bool, strict: bool) -> Verdict:

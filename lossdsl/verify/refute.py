@@ -483,7 +483,7 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
     Everything else takes one admissible value, so the slope outgrows every bound along the tail."""
     for view in cases:
-        ends = [sign for sign in (1, -1) if _reaches(view, sign)]
+        ends = [sign for sign in (1, -1) if reaches(view, sign)]
         if not ends or not unconditional(ctx, view):
             continue
         try:
@@ -508,10 +508,10 @@ def unbounded_slope(ctx: Context, cases: list[View]) -> Refuted | None:
 
 def certainly_taken(ctx: Context, view: View) -> bool:
     """Whether the case occurs with every real value of the entry."""
-    return _reaches(view, 1) and _reaches(view, -1) and unconditional(ctx, view)
+    return reaches(view, 1) and reaches(view, -1) and unconditional(ctx, view)
 
 
-def _reaches(view: View, sign: int) -> bool:
+def reaches(view: View, sign: int) -> bool:
     """Whether the variable goes to infinity (of that sign) within the domain of the entry."""
     box, slope = view.scope[view.entry], view.scope[view.slope]
     upward = slope.positive if sign > 0 else slope.negative
@@ -569,6 +569,7 @@ __all__ = [
     "kink",
     "negative",
     "points",
+    "reaches",
     "solve",
     "steep",
     "steeper",

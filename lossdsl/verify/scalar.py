@@ -200,7 +200,7 @@ def _join(
                 constraints.append(at)
             elif node is not own:
                 simple = False
-    constraints += _inside_domain(field, slot, point)
+    constraints += inside_domain(field, slot, point)
     key = ("apart", surface, left.body, right.body, left.path, right.path)
     if key not in view.memo:
         view.memo[key] = infeasible(field, constraints, budget)
@@ -214,7 +214,7 @@ def _join(
     yield Join(surface, point, field, constraints, jumps, left, right, simple)
 
 
-def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
+def inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
     """That the point lies in the variable's own domain, as constraints."""
     box = field.generators[slot].enclosure
     result = []
@@ -229,8 +229,11 @@ def _inside_domain(field: Field, slot: int, point: Form) -> list[Form]:
 
 
 @_also_with_numbers
-def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Proved | Unknown:
-    """f'' >= 0 on every piece, values equal and slopes not falling at every join."""
+def convex(
+    cases: list[View], budget: Budget, *, concave: bool = False, within: Scalar | None = None
+) -> Proved | Unknown:
+    """f'' >= 0 on every piece, values equal and slopes not falling at every join; `within`: as far as the variable is at most
+    so large, in size."""
     steps: list[Step] = []
     end = _deadline(budget)
     factor = -1 if concave else 1
@@ -242,16 +245,20 @@ def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Prove
             for smooth in pieces:
                 _in_time(end)
                 second = times(smooth.order(2), smooth.field.number(factor))
-                how = prove(smooth.field, second, smooth.constraints, budget)
+                near = _within(smooth.field, within, smooth.field.form(view.variable))
+                how = prove(smooth.field, second, [*smooth.constraints, *near], budget)
                 if how is None:
                     return Unknown(f"sign of the second derivative of {view.shown(smooth.piece.body)}{note}", _ENGINES)
                 steps.append(Step(how, view.shown(smooth.piece.body), f"{word} on its piece{note}"))
             if len(pieces) > 1:
                 for join in joins(view, pieces, budget, 1):
+                    near = _within(join.field, within, join.point)
+                    if near and infeasible(join.field, [*join.constraints, *near], budget):
+                        continue
                     if not join.jumps[0].zero:
                         return Unknown(f"value at {view.shown(join.surface)} = 0{note}", _ENGINES)
                     jump = times(join.jumps[1], join.field.number(factor))
-                    how = prove(join.field, jump, join.constraints, budget)
+                    how = prove(join.field, jump, [*join.constraints, *near], budget)
                     if how is None:
                         return Unknown(f"jump of the slope at {view.shown(join.surface)} = 0{note}", _ENGINES)
                     steps.append(
@@ -262,6 +269,13 @@ def convex(cases: list[View], budget: Budget, *, concave: bool = False) -> Prove
         except TooLarge:
             return Unknown(f"the normal form of the derivative is too large{note}", _ENGINES)
     return Proved("second derivative, piece by piece", tuple(steps))
+
+
+def _within(field: Field, radius: Scalar | None, point: Form) -> list[Form]:
+    """That a point is at most so far from 0, as constraints."""
+    if radius is None:
+        return []
+    return [plus(field.form(radius), f) for f in (point, minus(point))]
 
 
 _ENGINES = ("pieces", "normal form", "interval", "z3", "branch and bound")
