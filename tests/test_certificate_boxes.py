@@ -470,8 +470,9 @@ def test_forged_brackets_and_boxes_are_rejected() -> None:
     forged = []
     for e in numbers:
         for k, factor in ((0, 1.01), (1, 0.99)):
-            end = (float.fromhex(e["bracket"][k]) * factor).hex()
-            forged.append((e, {**e, "bracket": [*e["bracket"][:k], end, *e["bracket"][k + 1 :]]}))
+            end = float.fromhex(e["bracket"][k])
+            moved = (end * factor if end else -0.01).hex()
+            forged.append((e, {**e, "bracket": [*e["bracket"][:k], moved, *e["bracket"][k + 1 :]]}))
     for e in boxed:
         part = e["parts"][0]
         without = {**part, "trace": part["trace"][1:]}

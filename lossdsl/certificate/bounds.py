@@ -9,6 +9,7 @@ from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
+    REAL,
     TRUE,
     AdjointMap,
     And,
@@ -33,6 +34,7 @@ from lossdsl.ir.nodes import (
     Table,
     tensors_of,
 )
+from lossdsl.ir.rewrite import substitute
 from lossdsl.primitives import HEADS
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import operations as o
@@ -204,36 +206,66 @@ class Case:
         return True
 
 
+_GUESSES = (Enclosure(0.0, INF, False, True), REALS, Enclosure(-INF, INF, False, True))
+
+
 class Bounds:
     """Enclosures of the tensors of a program.
 
     assume    narrower intervals of inputs and parameters, by name
     interior  inputs of which the ends of their interval do not count (questions about derivatives and convexity)
+    moved     inputs that have an entry, as they are, for all that is asked at two points (`interior` ones do, too)
     """
 
     def __init__(
-        self, program: Program, assume: Mapping[str, Enclosure] | None = None, interior: frozenset[str] = frozenset()
+        self,
+        program: Program,
+        assume: Mapping[str, Enclosure] | None = None,
+        interior: frozenset[str] = frozenset(),
+        moved: frozenset[str] = frozenset(),
     ) -> None:
-        self.program, self.assume, self.interior = program, dict(assume or {}), interior
+        self.program, self.assume, self.interior, self.moved = program, dict(assume or {}), interior, moved
         self.inputs = {i.name: i for i in program.inputs}
         self.parameters = {p.name: p for p in program.parameters}
         self.definitions = {d.tensor: d for d in program.definitions()}
         self.recurrent = {d.tensor for g in program.body if isinstance(g, Group) for d in g.definitions}
-        common = [frozenset(self.inputs[n].dims) for n in interior if n in self.inputs]
+        common = [frozenset(self.inputs[n].dims) for n in interior | moved if n in self.inputs]
         self.always = frozenset.intersection(*common) if common else frozenset()
         self._found: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
+        self._induced: dict[str, Enclosure] = {}
 
     def tensor(self, name: str, some: frozenset[Dim] = frozenset()) -> Enclosure:
         """Every element; `some` are axes that are known to have one."""
         if name in self.inputs:
             return self._input(self.inputs[name])
         d = self.definitions.get(name)
-        if d is None or name in self.recurrent:
+        if d is None:
             return ANYTHING
+        if name in self.recurrent:
+            if name not in self._induced:
+                self._induce(name)
+            return self._induced[name]
         key = (name, some | frozenset(d.dims))
         if key not in self._found:
             self._found[key] = self._definition(d, key[1])
         return self._found[key]
+
+    def _induce(self, name: str) -> None:
+        """Bounds of what reads itself: those that elements have where earlier ones have them."""
+        group = self.group(name)
+        self._induced |= {d.tensor: ANYTHING for d in group}
+        for guess in _GUESSES if all(d.body.dtype is REAL for d in group) else ():
+            trial = Bounds(self.program, self.assume, self.interior, self.moved)
+            trial._induced |= {**self._induced, **{d.tensor: guess for d in group}}
+            boxes = {d.tensor: trial._definition(d, frozenset(d.dims)) for d in group}
+            if all(not box.nan and e.hull(box, guess) == guess for box in boxes.values()):
+                self._induced |= boxes
+                return
+
+    def group(self, name: str) -> tuple[Definition, ...]:
+        """The definitions of a recurrence."""
+        groups = (g.definitions for g in self.program.body if isinstance(g, Group))
+        return next(g for g in groups if any(d.tensor == name for d in g))
 
     def needed(self, target: str) -> list[Definition]:
         """The definitions that a tensor is made of, in the program's order, itself the last."""
@@ -341,6 +373,7 @@ class Bounds:
             return o.empty_fold(d.head)
         body = case[d.body]
         some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
+        some = some or _selects_its_own(d)
         most = 1.0
         for i in d.bound:
             most *= INF if i.dim.constant is None else float(i.dim.constant)
@@ -381,6 +414,23 @@ def _without(node: Scalar, here: Enclosure, other: Enclosure) -> Enclosure:
     if other.lo == here.hi:
         return Enclosure(here.lo, here.hi - step, here.lo_open, here.hi_open or not step)
     return here
+
+
+def _selects_its_own(d: Definition) -> bool:
+    """Whether an element is selected for certain: the one at the place of what is folded, as it is compared with itself."""
+    for i in d.bound if len(d.bound) == 1 else ():
+        for f in d.formals:
+            if f.dim == i.dim and _reflexive(substitute(d.where, {i: f})):
+                return True
+    return False
+
+
+def _reflexive(condition: Scalar) -> bool:
+    if isinstance(condition, And):
+        return all(map(_reflexive, condition.children))
+    if isinstance(condition, Or):
+        return any(map(_reflexive, condition.children))
+    return isinstance(condition, Compare) and condition.op in ("==", "<=", ">=") and condition.a is condition.b
 
 
 def _junction(parts: list[bool | None], conjunctive: bool) -> Enclosure:

@@ -223,12 +223,12 @@ def _smoothness(q: Question) -> list[list[str]]:
 def _lipschitz(q: Question) -> list[list[str]]:
     if q.bound is not None:
         raise Stuck("composition tells no constant")
-    bounds = Bounds(q.program, q.assume)
+    bounds = Bounds(q.program, q.assume, moved=frozenset(q.inputs))
     return [[tensor, text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs).lipschitz(q.of)]
 
 
 def _order(q: Question) -> list[list[str]]:
-    bounds = Bounds(q.program, q.assume)
+    bounds = Bounds(q.program, q.assume, moved=frozenset(q.inputs))
     if bounds.tensor(q.of).nan:
         raise Stuck(f"{q.of} may be undefined")
     order = Order(Rules(bounds, q.inputs))

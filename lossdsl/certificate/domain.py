@@ -24,7 +24,8 @@ _ENTRIES = 100_000
 
 
 def point_of(q: Question, entry: Mapping[str, Any], k: int) -> Point:
-    """Extents, parameters and entries of the k-th point; what a later point does not name is as in the first."""
+    """Extents, parameters and entries of the k-th point; what a later point does not name is as in the first, and an axis of
+    which nothing has an entry is empty. Raises Stuck, also for a place that is none of the target's."""
     given = {**entry["points"][0], **entry["points"][k]}
     inputs: dict[str, dict[Place, Fraction]] = {i.name: {} for i in q.program.inputs}
     parameters: dict[str, Fraction] = dict(q.fixed)
@@ -44,9 +45,9 @@ def point_of(q: Question, entry: Mapping[str, Any], k: int) -> Point:
             if len(names) == 1 and str(dim) == names[0] and inputs[i.name]:
                 extents[names[0]] = 1 + max(place[axis] for place in inputs[i.name])
     extents |= {p.name: int(parameters[p.name]) for p in q.program.parameters if p.name in symbols_of(q.program)}
-    missing = symbols_of(q.program) - set(extents)
-    if missing or any(p.name not in parameters for p in q.program.parameters):
-        raise Stuck("the point does not say every extent and parameter")
+    if any(p.name not in parameters for p in q.program.parameters):
+        raise Stuck("the point does not say every parameter")
+    extents = {**dict.fromkeys(symbols_of(q.program), 0), **extents}
     for i in q.program.inputs:
         sizes = [d.evaluate(extents) for d in i.dims]
         if len(inputs[i.name]) != prod(sizes) and i.name not in q.fixed:
@@ -58,6 +59,8 @@ def point_of(q: Question, entry: Mapping[str, Any], k: int) -> Point:
             raise Stuck(f"the point does not say every entry of {i.name}")
         if i.name in q.fixed:
             inputs[i.name] = dict.fromkeys(full, q.fixed[i.name])
+    if "place" in entry and tuple(int(p) for p in entry["place"]) not in set(places(q, extents)):
+        raise Stuck(f"there is no element at {entry['place']}")
     return extents, parameters, inputs
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from math import prod
@@ -25,7 +26,7 @@ from flint import arb
 
 from lossdsl.certificate.domain import Point, admit, point_of, same_but_for
 from lossdsl.certificate.paths import FAR, NEAR, growth, sides
-from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain
+from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain, infinite
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Series
@@ -39,6 +40,7 @@ OUTWARD, INWARD, STEEP = "growth far out", "growth towards a point", "growth lik
 SIDES = "two sides of a point"
 _STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
 _STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
+_NUMBERED = re.compile(r"\w+(\[[0-9, ]*\])?")
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
 
 
@@ -55,15 +57,13 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             value = v.element(q.of, place)
         except NoValue:
             return True
-        if isinstance(value, arb) and not value.is_finite():
-            if value.is_exact() or value.is_nan():
-                return value.is_exact() and not value.is_nan()
+        if isinstance(value, arb) and not value.is_finite() and not infinite(value):
             raise Undecided
-        return False
+        return infinite(value)
 
     if not certain(question, lambda: Values(q.program, *point)):
         raise Stuck("there is a value at the point")
-    return {"values": ["none"]}
+    return {"asked": [q.property, q.order], "values": ["none"]}
 
 
 def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
@@ -221,18 +221,33 @@ def lines(q: Question, points: list[dict[str, str]]) -> Iterator[list[dict[str, 
     if len(points) == 2:
         yield points
     if len(points) == 1:
-        whole = {_entry(q, name): value for name, value in points[0].items()}
+        whole = _entries(q, points[0])
         yield from ([whole, step] for step in _steps(q, whole))
     for number in _NUMBERS:
         simple = _simple(q, number)
         yield from ([simple, step] for step in _steps(q, simple))
 
 
-def _entry(q: Question, name: str) -> str:
-    """An entry of a tensor of which any is meant (`x[...]`), as its first one."""
-    tensor, _, rest = name.partition("[")
-    declared = q.program.input(tensor)
-    return f"{tensor}[{', '.join('0' * len(declared.dims))}]" if declared is not None and "..." in rest else name
+def _entries(q: Question, point: Mapping[str, str]) -> dict[str, str]:
+    """The point with all entries of a tensor of which any is meant (`x[...]`, `x[n]`)."""
+    found = {name: value for name, value in point.items() if _NUMBERED.fullmatch(name)}
+    sizes = dict.fromkeys(symbols_of(q.program), 1)
+    for i in q.program.inputs:
+        read = [n.partition("[")[2].rstrip("]").split(",") for n in found if n.partition("[")[0] == i.name and i.dims]
+        for k, dim in enumerate(i.dims):
+            names = list(dim.symbols())
+            if read and len(names) == 1 and str(dim) == names[0]:
+                sizes[names[0]] = 1 + max(int(place[k]) for place in read)
+    for name, value in point.items():
+        declared = q.program.input(name.partition("[")[0])
+        if name not in found and declared is not None:
+            for place in _places(declared, sizes):
+                found.setdefault(_named(declared, place), value)
+    return found
+
+
+def _named(i: Input, place: Place) -> str:
+    return f"{i.name}[{', '.join(map(str, place))}]" if place else i.name
 
 
 def _steps(q: Question, point: Mapping[str, str]) -> Iterator[dict[str, str]]:
@@ -253,7 +268,7 @@ def _simple(q: Question, number: Fraction) -> dict[str, str]:
     for i in q.program.inputs:
         if i.name not in q.fixed:
             for place in _places(i, sizes):
-                point[f"{i.name}[{', '.join(map(str, place))}]" if place else i.name] = str(_of_kind(i, number, sizes))
+                point[_named(i, place)] = str(_of_kind(i, number, sizes))
     return point
 
 

@@ -28,8 +28,25 @@ class Order:
             return frozenset()
         for d in self.bounds.needed(name):
             if d.tensor not in self._known and d.tensor in self.rules.moving:
-                self._known[d.tensor] = self._definition(d)
+                if d.tensor in self.bounds.recurrent:
+                    self._recurrence(d)
+                else:
+                    self._known[d.tensor] = self._definition(d)
         return self._known[name]
+
+    def _recurrence(self, d: Definition) -> None:
+        """What elements do where the earlier ones do it, all of them do."""
+        group = [g for g in self.bounds.group(d.tensor) if g.tensor in self.rules.moving]
+        known, why = dict(self._known), Stuck(f"{d.tensor}: a recurrence")
+        for way in (UP, DOWN):
+            self._known = {**known, **{g.tensor: frozenset({way}) for g in group}}
+            try:
+                if all(self._definition(g) <= {way} for g in group):
+                    return
+            except Stuck as stuck:
+                why = stuck
+        self._known = known
+        raise why
 
     def _definition(self, d: Definition) -> Ways:
         case = self.rules.case(d)
@@ -57,9 +74,7 @@ class Order:
             return ways
         if not isinstance(n, Apply) or n.dtype is INT:
             raise Stuck(f"{type(n).__name__} has no rule")
-        boxes = [case[a] for a in n.args]
-        if not all(b.finite for b in boxes):
-            raise Stuck(f"an argument of {n.name} may be undefined or infinite")
+        boxes = self.rules.arguments(n, case)
         return _one(n.name, _applied(n, [self._scalar(a, case, known) for a in n.args], boxes))
 
 

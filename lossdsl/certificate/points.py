@@ -69,6 +69,13 @@ def certain(question: Callable[[Values], bool | None], make: Callable[[], Values
     raise Stuck("not decided with 4096 bits")
 
 
+def infinite(value: Any, way: int = 0) -> bool:
+    """Whether a value is an infinity for certain, the one of the sign if one is given."""
+    if not isinstance(value, arb) or value.is_nan() or value.mid().is_finite() or not value.rad().is_finite():
+        return False
+    return not way or bool(value > 0 if way > 0 else value < 0)
+
+
 def sign(value: Any) -> int:
     """-1, 0 or 1. Raises Undecided."""
     if isinstance(value, Fraction):
@@ -169,6 +176,9 @@ class Values:
             case "min" if not values:
                 return arb("inf")
             case "logsumexp":
+                values = [v for v in values if not infinite(v, -1)]
+                if not values:
+                    return arb("-inf")
                 largest = max(values, key=lambda v: float(ball(v).mid()))
                 return ball(largest) + _added([(ball(v) - ball(largest)).exp() for v in values]).log()
             case "argmax" | "argmin" if elements:
@@ -197,6 +207,8 @@ class Values:
             value = self._scalar(node, at, known)
             if isinstance(value, arb) and value.is_nan():
                 raise Undecided
+            if infinite(value):
+                value = arb("inf" if value > 0 else "-inf")  # without a radius
             known[node] = value
         return known[node]
 
@@ -206,6 +218,8 @@ class Values:
 
         match node:
             case Const():
+                if node.value == "nan":
+                    raise NoValue("nan, as it is written")
                 if isinstance(node.value, str):
                     return arb(node.value)
                 return bool(node.value) if node.dtype.value == "bool" else Fraction(node.value)
@@ -278,6 +292,7 @@ def _apply(name: str, args: list[Any]) -> Any:
         case "real" | "int":
             return Fraction(args[0]) if isinstance(args[0], bool) else args[0]
         case "add" | "sub" | "mul":
+            _defined(name, *args)
             return _both(args[0], args[1], _EXACT[name])
         case "neg":
             return -args[0]
@@ -295,6 +310,8 @@ def _apply(name: str, args: list[Any]) -> Any:
             return _extreme(args[0], args[1], name == "max2")
         case "pow" | "powi":
             return _power(args[0], args[1])
+        case "logaddexp" if any(infinite(a, -1) for a in args):
+            return args[0] if infinite(args[1], -1) else args[1]
         case "xlogy":
             if args[0] == 0 and isinstance(args[0], Fraction):
                 return Fraction(0)
@@ -304,6 +321,16 @@ def _apply(name: str, args: list[Any]) -> Any:
     if name in _BALLS:
         return _BALLS[name](*(ball(a) for a in args))
     raise Stuck(f"the checker has no value of {name}")
+
+
+def _defined(name: str, a: Any, b: Any) -> None:
+    """Raises NoValue for inf - inf and 0 * inf."""
+    if name == "mul":
+        none = any(infinite(x) and (y.is_zero() if isinstance(y, arb) else y == 0) for x, y in ((a, b), (b, a)))
+    else:
+        none = any(infinite(a, way) and infinite(b, -way if name == "add" else way) for way in (1, -1))
+    if none:
+        raise NoValue(f"{name} of infinities")
 
 
 def _power(base: Any, exponent: Any) -> Any:

@@ -26,37 +26,36 @@ from lossdsl.ir.nodes import (
     Stop,
     tensors_of,
 )
-from lossdsl.verify.enclosure import Enclosure
+from lossdsl.verify.enclosure import INF, Enclosure
 
 CONSTANT, AFFINE, CONVEX, CONCAVE, NEITHER = "constant", "affine", "convex", "concave", "neither"
 _MINUS = {CONVEX: CONCAVE, CONCAVE: CONVEX}
 UP, DOWN = 1, -1
 
 # function: (smallest argument, largest argument, curvature there, monotonicity there), tried in this order
-_INF = float("inf")
 _FUNCTIONS: dict[str, tuple[tuple[float, float, str, int], ...]] = {
-    "exp": ((-_INF, _INF, CONVEX, UP),),
-    "expm1": ((-_INF, _INF, CONVEX, UP),),
-    "log": ((0, _INF, CONCAVE, UP),),
-    "log2": ((0, _INF, CONCAVE, UP),),
-    "log10": ((0, _INF, CONCAVE, UP),),
-    "log1p": ((-1, _INF, CONCAVE, UP),),
-    "sqrt": ((0, _INF, CONCAVE, UP),),
-    "softplus": ((-_INF, _INF, CONVEX, UP),),
-    "logsigmoid": ((-_INF, _INF, CONCAVE, UP),),
-    "log_normal_cdf": ((-_INF, _INF, CONCAVE, UP),),
-    "log1mexp": ((-_INF, 0, CONCAVE, DOWN),),
-    "relu": ((-_INF, _INF, CONVEX, UP),),
-    "abs": ((0, _INF, AFFINE, UP), (-_INF, 0, AFFINE, DOWN), (-_INF, _INF, CONVEX, 0)),
-    "logcosh": ((0, _INF, CONVEX, UP), (-_INF, 0, CONVEX, DOWN), (-_INF, _INF, CONVEX, 0)),
-    "cosh": ((0, _INF, CONVEX, UP), (-_INF, 0, CONVEX, DOWN), (-_INF, _INF, CONVEX, 0)),
-    "sinh": ((0, _INF, CONVEX, UP), (-_INF, 0, CONCAVE, UP), (-_INF, _INF, NEITHER, UP)),
-    "sigmoid": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
-    "tanh": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
-    "atan": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
-    "erf": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
-    "normal_cdf": ((0, _INF, CONCAVE, UP), (-_INF, 0, CONVEX, UP), (-_INF, _INF, NEITHER, UP)),
-    "erfc": ((0, _INF, CONVEX, DOWN), (-_INF, 0, CONCAVE, DOWN), (-_INF, _INF, NEITHER, DOWN)),
+    "exp": ((-INF, INF, CONVEX, UP),),
+    "expm1": ((-INF, INF, CONVEX, UP),),
+    "log": ((0, INF, CONCAVE, UP),),
+    "log2": ((0, INF, CONCAVE, UP),),
+    "log10": ((0, INF, CONCAVE, UP),),
+    "log1p": ((-1, INF, CONCAVE, UP),),
+    "sqrt": ((0, INF, CONCAVE, UP),),
+    "softplus": ((-INF, INF, CONVEX, UP),),
+    "logsigmoid": ((-INF, INF, CONCAVE, UP),),
+    "log_normal_cdf": ((-INF, INF, CONCAVE, UP),),
+    "log1mexp": ((-INF, 0, CONCAVE, DOWN),),
+    "relu": ((-INF, INF, CONVEX, UP),),
+    "abs": ((0, INF, AFFINE, UP), (-INF, 0, AFFINE, DOWN), (-INF, INF, CONVEX, 0)),
+    "logcosh": ((0, INF, CONVEX, UP), (-INF, 0, CONVEX, DOWN), (-INF, INF, CONVEX, 0)),
+    "cosh": ((0, INF, CONVEX, UP), (-INF, 0, CONVEX, DOWN), (-INF, INF, CONVEX, 0)),
+    "sinh": ((0, INF, CONVEX, UP), (-INF, 0, CONCAVE, UP), (-INF, INF, NEITHER, UP)),
+    "sigmoid": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
+    "tanh": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
+    "atan": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
+    "erf": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
+    "normal_cdf": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
+    "erfc": ((0, INF, CONVEX, DOWN), (-INF, 0, CONCAVE, DOWN), (-INF, INF, NEITHER, DOWN)),
 }
 _JOINT = {"max2": (CONVEX, UP), "min2": (CONCAVE, UP), "logaddexp": (CONVEX, UP)}
 _FOLDS = {"sum": (AFFINE, UP), "max": (CONVEX, UP), "min": (CONCAVE, UP), "logsumexp": (CONVEX, UP)}
@@ -81,6 +80,8 @@ _SMOOTH |= {
 }
 _CONTINUOUS = _SMOOTH | {"abs", "relu", "max2", "min2", "clamp"}
 _FROM_ZERO = frozenset({"sqrt"})  # continuous at 0 as well
+_TOGETHER = frozenset({"add", "sub", "neg", "real", "max2", "min2", "logaddexp"})  # numbers, or what is fixed, of such
+_AT_INFINITY = _TOGETHER | {"exp", "expdiff", "softplus", "logsigmoid", "sigmoid", "relu"}
 _SMOOTH_ABOVE_ZERO = frozenset({"log", "log2", "log10", "sqrt", "lgamma", "digamma"})
 
 
@@ -111,10 +112,8 @@ class Rules:
         return not self.moving.isdisjoint(tensors_of(nodes))
 
     def case(self, d: Definition) -> Case | None:
-        """Where elements of a definition are taken from; None if there are none. Raises Stuck for a recurrence, and where
-        the inputs decide what is selected."""
-        if d.tensor in self.bounds.recurrent:
-            raise Stuck(f"{d.tensor}: a recurrence")
+        """Where elements of a definition are taken from; None if there are none. Raises Stuck where the inputs decide what is
+        selected."""
         if self.moves(d.where, d.support):
             raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
         case: Case | None = self.bounds.body(d)
@@ -122,6 +121,45 @@ class Rules:
             if case is not None and condition is not TRUE:
                 case = case.given(condition, True)
         return case
+
+    def arguments(self, n: Apply, case: Case) -> list[Enclosure]:
+        """The intervals of the arguments of an operation. Whether one is an infinity may not depend on the inputs (a fold of no
+        elements): then the interval is of where it moves, and elsewhere it is one thing, as what is made of it is. Raises
+        Stuck for any other that may be no number."""
+        boxes = [case[a] for a in n.args]
+        if all(b.finite for b in boxes):
+            return boxes
+        still = n.name in ("mul", "div") and any(not self.moves(a) and b.finite for a, b in zip(n.args, boxes))
+        for a, box in zip(n.args, boxes):
+            known = box.finite or (box.lo < INF and box.hi > -INF and self._fixed_infinity(a, case))
+            if not known or not (still or n.name in _AT_INFINITY):
+                raise Stuck(f"an argument of {n.name} may be undefined or infinite")
+        return [Enclosure(b.lo, b.hi, b.lo_open or b.lo == -INF, b.hi_open or b.hi == INF) for b in boxes]
+
+    def _fixed_infinity(self, n: Scalar, case: Case) -> bool:
+        if case[n].finite:
+            return True
+        if not self.moves(n):
+            return not case[n].nan
+        if isinstance(n, Select) and not self.moves(n.condition):
+            sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
+            return all(inner is None or self._fixed_infinity(b, inner.inside(b)) for b, inner in sides)
+        if isinstance(n, Read):
+            d = self.bounds.definitions.get(n.tensor)
+            if d is None or d.tensor in self.bounds.recurrent or self.moves(*n.indices, d.where, d.support):
+                return False
+            inner = self.case(d)
+            if d.head == "map":
+                return inner is None or self._fixed_infinity(d.body, inner)
+            return d.head in ("logsumexp", "max", "min") and (inner is None or inner[d.body].finite)
+        if isinstance(n, Apply) and n.name in _TOGETHER:
+            return all(self._fixed_infinity(a, case) for a in n.args)
+        if isinstance(n, Apply) and n.name in ("mul", "div"):
+            still = [a for a in n.args if not self.moves(a)]
+            return (
+                len(still) == 1 and case[still[0]].finite and self._fixed_infinity(n.args[n.args[0] is still[0]], case)
+            )
+        return False
 
     # ------------------------------------------------------------------------------------------- curvature
 
@@ -133,8 +171,25 @@ class Rules:
             return CONSTANT
         for d in self.bounds.needed(tensor):
             if d.tensor not in self._curvatures and d.tensor in self.moving:
-                self._curvatures[d.tensor] = self._definition(d)
+                if d.tensor in self.bounds.recurrent:
+                    self._recurrence(d)
+                else:
+                    self._curvatures[d.tensor] = self._definition(d)
         return self._curvatures[tensor]
+
+    def _recurrence(self, d: Definition) -> None:
+        """What elements have where the earlier ones have it, all of them have."""
+        group = [g for g in self.bounds.group(d.tensor) if g.tensor in self.moving]
+        known, why = dict(self._curvatures), Stuck(f"{d.tensor}: a recurrence")
+        for shape in (AFFINE, CONVEX, CONCAVE):
+            self._curvatures = {**known, **{g.tensor: shape for g in group}}
+            try:
+                if all(_either([shape, self._definition(g)]) == shape for g in group):
+                    return
+            except Stuck as stuck:
+                why = stuck
+        self._curvatures = known
+        raise why
 
     def _definition(self, d: Definition) -> str:
         case = self.case(d)
@@ -184,9 +239,7 @@ class Rules:
         raise Stuck(f"{type(n).__name__} has no rule")
 
     def _apply(self, n: Apply, case: Case, shapes: list[str]) -> str:
-        boxes = [case[a] for a in n.args]
-        if any(not b.finite for b in boxes):
-            raise Stuck(f"an argument of {n.name} may be undefined or infinite")
+        boxes = self.arguments(n, case)
         match n.name:
             case "real":
                 return shapes[0]
@@ -268,7 +321,7 @@ class Rules:
                 continue
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
-            boxes = [case[a] for a in n.args]
+            boxes = self.arguments(n, case)
             if not (continuous_there(n, boxes) if corners else smooth_there(n, boxes)):
                 raise Stuck(f"{n.name} is not {'continuous' if corners else 'smooth'} everywhere here")
             stack += n.args
@@ -325,7 +378,7 @@ def direction_of(name: str, box: Enclosure) -> int:
 
 
 def _excluded(name: str, end: float) -> bool:
-    return name in _OPEN_DOMAIN and abs(end) != _INF
+    return name in _OPEN_DOMAIN and abs(end) != INF
 
 
 def _minus(shape: str) -> str:

@@ -19,6 +19,7 @@ from lossdsl.verify.enclosure import INF, Enclosure
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
 _EVERYWHERE |= {"logsigmoid", "sigmoid", "tanh", "atan", "erf", "erfc", "normal_cdf", "logcosh", "sin", "cos"}
 _FOLDS = ("sum", "max", "min", "logsumexp")
+_BOUNDED = ("map", "sum", "max", "min")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Slopes:
     def __init__(self, bounds: Bounds, inputs: tuple[str, ...]) -> None:
         self.bounds, self.rules = bounds, Rules(bounds, inputs)
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
+        self._steady: dict[str, Kept] = {}  # of recurrences
 
     def lipschitz(self, tensor: str) -> list[str]:
         """The tensors, on the way to this one, whose continuity it rests on; all of them are Lipschitz."""
@@ -79,9 +81,7 @@ class Slopes:
                 continue
             if not isinstance(n, Apply) or n.dtype is INT or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
-            boxes = [case[a] for a in n.args]
-            if not all(b.finite for b in boxes):
-                raise Stuck(f"an argument of {n.name} may be undefined or infinite")
+            boxes = self.rules.arguments(n, case)
             if n.name == "sqrt" and (terms := self._squares(n.args[0], case)) is not None:
                 for term, inner in terms:
                     if inner is case:
@@ -156,12 +156,26 @@ class Slopes:
 
     def _of_definition(self, d: Definition) -> Kept:
         """Of a fold of as many terms as there are."""
-        case = None if d.tensor in self.bounds.recurrent else self.rules.case(d)
-        if case is None or d.head not in ("map", "sum", "max", "min"):
+        if d.tensor in self.bounds.recurrent:
+            return self._of_recurrence(d)
+        case = self.rules.case(d)
+        if case is None or d.head not in _BOUNDED:
             return Kept(False, False, False)
         body = self.kept(d.body, case)
         some = d.head == "map" and d.support is TRUE
         return Kept(body.above, body.below, body.away and some)
+
+    def _of_recurrence(self, d: Definition) -> Kept:
+        """Bounded, if elements are where the earlier ones are: there is a number of them."""
+        if d.tensor not in self._steady:
+            group, known = self.bounds.group(d.tensor), self._kept
+            self._steady |= {g.tensor: Kept(True, True, False) for g in group}
+            self._kept = {}
+            cases = [(g, self.rules.case(g)) for g in group]
+            bounded = all(c is None or (g.head in _BOUNDED and self.kept(g.body, c).bounded) for g, c in cases)
+            self._kept = known
+            self._steady |= {g.tensor: Kept(bounded, bounded, False) for g in group}
+        return self._steady[d.tensor]
 
     def _applied(self, n: Apply, case: Case) -> Kept:
         kept, boxes = [self.kept(a, case) for a in n.args], [case[a] for a in n.args]

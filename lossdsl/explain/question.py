@@ -121,9 +121,9 @@ def table(built: BuiltLoss, base: Context, words: str) -> list[Question]:
     if number is not None and of is not None and number.kind in of.kinds:
         decide, inputs = partial(number.decide, of), number.wrt(of)
         verdict, _ = guarded(decide)
-        when = settings(of, verdict.value)
+        when = settings(of, verdict)
         title = f"{words}{f' in {inputs[0]}' if inputs else ''}{f' when {when}' if when else ''}"
-        return [Question(title, built, known(of, verdict.value), target, inputs, words, None, decide)]
+        return [Question(title, built, known(of, verdict), target, inputs, words, None, decide)]
     name = _PLACE.sub("equality", {"nonnegative": "non-negative"}.get(words, words))
     if name in _OF_TARGET or name.endswith(" equality") or name in ("exchange symmetric", "jointly convex"):
         pass

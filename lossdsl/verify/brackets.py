@@ -145,10 +145,10 @@ class Number:
         return of.wrt if self.along else ()
 
 
-def known(of: Subject, value: Bracket | None = None) -> Context:
+def known(of: Subject, found: Verdict | None = None) -> Context:
     """The context with parameters and optional inputs at their defaults, and with a quarter of the budget: there are many
     questions. If the number is an expression: with real parameters as they are declared."""
-    exact = value is not None and value.exact is not None
+    exact = isinstance(found, Proved) and found.method == suprema.METHOD
     return _of_all_reals(of) if exact else _inputs_at_defaults(_briefly(of.ctx.at_defaults()))
 
 
@@ -177,7 +177,7 @@ def _inputs_at_defaults(ctx: Context) -> Context:
     return ctx
 
 
-def settings(of: Subject, value: Bracket | None = None) -> str:
+def settings(of: Subject, found: Verdict | None = None) -> str:
     """What `known` takes for granted, as a condition; nothing of real parameters where the number is an expression."""
     program = of.ctx.program
     scalars = (
@@ -187,7 +187,7 @@ def settings(of: Subject, value: Bracket | None = None) -> str:
         for s in d.scalars()
     )
     read = {n.name if isinstance(n, Param) else n.tensor for n in postorder(*scalars) if isinstance(n, (Param, Read))}
-    fixed = {name: at for name, at in known(of, value).fixed.items() if name in read and name not in of.ctx.fixed}
+    fixed = {name: at for name, at in known(of, found).fixed.items() if name in read and name not in of.ctx.fixed}
     return ", ".join(f"{name} == {at}" for name, at in fixed.items())
 
 
@@ -298,9 +298,7 @@ def numbers(of: Subject, findings: Iterable[Finding]) -> Iterator[Number]:
     for number in NUMBERS:
         if not number.criterion or number.kind not in of.kinds:
             continue
-        verdicts = [found[name] for name in number.of if isinstance(found.get(name), number.known)]
-        exact = any(v.value is not None and v.value.exact is not None for v in verdicts)
-        if (verdicts and not exact) or not number.of:
+        if not number.of or any(isinstance(found.get(name), number.known) for name in number.of):
             yield number
 
 

@@ -157,7 +157,7 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
     for number in brackets.numbers(of, found) if searching else ():
         result = ask(number.name, number.wrt(of), number.criterion, partial(number.decide, of))
         if isinstance(result.verdict, Proved):
-            yield replace(result, when=brackets.settings(of, result.verdict.value))
+            yield replace(result, when=brackets.settings(of, result.verdict))
 
 
 def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Iterator[Finding]:

@@ -101,6 +101,7 @@ def _turns(ctx: Context, cases: list[View]) -> Iterator[tuple[Scalar, str]]:
 
 
 def _roots(smooth: Smooth, f: Form) -> Iterator[Form]:
+    """Zeros of factors of a form that are affine in the variable or in its square."""
     field, slot = smooth.field, smooth.slot
     one = field.number(1).num
     for factor, _ in f.num.factor()[1] if not f.zero else ():
@@ -118,7 +119,8 @@ def _roots(smooth: Smooth, f: Form) -> Iterator[Form]:
             square = minus(times(times(rest, field.number(2)), power(second, -1)))
             outside, inside = _squares(square)
             if inside.constant == 1 or field.value(inside).positive:
-                yield outside if inside.constant == 1 else times(outside, field.apply("sqrt", [inside]))
+                root = outside if inside.constant == 1 else times(outside, field.apply("sqrt", [inside]))
+                yield from (root, minus(root))
 
 
 def _turning(ctx: Context, view: View, smooth: Smooth, second: Form, point: Form) -> bool:
@@ -236,12 +238,13 @@ def _values(ctx: Context, cases: list[View], order: int, *, sizes: bool) -> list
 
 def _at_points(ctx: Context, view: View, smooth: Smooth, d: Form) -> Iterator[Form]:
     """Values at points of the piece, near which there are others of it."""
-    for point in _points(smooth):
+    field, slot = smooth.field, smooth.slot
+    for point in (*_points(smooth), *_roots(smooth, derivative(field, d, slot))):
         with contextlib.suppress(TooLarge):
             if _reachable(ctx, view, smooth, point) and _beside(ctx, smooth, point):
-                low = replace(smooth.field, Form(d.den, smooth.field.number(1).num), smooth.slot, point)
-                if any(prove(smooth.field, f, (), ctx.budget, strict=True) for f in (low, minus(low))):
-                    yield replace(smooth.field, d, smooth.slot, point)
+                low = replace(field, Form(d.den, field.number(1).num), slot, point)
+                if any(prove(field, reduced(field, f), (), ctx.budget, strict=True) for f in (low, minus(low))):
+                    yield reduced(field, replace(field, d, slot, point))
 
 
 def _points(smooth: Smooth) -> Iterator[Form]:
