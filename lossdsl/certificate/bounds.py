@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lossdsl.certificate.elements import beside, is_divergence
 from lossdsl.certificate.norms import is_share
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -136,6 +137,8 @@ class Case:
             case Apply():
                 found = o.transfer(node, [self[a] for a in node.args])
                 fact = None if found.nan else self._fact(node)
+                if fact is None and node.name in ("add", "sub") and node.dtype is REAL and found.lo < 0 < found.hi:
+                    fact = beside(self, node)
                 return found if fact is None else e.meet(found, fact) or found
         return ANYTHING
 
@@ -378,7 +381,9 @@ class Bounds:
         for i in d.bound:
             most *= INF if i.dim.constant is None else float(i.dim.constant)
         if d.head == "sum":
-            return o.total(body, some, most)
+            total = o.total(body, some, most)
+            known = total.nonnegative or not body.finite or not is_divergence(self, d)
+            return total if known else e.meet(total, Enclosure(0.0, INF, False, True)) or total
         if d.head == "logsumexp":
             return o.logsumexp(body, some, most)
         if d.head in ("max", "min"):

@@ -1,0 +1,188 @@
+"""What the checker takes of folds and their elements, of normalised weights, of recurrences and of folds of nothing: statements
+that are true have a certificate, statements that are false have none."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lossdsl import pipeline
+from lossdsl.certificate.document import Rejected, _part, certify, sealed, verify
+from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.rules import Stuck
+from lossdsl.diagnostics import Source
+
+ROWS = "    input x, y: real[n, c]\n    input p, q: simplex[n, c] over c\n    input k: class[n] of c\n    input m: bool[n, c]\n"
+STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
+
+
+def certified(head: str, lines: str, claim: str) -> bool:
+    """Whether the checker derives the claim, whatever the provers say."""
+    source = (
+        f"loss l:\n{head}"
+        + "".join(f"    {line}\n" for line in lines.split("; "))
+        + f"    return mean(per)\n    claim {claim}\n"
+    )
+    (built,) = pipeline.analyse(Source("<test>", source)).losses
+    try:
+        for question in of_claim(built, built.claims[0]):
+            _part(question)
+    except Stuck:
+        return False
+    return True
+
+
+TRUE = [
+    (ROWS, "per[n] = max(x over c) - x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = max(x + (1 if c != k else 0) over c) - x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = x[n, k[n]] - min(x over c)", "per >= 0"),
+    (ROWS, "per[n] = logaddexp(logsumexp(x over c), y[n, k[n]]) - y[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = 2 * relu(x[n, k[n]] - 1) - x[n, k[n]] + 2", "per >= 0"),
+    (ROWS, "per[n] = exp(x[n, k[n]]) - x[n, k[n]] - 1", "per >= 0"),
+    (ROWS, "per[n] = abs(x[n, k[n]]) + x[n, k[n]]", "per >= 0"),
+    (ROWS, "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(a) * (a - b) over c)", "per >= 0"),
+    (ROWS, "per = sum(xlogy(p, p) - p * log_softmax(x over c) over c)", "per >= 0"),
+    (
+        ROWS,
+        "a = log_softmax(x over c); b = log_softmax(y over c); h = logaddexp(a + log(1/3), b + log1p(-1/3)); "
+        "per = sum(exp(a) * (a - h) over c)",
+        "per >= 0",
+    ),
+    (STEPS, "h[t] = x[t] + (h[t - 1] / 2 if t > 0 else 0); per = h^2", "convex in x"),
+    (STEPS, "h[t] = x[t] + (relu(h[t - 1]) if t > 0 else 0); per = h", "convex in x"),
+    (STEPS, "h[t] = max(x[t], h[t - 1]) if t > 0 else x[t]; per = exp(h)", "convex in x"),
+    (STEPS, "h[t] = x[t] + (h[t - 1] if t > 0 else 0); per = h", "increasing in x"),
+    (STEPS, "h[t] = x[t] + (tanh(h[t - 1]) if t > 0 else 0); per = h", "smooth in x"),
+    (STEPS, "h[t] = x[t] + (tanh(h[t - 1]) if t > 0 else 0); per = h", "lipschitz in x"),
+    (STEPS, "h[t] = u[t] * (1 + h[t - 1] if t > 0 else 1); per = h", "lipschitz in u"),
+    (STEPS, "h[t] = x[t]^2 + (h[t - 1] if t > 0 else 0); per = h", "per >= 0"),
+    (ROWS, "per[n] = softplus(logsumexp(x over c where m))", "smooth in x"),
+    (ROWS, "per[n] = softplus(logsumexp(x over c where m) + x[n, k[n]])", "lipschitz in x"),
+    (ROWS, "per[n] = softplus(2 * logsumexp(x over c where m))", "convex in x"),
+]
+FALSE = [
+    (ROWS, "per[n] = max(x over c) - y[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = max(x over c where c != k else -inf) - x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = max(x - (1 if c == k else 0) over c) - x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = logsumexp(x over c where m) - x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = logsumexp(x over c) - 2 * x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = min(x over c) - x[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = logaddexp(logsumexp(x over c), y[n, k[n]]) - x[n, k[n]] - y[n, k[n]]", "per >= 0"),
+    (ROWS, "per[n] = exp(x[n, k[n]]) - 2 * x[n, k[n]] - 1", "per >= 0"),
+    (ROWS, "per[n] = x[n, k[n]] - relu(x[n, k[n]])", "per >= 0"),
+    (ROWS, "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(b) * (a - b) over c)", "per >= 0"),
+    (ROWS, "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(a) * (b - a) over c)", "per >= 0"),
+    (ROWS, "a = log_softmax(x over c); per = sum(exp(a) * (a - y) over c)", "per >= 0"),
+    (ROWS, "a = log_softmax(x over c); b = log_softmax(y over n); per = sum(exp(a) * (a - b) over c)", "per >= 0"),
+    (
+        ROWS,
+        "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(a) * (a - b) over c where m)",
+        "per >= 0",
+    ),
+    (ROWS, "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(a / 2) * (a - b) over c)", "per >= 0"),
+    (
+        ROWS,
+        "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(a) * (a - 2 * b) over c) - 1",
+        "per >= 0",
+    ),
+    (ROWS, "a = log_softmax(x over c); b = log_softmax(y over c); per = sum(exp(a) * (2 * a - b) over c)", "per >= 0"),
+    (ROWS, "a = log_softmax(x over c); b = x - logsumexp(y over c); per = sum(exp(a) * (a - b) over c)", "per >= 0"),
+    (
+        ROWS,
+        "a = log_softmax(x over c); b = log_softmax(y over c); h = logaddexp(a + log(2/3), b + log1p(-1/3)); "
+        "per = sum(exp(a) * (a - h) over c)",
+        "per >= 0",
+    ),
+    (ROWS, "per = sum(xlogy(p, p) - q * log_softmax(x over c) over c)", "per >= 1"),
+    (STEPS, "h[t] = x[t] + (h[t - 1]^2 if t > 0 else 0); per = h", "convex in x"),
+    (STEPS, "h[t] = x[t] - (relu(h[t - 1]) if t > 0 else 0); per = h", "convex in x"),
+    (STEPS, "h[t] = x[t] - (h[t - 1] if t > 0 else 0); per = h", "increasing in x"),
+    (STEPS, "h[t] = x[t] * (h[t - 1] if t > 0 else 1); per = h", "lipschitz in x"),
+    (STEPS, "h[t] = x[t] * (1 + h[t - 1] if t > 0 else 1); per = tanh(h)", "lipschitz in x"),
+    (STEPS, "h[t] = x[t] + (abs(h[t - 1]) if t > 0 else 0); per = h", "smooth in x"),
+    (STEPS, "h[t] = x[t]^2 + (h[t - 1] - 1 if t > 0 else 0); per = h", "per >= 0"),
+    (STEPS, "h[t] = (h[t - 1] if t > 0 else 1) - 1/10; per = h", "per >= 0"),
+    (ROWS, "per[n] = sigmoid(x[n, k[n]] * logsumexp(y over c where m))", "C0 in x"),
+    (ROWS, "per[n] = tanh(x[n, k[n]] * max(y over c where m else -inf))", "C0 in x"),
+    (ROWS, "per[n] = softplus(logsumexp(x over c where x > 0))", "C0 in x"),
+]
+
+
+@pytest.mark.parametrize(("head", "lines", "claim"), TRUE)
+def test_what_is_true_has_a_certificate(head: str, lines: str, claim: str) -> None:
+    assert certified(head, lines, claim)
+
+
+@pytest.mark.parametrize(("head", "lines", "claim"), FALSE)
+def test_what_is_false_has_none(head: str, lines: str, claim: str) -> None:
+    assert not certified(head, lines, claim)
+
+
+def _random_sum(rng: random.Random) -> tuple[str, str]:
+    """A sum of folds and elements of a row in the language, and in numpy (of rows `x` and `y`, and a place `k`)."""
+    pool = [
+        ("max(x over c)", "x.max()"),
+        ("min(x over c)", "x.min()"),
+        ("logsumexp(x over c)", "lse(x)"),
+        ("logsumexp(x + y over c)", "lse(x + y)"),
+        ("max(x - y over c)", "(x - y).max()"),
+        ("x[n, k[n]]", "x[k]"),
+        ("y[n, k[n]]", "y[k]"),
+        ("relu(x[n, k[n]])", "max(x[k], 0)"),
+        ("softplus(y[n, k[n]] - x[n, k[n]])", "np.logaddexp(0, y[k] - x[k])"),
+        ("abs(y[n, k[n]])", "abs(y[k])"),
+        ("exp(x[n, k[n]])", "np.exp(x[k])"),
+        ("logaddexp(x[n, k[n]], y[n, k[n]])", "np.logaddexp(x[k], y[k])"),
+        ("1", "1"),
+    ]
+    terms = [(rng.choice(["", "2 * ", "-", "-2 * ", "-1/2 * "]), *rng.choice(pool)) for _ in range(rng.randint(2, 4))]
+    spelled, computed = (" + ".join(f"({sign}{t[k]})" for sign, *t in terms) for k in (0, 1))
+    return spelled, computed
+
+
+def attacked(sums: int, seed: int) -> int:
+    """How many random sums are certified not to be negative; values of each are compared."""
+    rng, draw = random.Random(seed), np.random.default_rng(seed)
+    found = 0
+    for _ in range(sums):
+        spelled, computed = _random_sum(rng)
+        if not certified(ROWS, f"per[n] = {spelled}", "per >= 0"):
+            continue
+        found += 1
+        for scale, _ in itertools.product((0.1, 1.0, 10.0), range(40)):
+            x, y = (draw.normal(size=rng.choice([1, 2, 5])) * scale for _ in range(2))
+            x, y = (np.resize(v, max(len(x), len(y))) for v in (x, y))
+            names = {"x": x, "y": y, "k": int(draw.integers(len(x))), "np": np, "lse": np.logaddexp.reduce}
+            assert eval(computed, names) >= -1e-9 * (1 + scale), spelled
+    return found
+
+
+def test_random_sums_that_are_certified_are_nowhere_negative() -> None:
+    assert attacked(150, 5) >= 3
+
+
+@pytest.mark.slow
+def test_many_random_sums() -> None:
+    assert attacked(3000, 6) >= 60
+
+
+def test_an_element_that_is_not_there_shows_nothing() -> None:
+    """The least of no entries is infinite, but where there are none there is no element."""
+    text = "loss l:\n    input x: real[n]\n    per = x^2 - 1\n    return mean(per)\n    claim per >= 0\n"
+    source = Source("<test>", text)
+    checked = pipeline.check(source)
+    made: dict[str, Any] = json.loads(json.dumps(certify(source, checked.analysis.losses, checked.reports)))
+    entries = made["losses"][0]["entries"]
+    entry = next(e for e in entries if e["status"] == "refuted" and e["rule"] == "value at a point")
+    verify(made)
+    entry["place"] = [len(entry["points"][0])]
+    with pytest.raises(Rejected, match="no element"):
+        verify(sealed(made))
+    entry["points"], entry["place"] = [{}], [0]
+    with pytest.raises(Rejected, match="no element"):
+        verify(sealed(made))
