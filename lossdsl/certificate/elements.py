@@ -38,7 +38,7 @@ Terms = dict[Scalar, Fraction]
 
 def beside(case: Case, node: Scalar) -> Enclosure | None:
     """The sign of a sum, if what its terms are at least or at most tells it."""
-    terms = _terms(case.bounds, node, Fraction(1))
+    terms = terms_of(case.bounds, node, Fraction(1))
     if len(terms) > _MOST or not all(case[t].finite for t in terms):
         return None
     if _nonnegative(case, terms):
@@ -75,14 +75,14 @@ def _less(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
         case Read():
             yield from _elements(case, n, ("max", "logsumexp"), terms)
         case Apply(name="max2" | "logaddexp"):
-            yield from (_terms(bounds, a, one) for a in n.args)
+            yield from (terms_of(bounds, a, one) for a in n.args)
         case Apply(name="relu" | "softplus" | "expm1"):
-            yield _terms(bounds, n.args[0], one)
+            yield terms_of(bounds, n.args[0], one)
         case Apply(name="exp"):
-            tangent = _terms(bounds, n.args[0], one)
+            tangent = terms_of(bounds, n.args[0], one)
             yield {**tangent, Const(1): tangent.get(Const(1), Fraction(0)) + 1}
         case Apply(name="abs"):
-            yield from (_terms(bounds, n.args[0], s) for s in (one, -one))
+            yield from (terms_of(bounds, n.args[0], s) for s in (one, -one))
 
 
 def _more(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
@@ -91,7 +91,7 @@ def _more(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
         case Read():
             yield from _elements(case, n, ("min",), terms)
         case Apply(name="min2"):
-            yield from (_terms(case.bounds, a, Fraction(1)) for a in n.args)
+            yield from (terms_of(case.bounds, a, Fraction(1)) for a in n.args)
 
 
 def _elements(case: Case, read: Read, heads: tuple[str, ...], terms: Terms) -> Iterator[Terms]:
@@ -116,7 +116,7 @@ def _elements(case: Case, read: Read, heads: tuple[str, ...], terms: Terms) -> I
             seen.add(place)
             here = {**at, d.bound[0]: place}
             if _holds(case, substitute(d.where, here)):
-                yield _terms(case.bounds, substitute(d.body, here), Fraction(1))
+                yield terms_of(case.bounds, substitute(d.body, here), Fraction(1))
 
 
 def _holds(case: Case, condition: Scalar) -> bool:
@@ -132,7 +132,7 @@ def _holds(case: Case, condition: Scalar) -> bool:
 # ------------------------------------------------------------------------------------------------ terms of a sum
 
 
-def _terms(bounds: Bounds, node: Scalar, factor: Fraction) -> Terms:
+def terms_of(bounds: Bounds, node: Scalar, factor: Fraction) -> Terms:
     """The scalars that a scalar is a sum of, with the maps that are read put in, and their coefficients."""
     found: Terms = {}
     stack = [(node, factor)]
@@ -184,7 +184,7 @@ def is_divergence(bounds: Bounds, d: Definition) -> bool:
         or d.tensor in bounds.recurrent
     ):
         return False
-    terms = _terms(bounds, d.body, Fraction(1))
+    terms = terms_of(bounds, d.body, Fraction(1))
     split = [(k, _product(bounds, t, d.bound[0])) for t, k in terms.items()]
     parts = [(k * f, p, log) for k, pairs in split for f, p, log in pairs or ()]
     if not all(pairs for _, pairs in split):
@@ -298,4 +298,4 @@ def _bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["beside", "is_divergence"]
+__all__ = ["Terms", "beside", "is_divergence", "terms_of"]

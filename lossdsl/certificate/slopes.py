@@ -9,8 +9,10 @@ here, so that it is bounded, and away from 0 if it is not 0, although no bound i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.elements import terms_of
 from lossdsl.certificate.norms import root_of, ways
 from lossdsl.certificate.rules import Rules, Stuck
 from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
@@ -103,7 +105,7 @@ class Slopes:
         first = kept[0]
         match n.name:
             case "mul":
-                return not all(moving) or all(k.bounded for k in kept)
+                return not all(moving) or all(k.bounded for k in kept) or self._decays(n, case)
             case "div":
                 return boxes[1].nonzero if not moving[1] else kept[1].away and (first.bounded or case[n].bounded)
             case "exp" | "expm1":
@@ -123,6 +125,16 @@ class Slopes:
                 if k.denominator == 1 and k >= 0:
                     return k <= 1 or first.bounded
                 return box.positive and first.away and (k <= 1 or first.bounded)
+        return False
+
+    def _decays(self, n: Apply, case: Case) -> bool:
+        """Whether a product is exp(a) (k a + b), where a is bounded above and b does not move: its slope in a is bounded."""
+        for first, second in (n.args, n.args[::-1]):
+            if isinstance(first, Apply) and first.name == "exp" and self.kept(first.args[0], case).above:
+                own, other = (terms_of(self.bounds, a, Fraction(1)) for a in (first.args[0], second))
+                ratios = {other.get(t, Fraction(0)) / k for t, k in own.items() if self.rules.moves(t)}
+                if len(ratios) == 1 and not any(self.rules.moves(t) for t in other if t not in own):
+                    return all(case[t].finite for t in (*own, *other))
         return False
 
     # ---------------------------------------------------------------------------------------------- what is kept

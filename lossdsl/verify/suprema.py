@@ -9,6 +9,7 @@ where its second derivative changes sign.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -86,7 +87,7 @@ def _turns(ctx: Context, cases: list[View]) -> Iterator[tuple[Scalar, str]]:
     """Sizes of the variable beyond which the slope falls for certain: roots of a factor of the second derivative that is
     affine in the variable or in its square, at which the derivative of it is negative outwards."""
     for view in cases:
-        if not refute.unconditional(ctx, view):
+        if not _certain(ctx, view):
             continue
         with contextlib.suppress(Stuck):
             for smooth in smooth_pieces(view):
@@ -227,13 +228,18 @@ def _values(ctx: Context, cases: list[View], order: int, *, sizes: bool) -> list
     scope = ctx.ranges().scope()
     for view in cases:
         with contextlib.suppress(Stuck):
-            for smooth in smooth_pieces(view) if refute.unconditional(ctx, view) else ():
+            for smooth in smooth_pieces(view) if _certain(ctx, view) else ():
                 with contextlib.suppress(TooLarge):
                     d = times(smooth.order(order), power(smooth.field.form(view.slope), order))
                     forms = [*_at_points(ctx, view, smooth, d), *_far_out(view, smooth, d, sizes=sizes)]
                     written_ = [written(smooth.field, f) for f in forms]
                     found += [v for v in written_ if v is not None and scope[v].finite]
     return found
+
+
+def _certain(ctx: Context, view: View) -> bool:
+    """Whether the case occurs with every value of the entry, whatever the parameters are."""
+    return refute.unconditional(dataclasses.replace(ctx, searching=True), view)
 
 
 def _at_points(ctx: Context, view: View, smooth: Smooth, d: Form) -> Iterator[Form]:
