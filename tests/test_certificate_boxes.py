@@ -263,6 +263,38 @@ def test_numbers_between_ends(body: str, property_: str, number: float) -> None:
         assert not bracketed(body, property_, low, low, wrt)
 
 
+@pytest.mark.parametrize(
+    ("body", "radius"),
+    [
+        ("log1p(x^2)", 1.0),
+        ("log1p((3 * (x - y))^2)", 1 / 3),
+        ("2 - 2 * exp(-((y - x) / 4)^2 / 2)", 4.0),
+        ("(y - x)^2 / (1 + (y - x)^2)", 3**-0.5),
+    ],
+)
+def test_a_radius_of_convexity(body: str, radius: float) -> None:
+    low, high = radius * (1 - 1e-3), radius * (1 + 1e-3)
+    assert bracketed(body, "convex radius", low, high)
+    assert bracketed(body, "convex radius", low, None)
+    assert not bracketed(body, "convex radius", low, low)
+    assert not bracketed(body, "convex radius", high, high)
+    assert not bracketed(body, "convex radius", None, high)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "log1p((x - y - 1)^2)",  # about another place than the distance
+        "log1p((x + y)^2)",
+        "log1p((t * (x - y))^2)",  # of no one scale
+        "min((x - y)^2, 1/4)",  # a corner ends it before
+        "abs((x - y)^2 - 1/4)",
+    ],
+)
+def test_no_radius_of_another_distance(body: str) -> None:
+    assert not bracketed(body, "convex radius", 0.9, 1.1)
+
+
 @pytest.mark.parametrize("body", ["abs(x)", "relu(x)", "(x^2 if x < 0 else x)"])
 def test_a_gradient_that_jumps_has_no_lipschitz_constant(body: str) -> None:
     assert not bracketed(body, "gradient lipschitz constant", None, 1e6)

@@ -9,12 +9,13 @@ from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.coverings import Curve, Leaf, text
-from lossdsl.certificate.question import Question, sides_of_minimum
+from lossdsl.certificate.question import RADIUS, Question, sides_of_minimum
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import Apply, Const, Scalar, tensors_of
 from lossdsl.verify.enclosure import INF, Enclosure, exact
 
 Trace = list[list[str]]
+TINY = 5e-324  # more than 0
 
 
 def _told(leaves: Sequence[Leaf]) -> Trace:
@@ -130,6 +131,8 @@ def of_bracket(q: Question) -> Trace:
     """One end by all boxes, the other by a place."""
     low, high = q.bracket
     ends = ["between", *("nothing" if end is None else end.hex() for end in q.bracket)]
+    if q.property == RADIUS:
+        return [ends, *_of_radius(q, low, high)]
     if q.property == "strong convexity modulus":
         if low is None:
             raise Stuck("no number that it is not below")
@@ -145,6 +148,21 @@ def of_bracket(q: Question) -> Trace:
     leaves = curve.covering(order, lambda box: size(box)[1] <= high)
     trace = [*_told(leaves), *curve.joined(leaves, order - 1)]
     return [ends, *trace, *([] if not low else [curve.place(order, leaves, size, low)])]
+
+
+def _of_radius(q: Question, low: float | None, high: float | None) -> Trace:
+    """Convex where the variable is at most as large as it is at the distance `low`, and somewhere before `high` it bends down."""
+    if low is None:
+        raise Stuck("no number that it is not below")
+    near = Curve(q)
+    near.limit_to(low, outward=True)
+    leaves = near.covering(2, lambda box: box.nonnegative)
+    trace = [*_told(leaves), *near.joined(leaves, 1, rises=True)]
+    if high is None:
+        return trace
+    far = Curve(q)
+    far.limit_to(high, outward=False)
+    return [*trace, far.place(2, far.covering(2, lambda box: True), lambda box: (-box.hi, -box.lo), TINY)]
 
 
 def size(box: Enclosure) -> tuple[float, float]:

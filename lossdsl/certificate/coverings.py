@@ -235,6 +235,22 @@ class Curve:
         else:
             self.domain = Enclosure(self.domain.lo, at, self.domain.lo_open, False)
 
+    def limit_to(self, distance: float, *, outward: bool) -> None:
+        """Take the variable as far to either side as it is at a distance of the entry from what it is compared with (from 0, if
+        it is compared with nothing), rounded outward or inward. Raises Stuck."""
+        n: Scalar = self.variable
+        while isinstance(n, Apply) and n.name in ("mul", "div", "neg"):
+            (n,) = [a for a in n.args if self.rules.moves(a)]
+        reads = list(n.args) if isinstance(n, Apply) and n.name == "sub" else [n]
+        if not all(isinstance(r, Read) and r.tensor in self.bounds.inputs for r in reads) or not self.unbounded:
+            raise Stuck("the variable is no multiple of a distance")
+        slope = e.absolute(self.slope(self.whole()))
+        reach = e.mul(Enclosure(distance, distance), slope)
+        far = reach.hi if outward else reach.lo
+        if not slope.positive or not 0 < far < INF:
+            raise Stuck("the slope of the variable")
+        self.domain = Enclosure(-far, far, False, False)
+
     def _users(self, node: Scalar) -> set[Scalar]:
         """The scalars that it is an argument of."""
         if not self._used:

@@ -75,7 +75,8 @@ class Question:
 
 
 MINIMUM, UNIQUE = "minimum", "unique minimum"
-NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus")
+RADIUS = "convex radius"
+NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", RADIUS)
 EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
 _FINDINGS = (
     "convex",
