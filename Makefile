@@ -20,7 +20,7 @@ demo: $(STAMP)  ## check, compile and train with focal loss on real data
 
 test: $(STAMP)  ## style, types and every test but the long sweeps
 	$(LOOK)
-	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" --durations=15
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not gpu" --durations=15
 
 test-all: $(STAMP) check-references  ## the long sweeps too, and the libraries again
 	$(LOOK)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from lossdsl.ir.build import BuiltLoss
+from lossdsl.ir.nodes import Group, Program, tensors_of
+from lossdsl.ir.rewrite import members
 from lossdsl.verify import brackets, properties
 from lossdsl.verify.claims import Claims
 from lossdsl.verify.consistency import consistent
@@ -104,9 +106,9 @@ def _again(f: Finding, base: Context) -> Finding:
     return replace(f, verdict=properties.convexity(replace(base, seconds=0.0), f.of, f.wrt))
 
 
-# times the work of a question: for so much of it a report of elements (of rows) takes its time
-_LATE = {True: 32, False: 80}
-_HURRIED = 0.35  # of the work of a question of floats, of learning behaviour, or of a number, after that
+# how much of the work of a question goes to one of floats, of learning behaviour, or of a number, after so many times that
+# work; in reports of elements, and of rows
+_HURRIED = {True: ((60, 0.15), (32, 0.35)), False: ((80, 0.35),)}
 
 
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
@@ -117,14 +119,15 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
     usual = base.seconds / 4
     quick = replace(base, seconds=usual, searching=searching)
     of = subject(built, quick)
-    late = deadline(_LATE[of is None or ELEMENTWISE in of.kinds] * usual)
+    elements = of is None or ELEMENTWISE in of.kinds or not _folds(program, target)
+    hurries = [(deadline(times * usual), share) for times, share in _HURRIED[elements]]
 
     def ask(
         name: str, wrt: tuple[str, ...], criterion: str, decide: Callable[[], Verdict], detail: str = ""
     ) -> Finding:
         watch(f"{name}{' in ' + ', '.join(wrt) if wrt else ''}")
-        hurried = passed(late) and (name.startswith("finite in") or criterion == LEARNING or name in QUANTITIES)
-        quick.seconds = _HURRIED * usual if hurried else usual
+        able = name.startswith("finite in") or criterion == LEARNING or name in QUANTITIES
+        quick.seconds = next((share * usual for late, share in hurries if able and passed(late)), usual)
         verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
@@ -158,6 +161,18 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
         result = ask(number.name, number.wrt(of), number.criterion, partial(number.decide, of))
         if isinstance(result.verdict, Proved):
             yield replace(result, when=brackets.settings(of, result.verdict))
+
+
+def _folds(program: Program, target: str) -> bool:
+    """Whether an element of the target is made of more than one of anything."""
+    needed = {target}
+    for item in reversed(program.body):
+        for d in members(item):
+            if d.tensor in needed:
+                needed |= set(tensors_of(d.scalars()))
+                if d.head != "map" or isinstance(item, Group):
+                    return True
+    return False
 
 
 def _differentiability(ctx: Context, target: str, wrt: tuple[str, ...]) -> Iterator[Finding]:
