@@ -193,3 +193,47 @@ def test_an_element_that_is_not_there_shows_nothing() -> None:
     entry["points"], entry["place"] = [{}], [0]
     with pytest.raises(Rejected, match="no element"):
         verify(sealed(made))
+
+
+MARGIN = "    input s: real[n]\n    input y: sign[n]\n    param a: real in [1, 2] = 1\n"
+LABEL = "    input s: real[n]\n    input t: real[n] in [0, 1]\n    param a: real in [1, 2] = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "lines"),
+    [
+        (MARGIN, "per = softplus(-y * s)"),
+        (MARGIN, "per = exp(-a * y * s)"),
+        (MARGIN, "per = relu(1 - y * s)^2"),
+        (MARGIN, "per = relu(1 - y * s)"),
+        (MARGIN, "per = exp(-2 * y * s) if y * s > 0 else 2 - exp(y * s)"),
+        (MARGIN, "per = sigmoid(-y * s)"),
+        (MARGIN, "m = y * s; per = (1 - sigmoid(2 * m))^2"),
+        (LABEL, "per = t * softplus(-s) + (1 - t) * softplus(s)"),
+        (LABEL, "per = t * sigmoid(-a * s) + (1 - t) * sigmoid(a * s)"),
+    ],
+)
+def test_margin_losses_that_are_calibrated(head: str, lines: str) -> None:
+    assert certified(head, lines, "calibrated")
+
+
+@pytest.mark.parametrize(
+    ("head", "lines"),
+    [
+        (MARGIN, "per = (y * s)^2"),  # flat at the threshold
+        (MARGIN, "per = relu(-y * s)"),  # the least is taken at the threshold, too
+        (MARGIN, "per = relu(1 - y * s) if y * s > 0 else 1 - 2 * y * s"),  # steeper on the wrong side
+        (MARGIN, "per = 1 - 2 * y * s if y * s > 0 else 1 - y * s"),  # not bounded below
+        (MARGIN, "per = exp(-y * s) if y * s > 0 else 3 - 2 * exp(y * s)"),
+        (MARGIN, "per = softplus(y * s)"),  # rises
+        (MARGIN, "per = -y * s"),
+        (MARGIN, "per = cos(y * s) - y * s / 10"),
+        (MARGIN, "per = softplus(-s) if y > 0 else softplus(2 * s)"),  # no mirror images
+        (MARGIN, "per = (1 if y * s <= 0 else 0) + softplus(-y * s)"),  # a jump
+        (LABEL, "per = 2 * t * softplus(-s) + (1 - t) * softplus(s)"),
+        (LABEL, "per = softplus(s) - t^2 * s"),  # no mixture
+        (LABEL, "per = t * softplus(s) + (1 - t) * softplus(-s)"),
+    ],
+)
+def test_losses_without_the_conditions_have_no_such_certificate(head: str, lines: str) -> None:
+    assert not certified(head, lines, "calibrated")

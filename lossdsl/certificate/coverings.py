@@ -434,6 +434,30 @@ class Curve:
         """Of the variable in the entry, where all else is as it is told."""
         return self.slope(self._case(Box(self.domain, others)))
 
+    def slopes_at(self, end: float) -> Iterator[Enclosure]:
+        """The slope in the entry at an end of the domain, for each box of all else. Raises Stuck."""
+        near = _near(end, self.domain.hi if end == self.domain.lo else self.domain.lo)
+        for box in self._start():
+            case = self._beside(box, min(end, near), max(end, near))
+            try:
+                yield self._scaled(case, self._series(case, Enclosure(end, end), 2).terms[1], 1)
+            except (Undecided, ZeroDivisionError, OverflowError):
+                raise Stuck(f"the slope at {end}") from None
+
+    def smooth_at(self, entry: Scalar, at: float) -> bool:
+        """Whether the element has a slope at a value of the entry, of which the variable is a multiple."""
+        n = self.variable
+        while isinstance(n, Apply) and n.name in ("mul", "div", "neg") and n is not entry:
+            (n,) = [a for a in n.args if self.rules.moves(a)]
+        if n is not entry or at:
+            return False
+        with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+            for box in self._start():
+                left, right = _near(at, -INF), _near(at, INF)
+                self._series(self._beside(box, left, right), Enclosure(left, right, True, True), 3)
+            return True
+        return False
+
     def everywhere(self) -> Iterator[tuple[Box, Case]]:
         """Boxes of all else, with the variable anywhere in its domain."""
         for box in self._start():

@@ -26,10 +26,21 @@ from lossdsl.certificate.boxes import (
 )
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
+from lossdsl.certificate.decisions import of_calibration
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling
 from lossdsl.certificate.profiles import of_profile
-from lossdsl.certificate.question import EXPLODING, MINIMUM, NUMBERS, UNIQUE, VANISHING, Question, of_claim, of_finding
+from lossdsl.certificate.question import (
+    CALIBRATED,
+    EXPLODING,
+    MINIMUM,
+    NUMBERS,
+    UNIQUE,
+    VANISHING,
+    Question,
+    of_claim,
+    of_finding,
+)
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
 from lossdsl.certificate.scaling import of_units
 from lossdsl.certificate.shifts import Shifts, written
@@ -55,6 +66,7 @@ VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivat
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
+MARGIN = "a margin loss that falls through the threshold"
 UNITS = "boxes in units of a positive number"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
@@ -75,6 +87,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys(NUMBERS, (ENDS,)),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "redescending": (TAILS,),
+    CALIBRATED: (MARGIN,),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
 }
@@ -289,6 +302,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     VALUES: of_bound,
     PIECES: of_smoothness,
     BOTH_SIDES: of_minimum,
+    MARGIN: of_calibration,
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
     UNITS: of_units,

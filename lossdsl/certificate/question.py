@@ -75,7 +75,7 @@ class Question:
 
 
 MINIMUM, UNIQUE = "minimum", "unique minimum"
-RADIUS = "convex radius"
+RADIUS, CALIBRATED = "convex radius", "calibrated"
 NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", RADIUS)
 EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
 _FINDINGS = (
@@ -118,6 +118,8 @@ def _plain_finding(program: Program, target: str, name: str, inputs: tuple[str, 
         return _at_defaults(Question(program, name, target, inputs))
     if name in NUMBERS:
         return _number_of(Question(program, name, target, inputs, bracket=bracket))
+    if name == CALIBRATED:
+        return Question(_of_values(program), name, target, inputs)
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
     _check_inputs(program, inputs)
@@ -230,6 +232,8 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     words = {"differentiable": "smooth", "C1": "smooth", "C2": "smooth"}
     word = words.get(claim.word or "", claim.word or "")
     ordered = claim.kind == "monotone"
+    if claim.kind == "word" and word == CALIBRATED and not claim.inputs:
+        return [replace(asked, program=_of_values(program), property=CALIBRATED)]
     if not inputs:
         inputs = tuple(i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name))
     if not (

@@ -1,0 +1,154 @@
+"""Decisions about a label of two values: margin losses that are calibrated.
+
+Let the loss of one label be the mirror image of that of the other, phi, at the threshold 0, and phi continuous, bounded from
+below, nowhere rising, with phi'(0+) < 0 and phi'(0+) <= phi'(0-). A prediction on the wrong side of 0 is then no better than its
+mirror image, and predictions whose expected loss goes to the least one go to 0, where the slope of the expected loss is not
+0: the likelier label has a strictly better prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.boxes import of_bound, of_order
+from lossdsl.certificate.coverings import Curve, text
+from lossdsl.certificate.question import Question
+from lossdsl.certificate.rules import AFFINE, CONSTANT, Rules, Stuck
+from lossdsl.certificate.symmetries import Forms
+from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Compare, Const, Input, Range, Read, Scalar, postorder, tensors_of
+from lossdsl.ir.rewrite import substitute, transform
+from lossdsl.verify.enclosure import INF
+
+_TWO_VALUED = {"bool": (0, 1), "binary": (0, 1), "sign": (-1, 1)}
+
+
+def of_calibration(q: Question) -> list[list[str]]:
+    """Raises Stuck unless it is such a margin loss."""
+    label, prediction = _label(q)
+    low, high = _TWO_VALUED.get(label.kind, (0, 1))
+    curve = Curve(replace(q, inputs=(prediction.name,)))
+    if not curve.unbounded:
+        raise Stuck(f"{prediction.name} is not any real number")
+    body, case = _opened(curve, label.name), curve.whole()
+    (read,) = _reads(body, label.name)
+    bodies = (_folded(substitute(body, {read: Const(Fraction(v), read.dtype)}), case) for v in (high, low))
+    rises, falls = (_with_body(q, body, prediction) for body in bodies)
+    trace = [["label", label.name], *_mirrored(rises, falls, prediction.name)]
+    below = Bounds(rises.program, rises.assume).tensor(q.of)
+    if below.nan or below.lo == -INF:
+        trace += of_bound(replace(rises, property="non-negative"))
+    trace += of_order(replace(rises, property="decreasing"))
+    (entry,) = _reads(curve.body, prediction.name)
+    sides = [
+        list(Curve(replace(rises, conditions=(Compare(op, entry, Const(Fraction(0))),))).slopes_at(0.0))
+        for op in (">=", "<=")
+    ]
+    for right, left in zip(*sides, strict=True):
+        if not right.negative or not (right.hi <= left.lo or Curve(rises).smooth_at(entry, 0.0)):
+            raise Stuck("the slope at 0")
+        trace.append(["slopes", text(left), text(right)])
+    return trace
+
+
+def _opened(curve: Curve, name: str) -> Scalar:
+    """The element with all maps put in that the label is in."""
+    body, varying = curve.body, Rules(curve.bounds, (name,)).moving - {name}
+    while read := [n for n in postorder(body) if isinstance(n, Read) and n.tensor in varying]:
+        inner = [(n, curve.bounds.definitions[n.tensor]) for n in read]
+        if any(d.head != "map" or d.support is not TRUE or d.tensor in curve.bounds.recurrent for _, d in inner):
+            raise Stuck("an element that folds an axis")
+        body = substitute(body, {n: substitute(d.body, dict(zip(d.formals, n.indices, strict=True))) for n, d in inner})
+    return body
+
+
+def _reads(body: Scalar, name: str) -> list[Read]:
+    found = {n for n in postorder(body) if isinstance(n, Read) and n.tensor == name}
+    if len(found) != 1:
+        raise Stuck(f"an element reads {name} at {len(found)} places")
+    return list(found)
+
+
+def _folded(body: Scalar, case: Case) -> Scalar:
+    """The scalar with what is computed of numbers as a number, and without products of a finite number and 0."""
+
+    def step(n: Scalar) -> Scalar:
+        if not isinstance(n, Apply) or n.name not in _NUMBERS:
+            return n
+        numbers = [a.value for a in n.args if isinstance(a, Const) and isinstance(a.value, Fraction)]
+        if len(numbers) == len(n.args):
+            return Const(_NUMBERS[n.name](*numbers), n.dtype)
+        for a, b in (n.args, n.args[::-1]) if len(n.args) == 2 else ():
+            if n.name == "mul" and a == Const(0, a.dtype) and case[b].finite:
+                return Const(0, n.dtype)
+            if n.name == "add" and a == Const(0, a.dtype):
+                return b
+        return n
+
+    return transform(body, step)
+
+
+_NUMBERS: dict[str, Callable[..., Fraction]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "neg": lambda a: -a,
+    "real": lambda a: a,
+}
+
+
+def _label(q: Question) -> tuple[Input, Input]:
+    """The label, of two values or a mixture of them, and the prediction. Raises Stuck where that is not the only way to see
+    it."""
+    needed = Bounds(q.program).needed(q.of)
+    read = {t for d in needed for t in tensors_of(d.scalars())}
+    used = [i for i in q.program.inputs if i.name in read and i.name not in q.fixed]
+    labels = [i for i in used if i.kind in _TWO_VALUED]
+    real = [i for i in used if i.dtype is REAL and i.default is None and i.role == "input"]
+    if any(i.kind == "class" for i in used) or any(i.name in q.assume for i in used):
+        raise Stuck("a label of more than two values, or conditions on inputs")
+    if not labels:
+        unit = [i for i in real if i.kind == "prob" or (i.kind, _ends(i.range)) == ("real", (0, 1))]
+        labels = [i for i in unit if _is_affine(q, i.name)] if len(real) == 2 else []
+    if len(labels) != 1:
+        raise Stuck("which input is the label")
+    predictions = [i for i in real if i is not labels[0]]
+    if len(predictions) != 1 or not set(labels[0].dims) <= set(predictions[0].dims):
+        raise Stuck("which input is the prediction")
+    return labels[0], predictions[0]
+
+
+def _ends(r: Range) -> tuple[object, object]:
+    return tuple(c.value if isinstance(c, Const) else None for c in (r.lower, r.upper))  # type: ignore[return-value]
+
+
+def _is_affine(q: Question, name: str) -> bool:
+    """Whether the loss of a label between its values is the mixture of their losses."""
+    rules = Rules(Bounds(q.program, q.assume, frozenset({name})), (name,))
+    try:
+        return rules.curvature(q.of) in (AFFINE, CONSTANT)
+    except Stuck:
+        return False
+
+
+def _with_body(q: Question, body: Scalar, prediction: Input) -> Question:
+    """The question about another element in the place of the target."""
+    d = q.program.definition(q.of)
+    if d is None or d.head != "map" or not any(i is d for i in q.program.body) or body.dtype is INT:
+        raise Stuck("an element that folds an axis")
+    items = tuple(replace(d, body=body) if i is d else i for i in q.program.body)
+    return replace(q, program=q.program.with_body(items), inputs=(prediction.name,), conditions=())
+
+
+def _mirrored(rises: Question, falls: Question, name: str) -> list[list[str]]:
+    table = dict[object, int]()
+    first = Forms(Bounds(rises.program, rises.assume), {name: (-1, name)}, table).tensor(rises.of)
+    second = Forms(Bounds(falls.program, falls.assume), {}, table).tensor(falls.of)
+    if first != second:
+        raise Stuck("the losses of the two labels are no mirror images")
+    return [["mirrored", f"{first[0]}"]]
+
+
+__all__ = ["of_calibration"]
