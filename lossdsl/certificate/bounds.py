@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lossdsl.certificate.elements import beside, is_divergence
+from lossdsl.certificate.elements import beside, certainly, is_divergence
 from lossdsl.certificate.norms import is_share
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -376,7 +376,7 @@ class Bounds:
             return o.empty_fold(d.head)
         body = case[d.body]
         some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
-        some = some or _selects_its_own(d)
+        some = some or _selects_its_own(outside, d)
         most = 1.0
         for i in d.bound:
             most *= INF if i.dim.constant is None else float(i.dim.constant)
@@ -421,21 +421,12 @@ def _without(node: Scalar, here: Enclosure, other: Enclosure) -> Enclosure:
     return here
 
 
-def _selects_its_own(d: Definition) -> bool:
-    """Whether an element is selected for certain: the one at the place of what is folded, as it is compared with itself."""
-    for i in d.bound if len(d.bound) == 1 else ():
-        for f in d.formals:
-            if f.dim == i.dim and _reflexive(substitute(d.where, {i: f})):
-                return True
-    return False
-
-
-def _reflexive(condition: Scalar) -> bool:
-    if isinstance(condition, And):
-        return all(map(_reflexive, condition.children))
-    if isinstance(condition, Or):
-        return any(map(_reflexive, condition.children))
-    return isinstance(condition, Compare) and condition.op in ("==", "<=", ">=") and condition.a is condition.b
+def _selects_its_own(case: Case, d: Definition) -> bool:
+    """Whether an element is selected for certain: the one at the place of what is folded."""
+    if len(d.bound) != 1:
+        return False
+    places = (f for f in d.formals if f.dim == d.bound[0].dim)
+    return any(certainly(case, substitute(d.where, {d.bound[0]: f})) for f in places)
 
 
 def _junction(parts: list[bool | None], conjunctive: bool) -> Enclosure:

@@ -115,16 +115,16 @@ def _elements(case: Case, read: Read, heads: tuple[str, ...], terms: Terms) -> I
                 continue
             seen.add(place)
             here = {**at, d.bound[0]: place}
-            if _holds(case, substitute(d.where, here)):
+            if certainly(case, substitute(d.where, here)):
                 yield terms_of(case.bounds, substitute(d.body, here), Fraction(1))
 
 
-def _holds(case: Case, condition: Scalar) -> bool:
+def certainly(case: Case, condition: Scalar) -> bool:
     """Whether a condition is true for certain, where what is compared with itself is equal."""
     if isinstance(condition, And):
-        return all(_holds(case, c) for c in condition.children)
+        return all(certainly(case, c) for c in condition.children)
     if isinstance(condition, Or):
-        return any(_holds(case, c) for c in condition.children)
+        return any(certainly(case, c) for c in condition.children)
     same = isinstance(condition, Compare) and condition.op in ("==", "<=", ">=") and condition.a is condition.b
     return same or o.truth(case[condition]) is True
 
@@ -298,4 +298,4 @@ def _bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["Terms", "beside", "is_divergence", "terms_of"]
+__all__ = ["Terms", "beside", "certainly", "is_divergence", "terms_of"]

@@ -33,6 +33,7 @@ from lossdsl.verify.verdict import Bracket, Proved, Step
 
 METHOD = "extremum of the derivative"
 _MOST = 12  # values that are compared
+_LONGEST = 100  # characters of an expression: a longer one tells a reader less than numbers do
 _WAYS = (1, -1)
 _LARGE = 10**8  # numbers from which on no squares are looked for in them
 
@@ -145,6 +146,8 @@ def _proved(
     between: tuple[Scalar, Scalar | None],
     defaults: bool,
 ) -> Proved | None:
+    if len(text(value)) > _LONGEST:
+        return None
     proof = scalar.slope_between(cases, *between, ctx.budget, order=order)
     if not isinstance(proof, Proved):
         return None
