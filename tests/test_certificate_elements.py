@@ -13,7 +13,8 @@ import pytest
 
 from lossdsl import pipeline
 from lossdsl.certificate.document import Rejected, _part, certify, sealed, verify
-from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.masses import of_masses
+from lossdsl.certificate.question import Question, of_claim
 from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source
 
@@ -63,6 +64,12 @@ TRUE = [
     (STEPS, "h[t] = x[t]^2 + (h[t - 1] if t > 0 else 0); per = h", "per >= 0"),
     (ROWS, "a = log_softmax(x over c); per = sum(exp(a) * (a - y) over c)", "lipschitz in x"),
     (ROWS, "a = log_softmax(x over c); per = sum((2 * a + 1) * exp(a) over c)", "lipschitz in x"),
+    (ROWS, "per[n] = logsumexp(x over c) - x[n, k[n]]", "lipschitz in x <= 1.41422"),
+    (ROWS, "per[n] = logsumexp(x over c) - x[n, k[n]]", "lipschitz in x <= 2 in linf"),
+    (ROWS, "per[n] = logsumexp(x over c) - x[n, k[n]]", "lipschitz in x <= 1 in l1"),
+    (ROWS, "per = sum(p * (y - log_softmax(x over c)) over c)", "lipschitz in x <= 1.41422"),
+    (ROWS, "a = softmax(y over c); per = sum(a * abs(x) over c)", "lipschitz in x <= 1.41422"),
+    (ROWS, "per[n] = max(x over c) + mean(x over c)", "lipschitz in x <= 2"),
     (ROWS, "per[n] = softplus(logsumexp(x over c where m))", "smooth in x"),
     (ROWS, "per[n] = softplus(logsumexp(x over c where m) + x[n, k[n]])", "lipschitz in x"),
     (ROWS, "per[n] = softplus(2 * logsumexp(x over c where m))", "convex in x"),
@@ -113,6 +120,14 @@ FALSE = [
     (ROWS, "a = log_softmax(x over c); per = sum(exp(a) * (x - y) over c)", "lipschitz in x"),
     (ROWS, "a = log_softmax(x over c); per = sum(exp(a / 2) * (a^2 - x) over c)", "lipschitz in x"),
     (ROWS, "per = sum(exp(x) * (x - y) over c)", "lipschitz in x"),
+    (ROWS, "per[n] = logsumexp(x over c) - x[n, k[n]]", "lipschitz in x <= 1.41"),
+    (ROWS, "per[n] = logsumexp(x over c) - 2 * x[n, k[n]]", "lipschitz in x <= 2"),
+    (ROWS, "per = sum(p * x over c) + sum(q * x over c)", "lipschitz in x <= 1.99"),
+    (ROWS, "per = sum(p * x over c where m) * 2", "lipschitz in x <= 1.99"),
+    (ROWS, "per = sum(2 * p * x over c)", "lipschitz in x <= 1.99"),
+    (ROWS, "per = sum(x over c)", "lipschitz in x <= 1"),
+    (ROWS, "per[n] = x[n, k[n]]^2", "lipschitz in x <= 100"),
+    (ROWS, "per[n] = x[n, k[n]] * y[n, k[n]]", "lipschitz in x <= 100"),
     (ROWS, "per = sum(exp(-x) * x over c)", "lipschitz in x"),
     (ROWS, "per[n] = sigmoid(x[n, k[n]] * logsumexp(y over c where m))", "C0 in x"),
     (ROWS, "per[n] = tanh(x[n, k[n]] * max(y over c where m else -inf))", "C0 in x"),
@@ -167,6 +182,40 @@ def attacked(sums: int, seed: int) -> int:
             names = {"x": x, "y": y, "k": int(draw.integers(len(x))), "np": np, "lse": np.logaddexp.reduce}
             assert eval(computed, names) >= -1e-9 * (1 + scale), spelled
     return found
+
+
+def steep(bodies: int, seed: int) -> int:
+    """How many random rows have a Lipschitz constant by masses; no difference of two values is larger."""
+    rng, draw = random.Random(seed), np.random.default_rng(seed)
+    found = 0
+    for _ in range(bodies):
+        spelled, computed = _random_sum(rng)
+        source = f"loss l:\n{ROWS}    per[n] = {spelled}\n    return mean(per)\n"
+        (built,) = pipeline.analyse(Source("<test>", source)).losses
+        for norm, order in (("l1", 1), ("l2", 2), ("linf", np.inf)):
+            asked = Question(built.program, "lipschitz constant", "per", ("x",), norm=norm, bracket=(None, 1e9))
+            try:
+                bound = float.fromhex(of_masses(asked)[-1][-1])
+            except Stuck:
+                continue
+            found += 1
+            for scale, _ in itertools.product((1e-3, 1.0, 10.0), range(20)):
+                size = rng.choice([1, 2, 5])
+                x, y, step = draw.normal(size=size) * 3, draw.normal(size=size) * 3, draw.normal(size=size) * scale
+                step = step * (draw.random(size) < 0.7) if size > 1 else step
+                names = {"y": y, "k": int(draw.integers(size)), "np": np, "lse": np.logaddexp.reduce}
+                first, second = (eval(computed, {**names, "x": v}) for v in (x, x + step))
+                assert abs(second - first) <= bound * np.linalg.norm(step, order) * (1 + 1e-9) + 1e-9, (spelled, norm)
+    return found
+
+
+def test_random_rows_are_nowhere_steeper_than_their_masses() -> None:
+    assert steep(40, 7) >= 30
+
+
+@pytest.mark.slow
+def test_many_random_rows() -> None:
+    assert steep(1500, 8) >= 1000
 
 
 def test_random_sums_that_are_certified_are_nowhere_negative() -> None:

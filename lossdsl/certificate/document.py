@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from lossdsl.certificate.boxes import (
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.decisions import of_calibration
+from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling
 from lossdsl.certificate.profiles import of_profile
@@ -66,6 +67,7 @@ VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivat
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
+MASSES = "masses of the gradient"
 MARGIN = "a margin loss that falls through the threshold"
 UNITS = "boxes in units of a positive number"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
@@ -79,12 +81,13 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "smooth": (SMOOTHNESS, PIECES, UNITS),
     "C0": (CONTINUITY, PIECES, UNITS),
     "invariant under shift": (SHIFT,),
-    "lipschitz": (LIPSCHITZ, STEEPNESS, UNITS),
+    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS),
     **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
     **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
     **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
     "invariant under permutation": (PERMUTED,),
     **dict.fromkeys(NUMBERS, (ENDS,)),
+    NUMBERS[0]: (ENDS, MASSES),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "redescending": (TAILS,),
     CALIBRATED: (MARGIN,),
@@ -137,10 +140,15 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
     for title, about, verdict in todo:
         if not isinstance(verdict, (Proved, Refuted)):
             continue
-        try:
-            entries.append({**about, **_entry(_questions(built, about), verdict)})
-        except Stuck as reason:
-            without.append(f"{title} ({verdict.method}; {reason.why})")
+        reasons: list[str] = []
+        for asked in _weaker(about):
+            try:
+                entries.append({**asked, **_entry(_questions(built, asked), verdict)})
+                break
+            except Stuck as reason:
+                reasons.append(reason.why)
+        else:
+            without.append(f"{title} ({verdict.method}; {reasons[0]})")
     return {"name": built.program.name, "entries": entries, "without": without}
 
 
@@ -153,6 +161,15 @@ def _bracketed(f: Finding) -> dict[str, Any]:
     if value.exact is not None and low is not None and high is not None:
         low, high = low - _SLACK * abs(low), high + _SLACK * (abs(high) or 1.0)
     return {"bracket": [None if end is None else end.hex() for end in (low, high)]}
+
+
+def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is said of a number, and then only what bounds the loss: what it is not above, or below."""
+    yield about
+    low, high = about.get("bracket", (None, None))
+    if low is not None and high is not None:
+        above = "lipschitz" in about["finding"]
+        yield {**about, "bracket": [None, high] if above else [low, None]}
 
 
 _SLACK = 2.0**-12  # boxes near what is only approached do not reach it
@@ -303,6 +320,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     PIECES: of_smoothness,
     BOTH_SIDES: of_minimum,
     MARGIN: of_calibration,
+    MASSES: of_masses,
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
     UNITS: of_units,

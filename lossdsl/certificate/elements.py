@@ -197,6 +197,11 @@ def is_divergence(bounds: Bounds, d: Definition) -> bool:
     return p is q and own is p and _is_of_sum_one(bounds, other, d.bound[0])
 
 
+def is_share(bounds: Bounds, n: Scalar, along: Index) -> bool:
+    """Whether a scalar is, along an index, not negative and of sum 1: a softmax, or an entry of a simplex."""
+    return _weight(bounds, _bare(bounds, n), along) is not None
+
+
 def _is_of_sum_one(bounds: Bounds, weight: Weight, along: Index) -> bool:
     return _is_normalised(bounds, weight, along) or _simplex(bounds, weight, along) is not None
 
@@ -241,8 +246,8 @@ def _logs(bounds: Bounds, node: Scalar, along: Index) -> list[tuple[Weight, Frac
 
 
 def _weight(bounds: Bounds, n: Scalar, along: Index) -> Weight | None:
-    if isinstance(n, Apply) and n.name == "exp":
-        log = _bare(bounds, n.args[0])
+    if isinstance(n, Apply) and n.name in ("exp", "expdiff"):
+        log = _bare(bounds, n.args[0] if n.name == "exp" else Apply("sub", n.args))
         return log if _is_normalised(bounds, log, along) else None
     return _simplex(bounds, n, along)
 
@@ -298,4 +303,4 @@ def _bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["Terms", "beside", "certainly", "is_divergence", "terms_of"]
+__all__ = ["Terms", "beside", "certainly", "is_divergence", "is_share", "terms_of"]
