@@ -253,6 +253,14 @@ def _bounded(line: _Line) -> Trace:
 
 
 def _kept(line: _Line) -> Trace:
+    try:
+        return _kept_about(line)
+    except Stuck as reason:
+        return _even(line, reason)
+
+
+def _kept_about(line: _Line) -> Trace:
+    """Around where the loss is least, and beyond."""
     least = _least(line)
     away = _AWAY * line.unit
     lo, hi = least.first[0], least.last[1]
@@ -269,6 +277,16 @@ def _kept(line: _Line) -> Trace:
         if abs(end) < INF and least.way != -sign:  # else the loss is small there
             trace.append(_kept_beyond(line, least, sign, limit, middle))
     return trace
+
+
+def _even(line: _Line, reason: Stuck) -> Trace:
+    """Wherever the loss is least: the derivative is nowhere as small as a share of what it is anywhere. Raises Stuck."""
+    with contextlib.suppress(Stuck):
+        large = max(size(leaf.found)[1] for leaf in line.covering(-INF, INF, lambda here: size(here)[1] < INF))
+        limit = e.mul_up(large, e.up(1 / _RATIO))
+        leaves = line.covering(-INF, INF, lambda here: size(here)[0] > limit)
+        return [["at most", large.hex(), "everywhere"], ["more than", limit.hex(), "everywhere", str(len(leaves))]]
+    raise reason
 
 
 def _kept_beyond(line: _Line, least: _Least, sign: int, limit: float, middle: float) -> list[str]:
