@@ -70,7 +70,7 @@ def test_most_of_what_is_decided_about_the_sample_has_a_certificate(documents: l
     certified = sum(verify(d).entries for d in documents)
     without = [w for d in documents for w in verify(d).without if not any(x in w for x in OTHER_MEANS)]
     assert certified >= 75, certified
-    assert certified / (certified + len(without)) > 0.55, without  # engines without certificates decide more and more
+    assert certified / (certified + len(without)) > 0.8, without  # engines without certificates decide more and more
 
 
 def test_the_checker_sees_every_violation_at_points(documents: list[dict[str, Any]]) -> None:
@@ -427,7 +427,7 @@ def test_certificates_of_the_catalogue_hold() -> None:
         without += [w for w in checked.without if not any(x in w for x in OTHER_MEANS)]
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
-    assert certified / (certified + len(without)) >= 0.86
+    assert certified / (certified + len(without)) >= 0.915
 
 
 @pytest.mark.parametrize("claim", ["strictly convex in x", "strictly increasing in x"])
