@@ -19,6 +19,8 @@ STATEMENTS: dict[str, str] = {
     "log of what is log-convex": "Sums, products and positive multiples of exponentials of convex functions are log-convex",
     "one interval evaluation of the factored form": "The expression is brought to lowest terms and factored exactly; "
     "the signs of its factors over the whole domain decide its sign",
+    "extremum of the derivative": "What the derivative reaches, or comes as near to as one likes, no bound may pass",
+    "turn of the slope": "Just beyond this distance the second derivative is negative",
     "order of the arguments": "An increasing function has the larger value at the larger argument",
     "z3": "No real numbers satisfy the conditions and the contrary (decided exactly by z3, real arithmetic)",
     "interval evaluation after fixing": "The expression depends on differences or ratios of what it reads alone, so "

@@ -326,8 +326,10 @@ def slope_between(
                         return Unknown(
                             f"{name} of {view.shown(smooth.piece.body)} against {view.shown(bound)}{note}", _ENGINES
                         )
-                    relation = ">=" if sense > 0 else "<="
-                    steps.append(Step(how, view.shown(smooth.piece.body), f"{relation} {view.shown(bound)}{note}"))
+                    whole, relation = (lower, ">=") if sense > 0 else (upper, "<=")
+                    assert whole is not None
+                    step = Step(how, view.shown(smooth.piece.body), f"{_OF[order]}{relation} {view.shown(whole)}{note}")
+                    steps += [step] if step not in steps else []  # each part of a larger or smaller one
             if len(pieces) > 1 and order > 0:
                 for join in joins(view, pieces, budget, order - 1):
                     if not all(j.zero for j in join.jumps):
@@ -341,6 +343,7 @@ def slope_between(
     return Proved("derivative, piece by piece", tuple(steps))
 
 
+_OF = ("", "slope ", "second derivative ")
 _WRITTEN = "interval evaluation as it is written"
 
 

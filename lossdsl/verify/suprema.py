@@ -68,7 +68,7 @@ def convex_radius(ctx: Context, cases: list[View], distance: Scalar) -> Proved |
         proof = scalar.convex(cases, ctx.budget, within=radius)
         value = _simple(ctx, Apply("mul", (radius, unit)))
         if isinstance(proof, Proved) and value is not None:
-            step = Step(METHOD, text(value), f"beyond it the slope falls: {shown}")
+            step = Step("turn of the slope", text(value), shown)
             return Proved(METHOD, (*proof.steps, step), _bracket(ctx, value, defaults=True))
     return None
 
