@@ -108,7 +108,7 @@ def _again(f: Finding, base: Context) -> Finding:
 
 # how much of the work of a question goes to one of floats, of learning behaviour, or of a number, after so many times that
 # work; in reports of elements, and of rows
-_HURRIED = {True: ((60, 0.15), (32, 0.35)), False: ((80, 0.35),)}
+_HURRIED = {True: ((50, 0.15), (32, 0.35)), False: ((80, 0.35),)}
 
 
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
