@@ -22,6 +22,7 @@ from lossdsl.verify.questions import ELEMENTWISE, asked, subject
 from lossdsl.verify.signs import Budget
 from lossdsl.verify.verdict import (
     DIFFERENTIABILITY,
+    ERRORS,
     INTERPRETABILITY,
     LEARNING,
     NOISE,
@@ -108,7 +109,7 @@ def _again(f: Finding, base: Context) -> Finding:
 
 # how much of the work of a question goes to one of floats, of learning behaviour, or of a number, after so many times that
 # work; in reports of elements, and of rows
-_HURRIED = {True: ((50, 0.15), (32, 0.35)), False: ((80, 0.35),)}
+_HURRIED = {True: ((50, 0.1), (32, 0.35)), False: ((80, 0.35),)}
 
 
 def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searching: bool = True) -> Iterator[Finding]:
@@ -127,7 +128,8 @@ def findings(built: BuiltLoss, base: Context, watch: Watch = _unwatched, searchi
     ) -> Finding:
         watch(f"{name}{' in ' + ', '.join(wrt) if wrt else ''}")
         able = name.startswith("finite in") or criterion == LEARNING or name in QUANTITIES
-        quick.seconds = next((share * usual for late, share in hurries if able and passed(late)), usual)
+        stages = hurries[-1:] if name in ERRORS else hurries  # a little work tells nothing of errors
+        quick.seconds = next((share * usual for late, share in stages if able and passed(late)), usual)
         verdict, seconds = guarded(decide)
         return Finding(name, target, wrt, "", verdict, criterion, detail, seconds)
 
