@@ -238,9 +238,7 @@ class Curve:
     def limit_to(self, distance: float, *, outward: bool) -> None:
         """Take the variable as far to either side as it is at a distance of the entry from what it is compared with (from 0, if
         it is compared with nothing), rounded outward or inward. Raises Stuck."""
-        n: Scalar = self.variable
-        while isinstance(n, Apply) and n.name in ("mul", "div", "neg"):
-            (n,) = [a for a in n.args if self.rules.moves(a)]
+        n = self._unscaled()
         reads = list(n.args) if isinstance(n, Apply) and n.name == "sub" else [n]
         if not all(isinstance(r, Read) and r.tensor in self.bounds.inputs for r in reads) or not self.unbounded:
             raise Stuck("the variable is no multiple of a distance")
@@ -250,6 +248,13 @@ class Curve:
         if not slope.positive or not 0 < far < INF:
             raise Stuck("the slope of the variable")
         self.domain = Enclosure(-far, far, False, False)
+
+    def _unscaled(self) -> Scalar:
+        """What the variable is a multiple of."""
+        n: Scalar = self.variable
+        while isinstance(n, Apply) and n.name in ("mul", "div", "neg"):
+            (n,) = [a for a in n.args if self.rules.moves(a)]
+        return n
 
     def _users(self, node: Scalar) -> set[Scalar]:
         """The scalars that it is an argument of."""
@@ -446,10 +451,7 @@ class Curve:
 
     def smooth_at(self, entry: Scalar, at: float) -> bool:
         """Whether the element has a slope at a value of the entry, of which the variable is a multiple."""
-        n = self.variable
-        while isinstance(n, Apply) and n.name in ("mul", "div", "neg") and n is not entry:
-            (n,) = [a for a in n.args if self.rules.moves(a)]
-        if n is not entry or at:
+        if self._unscaled() is not entry or at:
             return False
         with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
             for box in self._start():

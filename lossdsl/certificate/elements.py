@@ -197,7 +197,7 @@ def is_divergence(bounds: Bounds, d: Definition) -> bool:
     return p is q and own is p and _is_of_sum_one(bounds, other, d.bound[0])
 
 
-def is_share(bounds: Bounds, n: Scalar, along: Index) -> bool:
+def is_weight(bounds: Bounds, n: Scalar, along: Index) -> bool:
     """Whether a scalar is, along an index, not negative and of sum 1: a softmax, or an entry of a simplex."""
     return _weight(bounds, _bare(bounds, n), along) is not None
 
@@ -303,4 +303,4 @@ def _bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["Terms", "beside", "certainly", "is_divergence", "is_share", "terms_of"]
+__all__ = ["Terms", "beside", "certainly", "is_divergence", "is_weight", "terms_of"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
-from lossdsl.certificate.elements import is_share, terms_of
+from lossdsl.certificate.elements import is_weight, terms_of
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.slopes import Slopes
@@ -72,7 +72,7 @@ class Masses:
         if len(moving) == 1 and d.where is TRUE and d.support is TRUE and len(d.bound) == 1:
             ((n, k),) = moving
             for weight, rest in (n.args, n.args[::-1]) if isinstance(n, Apply) and n.name == "mul" else ():
-                if not self.rules.moves(weight) and is_share(self.bounds, weight, d.bound[0]):
+                if not self.rules.moves(weight) and is_weight(self.bounds, weight, d.bound[0]):
                     return rest if k == 1 else Apply("mul", (Const(k), rest))
         raise Stuck(f"{d.tensor}: a sum")
 
