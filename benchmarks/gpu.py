@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import triton
-from cpu import Tensors, dice, focal, gae, huber, info_nce, jsd, kl, soft_dtw, ssim
+from cpu import Tensors, dice, focal, gae_hoisted, huber, info_nce, jsd, kl, soft_dtw, ssim
 from triton.testing import do_bench, do_bench_cudagraph
 
 import lossdsl
@@ -135,7 +135,7 @@ CASES: dict[str, Case] = {
     ),
     "GAE, 1024 x 4096": Case(
         *("gae", drawn(normal(1024, 4096), normal(1024, 4096), labels(1, 1024, 4096), normal(4096))),
-        *(gae, None, 5 * 1024 * 4096),
+        *(gae_hoisted, None, 5 * 1024 * 4096),
         names=("value", "reward", "done", "last_value"),
     ),
     "soft-DTW, 64 x 128 x 128": Case(
