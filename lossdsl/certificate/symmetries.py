@@ -1,6 +1,7 @@
 """Symmetries by form, and what follows a permutation.
 
-A scalar is a sign times a form: written in one way up to the order of sums and products, the names of indices and signs. If
+A scalar is a sign times a form: written in one way up to the order of sums and products, the names of indices and signs, with
+maps and folds as what they are at the places that are read. If
 the forms of a tensor before and after the inputs are exchanged or negated are the same, so are its values; the sign tells
 even from odd. A tensor follows a permutation of an input's axis along one of its own, or is the same: a fold of all elements
 along it is, if the order does not matter to the fold.
@@ -9,10 +10,13 @@ along it is, if the order does not matter to the fold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
     And,
     Apply,
     Compare,
@@ -26,6 +30,7 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Size,
+    Stop,
     postorder,
 )
 
@@ -33,6 +38,9 @@ Signed = tuple[int, int]  # a sign, and the number of a form
 _EVEN = frozenset({"abs", "logcosh", "cos", "cosh"})
 _ODD = frozenset({"sinh", "tanh", "sin", "atan", "erf", "erfinv"})
 _EITHER_WAY = frozenset({"max2", "min2", "logaddexp"})
+_UNORDERED = frozenset({"sum", "prod", "max", "min", "logsumexp", "count", "any", "all"})
+_MOST = 20_000  # tensors at places
+_PERMUTED = 3  # axes of one fold whose order is tried
 
 
 class Forms:
@@ -41,40 +49,65 @@ class Forms:
     def __init__(self, bounds: Bounds, seen_as: Mapping[str, tuple[int, str]], table: dict[object, int]) -> None:
         """`seen_as`: for some inputs, a sign and the input that stands for it."""
         self.bounds, self._seen_as, self._table = bounds, seen_as, table
-        self._tensors: dict[str, Signed] = {}
+        self._elements: dict[tuple[str, tuple[Signed, ...], int], Signed] = {}
+        self._terms: dict[int, list[Signed]] = {}  # of forms that are sums
+        self._factors: dict[int, list[int]] = {}  # and products
 
     def tensor(self, name: str) -> Signed:
-        """Raises Stuck for recurrences."""
+        """Of any element. Raises Stuck for recurrences."""
         if name not in self.bounds.definitions:
             sign, stands_for = self._seen_as.get(name, (1, name))
             return sign, self._number(("input", stands_for))
-        for d in self.bounds.needed(name):
-            if d.tensor not in self._tensors:
-                self._tensors[d.tensor] = self._definition(d)
-        return self._tensors[name]
+        formals = self.bounds.definitions[name].formals
+        return self._element(name, [(1, self._number(("formal", k, str(i.dim)))) for k, i in enumerate(formals)], 0)
 
     def _number(self, form: object) -> int:
         return self._table.setdefault(form, len(self._table))
 
-    def _definition(self, d: Definition) -> Signed:
+    def _element(self, name: str, places: Sequence[Signed], depth: int) -> Signed:
+        """Of a tensor at places; `depth`: how many folds are around it, which tells their indices apart."""
+        d = self.bounds.definitions.get(name)
+        if d is None:
+            sign, tensor = self.tensor(name)
+            return sign, self._number(("read", tensor, tuple(places)))
+        key = (name, tuple(places), depth)
+        if key not in self._elements:
+            if len(self._elements) > _MOST:
+                raise Stuck("more elements than are looked at")
+            self._elements[key] = self._definition(d, places, depth)
+        return self._elements[key]
+
+    def _definition(self, d: Definition, places: Sequence[Signed], depth: int) -> Signed:
         if d.tensor in self.bounds.recurrent:
             raise Stuck(f"{d.tensor}: a recurrence")
-        known: dict[Scalar, Signed] = {}
-        for role, indices in (("formal", d.formals), ("bound", d.bound)):
-            known |= {i: (1, self._number((role, k, str(i.dim)))) for k, i in enumerate(indices)}
-        sign, body = self._scalar(d.body, known)
-        own = (d.head, tuple(str(i.dim) for i in (*d.formals, *d.bound)), len(d.formals))
-        rest = tuple(self._scalar(c, known) for c in (d.support, d.where))
-        if d.head in ("map", "sum"):  # what does not exist is 0
-            return sign, self._number((*own, rest, body))
-        return 1, self._number((*own, rest, sign, body))
+        at: dict[Scalar, Signed] = dict(zip(d.formals, places, strict=True))
+        support = self._scalar(d.support, dict(at), depth)
+        if d.head == "map":
+            sign, body = self._scalar(d.body, at, depth)
+            return sign, body if d.support is TRUE else self._number(("map", support, body))  # else it is 0
+        ways = [self._folded(d, at, order, depth) for order in _orders(d)]
+        if d.head == "sum":
+            sign = min(ways, key=_by_form)[0]
+            return sign, self._number(("sum", support, frozenset((sign * s, form) for s, form in ways)))
+        return 1, self._number((d.head, support, frozenset(ways)))
 
-    def _scalar(self, n: Scalar, known: dict[Scalar, Signed]) -> Signed:
+    def _folded(self, d: Definition, at: Mapping[Scalar, Signed], order: Sequence[int], depth: int) -> Signed:
+        """With the axes in an order."""
+        known = dict(at)
+        for role, k in enumerate(order):
+            known[d.bound[k]] = (1, self._number(("bound", depth, role, str(d.bound[k].dim))))
+        axes = tuple(str(d.bound[k].dim) for k in order)
+        sign, body = self._scalar(d.body, known, depth + 1)
+        return sign, self._number(
+            (axes, self._scalar(d.where, known, depth + 1), body if d.head == "sum" else (sign, body))
+        )
+
+    def _scalar(self, n: Scalar, known: dict[Scalar, Signed], depth: int) -> Signed:
         if n not in known:
-            known[n] = self._node(n, known)
+            known[n] = self._node(n, known, depth)
         return known[n]
 
-    def _node(self, n: Scalar, known: dict[Scalar, Signed]) -> Signed:
+    def _node(self, n: Scalar, known: dict[Scalar, Signed], depth: int) -> Signed:
         match n:
             case Const():
                 value = n.value
@@ -88,16 +121,28 @@ class Forms:
             case Index():
                 raise Stuck("an index of another definition")
             case Read():
-                sign, tensor = self.tensor(n.tensor)
-                return sign, self._number(("read", tensor, tuple(self._scalar(i, known) for i in n.indices)))
+                return self._element(n.tensor, [self._scalar(i, known, depth) for i in n.indices], depth)
+            case Stop():  # of no matter to the value
+                return self._scalar(n.a, known, depth)
             case Apply():
-                return self._applied(n, [self._scalar(a, known) for a in n.args])
+                return self._applied(n, [self._scalar(a, known, depth) for a in n.args])
             case Compare():
-                sides = [self._scalar(n.a, known), self._scalar(n.b, known)]
+                sides = [self._scalar(n.a, known, depth), self._scalar(n.b, known, depth)]
                 return 1, self._number((n.op, tuple(sorted(sides) if n.op in ("==", "!=") else sides)))
-            case Select() | And() | Or() | Not():
-                return 1, self._number((type(n).__name__, tuple(self._scalar(c, known) for c in n.children)))
+            case Select():
+                condition, *branches = (self._scalar(c, known, depth) for c in n.children)
+                return self._selected(condition, branches)
+            case And() | Or() | Not():
+                parts = tuple(self._scalar(c, known, depth) for c in n.children)
+                return 1, self._number((type(n).__name__, parts))
         raise Stuck(f"{type(n).__name__} has no rule")
+
+    def _selected(self, condition: Signed, branches: Sequence[Signed]) -> Signed:
+        """With the sign of the first branch that has one: 0 and what is no number are the same with either."""
+        either = {self._number(("const", REAL.value, "0")), self._number(("const", "nan"))}
+        sign = next((s for s, form in branches if form not in either), 1)
+        rest = [(1 if form in either else sign * s, form) for s, form in branches]
+        return sign, self._number(("select", condition, *rest))
 
     def _applied(self, n: Apply, args: Sequence[Signed]) -> Signed:
         (s, x), *rest = args or [(1, -1)]
@@ -111,7 +156,10 @@ class Forms:
                 return self._sum([(s, x), (t if n.name == "add" else -t, y)])
             case "mul":
                 t, y = rest[0]
-                return s * t, self._number(("mul", tuple(sorted((x, y)))))
+                factors = sorted(f for form in (x, y) for f in self._factors.get(form, [form]))
+                product = self._number(("mul", tuple(factors)))
+                self._factors[product] = factors
+                return s * t, product
             case "div":
                 t, y = rest[0]
                 return s * t, self._number(("div", x, y))
@@ -126,13 +174,24 @@ class Forms:
         ordered = sorted(args) if n.name in _EITHER_WAY else args
         return 1, self._number((n.name, tuple(ordered)))
 
-    def _sum(self, terms: Sequence[Signed]) -> Signed:
+    def _sum(self, parts: Sequence[Signed]) -> Signed:
         """The sign is that of the term that comes first."""
-        first, second = sorted(terms, key=lambda t: (t[1], t[0]))
-        return first[0], self._number(("add", first[1], first[0] * second[0], second[1]))
+        terms = sorted(((s * t, x) for s, form in parts for t, x in self._terms.get(form, [(1, form)])), key=_by_form)
+        sign = terms[0][0]
+        terms = [(sign * t, x) for t, x in terms]
+        total = self._number(("add", tuple(terms)))
+        self._terms[total] = terms
+        return sign, total
 
 
-_UNORDERED = frozenset({"sum", "prod", "max", "min", "logsumexp", "count", "any", "all"})
+def _by_form(signed: Signed) -> Signed:
+    return signed[1], signed[0]
+
+
+def _orders(d: Definition) -> list[tuple[int, ...]]:
+    """In which the axes of a fold may be looked at: all of them, if the order does not matter to it."""
+    axes = tuple(range(len(d.bound)))
+    return list(permutations(axes)) if d.head in _UNORDERED and len(axes) <= _PERMUTED else [axes]
 
 
 class Permuted:
