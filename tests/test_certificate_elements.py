@@ -19,6 +19,8 @@ from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source
 
 ROWS = "    input x, y: real[n, c]\n    input p, q: simplex[n, c] over c\n    input k: class[n] of c\n    input m: bool[n, c]\n"
+PAIRS = "    input pred, target: real[n]\n    param s: real > 0\n"
+SPHERE = "    input u, v: unit[n, d] over d\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
 
@@ -73,6 +75,17 @@ TRUE = [
     (ROWS, "per[n] = softplus(logsumexp(x over c where m))", "smooth in x"),
     (ROWS, "per[n] = softplus(logsumexp(x over c where m) + x[n, k[n]])", "lipschitz in x"),
     (ROWS, "per[n] = softplus(2 * logsumexp(x over c where m))", "convex in x"),
+    (ROWS, "per = 0 * sum(sin(x) over c) + sum(x^2 over c)", "convex in x"),
+    (ROWS, "per = sum(abs(x)^0 * sin(x)^0 * x over c)", "affine in x"),
+    (PAIRS, "per = log1p((pred - target)^2 / s^2)", "quasiconvex in pred"),
+    (PAIRS, "per = min(abs(pred - target), s)", "quasiconvex in pred"),
+    (PAIRS, "per = tanh(abs(pred - target))", "quasiconvex in target"),
+    (PAIRS, "per = pred^3 - target^3", "quasiconvex in pred"),
+    (PAIRS, "per = atan(-pred) + target^2", "quasiconvex in pred"),
+    (PAIRS, "per = exp(pred) - pred * target", "quasiconvex in pred"),
+    (SPHERE, "per = softplus(3 * sum(u * v over d))", "smooth in u"),
+    (SPHERE, "per = softplus(3 * sum(u * v over d)) + max(abs(u) over d)", "lipschitz in u"),
+    (SPHERE, "per = max(abs(u) over d)", "C0 in u"),
 ]
 FALSE = [
     (ROWS, "per[n] = max(x over c) - y[n, k[n]]", "per >= 0"),
@@ -132,6 +145,22 @@ FALSE = [
     (ROWS, "per[n] = sigmoid(x[n, k[n]] * logsumexp(y over c where m))", "C0 in x"),
     (ROWS, "per[n] = tanh(x[n, k[n]] * max(y over c where m else -inf))", "C0 in x"),
     (ROWS, "per[n] = softplus(logsumexp(x over c where x > 0))", "C0 in x"),
+    (ROWS, "per = 0 * sum(sin(x) over c) - sum(x^2 over c)", "convex in x"),
+    (ROWS, "per = 1/1000 * sum(sin(x) over c) + sum(x^2 over c) / 10000", "convex in x"),
+    (ROWS, "per = 0 * sum(1 / x over c) + sum(x^2 over c)", "convex in x"),
+    (ROWS, "per = sum(abs(x)^0 * sin(x) over c)", "affine in x"),
+    (PAIRS, "per = -log1p((pred - target)^2 / s^2)", "quasiconvex in pred"),
+    (PAIRS, "per = log1p((pred - target)^2) + log1p((pred + target)^2)", "quasiconvex in pred"),
+    (PAIRS, "per = log1p((pred - target)^2) * cos(pred - target)", "quasiconvex in pred"),
+    (PAIRS, "per = log1p((pred - target)^2) + log1p((pred - target - 10)^2)", "quasiconvex in pred"),
+    (PAIRS, "per = min(abs(pred - target), abs(pred))", "quasiconvex in pred"),
+    (ROWS, "per = sum(log1p(x^2) over c)", "quasiconvex in x"),
+    (ROWS, "per = sum(atan(x) over c)", "quasiconvex in x"),
+    (SPHERE, "per = sqrt(1 - sum(u * v over d)^2 / 2) + abs(max(u over d))", "smooth in u"),
+    (SPHERE, "per = sqrt(abs(sum(u * v over d)))", "lipschitz in u"),
+    (SPHERE, "per = (1 if sum(u * v over d) > 0 else 0)", "C0 in u"),
+    (SPHERE, "per = sum(u * v over d)", "lipschitz in u <= 1/2"),
+    (SPHERE, "per = sum(u * v over d)", "convex in u"),
 ]
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.coverings import Curve, Leaf, text
-from lossdsl.certificate.question import RADIUS, Question, sides_of_minimum
+from lossdsl.certificate.question import RADIUS, Question, sides_of_minimum, valleys
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import Apply, Const, Scalar, tensors_of
 from lossdsl.verify.enclosure import INF, Enclosure, exact
@@ -110,6 +110,14 @@ def of_side(q: Question) -> Trace:
     return [*_told(leaves), *curve.joined(leaves, 0)]
 
 
+def of_valley(q: Question, rule: Callable[[Question], Trace] = of_order) -> Trace:
+    """What falls, rises, or falls before a place and rises after it is quasiconvex. Raises Stuck."""
+    for sides in valleys(q):
+        with contextlib.suppress(Stuck):
+            return [line for side in sides for line in ([side.property], *rule(side))]
+    raise Stuck("no place before which it falls, and after which it rises")
+
+
 def of_lipschitz(q: Question) -> Trace:
     """A continuous function is Lipschitz with the largest size of its derivative (the mean value theorem)."""
     curve = Curve(q)
@@ -179,4 +187,5 @@ __all__ = [
     "of_order",
     "of_side",
     "of_smoothness",
+    "of_valley",
 ]

@@ -8,6 +8,7 @@ trace: each line of it is derived again and must be the same. `without` lists wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from lossdsl.certificate.boxes import (
     of_minimum,
     of_order,
     of_smoothness,
+    of_valley,
 )
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
@@ -41,6 +43,7 @@ from lossdsl.certificate.question import (
     Question,
     of_claim,
     of_finding,
+    on_a_sphere,
 )
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
 from lossdsl.certificate.scaling import of_units
@@ -70,6 +73,7 @@ EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small de
 MASSES = "masses of the gradient"
 MARGIN = "a margin loss that falls through the threshold"
 UNITS = "boxes in units of a positive number"
+VALLEY = "derivative on boxes, that changes its sign once"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -89,12 +93,19 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys(NUMBERS, (ENDS,)),
     NUMBERS[0]: (ENDS, MASSES),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
+    "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
     CALIBRATED: (MARGIN,),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
 }
-_ALLOWED = {CONVEX: {CONSTANT, AFFINE, CONVEX}, CONCAVE: {CONSTANT, AFFINE, CONCAVE}, AFFINE: {CONSTANT, AFFINE}}
+_COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ)
+_ALLOWED = {
+    "quasiconvex": {CONSTANT, AFFINE, CONVEX},
+    CONVEX: {CONSTANT, AFFINE, CONVEX},
+    CONCAVE: {CONSTANT, AFFINE, CONCAVE},
+    AFFINE: {CONSTANT, AFFINE},
+}
 
 
 class Rejected(Exception):
@@ -209,12 +220,19 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
 def _part(question: Question) -> dict[str, Any]:
     """The first rule that proves it, with the trace. Raises Stuck, with the reason of the first rule."""
     reason = Stuck(f"no certificate for `{question.property}` yet")
-    for k, rule in enumerate(_RULES.get(question.property, ())):
+    for k, rule in enumerate(_rules(question)):
         try:
             return {"rule": rule, "trace": _derived(rule, question)}
         except Stuck as stuck:
             reason = stuck if k == 0 else reason
     raise reason
+
+
+def _rules(q: Question) -> tuple[str, ...]:
+    """The rules of a property, without those that need a convex domain where there is none."""
+    found = _RULES.get(q.property, ())
+    kept = q.property not in ("smooth", "C0", "lipschitz") or not on_a_sphere(q)
+    return found if kept else tuple(r for r in found if r in _COMPOSITIONS)
 
 
 def _enclosures(q: Question) -> list[list[str]]:
@@ -238,9 +256,12 @@ def _curvature(q: Question) -> list[list[str]]:
     if bounds.tensor(q.of).nan:
         raise Stuck(f"{q.of} may be undefined")
     rules = Rules(bounds, q.inputs)
-    lines = [[d.tensor, rules.curvature(d.tensor)] for d in bounds.needed(q.of) if d.tensor in rules.moving]
     if rules.curvature(q.of) not in _ALLOWED[q.property]:
         raise Stuck(f"{q.of} is {rules.curvature(q.of)}")
+    lines = []
+    for d in bounds.needed(q.of):
+        with contextlib.suppress(Stuck):  # of what no curvature is asked
+            lines += [[d.tensor, rules.curvature(d.tensor)]] if d.tensor in rules.moving else []
     return [*lines, [q.of, q.property]]
 
 
@@ -319,6 +340,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     VALUES: of_bound,
     PIECES: of_smoothness,
     BOTH_SIDES: of_minimum,
+    VALLEY: of_valley,
     MARGIN: of_calibration,
     MASSES: of_masses,
     TAILS: lambda q: falling(Curve(q)),
@@ -386,7 +408,7 @@ def _replay(built: BuiltLoss, entry: Any, where: str) -> None:
         if len(questions) != len(entry["parts"]):
             raise Rejected(where, f"{len(entry['parts'])} proofs of {len(questions)} parts")
         for question, part in zip(questions, entry["parts"], strict=True):
-            if part["rule"] not in _RULES.get(question.property, ()):
+            if part["rule"] not in _rules(question):
                 raise Rejected(where, f"{part['rule']} does not prove {question.property}")
             derived = _derived(part["rule"], question)
             if derived != part["trace"]:

@@ -6,7 +6,8 @@ number; other parts only bind counterexamples. A proof under fewer assumptions i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -95,6 +96,7 @@ _FINDINGS = (
     "odd",
     "exchange symmetric",
 )
+_ON_SPHERES = ("smooth", "C2", "C1", "C0", "lipschitz")  # that compositions keep, whatever the set of inputs is
 _OF_DERIVATIVES = ("redescending", EXPLODING, VANISHING)  # that are declared, perhaps
 _ORDERS = {"C0": 0, "differentiable": 1, "C1": 1, "C2": 2}
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
@@ -122,7 +124,7 @@ def _plain_finding(program: Program, target: str, name: str, inputs: tuple[str, 
         return Question(_of_values(program), name, target, inputs)
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
-    _check_inputs(program, inputs)
+    _check_inputs(program, inputs, sphere=name in _ON_SPHERES)
     if name != "redescending":
         program = _of_values(program)
     return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs, order=_ORDERS.get(name))
@@ -165,6 +167,23 @@ def _sides(asked: Question, *, strict: bool) -> list[Question]:
 def sides_of_minimum(q: Question) -> list[Question]:
     """What a minimum at a place follows from: a value that does not fall away from it on either side."""
     return _sides(q, strict=q.property == UNIQUE)
+
+
+def on_a_sphere(q: Question) -> bool:
+    """Whether the domain of what moves is a sphere: lines and boxes leave it."""
+    return any(i is not None and i.kind == "unit" for i in map(q.program.input, q.inputs))
+
+
+def valleys(q: Question) -> Iterator[list[Question]]:
+    """What quasiconvexity of an element of one entry follows from: it falls, or it rises, or it does so on the two sides of
+    another input, at the same place."""
+    yield from ([replace(q, property=way)] for way in ("decreasing", "increasing"))
+    own = q.program.input(q.inputs[0]) if len(q.inputs) == 1 else None
+    for other in q.program.inputs if own is not None else ():
+        if own is not None and other is not own and other.dtype is REAL and other.dims == own.dims:
+            with contextlib.suppress(Stuck):
+                place = _equality(q.program, q.of, f"{own.name} == {other.name}")
+                yield _sides(replace(q, place=place), strict=False)
 
 
 def _number_of(asked: Question) -> Question:
@@ -242,7 +261,7 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
         or (claim.kind == "word" and word in (*_CURVATURES, "smooth", "C0", "bounded", *_OF_DERIVATIVES))
     ):
         raise Stuck(f"no certificate for `{claim.text}` yet")
-    _check_inputs(program, inputs)
+    _check_inputs(program, inputs, sphere="lipschitz" in (claim.kind, word) or word in _ON_SPHERES)
     asked = replace(asked, property="lipschitz" if claim.kind == "lipschitz" else word, inputs=inputs)
     if word not in _OF_DERIVATIVES:
         asked = replace(asked, program=_of_values(program), order=_ORDERS.get(claim.word or ""))
@@ -271,12 +290,13 @@ def _depends(program: Program, target: str, name: str) -> bool:
     return any(name in tensors_of(d.scalars()) for d in way)
 
 
-def _check_inputs(program: Program, inputs: Iterable[str]) -> None:
+def _check_inputs(program: Program, inputs: Iterable[str], *, sphere: bool = False) -> None:
+    """Raises Stuck unless all are real inputs, on convex domains or, where that is allowed, on spheres."""
     for name in inputs:
         declared = program.input(name)
         if declared is None or not declared.differentiable:
             raise Stuck(f"{name} is no real input")
-        if declared.kind == "unit":
+        if declared.kind == "unit" and not sphere:
             raise Stuck(f"{name} lies on a sphere, which is not convex")
 
 

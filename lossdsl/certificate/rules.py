@@ -106,6 +106,7 @@ class Rules:
             if len(self.moving) == before:
                 break
         self._curvatures: dict[str, str] = {}
+        self._without: dict[str, Stuck] = {}  # why there is no curvature
 
     def moves(self, *nodes: Scalar) -> bool:
         """Whether any of the scalars depends on the inputs."""
@@ -170,11 +171,16 @@ class Rules:
         if tensor not in self.moving:
             return CONSTANT
         for d in self.bounds.needed(tensor):
-            if d.tensor not in self._curvatures and d.tensor in self.moving:
-                if d.tensor in self.bounds.recurrent:
-                    self._recurrence(d)
-                else:
-                    self._curvatures[d.tensor] = self._definition(d)
+            if d.tensor not in self._curvatures and d.tensor not in self._without and d.tensor in self.moving:
+                try:
+                    if d.tensor in self.bounds.recurrent:
+                        self._recurrence(d)
+                    else:
+                        self._curvatures[d.tensor] = self._definition(d)
+                except Stuck as reason:  # what reads it may be constant
+                    self._without[d.tensor] = reason
+        if tensor in self._without:
+            raise self._without[tensor]
         return self._curvatures[tensor]
 
     def _recurrence(self, d: Definition) -> None:
@@ -213,7 +219,7 @@ class Rules:
         while stack:
             top = stack[-1]
             waiting = []
-            if self.moves(top) and top.dtype is REAL and not isinstance(top, Select):
+            if self.moves(top) and top.dtype is REAL and not isinstance(top, Select) and not _one_number(case[top]):
                 waiting = [c for c in top.children if c not in found]
             if waiting:
                 stack += waiting
@@ -223,7 +229,7 @@ class Rules:
         return found[root]
 
     def _node(self, n: Scalar, case: Case, found: dict[Scalar, str]) -> str:
-        if not self.moves(n):
+        if not self.moves(n) or _one_number(case[n]):
             return CONSTANT
         if isinstance(n, Read) and not self.moves(*n.indices):
             return self.curvature(n.tensor) if n.tensor not in self._curvatures else self._curvatures[n.tensor]
@@ -325,6 +331,10 @@ class Rules:
             if not (continuous_there(n, boxes) if corners else smooth_there(n, boxes)):
                 raise Stuck(f"{n.name} is not {'continuous' if corners else 'smooth'} everywhere here")
             stack += n.args
+
+
+def _one_number(box: Enclosure) -> bool:
+    return box.finite and box.lo == box.hi
 
 
 def smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:

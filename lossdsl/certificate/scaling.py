@@ -12,7 +12,16 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds
-from lossdsl.certificate.boxes import Trace, of_bound, of_convexity, of_lipschitz, of_order, of_side, of_smoothness
+from lossdsl.certificate.boxes import (
+    Trace,
+    of_bound,
+    of_convexity,
+    of_lipschitz,
+    of_order,
+    of_side,
+    of_smoothness,
+    of_valley,
+)
 from lossdsl.certificate.coverings import Curve
 from lossdsl.certificate.question import MINIMUM, UNIQUE, Question, sides_of_minimum
 from lossdsl.certificate.rules import Stuck
@@ -53,6 +62,8 @@ def of_units(q: Question) -> Trace:
     """The first unit in which boxes show it. Raises Stuck."""
     if q.property in (MINIMUM, UNIQUE):
         return [line for side in sides_of_minimum(q) for line in _shown(side, of_side)]
+    if q.property == "quasiconvex":
+        return of_valley(q, lambda side: _shown(side, of_order))
     return _shown(q, _BOXES[q.property])
 
 
