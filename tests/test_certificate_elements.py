@@ -20,6 +20,8 @@ from lossdsl.diagnostics import Source
 
 ROWS = "    input x, y: real[n, c]\n    input p, q: simplex[n, c] over c\n    input k: class[n] of c\n    input m: bool[n, c]\n"
 PAIRS = "    input pred, target: real[n]\n    param s: real > 0\n"
+GAMMA = "    input x: real[n]\n    param g: real >= 0\n"
+HUBER = "r[n, c] = x - y; h[n, c] = r^2 / 2 if abs(r) <= 1 else abs(r) - 1/2"
 SPHERE = "    input u, v: unit[n, d] over d\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
@@ -83,6 +85,17 @@ TRUE = [
     (PAIRS, "per = pred^3 - target^3", "quasiconvex in pred"),
     (PAIRS, "per = atan(-pred) + target^2", "quasiconvex in pred"),
     (PAIRS, "per = exp(pred) - pred * target", "quasiconvex in pred"),
+    (ROWS, f"{HUBER}; per = sum(h over c)", "convex in x"),
+    (ROWS, f"{HUBER}; per = sum(h over c)", "C1 in x"),
+    (ROWS, f"{HUBER}; per = sum(h over c)", "lipschitz in x"),
+    (ROWS, "e[n] = max(x over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "lipschitz in x"),
+    (ROWS, "e[n] = logsumexp(x over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "C1 in x"),
+    (ROWS, "per = sum((x if x > 0 else x / 2) over c)", "convex in x"),
+    (ROWS, "per = max((x if x > 0 else x / 2) over c)", "convex in x"),
+    (ROWS, "per = sum((c + 1/2) / size(c) * abs(x) + (1 - (c + 1/2) / size(c)) * x^2 over c)", "convex in x"),
+    (ROWS, "per = sum((n + 1) / size(n) * x^2 over c)", "convex in x"),
+    (GAMMA, "per = abs(x)^g", "C0 in x"),
+    (GAMMA, "per = abs(x)^(g + 1)", "C0 in x"),
     (SPHERE, "per = softplus(3 * sum(u * v over d))", "smooth in u"),
     (SPHERE, "per = softplus(3 * sum(u * v over d)) + max(abs(u) over d)", "lipschitz in u"),
     (SPHERE, "per = max(abs(u) over d)", "C0 in u"),
@@ -156,6 +169,21 @@ FALSE = [
     (PAIRS, "per = min(abs(pred - target), abs(pred))", "quasiconvex in pred"),
     (ROWS, "per = sum(log1p(x^2) over c)", "quasiconvex in x"),
     (ROWS, "per = sum(atan(x) over c)", "quasiconvex in x"),
+    (ROWS, f"{HUBER}; per = -sum(h over c)", "convex in x"),
+    (ROWS, f"{HUBER}; per = sum(h over c)", "C2 in x"),
+    (ROWS, "per = sum((x^2 / 2 if abs(x) <= 1 else abs(x)) over c)", "C0 in x"),
+    (ROWS, "per = sum((x^2 / 2 if abs(x) <= 1 else x^2 - 1/2) over c)", "lipschitz in x"),
+    (ROWS, "e[n] = sum(x^2 over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "lipschitz in x"),
+    (ROWS, "e[n] = max(x over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "convex in x"),
+    (ROWS, "e[n] = max(x over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "C1 in x"),
+    (ROWS, "per = sum((x if x > 0 else 2 * x) over c)", "convex in x"),
+    (ROWS, "per = sum((x if x > y else x / 2) over c)", "C0 in y"),
+    (ROWS, "per = sum((c + 1/2) / size(c) * abs(x) + (1/2 - (c + 1/2) / size(c)) * x^2 over c)", "convex in x"),
+    (ROWS, "per = sum((1 - (c + 2) / size(c)) * x^2 over c)", "convex in x"),
+    (ROWS, "per = sum((1 - (c + 1/2) / size(n)) * x^2 over c)", "convex in x"),
+    (ROWS, "per = sum((1 - (2 * c + 1/2) / size(c)) * x^2 over c)", "convex in x"),
+    (GAMMA, "per = abs(x)^g", "smooth in x"),
+    (GAMMA, "per = abs(x)^(g - 1)", "C0 in x"),
     (SPHERE, "per = sqrt(1 - sum(u * v over d)^2 / 2) + abs(max(u over d))", "smooth in u"),
     (SPHERE, "per = sqrt(abs(sum(u * v over d)))", "lipschitz in u"),
     (SPHERE, "per = (1 if sum(u * v over d) > 0 else 0)", "C0 in u"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
-from lossdsl.certificate.elements import beside, certainly, is_divergence
+from lossdsl.certificate.elements import beside, certainly, is_divergence, terms_of
 from lossdsl.certificate.norms import is_share
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -151,9 +152,9 @@ class Case:
 
     def _fact(self, node: Apply) -> Enclosure | None:
         """An element minus the largest of its fold (or log-sum-exp) is at most 0; a mean lies among its elements; a
-        sum of products is at most the product of the norms."""
+        sum of products is at most the product of the norms; a place along an axis is less than its extent."""
         if node.name == "div":
-            return self._mean(*node.args) or self._share(*node.args)
+            return self._mean(*node.args) or self._share(*node.args) or self._place(*node.args)
         if len(node.args) != 2:
             return None
         second = node.args[1]
@@ -178,6 +179,20 @@ class Case:
             return None
         body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {})[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+    def _place(self, top: Scalar, size: Scalar) -> Enclosure | None:
+        """k i + a over n, for 0 <= i < n and 0 <= a: a / n is the least, and k + (a - k) / n the largest."""
+        extents = _sizes(size)
+        terms = {} if extents is None or len(extents) != 1 else terms_of(self.bounds, top, Fraction(1))
+        a = terms.pop(Const(1), Fraction(0))
+        if len(terms) != 1 or a < 0:
+            return None
+        ((place, k),) = terms.items()
+        while isinstance(place, Apply) and place.name == "real":
+            place = place.args[0]
+        if not isinstance(place, Index) or [place.dim] != extents or k <= 0:
+            return None
+        return Enclosure(0.0, e.exact(max(a, k)).hi, a > 0, a < k)
 
     def _share(self, top: Scalar, below: Scalar) -> Enclosure | None:
         if not self[below].positive or not self[below].finite or not self[top].finite:

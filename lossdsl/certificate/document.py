@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lossdsl.certificate.bounds import Bounds
@@ -32,6 +32,7 @@ from lossdsl.certificate.decisions import of_calibration
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling
+from lossdsl.certificate.pieces import of_one
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
     CALIBRATED,
@@ -45,13 +46,14 @@ from lossdsl.certificate.question import (
     of_finding,
     on_a_sphere,
 )
-from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Stuck
+from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Shown, Stuck
 from lossdsl.certificate.scaling import of_units
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
 from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
+from lossdsl.ir.nodes import Definition
 from lossdsl.syntax.parser import parse
 from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Verdict
 
@@ -100,6 +102,10 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     VANISHING: (LOSS,),
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ)
+_OF_BOXES = {
+    word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS))
+    for word in (CONVEX, CONCAVE, "smooth", "C0", "lipschitz")
+}
 _ALLOWED = {
     "quasiconvex": {CONSTANT, AFFINE, CONVEX},
     CONVEX: {CONSTANT, AFFINE, CONVEX},
@@ -235,6 +241,23 @@ def _rules(q: Question) -> tuple[str, ...]:
     return found if kept else tuple(r for r in found if r in _COMPOSITIONS)
 
 
+def _by_boxes(q: Question) -> Shown:
+    """What shows that the elements of a definition have a property, as a function of the one tensor that is told."""
+
+    def shown(d: Definition, word: str) -> str:
+        reason = Stuck(f"{d.tensor} is of more than one entry")
+        for asked in of_one(replace(q, bound=None), d, word):
+            for rule in _OF_BOXES[word]:
+                try:
+                    _derived(rule, asked)
+                    return asked.inputs[0]
+                except Stuck as stuck:
+                    reason = stuck
+        raise reason
+
+    return shown
+
+
 def _enclosures(q: Question) -> list[list[str]]:
     """The enclosure of each tensor that the target is made of. Raises Stuck if the last does not answer the question."""
     bounds = Bounds(q.program, q.assume)
@@ -255,7 +278,7 @@ def _curvature(q: Question) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
     if bounds.tensor(q.of).nan:
         raise Stuck(f"{q.of} may be undefined")
-    rules = Rules(bounds, q.inputs)
+    rules = Rules(bounds, q.inputs, _by_boxes(q))
     if rules.curvature(q.of) not in _ALLOWED[q.property]:
         raise Stuck(f"{q.of} is {rules.curvature(q.of)}")
     lines = []
@@ -267,7 +290,7 @@ def _curvature(q: Question) -> list[list[str]]:
 
 def _smoothness(q: Question) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
-    way = Rules(bounds, q.inputs).smooth(q.of, corners=q.property == "C0")
+    way = Rules(bounds, q.inputs, _by_boxes(q)).smooth(q.of, corners=q.property == "C0")
     return [[tensor, text(bounds.tensor(tensor))] for tensor in way]
 
 
@@ -275,7 +298,7 @@ def _lipschitz(q: Question) -> list[list[str]]:
     if q.bound is not None:
         raise Stuck("composition tells no constant")
     bounds = Bounds(q.program, q.assume, moved=frozenset(q.inputs))
-    return [[tensor, text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs).lipschitz(q.of)]
+    return [[tensor, text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs, _by_boxes(q)).lipschitz(q.of)]
 
 
 def _order(q: Question) -> list[list[str]]:

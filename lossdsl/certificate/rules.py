@@ -7,6 +7,8 @@ below is elementary calculus (the sign of its first and second derivative); "log
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossdsl.certificate.bounds import Bounds, Case
@@ -92,11 +94,15 @@ class Stuck(Exception):
     why: str
 
 
+Shown = Callable[[Definition, str], str]
+
+
 class Rules:
     """Curvature and smoothness of tensors in some inputs, jointly. Everything raises Stuck where no rule applies."""
 
-    def __init__(self, bounds: Bounds, inputs: tuple[str, ...]) -> None:
-        self.bounds, self.inputs = bounds, frozenset(inputs)
+    def __init__(self, bounds: Bounds, inputs: tuple[str, ...], shown: Shown | None = None) -> None:
+        """`shown`: by other means, that the elements of a definition have a property in the one tensor that it returns."""
+        self.bounds, self.inputs, self._shown = bounds, frozenset(inputs), shown
         self.moving = set(inputs)
         for _ in bounds.definitions:  # recurrences read ahead: until nothing more moves
             before = len(self.moving)
@@ -203,7 +209,7 @@ class Rules:
             raise Stuck(f"{d.tensor}: what is selected depends on the inputs")
         if case is None:
             return CONSTANT
-        body = self._scalar(d.body, case)
+        body = self._elements(d, case)
         if d.head == "map" or body == CONSTANT:
             return body
         if d.head not in _FOLDS:
@@ -212,6 +218,17 @@ class Rules:
             raise Stuck(f"{d.tensor}: elements may be infinite")
         own, direction = _FOLDS[d.head]
         return _composed(d.tensor, own, [(body, direction)])
+
+    def _elements(self, d: Definition, case: Case) -> str:
+        try:
+            return self._scalar(d.body, case)
+        except Stuck as reason:
+            for shape in (CONVEX, CONCAVE) if self._shown is not None else ():
+                with contextlib.suppress(Stuck):
+                    assert self._shown is not None
+                    if self.curvature(self._shown(d, shape)) == AFFINE:
+                        return shape
+            raise reason
 
     def _scalar(self, root: Scalar, case: Case) -> str:
         found: dict[Scalar, str] = {}
@@ -307,7 +324,12 @@ class Rules:
             if case is not None:
                 if d.head not in ("map", "sum") and self.moves(d.body) and not case[d.body].finite:
                     raise Stuck(f"{d.tensor}: elements may be infinite")
-                self._smooth(d.body, case, corners)
+                try:
+                    self._smooth(d.body, case, corners)
+                except Stuck:
+                    if self._shown is None:
+                        raise
+                    self._shown(d, "C0" if corners else "smooth")
         return [d.tensor for d in way]
 
     def _smooth(self, root: Scalar, case: Case, corners: bool) -> None:
@@ -328,7 +350,8 @@ class Rules:
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
             boxes = self.arguments(n, case)
-            if not (continuous_there(n, boxes) if corners else smooth_there(n, boxes)):
+            still = not self.moves(n.args[-1])
+            if not (continuous_there(n, boxes, still) if corners else smooth_there(n, boxes)):
                 raise Stuck(f"{n.name} is not {'continuous' if corners else 'smooth'} everywhere here")
             stack += n.args
 
@@ -358,14 +381,15 @@ def smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
     return n.name in _SMOOTH or (n.name in _SMOOTH_ABOVE_ZERO and boxes[0].positive)
 
 
-def continuous_there(n: Apply, boxes: list[Enclosure]) -> bool:
-    """Whether an operation is continuous on the intervals of its arguments."""
+def continuous_there(n: Apply, boxes: list[Enclosure], still: bool = False) -> bool:
+    """Whether an operation is continuous on the intervals of its arguments; `still`: in all but the last, which is one number."""
     if smooth_there(n, boxes):
         return True
     if any(not b.finite for b in boxes):
         return False
     if n.name == "pow":
-        return boxes[0].nonnegative and (boxes[1].positive or boxes[0].positive)
+        number = boxes[1].nonnegative and still  # for an exponent of 0 it is 1 everywhere
+        return boxes[0].nonnegative and (number or boxes[1].positive or boxes[0].positive)
     if n.name == "xlogy" and n.args[0] is n.args[1]:
         return boxes[0].nonnegative
     return n.name in _CONTINUOUS or (n.name in _FROM_ZERO and boxes[0].nonnegative)

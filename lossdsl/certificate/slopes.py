@@ -14,7 +14,7 @@ from fractions import Fraction
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.elements import terms_of
 from lossdsl.certificate.norms import root_of, ways
-from lossdsl.certificate.rules import Rules, Stuck
+from lossdsl.certificate.rules import Rules, Shown, Stuck
 from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -40,8 +40,9 @@ class Kept:
 class Slopes:
     """Which tensors are Lipschitz in the inputs. Raises Stuck where no rule says so."""
 
-    def __init__(self, bounds: Bounds, inputs: tuple[str, ...]) -> None:
-        self.bounds, self.rules = bounds, Rules(bounds, inputs)
+    def __init__(self, bounds: Bounds, inputs: tuple[str, ...], shown: Shown | None = None) -> None:
+        """`shown`: as in `Rules`."""
+        self.bounds, self.rules, self._shown = bounds, Rules(bounds, inputs), shown
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
         self._steady: dict[str, Kept] = {}  # of recurrences
 
@@ -62,7 +63,12 @@ class Slopes:
             return []
         if d.head != "map" and (d.head not in _FOLDS or not case[d.body].finite):
             raise Stuck(f"{d.tensor}: no rule for {d.head} here")
-        return self._scalar(d.body, case)
+        try:
+            return self._scalar(d.body, case)
+        except Stuck:
+            if self._shown is None:
+                raise
+            return [self._shown(d, "lipschitz")]
 
     def _scalar(self, root: Scalar, case: Case) -> list[str]:
         stack, seen = [root], set()
