@@ -35,6 +35,7 @@ def asked(lines: str, claim: str) -> tuple[Program, bool]:
 
 
 TRUE = [
+    ("s[n, d] = sort(x over d); u[n, d] = sort(y over d); per[n] = s[d = 0] + u[d = 0]", "exchange symmetric in x, y"),
     ("per[n] = sum(2 * x * y over d)", "exchange symmetric in x, y"),
     ("per[n] = sum(x + 1 + y over d)", "exchange symmetric in x, y"),
     ("per = sum(stop(x - y)^2 + (x - stop(y))^2 over d)", "exchange symmetric in x, y"),
@@ -48,6 +49,8 @@ TRUE = [
     ("per[n] = sum((-x if n > 0 else 2 * x) * y over d)", "odd in x"),
 ]  # fmt: skip
 FALSE = [
+    ("axis e = d; s[n, d] = sort(x over d); u[n, d] = sort(y over d); per[n] = sum(s[n, d] * u[n, e] * d over d, e)",
+     "exchange symmetric in x, y"),
     ("per[n] = sum(2 * x * y * x over d)", "exchange symmetric in x, y"),
     ("per[n] = sum(x + 1 + 2 * y over d)", "exchange symmetric in x, y"),
     ("s[n, m] = sum(x[n, d] * y[m, d] over d); per = logsumexp(s over m)", "exchange symmetric in x, y"),

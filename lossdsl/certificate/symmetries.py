@@ -89,7 +89,8 @@ class Forms:
         if d.head == "sum":
             sign = min(ways, key=_by_form)[0]
             return sign, self._number(("sum", support, frozenset((sign * s, form) for s, form in ways)))
-        return 1, self._number((d.head, support, frozenset(ways)))
+        own = () if d.head in _UNORDERED else tuple(places)  # a rank, a row and a column are in no body
+        return 1, self._number((d.head, own, support, frozenset(ways)))
 
     def _folded(self, d: Definition, at: Mapping[Scalar, Signed], order: Sequence[int], depth: int) -> Signed:
         """With the axes in an order."""

@@ -528,9 +528,9 @@ def _corner(n: Apply) -> tuple[Scalar, Scalar, Scalar, Scalar]:
             return n, a, a, Apply("neg", (a,))
         case "relu":
             return n, a, a, ZERO
-        case "max2":
-            return n, Apply("sub", n.args), a, n.args[1]
-    return n, Apply("sub", n.args), n.args[1], a
+    a, b = n.args if n.args[0] is not ZERO else n.args[::-1]
+    above, below = (a, b) if n.name == "max2" else (b, a)
+    return n, fold_top(Apply("sub", (a, b))), above, below  # against 0 it is the other one, of which more is known
 
 
 def _real(n: Scalar) -> Scalar:
