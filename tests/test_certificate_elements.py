@@ -21,6 +21,7 @@ from lossdsl.diagnostics import Source
 ROWS = "    input x, y: real[n, c]\n    input p, q: simplex[n, c] over c\n    input k: class[n] of c\n    input m: bool[n, c]\n"
 PAIRS = "    input pred, target: real[n]\n    param s: real > 0\n"
 GAMMA = "    input x: real[n]\n    param g: real >= 0\n"
+ROOT = "h[n, c] = sqrt(r) if r <= 1 else (r + 1) / 2"
 HUBER = "r[n, c] = x - y; h[n, c] = r^2 / 2 if abs(r) <= 1 else abs(r) - 1/2"
 SPHERE = "    input u, v: unit[n, d] over d\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
@@ -90,6 +91,7 @@ TRUE = [
     (ROWS, f"{HUBER}; per = sum(h over c)", "lipschitz in x"),
     (ROWS, "e[n] = max(x over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "lipschitz in x"),
     (ROWS, "e[n] = logsumexp(x over c); per = e^2 / 2 if abs(e) <= 1 else abs(e) - 1/2", "C1 in x"),
+    (ROWS, f"r[n, c] = exp(x); {ROOT}; per = sum(h over c)", "C1 in x"),
     (ROWS, "per = sum((x if x > 0 else x / 2) over c)", "convex in x"),
     (ROWS, "per = max((x if x > 0 else x / 2) over c)", "convex in x"),
     (ROWS, "per = sum((c + 1/2) / size(c) * abs(x) + (1 - (c + 1/2) / size(c)) * x^2 over c)", "convex in x"),
@@ -182,6 +184,11 @@ FALSE = [
     (ROWS, "per = sum((1 - (c + 2) / size(c)) * x^2 over c)", "convex in x"),
     (ROWS, "per = sum((1 - (c + 1/2) / size(n)) * x^2 over c)", "convex in x"),
     (ROWS, "per = sum((1 - (2 * c + 1/2) / size(c)) * x^2 over c)", "convex in x"),
+    (ROWS, f"r[n, c] = x^2; {ROOT}; per = sum(h over c)", "C1 in x"),
+    (ROWS, f"r[n, c] = relu(x); {ROOT}; per = sum(h over c)", "lipschitz in x"),
+    (ROWS, f"r[n, c] = abs(x); {ROOT}; per = sum(h over c)", "smooth in x"),
+    (ROWS, f"r[n, c] = x^4; {ROOT}; per = sum(h over c)", "smooth in x"),
+    (ROWS, "r[n, c] = relu(x); h[n, c] = 1 if r <= 0 else r; per = sum(h over c)", "C0 in x"),
     (GAMMA, "per = abs(x)^g", "smooth in x"),
     (GAMMA, "per = abs(x)^(g - 1)", "C0 in x"),
     (SPHERE, "per = sqrt(1 - sum(u * v over d)^2 / 2) + abs(max(u over d))", "smooth in u"),

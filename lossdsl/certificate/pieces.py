@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Rules, Stuck
 from lossdsl.ir.nodes import REAL, TRUE, Definition, Input, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute
-from lossdsl.verify.enclosure import REALS
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import REALS, Enclosure
 
 ELEMENT = "$element"
+_ROOM = 2.0**-20  # beyond an end, relative to it
 _NODES = 2000  # of an element, all that it is made of put in
 
 
@@ -28,7 +31,8 @@ def of_one(q: Question, d: Definition, word: str) -> Iterator[Question]:
         if len(read) == 1:
             (name,) = {n.tensor for n in read}
             element = Definition(ELEMENT, (*d.formals, *d.bound), "map", (), TRUE, body)
-            yield _in(replace(q, property=word, of=ELEMENT, inputs=(name,)), element, rules)
+            with contextlib.suppress(Stuck):
+                yield _in(replace(q, property=word, of=ELEMENT, inputs=(name,)), element, rules)
         body = _opened(rules, body, read)
 
 
@@ -44,7 +48,14 @@ def _in(q: Question, element: Definition, rules: Rules) -> Question:
     own = Input(name, made.dims, ("",) * len(made.dims), "real")
     rest = tuple(i for i in program.body if i is not made)
     opened = replace(program.with_body((*rest, element)), inputs=(*program.inputs, own))
-    return replace(q, program=opened, assume=q.assume if box == REALS else {**q.assume, name: box})
+    return replace(q, program=opened, assume=q.assume if box == REALS else {**q.assume, name: _beyond(box)})
+
+
+def _beyond(box: Enclosure) -> Enclosure:
+    """A little more than what it may be: of an input the ends do not count, but what is made of others may come to them."""
+    lo = box.lo if box.lo_open else e.down(box.lo - _ROOM * max(1.0, abs(box.lo)))
+    hi = box.hi if box.hi_open else e.up(box.hi + _ROOM * max(1.0, abs(box.hi)))
+    return Enclosure(lo, hi, True, True)
 
 
 def _opened(rules: Rules, body: Scalar, read: set[Read]) -> Scalar | None:

@@ -220,15 +220,15 @@ class Rules:
         return _composed(d.tensor, own, [(body, direction)])
 
     def _elements(self, d: Definition, case: Case) -> str:
+        shown = self._shown
         try:
             return self._scalar(d.body, case)
-        except Stuck as reason:
-            for shape in (CONVEX, CONCAVE) if self._shown is not None else ():
+        except Stuck:
+            for shape in (CONVEX, CONCAVE):
                 with contextlib.suppress(Stuck):
-                    assert self._shown is not None
-                    if self.curvature(self._shown(d, shape)) == AFFINE:
+                    if shown is not None and self.curvature(shown(d, shape)) == AFFINE:
                         return shape
-            raise reason
+            raise
 
     def _scalar(self, root: Scalar, case: Case) -> str:
         found: dict[Scalar, str] = {}

@@ -1,10 +1,9 @@
 """Symmetries by form, and what follows a permutation.
 
 A scalar is a sign times a form: written in one way up to the order of sums and products, the names of indices and signs, with
-maps and folds as what they are at the places that are read. If
-the forms of a tensor before and after the inputs are exchanged or negated are the same, so are its values; the sign tells
-even from odd. A tensor follows a permutation of an input's axis along one of its own, or is the same: a fold of all elements
-along it is, if the order does not matter to the fold.
+maps and folds as what they are at the places that are read. If the forms of a tensor before and after the inputs are exchanged
+or negated are the same, so are its values; the sign tells even from odd. A tensor follows a permutation of an input's axis
+along one of its own, or is the same: a fold of all elements along it is, if the order does not matter to the fold.
 """
 
 from __future__ import annotations
