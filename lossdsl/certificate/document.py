@@ -75,19 +75,20 @@ EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small de
 MASSES = "masses of the gradient"
 MARGIN = "a margin loss that falls through the threshold"
 UNITS = "boxes in units of a positive number"
+JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
-    **dict.fromkeys((CONVEX, CONCAVE), (CURVATURE, BENDS, UNITS)),
+    **dict.fromkeys((CONVEX, CONCAVE), (CURVATURE, BENDS, UNITS, JOINED)),
     AFFINE: (CURVATURE,),
     **dict.fromkeys(("strictly convex", "strictly concave"), (BENDS, UNITS)),
     **dict.fromkeys(("non-negative", "positive"), (ENCLOSURES, VALUES, UNITS)),
     **dict.fromkeys(("bounded", "range"), (ENCLOSURES,)),
-    "smooth": (SMOOTHNESS, PIECES, UNITS),
-    "C0": (CONTINUITY, PIECES, UNITS),
+    "smooth": (SMOOTHNESS, PIECES, UNITS, JOINED),
+    "C0": (CONTINUITY, PIECES, UNITS, JOINED),
     "invariant under shift": (SHIFT,),
-    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS),
+    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, JOINED),
     **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
     **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
     **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
@@ -101,7 +102,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
 }
-_COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ)
+_COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED)
 _OF_BOXES = {
     word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS))
     for word in (CONVEX, CONCAVE, "smooth", "C0", "lipschitz")
@@ -241,21 +242,23 @@ def _rules(q: Question) -> tuple[str, ...]:
     return found if kept else tuple(r for r in found if r in _COMPOSITIONS)
 
 
-def _by_boxes(q: Question) -> Shown:
-    """What shows that the elements of a definition have a property, as a function of the one tensor that is told."""
+def _joined(q: Question) -> list[list[str]]:
+    """A composition in which boxes show what elements are as functions of the one tensor that they read."""
+    boxes: list[list[str]] = []
 
     def shown(d: Definition, word: str) -> str:
         reason = Stuck(f"{d.tensor} is of more than one entry")
         for asked in of_one(replace(q, bound=None), d, word):
             for rule in _OF_BOXES[word]:
                 try:
-                    _derived(rule, asked)
+                    boxes.extend([[d.tensor, word, asked.inputs[0], rule], *_derived(rule, asked)])
                     return asked.inputs[0]
                 except Stuck as stuck:
                     reason = stuck
         raise reason
 
-    return shown
+    rule = {"smooth": _smoothness, "C0": _smoothness, "lipschitz": _lipschitz}.get(q.property, _curvature)
+    return [*rule(q, shown), *boxes]
 
 
 def _enclosures(q: Question) -> list[list[str]]:
@@ -274,11 +277,11 @@ def _enclosures(q: Question) -> list[list[str]]:
     return lines
 
 
-def _curvature(q: Question) -> list[list[str]]:
+def _curvature(q: Question, shown: Shown | None = None) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
     if bounds.tensor(q.of).nan:
         raise Stuck(f"{q.of} may be undefined")
-    rules = Rules(bounds, q.inputs, _by_boxes(q))
+    rules = Rules(bounds, q.inputs, shown)
     if rules.curvature(q.of) not in _ALLOWED[q.property]:
         raise Stuck(f"{q.of} is {rules.curvature(q.of)}")
     lines = []
@@ -288,17 +291,17 @@ def _curvature(q: Question) -> list[list[str]]:
     return [*lines, [q.of, q.property]]
 
 
-def _smoothness(q: Question) -> list[list[str]]:
+def _smoothness(q: Question, shown: Shown | None = None) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
-    way = Rules(bounds, q.inputs, _by_boxes(q)).smooth(q.of, corners=q.property == "C0")
+    way = Rules(bounds, q.inputs, shown).smooth(q.of, corners=q.property == "C0")
     return [[tensor, text(bounds.tensor(tensor))] for tensor in way]
 
 
-def _lipschitz(q: Question) -> list[list[str]]:
+def _lipschitz(q: Question, shown: Shown | None = None) -> list[list[str]]:
     if q.bound is not None:
         raise Stuck("composition tells no constant")
     bounds = Bounds(q.program, q.assume, moved=frozenset(q.inputs))
-    return [[tensor, text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs, _by_boxes(q)).lipschitz(q.of)]
+    return [[tensor, text(bounds.tensor(tensor))] for tensor in Slopes(bounds, q.inputs, shown).lipschitz(q.of)]
 
 
 def _order(q: Question) -> list[list[str]]:
@@ -369,6 +372,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
     UNITS: of_units,
+    JOINED: _joined,
 }
 
 
