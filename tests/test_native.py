@@ -424,8 +424,9 @@ def test_a_fork_after_use(huber: Pair) -> None:
 def test_memory_of_large_results_is_used_again(huber: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only when nothing refers to it any more: gradients, their views and what shares their memory keep their values."""
     x, y = logits(1_100_000), logits(1_100_000, seed=7)
-    kept = huber.module._NATIVE_PAGES
+    kept, free = huber.module._NATIVE_PAGES, huber.module._NATIVE_FREE
     kept.clear()
+    free.clear()
 
     def gradient(scale: float = 1.0) -> torch.Tensor:
         leaf = (x * scale).requires_grad_()
@@ -459,11 +460,28 @@ def test_memory_of_large_results_is_used_again(huber: Pair, monkeypatch: pytest.
         torch.testing.assert_close(made, expected)
     assert len({made.data_ptr() for made in held}) == 20
     del held, made
-    assert len(kept) == 16
+    assert sum(map(len, kept)) == 67108864  # 8 MiB each; the others are the system's to take
+    assert len(free) == 12
+    held = [gradient() for _ in range(20)]
+    assert not kept
+    assert not free
+    for made in held:
+        torch.testing.assert_close(made, expected)
+    del held, made
     monkeypatch.setenv("LOSSDSL_KEEP", "0")
     torch.testing.assert_close(gradient(), expected)
-    assert len(kept) == 16
+    assert (len(kept), len(free)) == (8, 12)
     kept.clear()
+    free.clear()
+
+
+def test_results_of_over_64_mebibytes_are_not_held_in_memory(huber: Pair) -> None:
+    huber.module._NATIVE_PAGES.clear()
+    huber.module._NATIVE_FREE.clear()
+    n = 17_000_000
+    value_and_gradients(huber.native, {"pred": logits(n), "target": torch.zeros(n)}, ("pred",))
+    assert (len(huber.module._NATIVE_PAGES), len(huber.module._NATIVE_FREE)) == (0, 1)
+    huber.module._NATIVE_FREE.clear()
 
 
 def test_memory_of_large_results_in_threads(huber: Pair) -> None:
@@ -486,6 +504,7 @@ def test_without_pages_the_memory_is_torchs(huber: Pair, monkeypatch: pytest.Mon
         raise OSError("no memory")
 
     huber.module._NATIVE_PAGES.clear()
+    huber.module._NATIVE_FREE.clear()
     expected = value_and_gradients(huber.native, large(0), ("pred",))
     huber.module._NATIVE_PAGES.clear()
     monkeypatch.setattr(huber.module.mmap, "mmap", refuse)
@@ -503,7 +522,8 @@ def test_training_lets_no_memory_pile_up(huber: Pair) -> None:
         if k == 9:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000  # KiB; each step alone takes 10,000
-    assert len(huber.module._NATIVE_PAGES) <= 16
+    assert sum(map(len, huber.module._NATIVE_PAGES)) <= 67108864
+    assert len(huber.module._NATIVE_FREE) <= 16
 
 
 # ------------------------------------------------------------------------------------------- out of range, sanitised

@@ -169,8 +169,7 @@ def _native_bind(path, names):
 
 def _native_empty(shape, dtype):
     """A tensor whose entries are not set. A large one lies in pages that are kept for the next one when nothing refers to
-    it any more (the system may take them back before): touching fresh pages costs more than computing what goes there.
-    LOSSDSL_KEEP=0 leaves all memory to torch."""
+    it any more: touching fresh pages costs more than computing what goes there. LOSSDSL_KEEP=0 leaves all memory to torch."""
     count = math.prod(shape)
     size = count * dtype.itemsize
     if size < 1048576 or not hasattr(mmap, "MADV_FREE") or os.environ.get("LOSSDSL_KEEP") == "0":
@@ -178,9 +177,11 @@ def _native_empty(shape, dtype):
     large = 2097152  # bytes of a large page
     wanted = (size + 2 * large - 1) // large * large
     try:
-        pages = _native_kept(wanted) or mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            pages.madvise(mmap.MADV_HUGEPAGE)
+        pages = _native_kept(wanted)
+        if pages is None:
+            pages = mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                pages.madvise(mmap.MADV_HUGEPAGE)
     except OSError:  # no memory, of which torch says more, or no such advice
         return torch.empty(shape, dtype=dtype)
     view = memoryview(pages)
@@ -192,20 +193,25 @@ def _native_empty(shape, dtype):
 
 def _native_kept(wanted):
     """The smallest kept pages of as many bytes and not of over twice as many, or None."""
-    for pages in sorted(_NATIVE_PAGES, key=len):
-        if wanted <= len(pages) <= 2 * wanted:
-            with contextlib.suppress(ValueError):  # another thread took them
-                _NATIVE_PAGES.remove(pages)
-                return pages
+    for kept in (_NATIVE_PAGES, _NATIVE_FREE):
+        for pages in sorted(kept, key=len):
+            if wanted <= len(pages) <= 2 * wanted:
+                with contextlib.suppress(ValueError):  # another thread took them
+                    kept.remove(pages)
+                    return pages
     return None
 
 
 def _native_keep(pages):
-    """Called when a tensor in the pages is gone: at most 16 are kept, whose memory the system may take back."""
-    with contextlib.suppress(OSError):
-        pages.madvise(mmap.MADV_FREE)
-        _NATIVE_PAGES.append(pages)
-        del _NATIVE_PAGES[:-16]
+    """Called when a tensor in the pages is gone. They stay in memory up to 64 MiB, as what glibc's malloc keeps; of those
+    before, the system may take the memory back, and 16 are kept."""
+    _NATIVE_PAGES.append(pages)
+    with contextlib.suppress(OSError, IndexError):  # another thread took the last ones
+        while sum(map(len, _NATIVE_PAGES)) > 67108864:
+            oldest = _NATIVE_PAGES.pop(0)
+            oldest.madvise(mmap.MADV_FREE)
+            _NATIVE_FREE.append(oldest)
+        del _NATIVE_FREE[:-16]
 
 
 def _threads():
@@ -216,6 +222,7 @@ def _threads():
 _NATIVE_LOADED: dict = {}
 _NATIVE_TOLD: list = []
 _NATIVE_PAGES: list = []
+_NATIVE_FREE: list = []
 _NATIVE_PROCESS = os.getpid()
 '''.replace('"FLAGS"', f'"{FLAGS}"')
 
