@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from lossdsl.certificate.elements import beside, certainly, is_divergence, terms_of
-from lossdsl.certificate.norms import is_share
+from lossdsl.certificate.corners import at_least_zero, sign_of
+from lossdsl.certificate.elements import certainly, is_divergence, is_weight, terms_of
+from lossdsl.certificate.norms import inlined, is_cosine, is_share, root_of
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
@@ -48,10 +49,15 @@ _WHOLE = Enclosure(0.0, INF, False, True)
 
 
 class Case:
-    """Scalars where some axes have an element and some scalars are known to be in narrower intervals."""
+    """Scalars where some axes have an element and some scalars are known to be in narrower intervals.
 
-    def __init__(self, bounds: Bounds, some: frozenset[Dim], known: Mapping[Scalar, Enclosure]) -> None:
-        self.bounds, self.some, self.known = bounds, some, dict(known)
+    split   whether sums are looked at at the ends of intervals, too: not where it is one of many boxes
+    """
+
+    def __init__(
+        self, bounds: Bounds, some: frozenset[Dim], known: Mapping[Scalar, Enclosure], split: bool = True
+    ) -> None:
+        self.bounds, self.some, self.known, self.split = bounds, some, dict(known), split
         self.found = dict(known)
 
     def __getitem__(self, node: Scalar) -> Enclosure:
@@ -73,7 +79,7 @@ class Case:
     def given(self, condition: Scalar, holds: bool) -> Case | None:
         """The case in which a condition holds (or fails); None if it cannot."""
         known = dict(self.known)
-        return Case(self.bounds, self.some, known) if self._learn(condition, holds, known) else None
+        return Case(self.bounds, self.some, known, self.split) if self._learn(condition, holds, known) else None
 
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
         decided = o.truth(self[condition])
@@ -139,14 +145,14 @@ class Case:
                 found = o.transfer(node, [self[a] for a in node.args])
                 fact = None if found.nan else self._fact(node)
                 if fact is None and node.name in ("add", "sub") and node.dtype is REAL and found.lo < 0 < found.hi:
-                    fact = beside(self, node)
+                    fact = sign_of(self, node)
                 return found if fact is None else e.meet(found, fact) or found
         return ANYTHING
 
     def inside(self, node: Scalar) -> Case:
         """The case in which a scalar is evaluated: what it reads in any event has an element."""
         more = self.some | self.bounds.read_axes(node)
-        return self if more == self.some else Case(self.bounds, more, self.known)
+        return self if more == self.some else Case(self.bounds, more, self.known, self.split)
 
     # ------------------------------------------------------------------------------ facts about folds
 
@@ -177,7 +183,7 @@ class Case:
         d = self.bounds.fold(top, ("sum",))
         if d is None or _sizes(size) != sorted(i.dim for i in d.bound):
             return None
-        body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {})[d.body]
+        body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {}, self.split)[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
 
     def _place(self, top: Scalar, size: Scalar) -> Enclosure | None:
@@ -197,7 +203,13 @@ class Case:
     def _share(self, top: Scalar, below: Scalar) -> Enclosure | None:
         if not self[below].positive or not self[below].finite or not self[top].finite:
             return None
-        return Enclosure(-1.0, 1.0) if is_share(self, top, below) else None
+        if is_share(self, top, below):
+            return Enclosure(-1.0, 1.0)
+        less = at_least_zero(self, Apply("sub", (below, top)))
+        if less is None:
+            return None
+        more = at_least_zero(self, Apply("add", (below, top)))
+        return Enclosure(-INF if more is None else -1.0, 1.0, more is not False, less)
 
     def _element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
         """Whether a scalar is one of the elements of the fold that `read` reads."""
@@ -397,6 +409,10 @@ class Bounds:
             most *= INF if i.dim.constant is None else float(i.dim.constant)
         if d.head == "sum":
             total = o.total(body, some, most)
+            if body.finite and not total.bounded and is_cosine(case, d):
+                return Enclosure(-1.0, 1.0)
+            if d.where is TRUE and len(axes) == len(d.bound) == 1 and self._is_square_of_weight(d):
+                total = e.meet(total, Enclosure(0.0, 1.0, some, False)) or total
             known = total.nonnegative or not body.finite or not is_divergence(self, d)
             return total if known else e.meet(total, Enclosure(0.0, INF, False, True)) or total
         if d.head == "logsumexp":
@@ -408,6 +424,11 @@ class Bounds:
                 return REALS
             return Enclosure(0.0, 1.0) if body.hi <= 1 else _WHOLE
         return ANYTHING
+
+    def _is_square_of_weight(self, d: Definition) -> bool:
+        """Whether a sum is one of squares of what adds up to 1: it is at most 1, and more than 0 unless of nothing."""
+        root = root_of(inlined(self, d.body))
+        return root is not None and is_weight(self, root, d.bound[0])
 
 
 def _side(op: str, other: Enclosure) -> Enclosure:

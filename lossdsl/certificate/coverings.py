@@ -310,7 +310,7 @@ class Curve:
     def _case(self, box: Box) -> Case:
         known: dict[Scalar, Enclosure] = {self.variable: box.over}
         known.update(zip(self.others, box.others, strict=True))
-        return Case(self.bounds, self._some, known)
+        return Case(self.bounds, self._some, known, split=False)
 
     def whole(self) -> Case:
         """Everywhere, ends included."""
@@ -359,7 +359,7 @@ class Curve:
         tail = self._tails[above]
 
         def terms(body: Scalar, known: dict[Scalar, Enclosure], at: Enclosure, count: int) -> Sequence[Enclosure]:
-            case = Case(self.bounds, self._some, {**known, **dict(zip(self.others, box.others, strict=True))})
+            case = Case(self.bounds, self._some, {**known, **dict(zip(self.others, box.others, strict=True))}, False)
             start = _start_of(at, count)
             found = start.like(_Evaluation(self, case, start).of(body)).terms
             if not all(t.finite for t in found):

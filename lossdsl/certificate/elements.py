@@ -23,54 +23,61 @@ from lossdsl.ir.nodes import (
     Stop,
     postorder,
 )
-from lossdsl.ir.rewrite import substitute
+from lossdsl.ir.rewrite import fresh_index, substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import operations as o
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import Enclosure
 
 if TYPE_CHECKING:
     from lossdsl.certificate.bounds import Bounds, Case
 
+_INCREASING = frozenset(
+    {"exp", "expm1", "log", "log1p", "logaddexp", "max2", "min2", "relu", "sigmoid", "softplus", "tanh"}
+)
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _MOST = 24  # terms of a sum
 _TRIED = 60  # sums
+_WITHIN = 12  # times fewer of what arguments differ by
 Terms = dict[Scalar, Fraction]
 
 
-def beside(case: Case, node: Scalar) -> Enclosure | None:
-    """The sign of a sum, if what its terms are at least or at most tells it."""
-    terms = terms_of(case.bounds, node, Fraction(1))
-    if len(terms) > _MOST or not all(case[t].finite for t in terms):
-        return None
-    if _nonnegative(case, terms):
-        return Enclosure(0.0, INF, False, True)
-    if _nonnegative(case, {t: -k for t, k in terms.items()}):
-        return Enclosure(-INF, 0.0, True, False)
+def at_least_zero(case: Case, terms: Terms, tried: int = _TRIED) -> bool | None:
+    """Whether a sum is more than 0 (True), or not less (False), if what its terms are at least or at most tells it.
+
+    Terms may be infinite where that makes the sum infinite, upwards. A sum whose terms are more than -inf is infinite, or all
+    of them are numbers, and may be added to what one of them is at least; numbers may be put in for any term.
+    """
+    stack, seen = [terms], 0
+    while stack and seen < tried:
+        sum_, seen = stack.pop(), seen + 1
+        boxes = [e.mul(e.exact(k), case[t]) for t, k in sum_.items()]
+        if len(sum_) > _MOST or any(box.nan for box in boxes):
+            continue
+        above = not any(box.may_be_minus_infinite for box in boxes)
+        total = Enclosure(0.0, 0.0)
+        for box in boxes:
+            total = e.add(total, box)
+        if above and total.nonnegative and not total.nan:
+            return total.positive
+        for t, k in sum_.items():
+            for less in _less(case, t, sum_, tried) if k > 0 else _more(case, t, sum_):
+                if above or all(case[s].finite for s in less):
+                    stack.append(_replaced(sum_, t, less))
     return None
 
 
-def _nonnegative(case: Case, terms: Terms) -> bool:
-    stack, seen = [terms], 0
-    while stack and seen < _TRIED:
-        sum_, seen = stack.pop(), seen + 1
-        total = Enclosure(0.0, 0.0)
-        for t, k in sum_.items():
-            total = e.add(total, e.mul(e.exact(k), case[t]))
-        if total.nonnegative and not total.nan:
-            return True
-        for t, k in sum_.items():
-            for less in _less(case, t, sum_) if k > 0 else _more(case, t, sum_):
-                other = {s: c for s, c in sum_.items() if s is not t}
-                for s, c in less.items():
-                    other[s] = other.get(s, Fraction(0)) + k * c
-                other = {s: c for s, c in other.items() if c}
-                if len(other) <= _MOST and all(case[s].finite for s in other):
-                    stack.append(other)
-    return False
+def _replaced(terms: Terms, t: Scalar, by: Terms) -> Terms:
+    other = {s: c for s, c in terms.items() if s is not t}
+    for s, c in by.items():
+        other[s] = other.get(s, Fraction(0)) + terms[t] * c
+    return {s: c for s, c in other.items() if c}
 
 
-def _less(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
-    """Sums that a finite scalar is at least."""
+def _less(case: Case, n: Scalar, terms: Terms, tried: int) -> Iterator[Terms]:
+    """Sums that a scalar is at least, with which it appears in a sum."""
     one, bounds = Fraction(1), case.bounds
+    yield from _compared(case, n, (">", ">="))
+    yield from _lower(case, n, terms, tried // _WITHIN)
     match n:
         case Read():
             yield from _elements(case, n, ("max", "logsumexp"), terms)
@@ -83,10 +90,87 @@ def _less(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
             yield {**tangent, Const(1): tangent.get(Const(1), Fraction(0)) + 1}
         case Apply(name="abs"):
             yield from (terms_of(bounds, n.args[0], s) for s in (one, -one))
+        case Apply(name="mul"):
+            yield from _divergence(case, n)
+
+
+def _divergence(case: Case, n: Apply) -> Iterator[Terms]:
+    """p (log p - log q) is at least p - q, for p that is positive and q that is not negative."""
+    for p, difference in (n.args, n.args[::-1]):
+        if isinstance(difference, Apply) and difference.name == "sub":
+            logs = [a.args[0] for a in difference.args if isinstance(a, Apply) and a.name == "log"]
+            if len(logs) == 2 and logs[0] is p and case[p].positive and all(_real(case[x]) for x in logs):
+                yield terms_of(case.bounds, Apply("sub", (p, logs[1])), Fraction(1))
+
+
+def _real(box: Enclosure) -> bool:
+    return box.nonnegative and box.finite
+
+
+def _compared(case: Case, n: Scalar, ops: tuple[str, ...]) -> Iterator[Terms]:
+    """What a scalar is compared with, where it is known that the comparison holds."""
+    for condition, box in case.known.items():
+        if isinstance(condition, Compare) and condition.a.dtype is REAL and o.truth(box) is True:
+            if condition.a is n and condition.op in ops:
+                yield terms_of(case.bounds, condition.b, Fraction(1))
+            if condition.b is n and _FLIPPED.get(condition.op) in ops:
+                yield terms_of(case.bounds, condition.a, Fraction(1))
+
+
+def _lower(case: Case, n: Scalar, terms: Terms, tried: int) -> Iterator[Terms]:
+    """Other terms that a scalar is at least: the same increasing function of what is not more, a fold of fewer elements."""
+    for other in [s for s, k in terms.items() if k < 0 and s is not n]:
+        if isinstance(n, Apply) and isinstance(other, Apply) and n.name == other.name and n.name in _INCREASING:
+            pairs = zip(n.args, other.args, strict=True)
+            if all(_is_larger(case, a, b, tried) for a, b in pairs):
+                yield {other: Fraction(1)}
+        elif _is_of_more(case.bounds, n, other):
+            yield {other: Fraction(1)}
+
+
+def _is_larger(case: Case, a: Scalar, b: Scalar, tried: int) -> bool:
+    """Whether a scalar is at least another one, which may be infinite, too."""
+    same = a is b or _is_of_more(case.bounds, a, b)
+    return same or at_least_zero(case, _difference(case.bounds, a, b), tried) is not None
+
+
+def _difference(bounds: Bounds, a: Scalar, b: Scalar) -> Terms:
+    found = terms_of(bounds, a, Fraction(1))
+    for t, k in terms_of(bounds, b, Fraction(-1)).items():
+        found[t] = found.get(t, Fraction(0)) + k
+    return {t: k for t, k in found.items() if k}
+
+
+def _is_of_more(bounds: Bounds, whole: Scalar, part: Scalar) -> bool:
+    """Whether one fold, a maximum or a log-sum-exp, is of all elements and the other of some of the same."""
+    if not isinstance(whole, Read) or not isinstance(part, Read):
+        return False
+    d, other = bounds.definitions.get(whole.tensor), bounds.definitions.get(part.tensor)
+    if d is None or other is None or d.head not in ("max", "logsumexp") or d.head != other.head:
+        return False
+    if any(x.support is not TRUE or x.tensor in bounds.recurrent or x.body.dtype is not REAL for x in (d, other)):
+        return False
+    if d.where is not TRUE or [i.dim for i in d.bound] != [i.dim for i in other.bound]:
+        return False
+    taken = {i for x in (d, other) for i in (*x.formals, *x.bound)} | {
+        i for n in (whole, part) for i in postorder(n) if isinstance(i, Index)
+    }
+    places: list[Index] = []
+    for i in d.bound:
+        places.append(fresh_index(i, taken))
+        taken.add(places[-1])
+
+    def element(x: Definition, read: Read) -> Scalar:
+        at: dict[Scalar, Scalar] = dict(zip(x.formals, read.indices, strict=True))
+        at.update(zip(x.bound, places, strict=True))
+        return substitute(x.body, at)
+
+    return element(d, whole) is element(other, part)
 
 
 def _more(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
-    """Sums that a finite scalar is at most."""
+    """Sums that a scalar is at most."""
+    yield from _compared(case, n, ("<", "<="))
     match n:
         case Read():
             yield from _elements(case, n, ("min",), terms)
@@ -303,4 +387,4 @@ def _bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["Terms", "beside", "certainly", "is_divergence", "is_weight", "terms_of"]
+__all__ = ["Terms", "at_least_zero", "certainly", "is_divergence", "is_weight", "terms_of"]

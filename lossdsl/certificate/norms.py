@@ -20,7 +20,7 @@ def is_share(case: Case, top: Scalar, below: Scalar) -> bool:
     """Whether a scalar is at most another one, which is positive, in size: an entry, and at least the norm of its row; a sum of
     products, and at least the product of the norms of what is multiplied."""
     bounds = case.bounds
-    norm, entry = _inlined(bounds, below), _inlined(bounds, top)
+    norm, entry = inlined(bounds, below), inlined(bounds, top)
     if norm is None or entry is None:
         return False
     if _Rows(case, ()).norm(norm, entry):
@@ -28,7 +28,7 @@ def is_share(case: Case, top: Scalar, below: Scalar) -> bool:
     d = bounds.fold(top, ("sum",))
     if d is None or not isinstance(top, Read):
         return False
-    body = _inlined(bounds, substitute(d.body, dict(zip(d.formals, top.indices, strict=True))))
+    body = inlined(bounds, substitute(d.body, dict(zip(d.formals, top.indices, strict=True))))
     if not isinstance(body, Apply) or body.name != "mul":
         return False
     if any(i in d.bound for place in top.indices for i in (place, *place.free)):
@@ -36,7 +36,22 @@ def is_share(case: Case, top: Scalar, below: Scalar) -> bool:
     return _Rows(case, d.bound).product(norm, *body.args)
 
 
-def _inlined(bounds: Bounds, node: Scalar) -> Scalar | None:
+def is_cosine(case: Case, d: Definition) -> bool:
+    """Whether a sum is one of products of two rows, each divided by what is positive and at least its norm."""
+    body = inlined(case.bounds, d.body)
+    if d.where is not TRUE or not isinstance(body, Apply) or body.name != "mul":
+        return False
+    rows = _Rows(case, d.bound)
+    for part in body.args:
+        if not isinstance(part, Apply) or part.name != "div":
+            return False
+        row, below = part.args
+        if not case[below].positive or not case[below].finite or not case[row].finite or not rows.norm(below, row):
+            return False
+    return True
+
+
+def inlined(bounds: Bounds, node: Scalar) -> Scalar | None:
     """The scalar with elements that are no folds put in; None if it is too large."""
     memo: dict[Scalar, Scalar] = {}
     left = [_NODES]
@@ -101,16 +116,18 @@ class _Rows:
             return False
         return any(self._is_root(d, n, places, row) for places in self._places(d, row))
 
-    def _places(self, d: Definition, row: Scalar) -> Iterator[tuple[Index, ...]]:
+    def _places(self, d: Definition, row: Scalar) -> Iterator[tuple[Scalar, ...]]:
         """Where an entry of the row may be: at the bound indices, or at places of the axes."""
         if self.bound:
             yield from [self.bound] if [i.dim for i in d.bound] == [i.dim for i in self.bound] else []
-        else:
-            yield from itertools.product(*([j for j in row.free if j.dim == i.dim] for i in d.bound))
+            return
+        read = dict.fromkeys(p for n in postorder(row) if isinstance(n, Read) for p in n.indices)
+        names = self.case.bounds.names
+        yield from itertools.product(*([p for p in read if names(p, i.dim)] for i in d.bound))
 
-    def _is_root(self, d: Definition, n: Read, places: tuple[Index, ...], row: Scalar) -> bool:
+    def _is_root(self, d: Definition, n: Read, places: tuple[Scalar, ...], row: Scalar) -> bool:
         at: dict[Scalar, Scalar] = {**dict(zip(d.formals, n.indices)), **dict(zip(d.bound, places))}
-        root = root_of(_inlined(self.case.bounds, substitute(d.body, at)))
+        root = root_of(inlined(self.case.bounds, substitute(d.body, at)))
         return root is not None and root is row
 
     def _not_negative(self, n: Scalar) -> bool:
@@ -132,4 +149,4 @@ def root_of(n: Scalar | None) -> Scalar | None:
     return base if square else None
 
 
-__all__ = ["is_share", "root_of", "ways"]
+__all__ = ["inlined", "is_cosine", "is_share", "root_of", "ways"]
