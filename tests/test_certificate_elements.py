@@ -24,6 +24,7 @@ GAMMA = "    input x: real[n]\n    param g: real >= 0\n"
 ROOT = "h[n, c] = sqrt(r) if r <= 1 else (r + 1) / 2"
 HUBER = "r[n, c] = x - y; h[n, c] = r^2 / 2 if abs(r) <= 1 else abs(r) - 1/2"
 SPHERE = "    input u, v: unit[n, d] over d\n"
+COUNTS = "    input x: real[n] >= 0\n    input z: real[n]\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
 
@@ -80,6 +81,14 @@ TRUE = [
     (ROWS, "per[n] = softplus(2 * logsumexp(x over c where m))", "convex in x"),
     (ROWS, "per = 0 * sum(sin(x) over c) + sum(x^2 over c)", "convex in x"),
     (ROWS, "per = sum(abs(x)^0 * sin(x)^0 * x over c)", "affine in x"),
+    (ROWS, "per[n] = mean((x - y)^2 over c)", "strictly convex in x"),
+    (ROWS, "r[n] = sum(softplus(x) over c); per = r + 2 * sum(y^2 over c)", "strictly convex in x"),
+    (ROWS, "r[n] = sum(softplus(x) over c); per = (k + 1) * r / 3", "strictly convex in x"),
+    (ROWS, "r[n] = mean(x^2 over c) if size(n) > 0 else 0; per = r", "strictly convex in x"),
+    (COUNTS, "per = 1 if x == 0 else exp(x)", "smooth in x"),
+    (COUNTS, "per = -softplus(z) if x == 0 else lgamma(x + 1) + x * z", "convex in x"),
+    (COUNTS, "per = x if x >= 0 else -x", "increasing in x"),
+    (COUNTS, "per = x * z - digamma(x + 2)", "convex in x"),
     (PAIRS, "per = log1p((pred - target)^2 / s^2)", "quasiconvex in pred"),
     (PAIRS, "per = min(abs(pred - target), s)", "quasiconvex in pred"),
     (PAIRS, "per = tanh(abs(pred - target))", "quasiconvex in target"),
@@ -103,6 +112,20 @@ TRUE = [
     (SPHERE, "per = max(abs(u) over d)", "C0 in u"),
 ]
 FALSE = [
+    (COUNTS, "per = 1 if x == 1 else exp(x)", "smooth in x"),
+    (COUNTS, "per = z if x < 1 else x", "convex in x"),
+    (COUNTS, "per = 1 if z == 0 else exp(z)", "smooth in z"),
+    (COUNTS, "per = lgamma(z + 1)", "convex in z"),
+    (COUNTS, "per = lgamma(exp(x) - 1 / 2)", "increasing in x"),
+    (COUNTS, "per = 2 if x == 0 else x", "increasing in x"),
+    (ROWS, "per[n] = sum(x^2 over c where m)", "strictly convex in x"),
+    (ROWS, "per[n] = mean(relu(x) over c)", "strictly convex in x"),
+    (ROWS, "per[n] = mean(x^2 over c) if k[n] > 0 else 0", "strictly convex in x"),
+    (ROWS, "per[n] = mean(x^2 over c) if size(n) > 1 else 0", "strictly convex in x"),
+    (ROWS, "r[n] = sum(x^2 over c); per = r * y[n, k[n]]", "strictly convex in x"),
+    (ROWS, "r[n] = sum(x^2 over c); per = r * k", "strictly convex in x"),
+    (ROWS, "r[n] = sum(x^2 over c); per = y[n, k[n]] - r", "strictly convex in x"),
+    (ROWS, "r[n] = mean(x over c); per = r^2", "strictly convex in x"),
     (ROWS, "per[n] = max(x over c) - y[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = max(x over c where c != k else -inf) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = max(x - (1 if c == k else 0) over c) - x[n, k[n]]", "per >= 0"),

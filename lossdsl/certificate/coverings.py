@@ -128,20 +128,12 @@ class Curve:
         while d is not None and d.head == "map":
             body = self._body(d)
             case = Case(self.bounds, frozenset(i.dim for i in formals) | self.bounds.read_axes(body), {})
-            while isinstance(body, Apply):
-                moving = [a for a in body.args if self.rules.moves(a)]
-                if len(moving) != 1 or body.name not in ("add", "sub", "mul", "div"):
-                    break
-                first = body.args[0] is moving[0]
-                rest = case[body.args[first]]
-                kept = rest.finite if body.name in ("add", "sub") else rest.positive and rest.finite
-                if not kept or (not first and body.name in ("sub", "div")):
-                    break
-                body = moving[0]
-            if not isinstance(body, Read) or body.tensor not in self.bounds.definitions:
+            while (rest := self._moving_part(body, case)) is not None:
+                body = rest
+            inner = self.bounds.definitions.get(body.tensor) if isinstance(body, Read) else None
+            if inner is None or inner.head not in ("map", "sum") or body.children != formals:
                 return self._body(d), ()
-            inner = self.bounds.definitions[body.tensor]
-            if inner.head != "sum" or body.indices != formals or set(formals) & set(inner.bound):
+            if set(formals) & set(inner.bound) or (inner.head == "map" and inner.support is not TRUE):
                 return self._body(d), ()
             d = replace(inner, body=substitute(inner.body, dict(zip(inner.formals, formals, strict=True))))
         if (
@@ -153,6 +145,19 @@ class Curve:
         ):
             raise Stuck("an element that folds an axis")
         return d.body, d.bound
+
+    def _moving_part(self, body: Scalar, case: Case) -> Scalar | None:
+        """What moves of a scalar that adds a number to it, multiplies it with a positive one, or is it for certain."""
+        if isinstance(body, Select) and not self.rules.moves(body.condition):
+            holds = o.truth(case[body.condition])
+            return None if holds is None else body.a if holds else body.b
+        moving = [a for a in body.children if self.rules.moves(a)]
+        if not isinstance(body, Apply) or len(moving) != 1 or body.name not in ("add", "sub", "mul", "div"):
+            return None
+        first = body.args[0] is moving[0]
+        rest = case[body.args[first]]
+        kept = rest.finite if body.name in ("add", "sub") else rest.positive and rest.finite
+        return moving[0] if kept and (first or body.name not in ("sub", "div")) else None
 
     def _inlined(self, body: Scalar) -> Scalar:
         """The element, with the elements that it reads put in where the entry is in them."""

@@ -66,7 +66,7 @@ class Order:
             return frozenset()
         if isinstance(n, Read) and not self.rules.moves(*n.indices):
             return self._known[n.tensor] if n.tensor in self._known else self.tensor(n.tensor)
-        if isinstance(n, Select) and not self.rules.moves(n.condition):
+        if isinstance(n, Select) and self.rules.settled(n, case):
             ways: Ways = frozenset()
             for branch, holds in ((n.a, True), (n.b, False)):
                 inner = case.given(n.condition, holds)

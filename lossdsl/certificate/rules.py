@@ -28,6 +28,7 @@ from lossdsl.ir.nodes import (
     Stop,
     tensors_of,
 )
+from lossdsl.verify import operations as o
 from lossdsl.verify.enclosure import INF, Enclosure
 
 CONSTANT, AFFINE, CONVEX, CONCAVE, NEITHER = "constant", "affine", "convex", "concave", "neither"
@@ -57,11 +58,13 @@ _FUNCTIONS: dict[str, tuple[tuple[float, float, str, int], ...]] = {
     "atan": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
     "erf": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
     "normal_cdf": ((0, INF, CONCAVE, UP), (-INF, 0, CONVEX, UP), (-INF, INF, NEITHER, UP)),
+    "lgamma": ((0, INF, CONVEX, 0),),
+    "digamma": ((0, INF, CONCAVE, UP),),
     "erfc": ((0, INF, CONVEX, DOWN), (-INF, 0, CONCAVE, DOWN), (-INF, INF, NEITHER, DOWN)),
 }
 _JOINT = {"max2": (CONVEX, UP), "min2": (CONCAVE, UP), "logaddexp": (CONVEX, UP)}
 _FOLDS = {"sum": (AFFINE, UP), "max": (CONVEX, UP), "min": (CONCAVE, UP), "logsumexp": (CONVEX, UP)}
-_OPEN_DOMAIN = frozenset({"log", "log2", "log10", "log1p", "log1mexp"})  # the finite end is outside
+_OPEN_DOMAIN = frozenset({"log", "log2", "log10", "log1p", "log1mexp", "lgamma", "digamma"})  # the finite end is outside
 
 _SMOOTH = frozenset({"exp", "expm1", "softplus", "logsigmoid", "log_normal_cdf", "logcosh", "cosh", "sinh", "sigmoid"})
 _SMOOTH |= {
@@ -117,6 +120,10 @@ class Rules:
     def moves(self, *nodes: Scalar) -> bool:
         """Whether any of the scalars depends on the inputs."""
         return not self.moving.isdisjoint(tensors_of(nodes))
+
+    def settled(self, n: Select, case: Case) -> bool:
+        """Whether the inputs have no part in which branch is taken: for other reasons, or since it is the same one always."""
+        return not self.moves(n.condition) or o.truth(case[n.condition]) is not None
 
     def case(self, d: Definition) -> Case | None:
         """Where elements of a definition are taken from; None if there are none. Raises Stuck where the inputs decide what is
@@ -250,7 +257,7 @@ class Rules:
             return CONSTANT
         if isinstance(n, Read) and not self.moves(*n.indices):
             return self.curvature(n.tensor) if n.tensor not in self._curvatures else self._curvatures[n.tensor]
-        if isinstance(n, Select) and not self.moves(n.condition):
+        if isinstance(n, Select) and self.settled(n, case):
             sides = []
             for branch, holds in ((n.a, True), (n.b, False)):
                 inner = case.given(n.condition, holds)
@@ -341,7 +348,7 @@ class Rules:
             seen.add(n)
             if isinstance(n, Read) and not self.moves(*n.indices):
                 continue
-            if isinstance(n, Select) and not self.moves(n.condition):
+            if isinstance(n, Select) and self.settled(n, case):
                 for branch, holds in ((n.a, True), (n.b, False)):
                     inner = case.given(n.condition, holds)
                     if inner is not None:
