@@ -338,7 +338,7 @@ def _permuted(q: Question) -> list[list[str]]:
     permuted = Permuted(bounds, q.inputs[0], next(iter(q.along)))
     if permuted.tensor(q.of):
         raise Stuck(f"{q.of} is permuted, too")
-    return [[d.tensor, *(str(k) for k in sorted(permuted.tensor(d.tensor)))] for d in bounds.needed(q.of)]
+    return [[d.tensor, *(str(k) for k in sorted(permuted.follows(d.tensor)))] for d in bounds.needed(q.of)]
 
 
 def _shift(q: Question) -> list[list[str]]:

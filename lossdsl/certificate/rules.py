@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.norms import root_of
+from lossdsl.certificate.ranks import RANKING, ranked
 from lossdsl.ir.nodes import (
     INT,
     REAL,
@@ -64,7 +65,9 @@ _FUNCTIONS: dict[str, tuple[tuple[float, float, str, int], ...]] = {
 }
 _JOINT = {"max2": (CONVEX, UP), "min2": (CONCAVE, UP), "logaddexp": (CONVEX, UP)}
 _FOLDS = {"sum": (AFFINE, UP), "max": (CONVEX, UP), "min": (CONCAVE, UP), "logsumexp": (CONVEX, UP)}
-_OPEN_DOMAIN = frozenset({"log", "log2", "log10", "log1p", "log1mexp", "lgamma", "digamma"})  # the finite end is outside
+_OPEN_DOMAIN = frozenset(
+    {"log", "log2", "log10", "log1p", "log1mexp", "lgamma", "digamma"}
+)  # the finite end is outside
 
 _SMOOTH = frozenset({"exp", "expm1", "softplus", "logsigmoid", "log_normal_cdf", "logcosh", "cosh", "sinh", "sigmoid"})
 _SMOOTH |= {
@@ -326,6 +329,8 @@ class Rules:
         way = [d for d in self.bounds.needed(tensor) if d.tensor in self.moving]
         for d in way:
             case = self.case(d)
+            if corners and d.head in RANKING:
+                continue  # what reads it is asked for the value at the rank
             if d.head not in heads and self.moves(d.body):
                 raise Stuck(f"{d.tensor}: no rule for {d.head}")
             if case is not None:
@@ -346,8 +351,13 @@ class Rules:
             if n in seen or not self.moves(n):
                 continue
             seen.add(n)
-            if isinstance(n, Read) and not self.moves(*n.indices):
+            if isinstance(n, Read) and not self.moves(*n.indices) and n.dtype is REAL:
                 continue
+            if corners and (k := ranked(self.bounds, n)) is not None:
+                assert isinstance(n, Read)
+                if not self.moves(*n.indices[:k], *n.indices[k + 1 :]) and self.bounds.tensor(n.tensor).finite:
+                    stack += [i for i in n.indices[k].children if self.moves(i)]
+                    continue
             if isinstance(n, Select) and self.settled(n, case):
                 for branch, holds in ((n.a, True), (n.b, False)):
                     inner = case.given(n.condition, holds)

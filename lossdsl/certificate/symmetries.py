@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 from lossdsl.certificate.bounds import Bounds
+from lossdsl.certificate.ranks import RANKING, ranked
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import (
     REAL,
@@ -200,9 +201,17 @@ class Permuted:
     def __init__(self, bounds: Bounds, name: str, along: int) -> None:
         self.bounds, self._name, self._along = bounds, name, along
         self._follows: dict[str, frozenset[int]] = {}
+        self._ranks: set[str] = set()  # orders and extrema of what is permuted, of which only the value is asked
 
     def tensor(self, name: str) -> frozenset[int]:
         """The positions of the axes. Raises Stuck where it does something else."""
+        found = self.follows(name)
+        if name in self._ranks:
+            raise Stuck(f"{name} is the place of a rank")
+        return found
+
+    def follows(self, name: str) -> frozenset[int]:
+        """The same, of orders and extrema as well, which nothing but values at their places is read by."""
         if name not in self.bounds.definitions:
             return frozenset({self._along} if name == self._name else ())
         for d in self.bounds.needed(name):
@@ -215,18 +224,24 @@ class Permuted:
             raise Stuck(f"{d.tensor}: a recurrence")
         nodes = list(postorder(*d.scalars()))
         reads = [n for n in nodes if isinstance(n, Read)]
-        permuted = {n.indices[k] for n in reads for k in self.tensor(n.tensor)}
+        values = {n: k for n in reads if (k := ranked(self.bounds, n)) in self.follows(n.tensor)}
+        if {n for n in reads if n.tensor in self._ranks} - {n.indices[k] for n, k in values.items() if k is not None}:
+            raise Stuck(f"{d.tensor} depends on the place of a rank")
+        permuted = {n.indices[k] for n in reads for k in self.follows(n.tensor) if values.get(n) != k}
         if not all(isinstance(i, Index) for i in permuted):
             raise Stuck(f"{d.tensor}: a read at another place")
         for n in nodes:
             if isinstance(n, Read):
-                rest = [i for k, i in enumerate(n.indices) if k not in self.tensor(n.tensor)]
+                rest = [i for k, i in enumerate(n.indices) if k not in self.follows(n.tensor)]
             elif isinstance(n, Compare) and n.op in ("==", "!=") and (n.a in permuted) == (n.b in permuted):
                 rest = []  # whether two places are one
             else:
                 rest = list(n.children)
             if permuted & set(rest):
                 raise Stuck(f"{d.tensor} depends on the place along the axis")
+        if permuted == set(d.bound) and d.head in RANKING and len(permuted) == 1:
+            self._ranks.add(d.tensor)
+            return frozenset()
         if permuted & set(d.bound) and d.head not in _UNORDERED:
             raise Stuck(f"{d.tensor}: no rule for {d.head}")
         return frozenset(k for k, i in enumerate(d.formals) if i in permuted)
