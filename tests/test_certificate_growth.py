@@ -420,7 +420,12 @@ def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -
         ("relu(abs(x - y) - 20)", "vanishing", False),  # flat where it is least
         ("relu(1 - s * x)", "vanishing", False),
         ("min(relu(abs(x - y) - 20), 100)", "vanishing", True),
-        ("tanh(x)", "vanishing", False),
+        ("tanh(x)", "vanishing", True),  # where the loss is largest, and least nowhere
+        ("atan(s * x)", "vanishing", True),
+        ("-softplus(x)", "vanishing", True),  # without a bound below
+        ("sigmoid(x) + x / 64", "vanishing", False),
+        ("softplus(x) + tanh(x)", "vanishing", False),
+        ("exp(x) / (1 + exp(x))^2", "vanishing", False),
         ("0 * x", "vanishing", False),
         ("exp(-abs(x - y))", "vanishing", False),  # least far out
     ],
@@ -450,7 +455,10 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("softplus(s * x)", "exploding", True),
         ("softplus(1000 * s * x)", "exploding", True),
         ("exp(s * x)", "exploding", False),
-        ("-abs(y - x)", "exploding", False),  # it is least nowhere
+        ("-abs(y - x)", "exploding", True),  # it is least nowhere
+        ("softplus(y - x)", "exploding", True),
+        ("exp(y - x)", "exploding", False),
+        ("relu(y - x)^2", "exploding", False),
         ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", False),
         ("abs(x) + 990 * relu(abs(x) - 100)", "exploding", True),
         ("abs(x) + 1001 * relu(abs(x) - 100)", "exploding", False),
@@ -480,7 +488,15 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("x + tanh(x) * 100 - y", "vanishing", True),
         ("x + tanh(x) * 1100", "vanishing", False),
         ("-softplus(x)", "vanishing", False),
-        ("relu(x) - y", "vanishing", False),
+        ("relu(x) - y", "vanishing", True),
+        ("softplus(y - x)", "vanishing", True),
+        ("sigmoid(y - x)", "vanishing", False),
+        ("(x - y)^2 + y^2", "vanishing", True),  # what is added may be anything
+        ("logcosh(x) + exp(y)", "vanishing", True),
+        ("min((x - y)^2, 4) + y", "vanishing", False),
+        ("max(min((x - y)^2, 4), abs(x - y) / 512) + y^2", "vanishing", False),
+        ("1000 * abs(x) + y if abs(x) <= 5 else 0.5 * abs(x) + 4997.5 + y", "vanishing", False),
+        ("1000 * abs(x) + y if abs(x) <= 20 else 1.0625 * abs(x) + 19978.75 + y", "vanishing", True),
         ("(1000000 if x > y + 2000 else 0) + abs(x - y)", "exploding", False),  # a jump
     ],
 )
@@ -498,6 +514,21 @@ def test_gradients_are_calm_for_all_numbers_and_known_parameters() -> None:
     assert calm("logcosh(x) * w", "exploding", head=two)
     assert not calm("logcosh(x) * w + w * x^2", "exploding", head=two)
     assert not calm("abs(x) if w < 2 else x^2", "exploding", head=two)  # at one of its ends alone
+    for word in ("exploding", "vanishing"):
+        assert calm("w * x", word, head=two)
+        assert not calm("w * x", word, head="    input w: real[n] in [-1, 2]\n")  # constant, perhaps
+        assert not calm("w * x + tanh(1000 * w * x)", word, head=two)
+
+
+def test_gradients_explode_for_numbers_of_what_definitions_are_made_of() -> None:
+    made = "    input w: real[n]\n    input v: real[n] >= 1\n    t = w^2 + 1\n    u = sum(w^2)\n"
+    assert profiled("t * (x - y)^2", "exploding", head=made)
+    assert profiled("(x - y)^2 + u", "exploding", head=made)
+    assert profiled("v * log1p((x - y)^2) + log(t)", "vanishing", head=made)
+    assert not profiled("t * abs(x - y)", "exploding", head=made)
+    assert not profiled("u * (x - y)^2", "exploding", head=f"{made}    q = size(n)\n")  # how many there are is not told
+    assert not profiled("(x - y)^2 if t < 1 else abs(x - y)", "exploding", head=made)
+    assert profiled("(x - y)^2 if t > 1 else abs(x - y)", "exploding", head=made)
     assert not calm("abs(x) if s > 0 else x^2", "exploding")
     source = "loss t:\n    input x, y: real[n]\n    per = {}\n    return mean(per)\n\n    claim not exploding gradient in x\n"
     written = Source("t.loss", source.format("abs(x - y)"))
@@ -563,7 +594,8 @@ def test_random_gradients_that_explode_or_vanish(seed: int) -> None:
                     continue
                 found += 1
                 lo, hi = _told(trace[0])
-                if len(trace[0]) > 2:
+                nowhere = trace[0][0] in ("rises", "falls")
+                if not nowhere:
                     least = min(f(x) for x in (lo, hi) if abs(x) < mpmath.inf)
                     assert all(f(x) > least for x in grid if not lo <= x <= hi), (body, trace)
                 r = mpmath.mpf(float.fromhex(trace[-1][1]))
@@ -572,12 +604,16 @@ def test_random_gradients_that_explode_or_vanish(seed: int) -> None:
                 else:
                     s = mpmath.mpf(float.fromhex(trace[1][3]))
                     assert slope(r) <= slope(s) / 999.99, (body, trace)
-                    assert max(lo - s, s - hi) < 10 < max(lo - r, r - hi)
+                    assert max(lo - s, s - hi) < 10
+                    if nowhere:
+                        assert 2 * f(r) >= min(map(f, grid)) + max(map(f, grid)), (body, trace)
+                    else:
+                        assert max(lo - r, r - hi) > 10
 
 
 def _told(line: list[str]) -> tuple[Real, Real]:
-    if len(line) == 2:
-        return mpmath.mpf(0), mpmath.mpf(0)
+    if line[0] in ("rises", "falls"):
+        return mpmath.mpf(float.fromhex(line[2])), mpmath.mpf(float.fromhex(line[2]))
     return mpmath.mpf(float.fromhex(line[1])), mpmath.mpf(float.fromhex(line[3]))
 
 
@@ -613,7 +649,7 @@ def test_random_gradients_that_explode_or_vanish_nowhere(seed: int) -> None:
                     continue
                 close = [x for x in grid if lo - 10 < x < hi + 10]
                 large = max(max(slopes(x)) for x in close)
-                nowhere = len(trace[1]) == 2
+                nowhere = trace[1][0] in ("rises", "falls")
                 least = min(f(x) for x in (grid if nowhere else (lo, hi)) if abs(x) < mpmath.inf)
                 most = max(f(x) for x in grid)
                 for x in grid:

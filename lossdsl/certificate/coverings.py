@@ -317,6 +317,10 @@ class Curve:
         known.update(zip(self.others, box.others, strict=True))
         return Case(self.bounds, self._some, known, split=False)
 
+    def case_of(self, bounds: Bounds) -> Case:
+        """Everywhere, for what other bounds know."""
+        return Case(bounds, self._some, {})
+
     def whole(self) -> Case:
         """Everywhere, ends included."""
         return Case(self.bounds, self._some, {self.variable: self.domain})

@@ -1,13 +1,14 @@
 """Gradients that explode and that vanish: with numbers for everything but an entry, where the loss is least, and
 
 explode  how large its derivative is at distance 1 from there, and a place where it is more than 1000 times as large
-vanish   how large it is at a place within 10 of there, and one more than 10 away where it is at most 1/1000 of that
+vanish   how large it is at a place within 10 of there, and one where it is at most 1/1000 of that, and that is more than 10
+         away; or, if there is no least one, where the loss is above the middle of its values
 nowhere  that all of the line has no such place, whatever everything else is: the derivative is at most 1000 times as large;
          or it is larger than 1/1000 but within 10 of there, where the loss is below the middle of its values
 
 A continuous function that does not rise before an interval and does not fall after it, and does next to it, is least in it, and
 comes near to its infimum nowhere else; if it stays the same in between, at all places there. One that rises, or falls,
-everywhere comes near to it far out alone; then distances are from 0, and all places are close.
+everywhere comes near to it far out alone; then distances are from where all that is read is 0, and all places are close.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.boxes import Trace, size
 from lossdsl.certificate.coverings import Box, Curve, Leaf, float_of, text
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import EXPLODING, Question
 from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import Apply, Param, Read, postorder
+from lossdsl.ir.nodes import Const, Param, Read, Scalar, postorder, tensors_of
+from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -36,6 +40,7 @@ _REACH = 40  # powers of two that are looked at
 _BISECTED = 60
 _MOST = 400  # boxes of one covering
 _ALL = 1000  # and of all coverings of one line
+_FINEST = -6  # power of two of a distance
 _ROOM = 2.0**-20  # to both sides of a distance
 _FREE = ("real", "prob", "bool", "binary", "sign")
 Numbers = tuple[Enclosure, ...]
@@ -53,7 +58,7 @@ def of_profile(q: Question) -> Trace:
     """Where the gradient explodes, or vanishes. Raises Stuck where no place is found."""
     curve = _curve(q)
     reason = Stuck("no admissible numbers")
-    for numbers in _assignments(curve):
+    for numbers in _assignments(q, curve):
         try:
             return (_explodes if q.property == EXPLODING else _vanishes)(_Line(curve, numbers))
         except Stuck as stuck:
@@ -61,18 +66,19 @@ def of_profile(q: Question) -> Trace:
     raise reason
 
 
-def _assignments(curve: Curve) -> Iterator[Numbers]:
-    """Numbers for all that is read besides: one number of each input, the same one as far as it may be, or one of them small."""
+def _assignments(q: Question, curve: Curve) -> Iterator[Numbers]:
+    """What all that is read besides is for numbers of the inputs that it is made of: one number of each input, the same one
+    as far as it may be, or one of them small."""
     inputs: dict[str, Enclosure] = {}
-    for n in curve.others:
-        declared = None if isinstance(n, Param) else curve.bounds.inputs.get(n.tensor)
-        if not isinstance(n, Read) or declared is None or declared.kind not in _FREE:
-            raise Stuck(f"{n.tensor if isinstance(n, Read) else n.name} may not be any number of its interval")
+    for name in _made_of(curve):
+        declared = curve.bounds.inputs[name]
+        if declared.kind not in _FREE:
+            raise Stuck(f"{name} may not be any number of its interval")
         ends = [end for end in (declared.range.lower, declared.range.upper) if end is not None]
         if any(float_of(end) is None for end in ends):
             raise Stuck("an interval whose ends are not told exactly")
         two = declared.kind in ("bool", "binary", "sign")
-        inputs[n.tensor] = Enclosure(1.0, 1.0) if two else curve.bounds.tensor(n.tensor)
+        inputs[name] = Enclosure(1.0, 1.0) if two else curve.bounds.tensor(name)
     seen: list[dict[str, float]] = []
     for usual, small in itertools.product(_USUAL, (None, *inputs)):
         wanted = {name: _SMALL if name == small else usual for name in inputs}
@@ -80,7 +86,31 @@ def _assignments(curve: Curve) -> Iterator[Numbers]:
         given = {name: v for name, v in chosen.items() if v is not None}
         if given not in seen and len(given) == len(inputs):
             seen.append(given)
-            yield tuple(Enclosure(v, v) for v in (given[n.tensor] for n in curve.others if isinstance(n, Read)))
+            exactly = {name: Enclosure(v, v) for name, v in given.items()}
+            there = Bounds(q.program, {**q.assume, **exactly}, moved=frozenset(q.inputs))
+            numbers = tuple(curve.case_of(there)[n] for n in curve.others)
+            if all(n.finite for n in numbers):
+                yield numbers
+
+
+def _made_of(curve: Curve) -> list[str]:
+    """The inputs that all else is made of. Raises Stuck for parameters, and recurrences."""
+    found: dict[str, None] = {}
+    names = list(tensors_of(curve.others))
+    if any(isinstance(n, Param) for n in curve.others):
+        raise Stuck("a parameter may not be any number of its interval")
+    seen = set(names)
+    while names:
+        name = names.pop()
+        d = curve.bounds.definitions.get(name)
+        if name in curve.bounds.recurrent:
+            raise Stuck(f"{name}: a recurrence")
+        if d is None:
+            found[name] = None
+        more = [] if d is None else [t for t in tensors_of(d.scalars()) if t not in seen]
+        seen.update(more)
+        names += more
+    return list(found)
 
 
 def _admissible(first: float, box: Enclosure) -> float | None:
@@ -93,10 +123,25 @@ class _Line:
 
     def __init__(self, curve: Curve, numbers: Numbers) -> None:
         self.curve, self.numbers, self._left = curve, numbers, _ALL
-        slope = e.absolute(curve.slope_at(numbers))
+        self.base: float | None = None  # values are told as what they are more than there
+        self._known: dict[tuple[float, float], Enclosure] = {}
+
+    @cached_property
+    def unit(self) -> float:
+        """Raises Stuck where it is not told exactly."""
+        slope = e.absolute(self.curve.slope_at(self.numbers))
         if slope.lo != slope.hi or not slope.positive:
             raise Stuck("how far the variable moves with the entry")
-        self.unit = slope.lo
+        return slope.lo
+
+    @property
+    def origin(self) -> float:
+        """The variable where all that it reads is 0. Raises Stuck where that is not told exactly."""
+        none: dict[Scalar, Scalar] = {n: Const(0) for n in postorder(self.curve.variable) if isinstance(n, Read)}
+        found = self.curve.whole()[substitute(self.curve.variable, none)]
+        if found.lo != found.hi or not found.finite:
+            raise Stuck("0 of the entry is elsewhere")
+        return found.lo
 
     def at(self, x: float) -> Enclosure | None:
         """The derivative at a place, if it has one that is seen."""
@@ -135,12 +180,39 @@ class _Line:
         return 0.0
 
     def value(self, over: Enclosure) -> Enclosure:
-        """Of the element. Raises Stuck."""
+        """Of the element; of what it is more than at `base`, if there is one. Raises Stuck."""
+        if self.base is not None:
+            rise = self._rise(self.base, over.lo)
+            width = e.sub(Enclosure(over.hi, over.hi), Enclosure(over.lo, over.lo))
+            along = e.mul(self._slopes(over.lo, over.hi), Enclosure(0.0, width.hi)) if over.lo < over.hi else None
+            return rise if along is None else e.add(rise, along)
         with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
             found = self.curve.derivative(0, Box(over, self.numbers))
             if found.finite:
                 return found
         raise Stuck("the value there")
+
+    def _slopes(self, lo: float, hi: float) -> Enclosure:
+        """What the derivative is from one finite number to another. Raises Stuck."""
+        if (lo, hi) not in self._known:
+            found = [leaf.found for leaf in self.covering(lo, hi, _is_bounded)]
+            self._known[lo, hi] = Enclosure(min(f.lo for f in found), max(f.hi for f in found))
+        return self._known[lo, hi]
+
+    def _rise(self, first: float, last: float) -> Enclosure:
+        """How much more the element is at a number than at another: by slopes between powers of two away from the first."""
+        way, total, here = (1 if last >= first else -1), Enclosure(0.0, 0.0), first
+        for k in range(_FINEST, _REACH):
+            there = first + way * 2.0**k
+            there = there if way * there < way * last else last
+            if here != there:
+                slopes = self._slopes(min(here, there), max(here, there))
+                width = e.absolute(e.sub(Enclosure(there, there), Enclosure(here, here)))
+                total = e.add(total, e.mul(e.mul(slopes, width), Enclosure(float(way), float(way))))
+            here = there
+        if here != last:
+            raise Stuck("a place too far out")
+        return total
 
 
 def _is_bounded(here: Enclosure) -> bool:
@@ -213,8 +285,7 @@ def _explodes(line: _Line) -> Trace:
 
 def _vanishes(line: _Line) -> Trace:
     least = _least(line)
-    if least.way:
-        raise Stuck("the loss is least far out")
+    half = _upper_half(line) if least.way else -INF
     away = _AWAY * line.unit
     lo, hi = least.within(away)
     ends = [x for x in (least.first[1], least.last[0]) if abs(x) < INF]
@@ -222,13 +293,26 @@ def _vanishes(line: _Line) -> Trace:
     large, s = max(((line.least(x), x) for x in near if lo < x < hi), default=(0.0, 0.0))
     for k in range(_REACH):
         for x in (least.last[1] + 1.01 * away * 2.0**k, least.first[0] - 1.01 * away * 2.0**k):
-            if abs(x) == INF:
+            if abs(x) == INF or (least.way and not line.value(Enclosure(x, x)).lo >= half):
                 continue
             _, small = line.sizes(x, x)  # on both sides, if it is a corner
             if e.mul_up(_RATIO, small) <= large:
                 place = ["vanishes", *map(text, line.numbers), x.hex(), small.hex()]
-                return [*least.trace, ["at least", large.hex(), "at", s.hex()], place]
+                above = [["the middle is at most", half.hex()]] if least.way else []
+                return [*least.trace, ["at least", large.hex(), "at", s.hex()], *above, place]
     raise Stuck("no place with a derivative that is small enough")
+
+
+def _upper_half(line: _Line) -> float:
+    """A number that the middle between the infimum and the supremum is not above. Raises Stuck."""
+    most = line.value(Enclosure(-INF, INF, True, True)).hi
+    least = most
+    for x in (s * 2.0**k for k in range(_REACH) for s in (1, -1)):
+        with contextlib.suppress(Stuck):
+            least = min(least, line.value(Enclosure(x, x)).hi)
+    if most == INF:
+        raise Stuck("a loss without a bound")
+    return e.up(e.up(least / 2) + most / 2)
 
 
 # ------------------------------------------------------------------------------------------------- nowhere
@@ -240,7 +324,8 @@ def of_calm(q: Question) -> Trace:
     trace: Trace = []
     for numbers in itertools.product(*map(curve.choices, curve.others)):
         line = _Line(curve, numbers)
-        trace += [["where", *map(text, numbers)], *(_bounded if q.property == EXPLODING else _kept)(line)]
+        told = _even(line) or (_bounded if q.property == EXPLODING else _kept)(line)
+        trace += [["where", *map(text, numbers)], *told]
     return trace
 
 
@@ -253,25 +338,24 @@ def _bounded(line: _Line) -> Trace:
 
 
 def _kept(line: _Line) -> Trace:
-    try:
-        return _kept_about(line)
-    except Stuck as reason:
-        return _even(line, reason)
-
-
-def _kept_about(line: _Line) -> Trace:
     """Around where the loss is least, and beyond."""
     least = _least(line)
     away = _AWAY * line.unit
     lo, hi = least.first[0], least.last[1]
     _, large = line.sizes(lo - away, hi + away)
     limit = e.mul_up(large, e.up(1 / _RATIO))
+    _choose_base(line, least)
     middle = _middle(line, least)
     if lo < least.first[1]:  # somewhere there
         around = line.value(Enclosure(*least.first))
         if least.first[1] - lo > away or not around.hi < middle:
             raise Stuck("where it is least is not told well")
-    trace = [*least.trace, ["at most", large.hex(), "within 10"], ["the middle is at least", middle.hex()]]
+    trace = [
+        *least.trace,
+        ["at most", large.hex(), "within 10"],
+        *_from_least(line),
+        ["the middle is at least", middle.hex()],
+    ]
     for sign in (-1, 1):
         end = least.first[1] if sign < 0 else least.last[0]
         if abs(end) < INF and least.way != -sign:  # else the loss is small there
@@ -279,14 +363,31 @@ def _kept_about(line: _Line) -> Trace:
     return trace
 
 
-def _even(line: _Line, reason: Stuck) -> Trace:
-    """Wherever the loss is least: the derivative is nowhere as small as a share of what it is anywhere. Raises Stuck."""
+def _even(line: _Line) -> Trace:
+    """Wherever the loss is least: the derivative is nowhere as small as a share of what it is anywhere."""
     with contextlib.suppress(Stuck):
+        if not line.curve.slope_at(line.numbers).nonzero:
+            return []
         large = max(size(leaf.found)[1] for leaf in line.covering(-INF, INF, lambda here: size(here)[1] < INF))
         limit = e.mul_up(large, e.up(1 / _RATIO))
         leaves = line.covering(-INF, INF, lambda here: size(here)[0] > limit)
         return [["at most", large.hex(), "everywhere"], ["more than", limit.hex(), "everywhere", str(len(leaves))]]
-    raise reason
+    return []
+
+
+def _choose_base(line: _Line, least: _Least) -> None:
+    """What is added to all of the loss, and may be anything, does not matter: then values are told by slopes alone."""
+    place = next((x for x in (*least.first, *least.last) if abs(x) < INF), 0.0)
+    try:
+        known = line.value(Enclosure(place, place)).bounded
+    except Stuck:
+        known = False
+    if not known and not least.way:
+        line.base = place
+
+
+def _from_least(line: _Line) -> Trace:
+    return [] if line.base is None else [["more than at", line.base.hex()]]
 
 
 def _kept_beyond(line: _Line, least: _Least, sign: int, limit: float, middle: float) -> list[str]:
@@ -325,12 +426,11 @@ def _least(line: _Line) -> _Least:
 
 
 def _monotone(line: _Line) -> _Least:
-    if any(isinstance(n, Apply) and n.name in ("add", "sub") for n in postorder(line.curve.variable)):
-        raise Stuck("0 of the entry is elsewhere")
+    zero = line.origin
     sign = 1 if (found := line.at(0.0)) is not None and found.positive else -1
     leaves = line.covering(-INF, INF, lambda here: here.positive if sign > 0 else here.negative)
     line.curve.joined(leaves, 0)
-    return _Least([["rises" if sign > 0 else "falls", str(len(leaves))]], (0.0, 0.0), (0.0, 0.0), sign)
+    return _Least([["rises" if sign > 0 else "falls", str(len(leaves)), zero.hex()]], (zero, zero), (zero, zero), sign)
 
 
 def _least_between(line: _Line, lo: float, hi: float) -> _Least:
