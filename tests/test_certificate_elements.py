@@ -24,6 +24,8 @@ GAMMA = "    input x: real[n]\n    param g: real >= 0\n"
 ROOT = "h[n, c] = sqrt(r) if r <= 1 else (r + 1) / 2"
 HUBER = "r[n, c] = x - y; h[n, c] = r^2 / 2 if abs(r) <= 1 else abs(r) - 1/2"
 SPHERE = "    input u, v: unit[n, d] over d\n"
+LATTICE = "a = log_softmax(x over c); h[n, c] = a + (logaddexp(h[n - 1, c], h[n - 1, 0]) if n > 0 else 0)"
+BOTH = "h[n, c] = x + (h[n - 1, c] if n > 0 else 0); g[n, c] = y + (g[n - 1, c] if n > 0 else 0)"
 COUNTS = "    input x: real[n] >= 0\n    input z: real[n]\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
@@ -85,6 +87,16 @@ TRUE = [
     (ROWS, "r[n] = sum(softplus(x) over c); per = r + 2 * sum(y^2 over c)", "strictly convex in x"),
     (ROWS, "r[n] = sum(softplus(x) over c); per = (k + 1) * r / 3", "strictly convex in x"),
     (ROWS, "r[n] = mean(x^2 over c) if size(n) > 0 else 0; per = r", "strictly convex in x"),
+    (ROWS, f"{LATTICE}; per[n] = h[n, k[n]]", "invariant under shift of x over c"),
+    (ROWS, f"{BOTH}; per = sum(h * g over c)", "exchange symmetric in x, y"),
+    (ROWS, f"{BOTH}; per = sum(h over c)", "invariant under permutation of x over c"),
+    (ROWS, f"{BOTH}; per = logsumexp(h * y^2 + h over n)", "exchange symmetric in p, q"),
+    (ROWS, "h[n, c] = x^2 + (h[n - 1, c] / 2 if n > 0 else 0); per = sum(h over c)", "even in x"),
+    (
+        ROWS,
+        "f[n, c] = x - (g[n - 1] if n > 0 else 0); g[n] = logsumexp(f over c); per = g",
+        "invariant under permutation of x over c",
+    ),
     (ROWS, "s[n, c] = sort(x over c); per = sum(abs(s - y) over c)", "C0 in x"),
     (ROWS, "s[n, c] = sort(x over c); per = sum(abs(s - y) over c)", "invariant under permutation of x over c"),
     (ROWS, "s[n, c] = sort(-x over c); per = sum((c + 1) * s over c)", "C0 in x"),
@@ -117,6 +129,32 @@ TRUE = [
     (SPHERE, "per = max(abs(u) over d)", "C0 in u"),
 ]
 FALSE = [
+    (ROWS, f"{LATTICE}; per[n] = h[n, k[n]] + x[n, 0]", "invariant under shift of x over c"),
+    (ROWS, "h[n] = x[n, 0] + (h[n - 1] if n > 0 else 0); per = h", "invariant under shift of x over c"),
+    (ROWS, "h[n] = x[n, 0] if n == 0 else h[n - 1]; per = h", "invariant under shift of x over c"),
+    (ROWS, "h[n] = 0 if n == 0 else h[n - 1] + x[n - 1, 0]; per = h", "invariant under shift of x over c"),
+    (ROWS, f"{BOTH}; per = sum(h * g / 2 - g over c)", "exchange symmetric in x, y"),
+    (ROWS, f"{BOTH.replace('g[n - 1, c]', 'g[n - 1, c] / 2')}; per = sum(h * g over c)", "exchange symmetric in x, y"),
+    (ROWS, f"{BOTH.replace('g[n - 1, c]', 'g[n - 1, 0]')}; per = sum(h * g over c)", "exchange symmetric in x, y"),
+    (
+        ROWS,
+        f"{BOTH.replace('h[n - 1, c]', 'h[n - 1, 0]')}; per = sum(h over c)",
+        "invariant under permutation of x over c",
+    ),
+    (ROWS, f"{BOTH}; per = sum((c + 1) * h over c)", "invariant under permutation of x over c"),
+    (ROWS, f"{BOTH}; per = sum(h over c)", "invariant under permutation of x over n"),
+    (
+        ROWS,
+        "h[n, c] = c * x + (h[n - 1, c] if n > 0 else 0); per = sum(h over c)",
+        "invariant under permutation of x over c",
+    ),
+    (
+        ROWS,
+        "h[n, c] = x + (h[n, c - 1] if c > 0 else 0); per = sum(h over c)",
+        "invariant under permutation of x over c",
+    ),
+    (ROWS, "h[n, c] = x + (h[n - 1, c] / 2 if n > 0 else 0); per = sum(h over c)", "even in x"),
+    (ROWS, "h[n, c] = x + (h[n - 1, c]^2 if n > 0 else 0); per = sum(h over c)", "odd in x"),
     (ROWS, "s[n, c] = sort(x over c); per = sum(s * x over c)", "invariant under permutation of x over c"),
     (ROWS, "s[n, c] = sort(x over c); per = sum(s * y over c)", "invariant under permutation of y over c"),
     (ROWS, "per[n] = y[n, argmax(x over c)]", "C0 in x"),

@@ -49,12 +49,25 @@ class Shifts:
         """The answer at the formals of a definition. Raises Stuck."""
         for d in self.bounds.needed(tensor):
             if d.tensor not in self._answers:
-                self._answers[d.tensor] = self._definition(d)
+                if d.tensor in self.bounds.recurrent:
+                    self._recurrence(self.bounds.group(d.tensor))
+                else:
+                    self._answers[d.tensor] = self._definition(d)
         return self._answers[tensor]
 
+    def _recurrence(self, group: tuple[Definition, ...]) -> None:
+        """What does not move where the elements before it do not, does not move."""
+        known = dict(self._answers)
+        self._answers |= {d.tensor: {} for d in group}
+        try:
+            for d in group:
+                if self._definition(d):
+                    raise Stuck(f"{d.tensor}: a recurrence that moves")
+        except Stuck:
+            self._answers = known
+            raise
+
     def _definition(self, d: Definition) -> Answer:
-        if d.tensor in self.bounds.recurrent:
-            raise Stuck(f"{d.tensor}: a recurrence")
         case: Case | None = self.bounds.body(d)
         for condition in (d.support, d.where):
             if condition is not TRUE:

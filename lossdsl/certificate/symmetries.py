@@ -50,16 +50,20 @@ class Forms:
         """`seen_as`: for some inputs, a sign and the input that stands for it."""
         self.bounds, self._seen_as, self._table = bounds, seen_as, table
         self._elements: dict[tuple[str, tuple[Signed, ...], int], Signed] = {}
+        self._groups: dict[str, int] = {}  # forms of recurrences, by their first tensor
+        self._own: dict[str, int] = {}  # what the recurrence that is looked at reads of itself
         self._terms: dict[int, list[Signed]] = {}  # of forms that are sums
         self._factors: dict[int, list[int]] = {}  # and products
 
     def tensor(self, name: str) -> Signed:
-        """Of any element. Raises Stuck for recurrences."""
+        """Of any element. Raises Stuck."""
         if name not in self.bounds.definitions:
             sign, stands_for = self._seen_as.get(name, (1, name))
             return sign, self._number(("input", stands_for))
-        formals = self.bounds.definitions[name].formals
-        return self._element(name, [(1, self._number(("formal", k, str(i.dim)))) for k, i in enumerate(formals)], 0)
+        return self._element(name, self._formals(self.bounds.definitions[name]), 0)
+
+    def _formals(self, d: Definition) -> list[Signed]:
+        return [(1, self._number(("formal", k, str(i.dim)))) for k, i in enumerate(d.formals)]
 
     def _number(self, form: object) -> int:
         return self._table.setdefault(form, len(self._table))
@@ -70,16 +74,33 @@ class Forms:
         if d is None:
             sign, tensor = self.tensor(name)
             return sign, self._number(("read", tensor, tuple(places)))
+        if name in self._own:
+            return 1, self._number(("own", self._own[name], tuple(places)))
         key = (name, tuple(places), depth)
+        if name in self.bounds.recurrent:
+            group, k = self._recurrence(name)
+            return 1, self._number(("recurrence", group, k, tuple(places)))
         if key not in self._elements:
             if len(self._elements) > _MOST:
                 raise Stuck("more elements than are looked at")
             self._elements[key] = self._definition(d, places, depth)
         return self._elements[key]
 
+    def _recurrence(self, name: str) -> tuple[int, int]:
+        """The form of what elements are made of, those before them among it, and which of them this is: where the forms are
+        the same, the elements are, one after another."""
+        group = [d.tensor for d in self.bounds.group(name)]
+        if group[0] not in self._groups:
+            around, self._own = self._own, {tensor: k for k, tensor in enumerate(group)}
+            try:
+                made = [self._definition(d, self._formals(d), 0) for d in self.bounds.group(name)]
+            finally:
+                self._own = around
+            axes = tuple(tuple(str(i.dim) for i in d.formals) for d in self.bounds.group(name))
+            self._groups[group[0]] = self._number(("recurrence", axes, tuple(made)))
+        return self._groups[group[0]], group.index(name)
+
     def _definition(self, d: Definition, places: Sequence[Signed], depth: int) -> Signed:
-        if d.tensor in self.bounds.recurrent:
-            raise Stuck(f"{d.tensor}: a recurrence")
         at: dict[Scalar, Signed] = dict(zip(d.formals, places, strict=True))
         support = self._scalar(d.support, dict(at), depth)
         if d.head == "map":
@@ -216,12 +237,27 @@ class Permuted:
             return frozenset({self._along} if name == self._name else ())
         for d in self.bounds.needed(name):
             if d.tensor not in self._follows:
-                self._follows[d.tensor] = self._definition(d)
+                if d.tensor in self.bounds.recurrent:
+                    self._recurrence(self.bounds.group(d.tensor))
+                else:
+                    self._follows[d.tensor] = self._definition(d)
         return self._follows[name]
 
+    def _recurrence(self, group: Sequence[Definition]) -> None:
+        """What follows where the elements before it do, follows: tried with all axes of the input's extent. Elements before it
+        are at the same places along these axes, or at all of them."""
+        known, extent = dict(self._follows), self.bounds.inputs[self._name].dims[self._along]
+        tried = {d.tensor: frozenset(k for k, i in enumerate(d.formals) if i.dim == extent) for d in group}
+        self._follows |= tried
+        try:
+            for d in group:
+                if self._definition(d) != tried[d.tensor] or d.tensor in self._ranks:
+                    raise Stuck(f"{d.tensor}: a recurrence")
+        except Stuck:
+            self._follows = known
+            raise
+
     def _definition(self, d: Definition) -> frozenset[int]:
-        if d.tensor in self.bounds.recurrent:
-            raise Stuck(f"{d.tensor}: a recurrence")
         nodes = list(postorder(*d.scalars()))
         reads = [n for n in nodes if isinstance(n, Read)]
         values = {n: k for n in reads if (k := ranked(self.bounds, n)) in self.follows(n.tensor)}
