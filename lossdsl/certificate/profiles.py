@@ -38,6 +38,8 @@ _USUAL = (1.0, 0.0, 0.5, 2.0, -1.0)
 _SMALL = 2.0**-14
 _REACH = 40  # powers of two that are looked at
 _BISECTED = 60
+_FINER = 24  # boxes that are halved for a size
+_NEARLY = 1.25
 _MOST = 400  # boxes of one covering
 _ALL = 1000  # and of all coverings of one line
 _FINEST = -6  # power of two of a distance
@@ -170,8 +172,18 @@ class _Line:
     def sizes(self, lo: float, hi: float) -> tuple[float, float]:
         """Between what the size of the derivative is from one number to another, and a little beyond them. Raises Stuck."""
         room = _ROOM * max(1.0, self.unit, *(abs(x) for x in (lo, hi) if abs(x) < INF))
-        found = [size(leaf.found) for leaf in self.covering(lo - room, hi + room, _is_bounded)]
-        return min(least for least, _ in found), max(most for _, most in found)
+        leaves = self.covering(lo - room, hi + room, _is_bounded)
+        for _ in range(_FINER):  # the box on which it may be largest, until that is nearly so
+            widest = max(leaves, key=lambda leaf: size(leaf.found)[1])
+            if size(widest.found)[1] <= _NEARLY * max(size(leaf.found)[0] for leaf in leaves):
+                break
+            try:
+                halves = _halved(widest.box.over.lo, widest.box.over.hi)
+                finer = [leaf for a, b in halves for leaf in self.covering(a, b, _is_bounded)]
+            except Stuck:
+                break
+            leaves = [leaf for leaf in leaves if leaf is not widest] + finer
+        return min(size(leaf.found)[0] for leaf in leaves), max(size(leaf.found)[1] for leaf in leaves)
 
     def least(self, x: float) -> float:
         """What the size of the derivative is not below on both sides of a place; 0 if that is not seen."""
