@@ -489,6 +489,10 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("x + tanh(x) * 1100", "vanishing", False),
         ("-softplus(x)", "vanishing", False),
         ("relu(x) - y", "vanishing", True),
+        ("expm1(log1p((x - y)^2) / 2)", "vanishing", True),
+        ("expm1(log1p((x - y)^2) / 3)", "vanishing", False),
+        ("expm1(log1p((x - y)^2) / 2)", "exploding", True),
+        ("expm1(2 / 3 * log1p((x - y)^2))", "exploding", False),
         ("softplus(y - x)", "vanishing", True),
         ("sigmoid(y - x)", "vanishing", False),
         ("(x - y)^2 + y^2", "vanishing", True),  # what is added may be anything

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.plain import plain
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Rules, Stuck, continuous_there, smooth_there
@@ -26,6 +27,7 @@ from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
+    REAL,
     TRUE,
     Apply,
     Compare,
@@ -97,7 +99,7 @@ class Curve:
         definition = self.bounds.definitions.get(q.of)
         formals = () if definition is None else definition.formals
         first, bound = self._term(definition, formals) if terms else (self._body(definition), ())
-        self.body = self._inlined(first)
+        self.body = plain(self._numbered(self._inlined(first)))
         self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
         self._used: dict[Scalar, set[Scalar]] = {}
         entries = {n for n in postorder(self.body) if isinstance(n, Read) and n.tensor == name}
@@ -175,6 +177,15 @@ class Curve:
             if not put:
                 return body
             body = substitute(body, put)
+
+    def _numbered(self, body: Scalar) -> Scalar:
+        """The element, with what is one number as that number."""
+        reads = [n for n in postorder(body) if isinstance(n, Read) and n.dtype is REAL and not self.rules.moves(n)]
+        boxes = {n: self.bounds.tensor(n.tensor) for n in reads if n.tensor in self.bounds.definitions}
+        numbers: dict[Scalar, Scalar] = {
+            n: Const(Fraction(b.lo)) for n, b in boxes.items() if b.finite and b.lo == b.hi
+        }
+        return substitute(body, numbers) if numbers else body
 
     def _body(self, d: Definition | None) -> Scalar:
         if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:
