@@ -11,7 +11,9 @@ import mpmath as mp
 import pytest
 
 from lossdsl import pipeline
+from lossdsl.certificate import question
 from lossdsl.certificate.document import Rejected, certify, sealed, verify
+from lossdsl.certificate.lines import FOUND
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Series
@@ -204,6 +206,29 @@ def test_a_ray_stays_in_the_domain() -> None:
 def test_a_series_of_an_unknown_function_is_refused() -> None:
     with pytest.raises(Stuck, match="no derivative"):
         series("floor(x)", Enclosure(0.25, 0.5), 3, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "jumps"),
+    [
+        ("5 + x if x < 0 else 5", False),
+        ("5 if x < 0 else exp(x) + 4", False),
+        ("sin(1) if x < 0 else sin(1) + x^2", False),
+        ("5 + x if x < 0 else 4", True),
+        ("5 if x < 0 else 4 + x", True),
+    ],
+)
+def test_a_value_that_stays_is_what_it_is(body: str, jumps: bool) -> None:
+    """On the side of a point on which the element does not vary."""
+    text = f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n\n    claim not C0 in x\n"
+    loss = pipeline.analyse(Source("f.loss", text)).losses[0]
+    (q,) = question.of_claim(loss, loss.claims[0])
+    entry = {"rule": "jump", "points": [{"x[0]": "0"}, {"x[0]": "1"}], "t": None, "place": [0]}
+    if jumps:
+        assert FOUND["jump"](q, entry)["order"] == 0
+    else:
+        with pytest.raises(Stuck, match="no jump"):
+            FOUND["jump"](q, entry)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def _terms(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, co
         raise Stuck(f"no series there ({type(reason).__name__})") from reason
     if not along.moved:
         raise Stuck("the element is of nothing that moves")
-    terms = found.terms if isinstance(found, Series) else (Enclosure(0.0, 0.0),) * count  # it is one number
+    terms = Series((Enclosure(0.0, 0.0),) * count, joined).like(found).terms
     if not all(t.finite for t in terms):
         raise Stuck("the element may be infinite on the line")
     return terms
