@@ -4,7 +4,7 @@ shows. What is found is compared with what the document says.
 no value            a point at which it is no real number: nothing that is said of all points holds there
 bend along a ray    from a point through another one: the second derivative stays away from 0, so that no slope is the largest
 jump                of a derivative (the 0th is the value) close to a point, along the line through another: on both sides of
-                    it, it is further apart than the next derivative allows
+                    it, it is further apart than the next derivative of every piece in between allows (mean value theorem)
 flat between points the second derivative is 0 from one to the other
 growth far out      on the ray from a point through another one: the value grows faster than any multiple of the way (`paths`)
 growth like a line  of one entry: the value grows as fast as a multiple of the way, and its derivative does not go to 0
@@ -15,6 +15,7 @@ growth towards a point   on the way to the first point, at an end of the domain 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ from lossdsl.certificate.paths import FAR, NEAR, growth, sides
 from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain, infinite
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
-from lossdsl.certificate.series import Along, Series
+from lossdsl.certificate.series import Along, Comparison, Fork, Series
 from lossdsl.ir.extents import symbols_of
 from lossdsl.ir.nodes import Input, Range, tensors_of
 from lossdsl.verify import enclosure as e
@@ -39,7 +40,9 @@ NOWHERE, RAY, JUMP, FLAT = "no value", "bend along a ray", "jump", "flat between
 OUTWARD, INWARD, STEEP = "growth far out", "growth towards a point", "growth like a line"
 SIDES = "two sides of a point"
 _STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
-_STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
+_STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48, 60))  # to either side of the first point
+_INNER = 1 - 2.0**-20  # from there to the step, but for finitely many places
+_CASES = 32
 _NUMBERED = re.compile(r"\w+(\[[0-9, ]*\])?")
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
 
@@ -86,18 +89,44 @@ def _at(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) 
 
 def _terms(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, count: int, joined: bool) -> Any:
     """The coefficients of the element along the line. Raises Stuck."""
-    point, steps = line
-    along = Along(q.program, point, steps, over, count, joined=joined)
+    along = Along(q.program, line[0], line[1], over, count, joined=joined)
+    terms = _evaluated(q, entry, along, count, joined)
+    if not along.moved:
+        raise Stuck("the element is of nothing that moves")
+    return terms
+
+
+def _evaluated(q: Question, entry: Mapping[str, Any], along: Along, count: int, joined: bool) -> Any:
+    """Raises Stuck, and Fork."""
     try:
         found = along.element(q.of, tuple(int(p) for p in entry["place"]))
     except (Undecided, ZeroDivisionError, OverflowError, RecursionError) as reason:
         raise Stuck(f"no series there ({type(reason).__name__})") from reason
-    if not along.moved:
-        raise Stuck("the element is of nothing that moves")
     terms = Series((Enclosure(0.0, 0.0),) * count, joined).like(found).terms
     if not all(t.finite for t in terms):
         raise Stuck("the element may be infinite on the line")
     return terms
+
+
+def _pieces(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, count: int) -> Any:
+    """What holds the coefficients of every piece that the line may have a part in; case by case, if a piece is of what
+    another one has no value of. Raises Stuck."""
+    try:
+        return _terms(q, entry, line, over, count, True)
+    except Stuck as reason:
+        stuck = reason
+    todo: list[dict[Comparison, bool]] = [{}]
+    found: list[Any] = []
+    for _ in range(_CASES):
+        if not todo:
+            return [functools.reduce(e.hull, some) for some in zip(*found, strict=True)]
+        cases = todo.pop()
+        along = Along(q.program, line[0], line[1], over, count, joined=True, cases=cases)
+        try:
+            found.append(_evaluated(q, entry, along, count, True))
+        except Fork as fork:
+            todo += [{**cases, fork.comparison: holds} for holds in (True, False)]
+    raise stuck
 
 
 def _endless(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
@@ -131,8 +160,9 @@ def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
         for step in _STEPS:
             with contextlib.suppress(Stuck):
                 h = float(step)
-                low, high = (_terms(q, entry, line, Enclosure(t, t), order + 1, False)[order] for t in (-h, h))
-                next_ = _terms(q, entry, line, Enclosure(-h, h), order + 2, True)[order + 1]
+                ends = Enclosure(-h, -h * _INNER), Enclosure(h * _INNER, h)
+                low, high = (_pieces(q, entry, line, end, order + 1)[order] for end in ends)
+                next_ = _pieces(q, entry, line, Enclosure(-h, h), order + 2)[order + 1]
                 room = e.mul(Enclosure(2 * h * (order + 1), 2 * h * (order + 1)), e.absolute(next_))
                 gap = e.sub(e.absolute(e.sub(high, low)), room)
                 if gap.positive:
@@ -153,7 +183,7 @@ def _sides(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _most(q: Question) -> int:
     """The order of the last derivative that may jump."""
-    return 0 if q.property in ("C0", "lipschitz") else 2 if q.order is None else q.order
+    return 0 if q.property in ("C0", "lipschitz") else 4 if q.order is None else q.order
 
 
 def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:

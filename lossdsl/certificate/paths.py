@@ -44,6 +44,7 @@ class Path(Values):
         """`derived`: only what has the derivatives of its value, and no jumps."""
         super().__init__(program, *at)
         self._steps, self._start, self._power, self._derived = steps, start, _STEPS[kind], derived
+        self._made: dict[tuple[object, ...], tuple[Sequence[Any], Germ]] = {}
         self.moved = False
 
     def element(self, tensor: str, place: Place) -> Any:
@@ -63,12 +64,19 @@ class Path(Values):
         if isinstance(node, Apply):
             args = [self.scalar(a, at, known) for a in node.args]
             if any(isinstance(a, Germ) for a in args):
-                return of_operation(node, args)
+                return self._operation(node, args)
         if isinstance(node, Compare):
             a, b = (self.scalar(n, at, known) for n in (node.a, node.b))
             if isinstance(a, Germ) or isinstance(b, Germ):
                 return RELATIONS[node.op](sign(a - b if isinstance(a, Germ) else -(b - a)))
         return super()._scalar(node, at, known)
+
+    def _operation(self, node: Apply, args: Sequence[Any]) -> Any:
+        """One germ for one operation of the same numbers: two of them are equal, whatever encloses them."""
+        key = (node.name, *map(id, args))
+        if key not in self._made:
+            self._made[key] = (args, of_operation(node, args))  # with what keeps the places of the arguments taken
+        return self._made[key][1]
 
     def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
         some = next((v for _, v in elements if isinstance(v, Germ)), None)

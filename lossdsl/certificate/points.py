@@ -231,10 +231,10 @@ class Values:
             case Index():
                 return Fraction(at[node])
             case Read():
-                found = self.element(node.tensor, tuple(_whole(of(i)) for i in node.indices))
+                found = self.element(node.tensor, tuple(whole(of(i)) for i in node.indices))
                 return bool(found) if node.dtype.value == "bool" else found
             case Table():
-                return of(node.values[_whole(of(node.index))])
+                return of(node.values[whole(of(node.index))])
             case Select():
                 return of(node.a) if of(node.condition) else of(node.b)
             case Compare():
@@ -254,7 +254,7 @@ class Values:
         raise Stuck(f"{type(node).__name__} has no value here")
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
     if isinstance(value, Fraction) and value.denominator == 1:
         return value.numerator
     raise Stuck("a place that is no whole number")
