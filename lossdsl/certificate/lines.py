@@ -69,7 +69,7 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"asked": [q.property, q.order], "values": ["none"]}
 
 
-def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
+def line_of(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
     """The first point, and the step from it to the second one. Raises Stuck."""
     points = [point_of(q, entry, k) for k in range(len(entry["points"]))]
     same_but_for(q.inputs, points)
@@ -79,7 +79,7 @@ def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str,
     return points[0], {(n, p): second[n][p] - v for n in first for p, v in first[n].items() if second[n][p] != v}
 
 
-def _at(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) -> Point:
+def moved_along(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) -> Point:
     extents, parameters, inputs = point
     moved = {
         n: {p: v + t * steps.get((n, p), Fraction(0)) for p, v in entries.items()} for n, entries in inputs.items()
@@ -131,7 +131,7 @@ def _pieces(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, c
 
 def _endless(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
     """The line of a ray. Raises Stuck if it leaves the domain."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     for name, place in line[1]:
         declared = q.program.input(name)
         end = None if declared is None else declared.range.upper if line[1][name, place] > 0 else declared.range.lower
@@ -148,14 +148,14 @@ def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             _, _, bend = _terms(q, entry, line, Enclosure(float(start), INF, False, True), 3, False)
             least = max(bend.lo, -bend.hi)
             if least > 0:
-                admit(q, _at(*line, start), inside=True)
+                admit(q, moved_along(*line, start), inside=True)
                 return {"start": str(start), "values": [least.hex()]}
     raise Stuck("no bend along the ray")
 
 
 def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The first derivative that jumps, and the first step to either side of the point that shows it."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     for order in range(_most(q) + 1):
         for step in _STEPS:
             with contextlib.suppress(Stuck):
@@ -167,17 +167,17 @@ def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
                 gap = e.sub(e.absolute(e.sub(high, low)), room)
                 if gap.positive:
                     for t in (-step, step):
-                        admit(q, _at(*line, t), inside=True)
+                        admit(q, moved_along(*line, t), inside=True)
                     return {"asked": q.order, "order": order, "step": str(step), "values": [gap.lo.hex()]}
     raise Stuck("no jump along the line")
 
 
 def _sides(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value or a derivative is another one on each side of the first point."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     start, order, values = sides(q.program, line, q.of, tuple(int(p) for p in entry["place"]), _most(q))
     for t in (-1, 1):
-        admit(q, _at(*line, Fraction(t, start)), inside=True)
+        admit(q, moved_along(*line, Fraction(t, start)), inside=True)
     return {"asked": q.order, "order": order, "start": str(start), "values": values}
 
 
@@ -188,12 +188,12 @@ def _most(q: Question) -> int:
 
 def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck where the loss bends."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     _, _, bend = _terms(q, entry, line, Enclosure(0.0, 1.0), 3, False)
     if not bend.zero:
         raise Stuck("the loss bends between the points")
     for t in (0, 1):
-        admit(q, _at(*line, Fraction(t)), inside=True)
+        admit(q, moved_along(*line, Fraction(t)), inside=True)
     return {"values": ["flat"]}
 
 
@@ -201,7 +201,7 @@ def _outward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value outgrows every multiple of the way."""
     line = _endless(q, entry)
     start, values = growth(q.program, line, q.of, tuple(int(p) for p in entry["place"]), FAR)
-    admit(q, _at(*line, Fraction(start)), inside=True)
+    admit(q, moved_along(*line, Fraction(start)), inside=True)
     return {"start": str(start), "values": values}
 
 
@@ -216,18 +216,18 @@ def _steep(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             raise Stuck(f"{name} is not any real number")
     place = tuple(int(p) for p in entry["place"])
     start, values = growth(q.program, line, q.of, place, FAR, like_a_line=True)
-    admit(q, _at(*line, Fraction(start)), inside=True)
+    admit(q, moved_along(*line, Fraction(start)), inside=True)
     return {"start": str(start), "values": values}
 
 
 def _inward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value goes off, or comes to its limit more slowly than the point to the first one."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     if any(declared is None or declared.kind == "unit" for declared in (q.program.input(n) for n, _ in line[1])):
         raise Stuck("a domain that is not convex")
     start, values = growth(q.program, line, q.of, tuple(int(p) for p in entry["place"]), NEAR)
     admit(q, line[0], closed=True)
-    admit(q, _at(*line, Fraction(1, start)), inside=True)
+    admit(q, moved_along(*line, Fraction(1, start)), inside=True)
     return {"start": str(start), "values": values}
 
 
@@ -254,8 +254,8 @@ def lines(q: Question, points: list[dict[str, str]]) -> Iterator[list[dict[str, 
         whole = _entries(q, points[0])
         yield from ([whole, step] for step in _steps(q, whole))
     for number in _NUMBERS:
-        simple = _simple(q, number)
-        yield from ([simple, step] for step in _steps(q, simple))
+        point = simple(q, number)
+        yield from ([point, step] for step in _steps(q, point))
 
 
 def _entries(q: Question, point: Mapping[str, str]) -> dict[str, str]:
@@ -287,9 +287,9 @@ def _steps(q: Question, point: Mapping[str, str]) -> Iterator[dict[str, str]]:
             yield moved
 
 
-def _simple(q: Question, number: Fraction) -> dict[str, str]:
-    """A point with real entries that are all one number, at the parameters' defaults, with one element along each axis."""
-    sizes = dict.fromkeys(symbols_of(q.program), 1)
+def simple(q: Question, number: Fraction, size: int = 1) -> dict[str, str]:
+    """A point with real entries that are all one number, at the parameters' defaults, with so many elements along each axis."""
+    sizes = dict.fromkeys(symbols_of(q.program), size)
     point: dict[str, str] = {}
     for p in q.program.parameters:
         value = p.default.value if p.default is not None else Fraction(1)
@@ -319,4 +319,18 @@ def _of_kind(i: Input, number: Fraction, sizes: Mapping[str, int]) -> Fraction:
     return number
 
 
-__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "SIDES", "STEEP", "lines"]
+__all__ = [
+    "FLAT",
+    "FOUND",
+    "INWARD",
+    "JUMP",
+    "NOWHERE",
+    "OUTWARD",
+    "RAY",
+    "SIDES",
+    "STEEP",
+    "line_of",
+    "lines",
+    "moved_along",
+    "simple",
+]

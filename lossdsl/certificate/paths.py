@@ -121,6 +121,23 @@ def _outgrowing(found: Any, kind: str, like_a_line: bool) -> tuple[Power, Enclos
     return power, box
 
 
+def straight(program: Program, line: tuple[Point, Steps], of: str, place: Place) -> tuple[int, list[str]]:
+    """The first start from which the element is c + d / t and nothing else, at 1 / t of the way; what encloses c and d. Raises
+    Stuck."""
+    for start in STARTS:
+        path = Path(program, *line, NEAR, start)
+        try:
+            found = path.element(of, place)
+        except (Undecided, ZeroDivisionError, OverflowError, RecursionError):
+            continue
+        if path.moved and isinstance(found, Germ) and found.rest is None:
+            terms = dict(found.terms)
+            boxes = [boxed(terms.pop(power, Fraction(0))) for power in (ONE, _STEPS[NEAR])]
+            if not terms and all(box.finite for box in boxes):
+                return start, [end.hex() for box in boxes for end in (box.lo, box.hi)]
+    raise Stuck("the element is not seen to be affine")
+
+
 def sides(program: Program, line: tuple[Point, Steps], of: str, place: Place, most: int) -> tuple[int, int, list[str]]:
     """The first start and order at which the two sides of a point disagree: of a function with so many continuous derivatives,
     the element at t from the point is one polynomial in t of that degree, and what vanishes faster, on both sides. What
@@ -153,4 +170,4 @@ def _coefficient(path: Path, of: str, place: Place, order: int) -> Enclosure:
     return boxed(next((c for p, c in germ.terms if p == power), Fraction(0)))
 
 
-__all__ = ["FAR", "NEAR", "Path", "growth", "sides"]
+__all__ = ["FAR", "NEAR", "Path", "growth", "sides", "straight"]
