@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cmp_to_key
@@ -310,6 +311,12 @@ def _apply(name: str, args: list[Any]) -> Any:
             return _extreme(args[0], args[1], name == "max2")
         case "pow" | "powi":
             return _power(args[0], args[1])
+        case "sign":
+            return Fraction(sign(args[0]))
+        case "floor":
+            return _floor(args[0])
+        case "ceil":
+            return -_floor(-args[0])
         case "logaddexp" if any(infinite(a, -1) for a in args):
             return args[0] if infinite(args[1], -1) else args[1]
         case "xlogy":
@@ -321,6 +328,15 @@ def _apply(name: str, args: list[Any]) -> Any:
     if name in _BALLS:
         return _BALLS[name](*(ball(a) for a in args))
     raise Stuck(f"the checker has no value of {name}")
+
+
+def _floor(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return Fraction(math.floor(value))
+    found = value.floor().unique_fmpz()
+    if found is None:  # of more than one number, or of an infinity
+        raise Undecided
+    return Fraction(int(found))
 
 
 def _defined(name: str, a: Any, b: Any) -> None:
@@ -376,6 +392,9 @@ _BALLS: dict[str, Callable[..., Any]] = {
     "sqrt": lambda x: arb(0) if x == 0 else _positive(x).sqrt(),
     "sin": lambda x: x.sin(),
     "cos": lambda x: x.cos(),
+    "tan": lambda x: x.tan(),
+    "asin": lambda x: x.asin(),
+    "acos": lambda x: x.acos(),
     "tanh": lambda x: x.tanh(),
     "sinh": lambda x: x.sinh(),
     "cosh": lambda x: x.cosh(),
@@ -384,6 +403,7 @@ _BALLS: dict[str, Callable[..., Any]] = {
     "erfc": lambda x: x.erfc(),
     "lgamma": lambda x: _positive(x).lgamma(),
     "digamma": lambda x: _positive(x).digamma(),
+    "i0e": lambda x: abs(x).bessel_i(0, scaled=True),
     "pi": lambda: arb.pi(),
     "sigmoid": lambda x: 1 / (1 + (-x).exp()),
     "softplus": lambda x: (1 + x.exp()).log(),
