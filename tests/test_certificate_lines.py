@@ -122,6 +122,18 @@ PAIR = "input x, y: real[n]"
 ONE = "input x: real[n]"
 HELD = [
     (ONE, " = x^2", "not lipschitz in x", "bend along a ray"),
+    (
+        "input x: real[n]\n    param s: bool = false",
+        " = x^2 if s else abs(x)",
+        "not lipschitz in x",
+        "bend along a ray",
+    ),
+    (
+        "input x: real[n]\n    input a: real[n] > 1",
+        " = abs(x) / 9 + a * log(log(a) + x^2)",
+        "not redescending in x",
+        "growth like a line",
+    ),
     (ROW, "[n] = sum(exp(x / 4) over c)", "not lipschitz in x", "bend along a ray"),
     (ROW, "[n] = sum(x^4 over c) - logsumexp(x over c)", "not lipschitz in x", "bend along a ray"),
     (ONE, " = abs(x)", "not C1 in x", "jump"),

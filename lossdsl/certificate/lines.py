@@ -32,7 +32,7 @@ from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Comparison, Fork, Series
 from lossdsl.ir.extents import symbols_of
-from lossdsl.ir.nodes import Input, Range, tensors_of
+from lossdsl.ir.nodes import REAL, Const, Input, Range, tensors_of
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -254,8 +254,16 @@ def lines(q: Question, points: list[dict[str, str]]) -> Iterator[list[dict[str, 
         whole = _entries(q, points[0])
         yield from ([whole, step] for step in _steps(q, whole))
     for number in _NUMBERS:
-        point = simple(q, number)
-        yield from ([point, step] for step in _steps(q, point))
+        for point in _switched(q, simple(q, number)):
+            yield from ([point, step] for step in _steps(q, point))
+
+
+def _switched(q: Question, point: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The point, and those with one switch the other way."""
+    yield point
+    for p in q.program.parameters:
+        if p.kind == "bool" and p.name not in q.fixed:
+            yield {**point, p.name: str(1 - int(point[p.name]))}
 
 
 def _entries(q: Question, point: Mapping[str, str]) -> dict[str, str]:
@@ -297,9 +305,26 @@ def simple(q: Question, number: Fraction, size: int = 1) -> dict[str, str]:
         point[p.name] = str(q.fixed.get(p.name, value if isinstance(value, Fraction) else Fraction(1)))
     for i in q.program.inputs:
         if i.name not in q.fixed:
+            value = _of_kind(i, number, sizes)
             for place in _places(i, sizes):
-                point[_named(i, place)] = str(_of_kind(i, number, sizes))
+                point[_named(i, place)] = str(value if i.name in q.inputs else _within(i.range, value, i.dtype is REAL))
     return point
+
+
+def _within(declared: Range, number: Fraction, real: bool) -> Fraction:
+    """The number, or one that is between the ends of a range or above its lower one, where those are numbers; at an end that
+    belongs to it only if it is of whole numbers."""
+    low, high = (
+        end.value if isinstance(end, Const) and isinstance(end.value, Fraction) else None
+        for end in (declared.lower, declared.upper)
+    )
+    if (low is None or number > low or (number == low and not real)) and (
+        high is None or number < high or (number == high and not real)
+    ):
+        return number
+    if low is None:
+        return number if high is None else high - real
+    return low + real if high is None else (low + high) / 2 if real else low
 
 
 def _places(i: Input, sizes: Mapping[str, int]) -> Iterator[Place]:
