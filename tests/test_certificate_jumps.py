@@ -196,15 +196,14 @@ def _jumps(f: Callable[[Row, Branches], Real], first: list[Fraction], step: list
             return w.taken
 
         grid = [mpmath.mpf(k) / 640 + mpmath.mpf(10) ** -30 for k in range(-41, 41)]
-        for a, b in itertools.pairwise(grid):
-            while taken(a) != taken(b) and b - a > mpmath.mpf(10) ** -70:
-                m = (a + b) / 2
-                a, b = (m, b) if taken(m) == taken(a) else (a, m)
-            left, right = taken(a), taken(b)
-            if left != right:
-                sides = [
-                    mpmath.diff(lambda t, way=way: at(t, Branches(way)), (a + b) / 2, order) for way in (left, right)
-                ]
-                if abs(sides[0] - sides[1]) > mpmath.mpf(10) ** -12:
-                    return True
+        todo = [(a, b) for a, b in itertools.pairwise(grid) if taken(a) != taken(b)]
+        while todo:
+            a, b = todo.pop()
+            m = (a + b) / 2
+            if b - a > mpmath.mpf(10) ** -70:
+                todo += [(u, v) for u, v in ((a, m), (m, b)) if taken(u) != taken(v)]
+                continue
+            sides = [mpmath.diff(lambda t, way=way: at(t, Branches(way)), m, order) for way in (taken(a), taken(b))]
+            if abs(sides[0] - sides[1]) > mpmath.mpf(10) ** -12:
+                return True
     return False
