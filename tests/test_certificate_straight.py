@@ -106,6 +106,9 @@ def test_a_shift_is_one_along_its_axes_and_in_the_domain() -> None:
     down = {"place": [0], "points": [point, {"y[0, 0]": "-2", "y[0, 1]": "-2"}], "along": [1]}
     with pytest.raises(Stuck, match="outside of its range"):
         STRAIGHT[SHIFTED](narrow, down)
+    at_the_end = {"y[0, 0]": "0", "y[0, 1]": "0"}
+    with pytest.raises(Stuck, match="outside of its range"):
+        STRAIGHT[SHIFTED](narrow, {**down, "points": [point, at_the_end]})
     endless = question("log(x[n, 0] - x[n, 1]) + sum(y over c)")
     with pytest.raises(Stuck):
         STRAIGHT[SHIFTED](endless, good)  # without a value there

@@ -27,7 +27,7 @@ from flint import arb
 
 from lossdsl.certificate.domain import Point, admit, point_of, same_but_for
 from lossdsl.certificate.paths import FAR, NEAR, growth, sides
-from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain, infinite
+from lossdsl.certificate.points import Extended, NoValue, Place, Undecided, Values, certain, infinite
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Comparison, Fork, Series
@@ -55,6 +55,8 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     admit(q, point, inside=True)
     place = tuple(int(p) for p in entry["place"])
 
+    bound = q.property in ("non-negative", "positive")  # which an infinity may meet
+
     def question(v: Values) -> bool:
         try:
             value = v.element(q.of, place)
@@ -62,10 +64,11 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             return True
         if isinstance(value, arb) and not value.is_finite() and not infinite(value):
             raise Undecided
-        return infinite(value)
+        return infinite(value, -1 if bound else 0)
 
-    if not certain(question, lambda: Values(q.program, *point)):
-        raise Stuck("there is a value at the point")
+    for way in (1, -1):
+        if not certain(question, lambda way=way: Extended(q.program, *point, way)):  # type: ignore[misc]
+            raise Stuck("there is a value at the point")
     return {"asked": [q.property, q.order], "values": ["none"]}
 
 

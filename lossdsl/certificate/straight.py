@@ -1,4 +1,4 @@
-"""Segments on which an element is affine: what is so on one is neither strictly convex nor strictly concave.
+"""Segments inside of the domain on which an element is affine: it is neither strictly convex nor strictly concave.
 
 entries that are not read   of a row of an input of which the element reads another entry: it does not depend on them
 constant under a shift      of entries of one input by numbers that are the same along some of its axes (`shifts`)
@@ -76,7 +76,7 @@ def _read(q: Question, entry: Mapping[str, Any], point: Point) -> set[tuple[str,
 
 def _admit_all(q: Question, line: tuple[Point, Steps]) -> None:
     for t in _PARTS:
-        admit(q, moved_along(line[0], line[1], t))
+        admit(q, moved_along(line[0], line[1], t), inside=True)
 
 
 def _shifted(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _affine(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     point, steps = line_of(q, entry)
     start, values = straight(q.program, (point, steps), q.of, tuple(int(p) for p in entry["place"]))
     for t in (Fraction(1, start), Fraction(1, 2 * start), Fraction(1, 4 * start)):
-        admit(q, moved_along(point, steps, t))
+        admit(q, moved_along(point, steps, t), inside=True)
     return {"start": str(start), "values": values}
 
 
