@@ -6,17 +6,21 @@ import copy
 import json
 import random
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import mpmath
 import pytest
 from click.testing import CliRunner
+from flint import arb, fmpq
 
 from lossdsl import catalogue, pipeline
 from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.counterexamples import PAIR, violates
 from lossdsl.certificate.document import Checked, Rejected, certify, sealed, verify
+from lossdsl.certificate.points import Undecided, ball
+from lossdsl.certificate.points import _apply as value_of
 from lossdsl.certificate.question import of_claim
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.shifts import Shifts
@@ -428,6 +432,45 @@ def test_certificates_of_the_catalogue_hold() -> None:
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
     assert certified / (certified + len(without)) >= 0.925
+
+
+ELEMENTARY: dict[str, Callable[[Any], Any]] = {
+    "i0e": lambda x: mpmath.exp(-abs(x)) * mpmath.besseli(0, x),
+    "tan": mpmath.tan,
+    "asin": mpmath.asin,
+    "acos": mpmath.acos,
+    "floor": mpmath.floor,
+    "ceil": mpmath.ceil,
+    "sign": mpmath.sign,
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTARY)
+def test_values_of_functions_at_points(name: str) -> None:
+    """Exact arguments, and balls of any width."""
+    rng = random.Random(11)
+    reach, seen = (1 if name in ("asin", "acos") else rng.choice([3, 300])), 0
+    for k in range(200):
+        at = Fraction(rng.randint(-reach * 8, reach * 8), 8 if k % 2 else 7 * 8)
+        width = Fraction(rng.choice([0, 1]), 2 ** rng.choice([4, 60]))
+        given = at if not width else arb(fmpq(at.numerator, at.denominator), float(width))
+        try:
+            found = ball(value_of(name, [given]))
+        except (Undecided, Stuck):
+            continue
+        with mpmath.workdps(60):
+            for x in (at - width, at, at + width):
+                if abs(x) > 1 and reach == 1:
+                    continue
+                expected = ELEMENTARY[name](mpmath.mpf(x.numerator) / x.denominator)
+                text = mpmath.nstr(expected, 50, strip_zeros=False)
+                near = arb(text, 1e-25 * (1 + abs(float(expected))))  # it is known to 50 digits
+                assert not found.is_finite() or found.overlaps(near), (name, at, width)
+                seen += 1
+    assert seen > 200
+    if name in ("floor", "ceil", "sign"):
+        with pytest.raises(Undecided):
+            value_of(name, [arb(0, 1e-9)])
 
 
 @pytest.mark.parametrize("claim", ["strictly convex in x", "strictly increasing in x"])

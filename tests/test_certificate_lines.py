@@ -11,7 +11,9 @@ import mpmath as mp
 import pytest
 
 from lossdsl import pipeline
+from lossdsl.certificate import question
 from lossdsl.certificate.document import Rejected, certify, sealed, verify
+from lossdsl.certificate.lines import FOUND
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.series import Along, Series
@@ -120,6 +122,18 @@ PAIR = "input x, y: real[n]"
 ONE = "input x: real[n]"
 HELD = [
     (ONE, " = x^2", "not lipschitz in x", "bend along a ray"),
+    (
+        "input x: real[n]\n    param s: bool = false",
+        " = x^2 if s else abs(x)",
+        "not lipschitz in x",
+        "bend along a ray",
+    ),
+    (
+        "input x: real[n]\n    input a: real[n] > 1",
+        " = abs(x) / 9 + a * log(log(a) + x^2)",
+        "not redescending in x",
+        "growth like a line",
+    ),
     (ROW, "[n] = sum(exp(x / 4) over c)", "not lipschitz in x", "bend along a ray"),
     (ROW, "[n] = sum(x^4 over c) - logsumexp(x over c)", "not lipschitz in x", "bend along a ray"),
     (ONE, " = abs(x)", "not C1 in x", "jump"),
@@ -204,6 +218,81 @@ def test_a_ray_stays_in_the_domain() -> None:
 def test_a_series_of_an_unknown_function_is_refused() -> None:
     with pytest.raises(Stuck, match="no derivative"):
         series("floor(x)", Enclosure(0.25, 0.5), 3, True)
+
+
+NOWHERE = [  # an element, a place, and whether it is seen to have no value there
+    ("abs(atan(x))^(3/2)", "0", False),
+    ("abs(atan(x))^g", "0", False),
+    ("x^101", "-1", False),
+    ("(x^2)^(0 - 101)", "-1", False),
+    ("x^101 / x^100", "0", True),
+    ("exp(log(abs(x)))", "0", False),
+    ("max(x, log(abs(x)))", "0", False),
+    ("1 / (1 + 1 / x^2)", "0", False),
+    ("atan(1 / x)", "0", False),
+    ("xlogy(sin(abs(x)), abs(x))", "0", False),
+    ("xlogy(x, x - 1)", "0", False),
+    ("xlogy(x, x - 1)", "1/2", True),
+    ("exp(-(1 / x))", "0", False),  # 0 or infinity
+    ("exp(1 / x^2)", "0", False),  # so is this to the checker, as 0 has no sign
+    ("log(abs(x)) + 1 / x^2", "0", True),
+    ("x / x", "0", True),
+    ("x * log(abs(x))", "0", True),
+    ("sqrt(x)", "-1", True),
+    ("sqrt(log(1 + x) - x)", "0", False),
+    ("log(x)", "-1", True),
+    ("1 / x", "0", True),
+    ("lgamma(x)", "-1/2", False),
+]
+
+
+@pytest.mark.parametrize(("body", "at", "none"), NOWHERE, ids=[f"{b} at {at}" for b, at, _ in NOWHERE])
+def test_only_what_has_no_value_is_said_to_have_none(body: str, at: str, none: bool) -> None:
+    text = f"loss f:\n    input x: real[n]\n    param g: real > 0 = 3/2\n    per = {body}\n    return mean(per)\n\n    "
+    loss = pipeline.analyse(Source("f.loss", text.replace("3/2", "1.5", 1) + "claim not C0 in x\n")).losses[0]
+    (q,) = question.of_claim(loss, loss.claims[0])
+    entry = {"rule": "no value", "points": [{"x[0]": at, "g": "3/2"}], "t": None, "place": [0]}
+    if none:
+        assert FOUND["no value"](q, entry)["values"] == ["none"]
+    else:
+        with pytest.raises(Stuck):
+            FOUND["no value"](q, entry)
+
+
+def test_an_infinity_is_no_violation_of_a_bound_that_it_meets() -> None:
+    for body, fails in (("1 / x^2", False), ("log(abs(x))", True), ("x / abs(x)", True), ("-log(abs(x))", False)):
+        text = f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n\n    claim per >= 0\n"
+        loss = pipeline.analyse(Source("f.loss", text)).losses[0]
+        (q,) = question.of_claim(loss, loss.claims[0])
+        entry = {"rule": "no value", "points": [{"x[0]": "0"}], "t": None, "place": [0]}
+        if fails:
+            assert FOUND["no value"](q, entry)
+        else:
+            with pytest.raises(Stuck):
+                FOUND["no value"](q, entry)
+
+
+@pytest.mark.parametrize(
+    ("body", "jumps"),
+    [
+        ("5 + x if x < 0 else 5", False),
+        ("5 if x < 0 else exp(x) + 4", False),
+        ("sin(1) if x < 0 else sin(1) + x^2", False),
+        ("5 + x if x < 0 else 4", True),
+        ("5 if x < 0 else 4 + x", True),
+    ],
+)
+def test_a_value_that_stays_is_what_it_is(body: str, jumps: bool) -> None:
+    """On the side of a point on which the element does not vary."""
+    text = f"loss f:\n    input x: real[n]\n    per = {body}\n    return mean(per)\n\n    claim not C0 in x\n"
+    loss = pipeline.analyse(Source("f.loss", text)).losses[0]
+    (q,) = question.of_claim(loss, loss.claims[0])
+    entry = {"rule": "jump", "points": [{"x[0]": "0"}, {"x[0]": "1"}], "t": None, "place": [0]}
+    if jumps:
+        assert FOUND["jump"](q, entry)["order"] == 0
+    else:
+        with pytest.raises(Stuck, match="no jump"):
+            FOUND["jump"](q, entry)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ value at a point   a bound
 pair of points     order, a Lipschitz bound, a symmetry: the second is a step up from the first, or is made from it by what
                    is said to change nothing
 derivative on boxes, everywhere: nothing of what is said to be somewhere is anywhere (`profiles`)
-and those that are found again when they are replayed (`lines`)
+and those that are found again when they are replayed (`lines`, `straight`)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, 
 from lossdsl.certificate.profiles import of_calm
 from lossdsl.certificate.question import EXPLODING, MINIMUM, UNIQUE, VANISHING, Question
 from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.straight import STRAIGHT, segments
 from lossdsl.ir.nodes import Read, Scalar
 from lossdsl.verify.verdict import Refuted
 
@@ -48,7 +49,7 @@ _INVARIANCES = ("invariant under shift", "invariant under scale", "invariant und
 def rules_of(q: Question) -> tuple[str, ...]:
     """The kinds of counterexample to a property. Raises Stuck if it has none."""
     if q.property in ("strictly convex", "strictly concave"):
-        return CHORD, FLAT
+        return CHORD, FLAT, *STRAIGHT
     if q.property in _CHORDS:
         return (CHORD,)
     if q.property in ("non-negative", "positive"):
@@ -101,8 +102,8 @@ def _candidates(q: Question, points: list[dict[str, str]], t: str | None) -> Ite
     if q.place is not None and len(points) == 1:
         yield from _beside_the_place(q, points[0])
     for rule in rules_of(q):
-        for two in lines(q, points) if rule in _MOVING else _given(rule, points, t):
-            made = {"rule": rule, "points": two, "t": t if rule == CHORD else None}
+        for found in _between_points(q, rule, points, t):
+            made = {"rule": rule, **found, "t": t if rule == CHORD else None}
             with contextlib.suppress(Stuck):
                 extents, _, _ = point_of(q, made, 0)
                 yield from ({**made, "place": list(place)} for place in places(q, extents))
@@ -133,8 +134,15 @@ def _calm(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"values": [" ".join(line) for line in of_calm(q)]}
 
 
-_AGAIN = {**FOUND, CALM: _calm}  # what is found again when it is replayed
+_AGAIN = {**FOUND, **STRAIGHT, CALM: _calm}  # what is found again when it is replayed
 _MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
+
+
+def _between_points(q: Question, rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[dict[str, Any]]:
+    if rule in STRAIGHT:
+        yield from segments(q, rule, points)
+        return
+    yield from ({"points": two} for two in (lines(q, points) if rule in _MOVING else _given(rule, points, t)))
 
 
 def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[list[dict[str, str]]]:

@@ -4,7 +4,7 @@ shows. What is found is compared with what the document says.
 no value            a point at which it is no real number: nothing that is said of all points holds there
 bend along a ray    from a point through another one: the second derivative stays away from 0, so that no slope is the largest
 jump                of a derivative (the 0th is the value) close to a point, along the line through another: on both sides of
-                    it, it is further apart than the next derivative allows
+                    it, it is further apart than the next derivative of every piece in between allows (mean value theorem)
 flat between points the second derivative is 0 from one to the other
 growth far out      on the ray from a point through another one: the value grows faster than any multiple of the way (`paths`)
 growth like a line  of one entry: the value grows as fast as a multiple of the way, and its derivative does not go to 0
@@ -15,6 +15,7 @@ growth towards a point   on the way to the first point, at an end of the domain 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -26,12 +27,12 @@ from flint import arb
 
 from lossdsl.certificate.domain import Point, admit, point_of, same_but_for
 from lossdsl.certificate.paths import FAR, NEAR, growth, sides
-from lossdsl.certificate.points import NoValue, Place, Undecided, Values, certain, infinite
+from lossdsl.certificate.points import Extended, NoValue, Place, Undecided, Values, certain, infinite
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
-from lossdsl.certificate.series import Along, Series
+from lossdsl.certificate.series import Along, Comparison, Fork, Series
 from lossdsl.ir.extents import symbols_of
-from lossdsl.ir.nodes import Input, Range, tensors_of
+from lossdsl.ir.nodes import REAL, Const, Input, Range, tensors_of
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -39,7 +40,9 @@ NOWHERE, RAY, JUMP, FLAT = "no value", "bend along a ray", "jump", "flat between
 OUTWARD, INWARD, STEEP = "growth far out", "growth towards a point", "growth like a line"
 SIDES = "two sides of a point"
 _STARTS = tuple(Fraction(2) ** k for k in (0, 3, 6, 12, 24))  # of a ray: 0 is its first point, 1 the second
-_STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48))  # to either side of the first point
+_STEPS = tuple(Fraction(1, 2**k) for k in (4, 8, 16, 24, 36, 48, 60))  # to either side of the first point
+_INNER = 1 - 2.0**-20  # from there to the step, but for finitely many places
+_CASES = 32
 _NUMBERED = re.compile(r"\w+(\[[0-9, ]*\])?")
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
 
@@ -52,6 +55,8 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     admit(q, point, inside=True)
     place = tuple(int(p) for p in entry["place"])
 
+    bound = q.property in ("non-negative", "positive")  # which an infinity may meet
+
     def question(v: Values) -> bool:
         try:
             value = v.element(q.of, place)
@@ -59,14 +64,15 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             return True
         if isinstance(value, arb) and not value.is_finite() and not infinite(value):
             raise Undecided
-        return infinite(value)
+        return infinite(value, -1 if bound else 0)
 
-    if not certain(question, lambda: Values(q.program, *point)):
-        raise Stuck("there is a value at the point")
+    for way in (1, -1):
+        if not certain(question, lambda way=way: Extended(q.program, *point, way)):  # type: ignore[misc]
+            raise Stuck("there is a value at the point")
     return {"asked": [q.property, q.order], "values": ["none"]}
 
 
-def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
+def line_of(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
     """The first point, and the step from it to the second one. Raises Stuck."""
     points = [point_of(q, entry, k) for k in range(len(entry["points"]))]
     same_but_for(q.inputs, points)
@@ -76,7 +82,7 @@ def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str,
     return points[0], {(n, p): second[n][p] - v for n in first for p, v in first[n].items() if second[n][p] != v}
 
 
-def _at(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) -> Point:
+def moved_along(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) -> Point:
     extents, parameters, inputs = point
     moved = {
         n: {p: v + t * steps.get((n, p), Fraction(0)) for p, v in entries.items()} for n, entries in inputs.items()
@@ -86,23 +92,49 @@ def _at(point: Point, steps: Mapping[tuple[str, Place], Fraction], t: Fraction) 
 
 def _terms(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, count: int, joined: bool) -> Any:
     """The coefficients of the element along the line. Raises Stuck."""
-    point, steps = line
-    along = Along(q.program, point, steps, over, count, joined=joined)
+    along = Along(q.program, line[0], line[1], over, count, joined=joined)
+    terms = _evaluated(q, entry, along, count, joined)
+    if not along.moved:
+        raise Stuck("the element is of nothing that moves")
+    return terms
+
+
+def _evaluated(q: Question, entry: Mapping[str, Any], along: Along, count: int, joined: bool) -> Any:
+    """Raises Stuck, and Fork."""
     try:
         found = along.element(q.of, tuple(int(p) for p in entry["place"]))
     except (Undecided, ZeroDivisionError, OverflowError, RecursionError) as reason:
         raise Stuck(f"no series there ({type(reason).__name__})") from reason
-    if not along.moved:
-        raise Stuck("the element is of nothing that moves")
-    terms = found.terms if isinstance(found, Series) else (Enclosure(0.0, 0.0),) * count  # it is one number
+    terms = Series((Enclosure(0.0, 0.0),) * count, joined).like(found).terms
     if not all(t.finite for t in terms):
         raise Stuck("the element may be infinite on the line")
     return terms
 
 
+def _pieces(q: Question, entry: Mapping[str, Any], line: Any, over: Enclosure, count: int) -> Any:
+    """What holds the coefficients of every piece that the line may have a part in; case by case, if a piece is of what
+    another one has no value of. Raises Stuck."""
+    try:
+        return _terms(q, entry, line, over, count, True)
+    except Stuck as reason:
+        stuck = reason
+    todo: list[dict[Comparison, bool]] = [{}]
+    found: list[Any] = []
+    for _ in range(_CASES):
+        if not todo:
+            return [functools.reduce(e.hull, some) for some in zip(*found, strict=True)]
+        cases = todo.pop()
+        along = Along(q.program, line[0], line[1], over, count, joined=True, cases=cases)
+        try:
+            found.append(_evaluated(q, entry, along, count, True))
+        except Fork as fork:
+            todo += [{**cases, fork.comparison: holds} for holds in (True, False)]
+    raise stuck
+
+
 def _endless(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
     """The line of a ray. Raises Stuck if it leaves the domain."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     for name, place in line[1]:
         declared = q.program.input(name)
         end = None if declared is None else declared.range.upper if line[1][name, place] > 0 else declared.range.lower
@@ -119,51 +151,52 @@ def _ray(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             _, _, bend = _terms(q, entry, line, Enclosure(float(start), INF, False, True), 3, False)
             least = max(bend.lo, -bend.hi)
             if least > 0:
-                admit(q, _at(*line, start), inside=True)
+                admit(q, moved_along(*line, start), inside=True)
                 return {"start": str(start), "values": [least.hex()]}
     raise Stuck("no bend along the ray")
 
 
 def _jump(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The first derivative that jumps, and the first step to either side of the point that shows it."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     for order in range(_most(q) + 1):
         for step in _STEPS:
             with contextlib.suppress(Stuck):
                 h = float(step)
-                low, high = (_terms(q, entry, line, Enclosure(t, t), order + 1, False)[order] for t in (-h, h))
-                next_ = _terms(q, entry, line, Enclosure(-h, h), order + 2, True)[order + 1]
+                ends = Enclosure(-h, -h * _INNER), Enclosure(h * _INNER, h)
+                low, high = (_pieces(q, entry, line, end, order + 1)[order] for end in ends)
+                next_ = _pieces(q, entry, line, Enclosure(-h, h), order + 2)[order + 1]
                 room = e.mul(Enclosure(2 * h * (order + 1), 2 * h * (order + 1)), e.absolute(next_))
                 gap = e.sub(e.absolute(e.sub(high, low)), room)
                 if gap.positive:
                     for t in (-step, step):
-                        admit(q, _at(*line, t), inside=True)
+                        admit(q, moved_along(*line, t), inside=True)
                     return {"asked": q.order, "order": order, "step": str(step), "values": [gap.lo.hex()]}
     raise Stuck("no jump along the line")
 
 
 def _sides(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value or a derivative is another one on each side of the first point."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     start, order, values = sides(q.program, line, q.of, tuple(int(p) for p in entry["place"]), _most(q))
     for t in (-1, 1):
-        admit(q, _at(*line, Fraction(t, start)), inside=True)
+        admit(q, moved_along(*line, Fraction(t, start)), inside=True)
     return {"asked": q.order, "order": order, "start": str(start), "values": values}
 
 
 def _most(q: Question) -> int:
     """The order of the last derivative that may jump."""
-    return 0 if q.property in ("C0", "lipschitz") else 2 if q.order is None else q.order
+    return 0 if q.property in ("C0", "lipschitz") else 4 if q.order is None else q.order
 
 
 def _flat(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck where the loss bends."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     _, _, bend = _terms(q, entry, line, Enclosure(0.0, 1.0), 3, False)
     if not bend.zero:
         raise Stuck("the loss bends between the points")
     for t in (0, 1):
-        admit(q, _at(*line, Fraction(t)), inside=True)
+        admit(q, moved_along(*line, Fraction(t)), inside=True)
     return {"values": ["flat"]}
 
 
@@ -171,7 +204,7 @@ def _outward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value outgrows every multiple of the way."""
     line = _endless(q, entry)
     start, values = growth(q.program, line, q.of, tuple(int(p) for p in entry["place"]), FAR)
-    admit(q, _at(*line, Fraction(start)), inside=True)
+    admit(q, moved_along(*line, Fraction(start)), inside=True)
     return {"start": str(start), "values": values}
 
 
@@ -186,18 +219,18 @@ def _steep(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
             raise Stuck(f"{name} is not any real number")
     place = tuple(int(p) for p in entry["place"])
     start, values = growth(q.program, line, q.of, place, FAR, like_a_line=True)
-    admit(q, _at(*line, Fraction(start)), inside=True)
+    admit(q, moved_along(*line, Fraction(start)), inside=True)
     return {"start": str(start), "values": values}
 
 
 def _inward(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Raises Stuck unless the value goes off, or comes to its limit more slowly than the point to the first one."""
-    line = _line(q, entry)
+    line = line_of(q, entry)
     if any(declared is None or declared.kind == "unit" for declared in (q.program.input(n) for n, _ in line[1])):
         raise Stuck("a domain that is not convex")
     start, values = growth(q.program, line, q.of, tuple(int(p) for p in entry["place"]), NEAR)
     admit(q, line[0], closed=True)
-    admit(q, _at(*line, Fraction(1, start)), inside=True)
+    admit(q, moved_along(*line, Fraction(1, start)), inside=True)
     return {"start": str(start), "values": values}
 
 
@@ -224,8 +257,16 @@ def lines(q: Question, points: list[dict[str, str]]) -> Iterator[list[dict[str, 
         whole = _entries(q, points[0])
         yield from ([whole, step] for step in _steps(q, whole))
     for number in _NUMBERS:
-        simple = _simple(q, number)
-        yield from ([simple, step] for step in _steps(q, simple))
+        for point in _switched(q, simple(q, number)):
+            yield from ([point, step] for step in _steps(q, point))
+
+
+def _switched(q: Question, point: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The point, and those with one switch the other way."""
+    yield point
+    for p in q.program.parameters:
+        if p.kind == "bool" and p.name not in q.fixed:
+            yield {**point, p.name: str(1 - int(point[p.name]))}
 
 
 def _entries(q: Question, point: Mapping[str, str]) -> dict[str, str]:
@@ -257,9 +298,9 @@ def _steps(q: Question, point: Mapping[str, str]) -> Iterator[dict[str, str]]:
             yield moved
 
 
-def _simple(q: Question, number: Fraction) -> dict[str, str]:
-    """A point with real entries that are all one number, at the parameters' defaults, with one element along each axis."""
-    sizes = dict.fromkeys(symbols_of(q.program), 1)
+def simple(q: Question, number: Fraction, size: int = 1) -> dict[str, str]:
+    """A point with real entries that are all one number, at the parameters' defaults, with so many elements along each axis."""
+    sizes = dict.fromkeys(symbols_of(q.program), size)
     point: dict[str, str] = {}
     for p in q.program.parameters:
         value = p.default.value if p.default is not None else Fraction(1)
@@ -267,9 +308,26 @@ def _simple(q: Question, number: Fraction) -> dict[str, str]:
         point[p.name] = str(q.fixed.get(p.name, value if isinstance(value, Fraction) else Fraction(1)))
     for i in q.program.inputs:
         if i.name not in q.fixed:
+            value = _of_kind(i, number, sizes)
             for place in _places(i, sizes):
-                point[_named(i, place)] = str(_of_kind(i, number, sizes))
+                point[_named(i, place)] = str(value if i.name in q.inputs else _within(i.range, value, i.dtype is REAL))
     return point
+
+
+def _within(declared: Range, number: Fraction, real: bool) -> Fraction:
+    """The number, or one that is between the ends of a range or above its lower one, where those are numbers; at an end that
+    belongs to it only if it is of whole numbers."""
+    low, high = (
+        end.value if isinstance(end, Const) and isinstance(end.value, Fraction) else None
+        for end in (declared.lower, declared.upper)
+    )
+    if (low is None or number > low or (number == low and not real)) and (
+        high is None or number < high or (number == high and not real)
+    ):
+        return number
+    if low is None:
+        return number if high is None else high - real
+    return low + real if high is None else (low + high) / 2 if real else low
 
 
 def _places(i: Input, sizes: Mapping[str, int]) -> Iterator[Place]:
@@ -289,4 +347,18 @@ def _of_kind(i: Input, number: Fraction, sizes: Mapping[str, int]) -> Fraction:
     return number
 
 
-__all__ = ["FLAT", "FOUND", "INWARD", "JUMP", "NOWHERE", "OUTWARD", "RAY", "SIDES", "STEEP", "lines"]
+__all__ = [
+    "FLAT",
+    "FOUND",
+    "INWARD",
+    "JUMP",
+    "NOWHERE",
+    "OUTWARD",
+    "RAY",
+    "SIDES",
+    "STEEP",
+    "line_of",
+    "lines",
+    "moved_along",
+    "simple",
+]

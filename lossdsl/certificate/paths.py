@@ -44,6 +44,7 @@ class Path(Values):
         """`derived`: only what has the derivatives of its value, and no jumps."""
         super().__init__(program, *at)
         self._steps, self._start, self._power, self._derived = steps, start, _STEPS[kind], derived
+        self._made: dict[tuple[object, ...], tuple[Sequence[Any], Germ]] = {}
         self.moved = False
 
     def element(self, tensor: str, place: Place) -> Any:
@@ -63,12 +64,19 @@ class Path(Values):
         if isinstance(node, Apply):
             args = [self.scalar(a, at, known) for a in node.args]
             if any(isinstance(a, Germ) for a in args):
-                return of_operation(node, args)
+                return self._operation(node, args)
         if isinstance(node, Compare):
             a, b = (self.scalar(n, at, known) for n in (node.a, node.b))
             if isinstance(a, Germ) or isinstance(b, Germ):
                 return RELATIONS[node.op](sign(a - b if isinstance(a, Germ) else -(b - a)))
         return super()._scalar(node, at, known)
+
+    def _operation(self, node: Apply, args: Sequence[Any]) -> Any:
+        """One germ for one operation of the same numbers: two of them are equal, whatever encloses them."""
+        key = (node.name, *map(id, args))
+        if key not in self._made:
+            self._made[key] = (args, of_operation(node, args))  # with what keeps the places of the arguments taken
+        return self._made[key][1]
 
     def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
         some = next((v for _, v in elements if isinstance(v, Germ)), None)
@@ -113,6 +121,23 @@ def _outgrowing(found: Any, kind: str, like_a_line: bool) -> tuple[Power, Enclos
     return power, box
 
 
+def straight(program: Program, line: tuple[Point, Steps], of: str, place: Place) -> tuple[int, list[str]]:
+    """The first start from which the element is c + d / t and nothing else, at 1 / t of the way; what encloses c and d. Raises
+    Stuck."""
+    for start in STARTS:
+        path = Path(program, *line, NEAR, start)
+        try:
+            found = path.element(of, place)
+        except (Undecided, ZeroDivisionError, OverflowError, RecursionError):
+            continue
+        if path.moved and isinstance(found, Germ) and found.rest is None:
+            terms = dict(found.terms)
+            boxes = [boxed(terms.pop(power, Fraction(0))) for power in (ONE, _STEPS[NEAR])]
+            if not terms and all(box.finite for box in boxes):
+                return start, [end.hex() for box in boxes for end in (box.lo, box.hi)]
+    raise Stuck("the element is not seen to be affine")
+
+
 def sides(program: Program, line: tuple[Point, Steps], of: str, place: Place, most: int) -> tuple[int, int, list[str]]:
     """The first start and order at which the two sides of a point disagree: of a function with so many continuous derivatives,
     the element at t from the point is one polynomial in t of that degree, and what vanishes faster, on both sides. What
@@ -145,4 +170,4 @@ def _coefficient(path: Path, of: str, place: Place, order: int) -> Enclosure:
     return boxed(next((c for p, c in germ.terms if p == power), Fraction(0)))
 
 
-__all__ = ["FAR", "NEAR", "Path", "growth", "sides"]
+__all__ = ["FAR", "NEAR", "Path", "growth", "sides", "straight"]

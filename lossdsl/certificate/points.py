@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cmp_to_key
@@ -35,6 +36,7 @@ from lossdsl.ir.nodes import (
 
 PRECISIONS = (128, 256, 512, 1024, 2048, 4096)
 STEPS = 200_000
+_MULTIPLIED = 64  # factors; larger powers are exponentials of logarithms
 Place = tuple[int, ...]
 
 
@@ -44,6 +46,14 @@ class Undecided(Exception):
 
 class NoValue(Stuck):
     """The value at a point is certainly no real number."""
+
+
+class Pole(NoValue):
+    """An infinity, of a sign; `either`: of that one or the other, as 0 has none."""
+
+    def __init__(self, why: str, sign: int, *, either: bool = False) -> None:
+        super().__init__(why)
+        self.sign, self.either = sign, either
 
 
 def ball(value: Any) -> Any:
@@ -231,10 +241,10 @@ class Values:
             case Index():
                 return Fraction(at[node])
             case Read():
-                found = self.element(node.tensor, tuple(_whole(of(i)) for i in node.indices))
+                found = self.element(node.tensor, tuple(whole(of(i)) for i in node.indices))
                 return bool(found) if node.dtype.value == "bool" else found
             case Table():
-                return of(node.values[_whole(of(node.index))])
+                return of(node.values[whole(of(node.index))])
             case Select():
                 return of(node.a) if of(node.condition) else of(node.b)
             case Compare():
@@ -254,7 +264,28 @@ class Values:
         raise Stuck(f"{type(node).__name__} has no value here")
 
 
-def _whole(value: Any) -> int:
+class Extended(Values):
+    """Elements with infinities on the way: 1 / log(0) is 0. What is divided by zero has the sign `way`, as 0 has none."""
+
+    def __init__(
+        self,
+        program: Program,
+        extents: Mapping[str, int],
+        parameters: Mapping[str, Fraction],
+        inputs: Mapping[str, Mapping[Place, Fraction]],
+        way: int,
+    ) -> None:
+        super().__init__(program, extents, parameters, inputs)
+        self._way = way
+
+    def _scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Any:
+        try:
+            return super()._scalar(node, at, known)
+        except Pole as pole:
+            return arb("inf") * (pole.sign * (self._way if pole.either else 1))
+
+
+def whole(value: Any) -> int:
     if isinstance(value, Fraction) and value.denominator == 1:
         return value.numerator
     raise Stuck("a place that is no whole number")
@@ -298,7 +329,9 @@ def _apply(name: str, args: list[Any]) -> Any:
             return -args[0]
         case "div":
             if sign(args[1]) == 0:
-                raise NoValue("a division by zero")
+                if sign(args[0]) == 0:
+                    raise NoValue("0 / 0")
+                raise Pole("a division by zero", sign(args[0]), either=True)
             return _both(args[0], args[1], lambda a, b: a / b)
         case "abs":
             return -args[0] if sign(args[0]) < 0 else args[0]
@@ -310,17 +343,30 @@ def _apply(name: str, args: list[Any]) -> Any:
             return _extreme(args[0], args[1], name == "max2")
         case "pow" | "powi":
             return _power(args[0], args[1])
+        case "sign":
+            return Fraction(sign(args[0]))
+        case "floor":
+            return _floor(args[0])
+        case "ceil":
+            return -_floor(-args[0])
         case "logaddexp" if any(infinite(a, -1) for a in args):
             return args[0] if infinite(args[1], -1) else args[1]
         case "xlogy":
-            if args[0] == 0 and isinstance(args[0], Fraction):
-                return Fraction(0)
-            return ball(args[0]) * _positive(args[1]).log()
+            return _x_log(args[0], args[1])
         case "floordiv" | "mod" if all(isinstance(a, Fraction) for a in args) and args[1] != 0:
             return Fraction(args[0] // args[1]) if name == "floordiv" else args[0] % args[1]
     if name in _BALLS:
         return _BALLS[name](*(ball(a) for a in args))
     raise Stuck(f"the checker has no value of {name}")
+
+
+def _floor(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return Fraction(math.floor(value))
+    found = value.floor().unique_fmpz()
+    if found is None:  # of more than one number, or of an infinity
+        raise Undecided
+    return Fraction(int(found))
 
 
 def _defined(name: str, a: Any, b: Any) -> None:
@@ -334,22 +380,57 @@ def _defined(name: str, a: Any, b: Any) -> None:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(exponent, Fraction) and exponent.denominator == 1 and abs(exponent.numerator) <= 64:
-        k = exponent.numerator
-        if k < 0 and sign(base) == 0:
-            raise NoValue("a power of zero")
-        result: Any = Fraction(1)
-        for _ in range(abs(k)):
-            result = _both(result, base, lambda a, b: a * b)
-        return result if k >= 0 else _both(Fraction(1), result, lambda a, b: a / b)
-    if isinstance(base, Fraction) and base == 0 and sign(exponent) > 0:
-        return Fraction(0)
+    if isinstance(exponent, Fraction) and exponent.denominator == 1:
+        return _whole_power(base, exponent.numerator)
+    if sign(base) == 0:
+        if sign(exponent) < 0:
+            raise Pole("a power of zero", 1)
+        return Fraction(sign(exponent) == 0)
+    if sign(base) < 0 and not isinstance(exponent, Fraction):
+        raise Undecided  # a whole number, perhaps
     return (_positive(base).log() * ball(exponent)).exp()
+
+
+def _whole_power(base: Any, k: int) -> Any:
+    if k < 0 and sign(base) == 0:
+        raise Pole("a power of zero", 1, either=True)
+    if abs(k) > _MULTIPLIED and sign(base) != 0:
+        size = (ball(abs(base)).log() * k).exp()
+        return -size if sign(base) < 0 and k % 2 else size
+    result: Any = Fraction(1)
+    for _ in range(min(abs(k), _MULTIPLIED)):  # 0 to any power above 0 is 0
+        result = _both(result, base, lambda a, b: a * b)
+    return result if k >= 0 else _both(Fraction(1), result, lambda a, b: a / b)
+
+
+def _x_log(x: Any, y: Any) -> Any:
+    if x == 0 if isinstance(x, Fraction) else x.is_zero():
+        return Fraction(0)
+    try:
+        return ball(x) * _log(y)
+    except Pole as pole:
+        raise Pole(pole.why, sign(x) * pole.sign) from None
+    except NoValue:
+        sign(x)  # what may be 0 has no logarithm to look at
+        raise
+
+
+def _log(value: Any) -> Any:
+    if sign(value) == 0:
+        raise Pole("a logarithm of zero", -1)
+    return _positive(value).log()
 
 
 def _positive(value: Any) -> Any:
     if sign(value) <= 0:
-        raise NoValue("a logarithm of what is not positive")
+        raise NoValue("a root or a logarithm of what is negative")
+    return ball(value)
+
+
+def _inside(value: Any) -> Any:
+    """An argument of the gamma function and its kin."""
+    if sign(value) <= 0:
+        raise Stuck("a gamma function of what is not positive")
     return ball(value)
 
 
@@ -369,21 +450,25 @@ _EXACT: dict[str, Callable[[Any, Any], Any]] = {
 _BALLS: dict[str, Callable[..., Any]] = {
     "exp": lambda x: x.exp(),
     "expm1": lambda x: x.expm1(),
-    "log": lambda x: _positive(x).log(),
-    "log2": lambda x: _positive(x).log() / arb(2).log(),
-    "log10": lambda x: _positive(x).log() / arb(10).log(),
-    "log1p": lambda x: _positive(1 + x).log(),
+    "log": lambda x: _log(x),
+    "log2": lambda x: _log(x) / arb(2).log(),
+    "log10": lambda x: _log(x) / arb(10).log(),
+    "log1p": lambda x: _log(1 + x),
     "sqrt": lambda x: arb(0) if x == 0 else _positive(x).sqrt(),
     "sin": lambda x: x.sin(),
     "cos": lambda x: x.cos(),
+    "tan": lambda x: x.tan(),
+    "asin": lambda x: x.asin(),
+    "acos": lambda x: x.acos(),
     "tanh": lambda x: x.tanh(),
     "sinh": lambda x: x.sinh(),
     "cosh": lambda x: x.cosh(),
     "atan": lambda x: x.atan(),
     "erf": lambda x: x.erf(),
     "erfc": lambda x: x.erfc(),
-    "lgamma": lambda x: _positive(x).lgamma(),
-    "digamma": lambda x: _positive(x).digamma(),
+    "lgamma": lambda x: _inside(x).lgamma(),
+    "digamma": lambda x: _inside(x).digamma(),
+    "i0e": lambda x: abs(x).bessel_i(0, scaled=True),
     "pi": lambda: arb.pi(),
     "sigmoid": lambda x: 1 / (1 + (-x).exp()),
     "softplus": lambda x: (1 + x.exp()).log(),
@@ -391,7 +476,7 @@ _BALLS: dict[str, Callable[..., Any]] = {
     "logcosh": lambda x: x.cosh().log(),
     "normal_cdf": lambda x: (-x / arb(2).sqrt()).erfc() / 2,
     "log_normal_cdf": lambda x: ((-x / arb(2).sqrt()).erfc() / 2).log(),
-    "log1mexp": lambda x: _positive(1 - x.exp()).log(),
+    "log1mexp": lambda x: _log(1 - x.exp()),
     "logaddexp": lambda a, b: (a.exp() + b.exp()).log(),
     "expdiff": lambda a, b: (a - b).exp(),
 }

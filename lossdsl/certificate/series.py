@@ -1,7 +1,7 @@
 """Taylor series along a line, enclosed: elements of a loss where the entries of its inputs are a + b t and t is in an interval.
 
 The k-th coefficient encloses f^(k)(t) / k! at every t of the interval but the finitely many at which a branch, an extremum
-or an absolute value changes sides; there a `joined` series holds what is on either side, and one that is not has no value.
+or an absolute value changes sides, or an order; a `joined` series holds what is on either side, and one that is not has no value.
 Derivatives of functions follow from those below by the chain rule (Griewank and Walther, *Evaluating Derivatives*, 2008,
 chapter 13).
 """
@@ -9,16 +9,20 @@ chapter 13).
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 from flint import arb
 
-from lossdsl.certificate.points import Place, Undecided, Values
+from lossdsl.certificate.points import Place, Undecided, Values, whole
 from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import Apply, Const, Definition, Param, Program, Scalar, Select
+from lossdsl.ir.nodes import BOOL, Apply, Compare, Const, Definition, Param, Program, Read, Scalar, Select
+from lossdsl.ir.rewrite import free_indices
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.operations import transfer
@@ -226,6 +230,8 @@ def ordered(name: str, args: Sequence[Any], larger: Callable[[Any, Any], Any]) -
             return larger(x, -x)
         case "relu":
             return larger(x, x.like(0))
+        case "max2" | "min2" if x is args[1]:
+            return x
         case "max2":
             return larger(x, args[1])
         case "min2":
@@ -305,6 +311,25 @@ def _power(node: Apply, args: Sequence[Any], full: Sequence[Series]) -> Series:
 # ------------------------------------------------------------------------------------------------ elements
 
 
+class Unordered(Undecided):
+    """Two elements of what is sorted, or of what the largest is searched in, are not told apart."""
+
+    def __init__(self, definition: Definition) -> None:
+        super().__init__()
+        self.definition = definition
+
+
+Comparison = tuple[Compare, Place]  # and what its indices are
+
+
+class Fork(Exception):
+    """A comparison that holds at some places of the line and not at others."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__()
+        self.comparison = comparison
+
+
 class Along(Values):
     """Elements of a program's tensors along the line: the entries of some inputs are series, all else is as at a point."""
 
@@ -317,9 +342,11 @@ class Along(Values):
         count: int,
         *,
         joined: bool,
+        cases: Mapping[Comparison, bool] | None = None,
     ) -> None:
+        """`cases`: where these comparisons hold, or do not; the first other one that is not decided is a Fork."""
         super().__init__(program, *at)
-        self._steps, self._over, self._count, self._joined = steps, over, count, joined
+        self._steps, self._over, self._count, self._joined, self._cases = steps, over, count, joined, cases
         self.moved = False
 
     def element(self, tensor: str, place: Place) -> Any:
@@ -336,8 +363,15 @@ class Along(Values):
             try:
                 holds = self.scalar(node.condition, at, known)
             except Undecided:
-                return _either([self.scalar(b, at, {}) for b in (node.a, node.b)])
+                return self._either([self.scalar(b, at, {}) for b in (node.a, node.b)])
             return self.scalar(node.a if holds else node.b, at, known)
+        if isinstance(node, Compare) and self._cases is not None:
+            return self._compared(node, at, known, self._cases)
+        if isinstance(node, Read) and self._joined:
+            ways = [self._positions(i, at, known) for i in node.indices]
+            if any(len(way) != 1 for way in ways):
+                entries = [self.element(node.tensor, place) for place in itertools.product(*ways)]
+                return self._either([bool(v) for v in entries] if node.dtype is BOOL else entries)
         if isinstance(node, Apply):
             args = [self.scalar(a, at, known) for a in node.args]
             if any(isinstance(a, Series) for a in args):
@@ -347,16 +381,65 @@ class Along(Values):
                 return found
         return super()._scalar(node, at, known)
 
+    def _compared(
+        self, node: Compare, at: Mapping[Scalar, int], known: dict[Scalar, Any], cases: Mapping[Comparison, bool]
+    ) -> Any:
+        comparison = (node, tuple(at[i] for i in free_indices(node)))
+        if comparison in cases:
+            return cases[comparison]
+        for side in (node.a, node.b):
+            self.scalar(side, at, known)
+        try:
+            return super()._scalar(node, at, known)
+        except Undecided:
+            raise Fork(comparison) from None
+
+    def _positions(self, index: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Sequence[int]:
+        """All that an index may be: any place of what is sorted, or of what the largest is searched in, if two that are
+        compared are not told apart."""
+        try:
+            return [whole(self.scalar(index, at, known))]
+        except Unordered as reason:
+            while isinstance(index, Apply) and index.name in ("real", "int"):
+                index = index.args[0]
+            if not isinstance(index, Read) or index.tensor != reason.definition.tensor:
+                raise
+            return range(prod(i.dim.evaluate(self.extents) for i in reason.definition.bound))
+
     def _selected(self, d: Definition, at: Mapping[Scalar, int]) -> Any:
         try:
             return super()._selected(d, at)
-        except Undecided:  # of a sum: it, or nothing
-            if not self._joined or d.head != "sum":
+        except Undecided:  # it, or nothing
+            if not self._joined or d.head not in ("sum", "count"):
                 raise
-            return _either([self.scalar(d.body, at, {}), Fraction(0)])
+            return self._either([self.scalar(d.body, at, {}) if d.head == "sum" else Fraction(1), Fraction(0)])
+
+    def _sorted(self, d: Definition, elements: Sequence[tuple[Place, Any]], left_out: Sequence[Place]) -> list[int]:
+        try:
+            return super()._sorted(d, elements, left_out)
+        except Undecided:
+            raise Unordered(d) from None
+
+    def _winner(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Fraction:
+        try:
+            return super()._winner(d, elements)
+        except Undecided:
+            raise Unordered(d) from None
+
+    def _either(self, values: Sequence[Any]) -> Any:
+        """What is one of some numbers: one that all are, or a series that holds them all. Raises Undecided."""
+        first = values[0]
+        if isinstance(first, (bool, Fraction)) and all(type(v) is type(first) and v == first for v in values):
+            return first
+        if not self._joined or any(isinstance(v, bool) for v in values):
+            raise Undecided
+        none = Series((_ZERO,) * self._count, True)
+        return functools.reduce(Series.hulled, (none.like(v) for v in values))
 
     def _fold(self, d: Definition, elements: Sequence[tuple[Place, Any]]) -> Any:
         some = next((v for _, v in elements if isinstance(v, Series)), None)
+        if some is not None and d.head == "count":
+            return functools.reduce(operator.add, (Fraction(v) if isinstance(v, bool) else v for _, v in elements))
         if some is None or d.head not in ("logsumexp", "max", "min"):
             return super()._fold(d, elements)
         total, *rest = sorted((some.like(v) for _, v in elements), key=lambda v: -v.value.hi)
@@ -368,16 +451,4 @@ class Along(Values):
         return total
 
 
-def _either(values: Sequence[Any]) -> Any:
-    """What is one of two numbers."""
-    a, b = values
-    if isinstance(a, Series):
-        return a.union(b)
-    if isinstance(b, Series):
-        return b.union(a)
-    if isinstance(a, Fraction) and isinstance(b, Fraction) and a == b:
-        return a
-    raise Undecided
-
-
-__all__ = ["Along", "Number", "Point", "Series", "applied", "box_of", "of_operation", "ordered"]
+__all__ = ["Along", "Comparison", "Fork", "Number", "Point", "Series", "applied", "box_of", "of_operation", "ordered"]
