@@ -431,7 +431,8 @@ class Curve:
         if box.nan:
             raise Stuck("a number that may be undefined")
         values: tuple[float, ...] = _TWO_VALUED.get(kind, ())
-        if ends and not values and box.bounded and self._degree(n) <= 1:
+        closed = not (box.lo_open or box.hi_open)  # at an end that is left out, what is strict may not be
+        if ends and not values and box.bounded and closed and self._degree(n) <= 1:
             values = (box.lo, box.hi) if box.lo < box.hi else (box.lo,)
         return [v for v in (Enclosure(v, v) for v in values) if e.meet(v, box) is not None] or [box]
 
