@@ -461,6 +461,10 @@ class Curve:
             return True
         return False
 
+    def case(self, box: Box) -> Case:
+        """Where all is as in a box."""
+        return self._case(box)
+
     def everywhere(self) -> Iterator[tuple[Box, Case]]:
         """Boxes of all else, with the variable anywhere in its domain."""
         for box in self._start():

@@ -15,20 +15,19 @@ from fractions import Fraction
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.boxes import of_bound, of_order
 from lossdsl.certificate.coverings import Curve, text
+from lossdsl.certificate.labels import TWO_VALUED, label_of_two
 from lossdsl.certificate.question import Question
-from lossdsl.certificate.rules import AFFINE, CONSTANT, Rules, Stuck
+from lossdsl.certificate.rules import Rules, Stuck
 from lossdsl.certificate.symmetries import Forms
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Compare, Const, Input, Range, Read, Scalar, postorder, tensors_of
+from lossdsl.ir.nodes import INT, TRUE, Apply, Compare, Const, Input, Read, Scalar, postorder
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify.enclosure import INF
-
-_TWO_VALUED = {"bool": (0, 1), "binary": (0, 1), "sign": (-1, 1)}
 
 
 def of_calibration(q: Question) -> list[list[str]]:
     """Raises Stuck unless it is such a margin loss."""
-    label, prediction = _label(q)
-    low, high = _TWO_VALUED.get(label.kind, (0, 1))
+    label, prediction = label_of_two(q)
+    low, high = TWO_VALUED.get(label.kind, (0, 1))
     curve = Curve(replace(q, inputs=(prediction.name,)))
     if not curve.unbounded:
         raise Stuck(f"{prediction.name} is not any real number")
@@ -97,40 +96,6 @@ _NUMBERS: dict[str, Callable[..., Fraction]] = {
     "neg": lambda a: -a,
     "real": lambda a: a,
 }
-
-
-def _label(q: Question) -> tuple[Input, Input]:
-    """The label, of two values or a mixture of them, and the prediction. Raises Stuck where that is not the only way to see
-    it."""
-    needed = Bounds(q.program).needed(q.of)
-    read = {t for d in needed for t in tensors_of(d.scalars())}
-    used = [i for i in q.program.inputs if i.name in read and i.name not in q.fixed]
-    labels = [i for i in used if i.kind in _TWO_VALUED]
-    real = [i for i in used if i.dtype is REAL and i.default is None and i.role == "input"]
-    if any(i.kind == "class" for i in used) or any(i.name in q.assume for i in used):
-        raise Stuck("a label of more than two values, or conditions on inputs")
-    if not labels:
-        unit = [i for i in real if i.kind == "prob" or (i.kind, _ends(i.range)) == ("real", (0, 1))]
-        labels = [i for i in unit if _is_affine(q, i.name)] if len(real) == 2 else []
-    if len(labels) != 1:
-        raise Stuck("which input is the label")
-    predictions = [i for i in real if i is not labels[0]]
-    if len(predictions) != 1 or not set(labels[0].dims) <= set(predictions[0].dims):
-        raise Stuck("which input is the prediction")
-    return labels[0], predictions[0]
-
-
-def _ends(r: Range) -> tuple[object, object]:
-    return tuple(c.value if isinstance(c, Const) else None for c in (r.lower, r.upper))  # type: ignore[return-value]
-
-
-def _is_affine(q: Question, name: str) -> bool:
-    """Whether the loss of a label between its values is the mixture of their losses."""
-    rules = Rules(Bounds(q.program, q.assume, frozenset({name})), (name,))
-    try:
-        return rules.curvature(q.of) in (AFFINE, CONSTANT)
-    except Stuck:
-        return False
 
 
 def _with_body(q: Question, body: Scalar, prediction: Input) -> Question:

@@ -26,6 +26,7 @@ from lossdsl.certificate.boxes import (
     of_smoothness,
     of_valley,
 )
+from lossdsl.certificate.classes import of_classes
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.decisions import of_calibration
@@ -38,7 +39,9 @@ from lossdsl.certificate.question import (
     CALIBRATED,
     EXPLODING,
     MINIMUM,
+    NOISE,
     NUMBERS,
+    PROPER,
     UNIQUE,
     VANISHING,
     Question,
@@ -73,7 +76,7 @@ STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and whe
 TAILS = "order of the derivative far out"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 MASSES = "masses of the gradient"
-MARGIN = "a margin loss that falls through the threshold"
+MARGIN, CLASSES = "a margin loss that falls through the threshold", "a sum over the classes"
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
@@ -98,7 +101,9 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
-    CALIBRATED: (MARGIN,),
+    CALIBRATED: (MARGIN, CLASSES),
+    NOISE: (CLASSES,),
+    **dict.fromkeys(PROPER, (CLASSES,)),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
 }
@@ -368,6 +373,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     BOTH_SIDES: of_minimum,
     VALLEY: of_valley,
     MARGIN: of_calibration,
+    CLASSES: of_classes,
     MASSES: of_masses,
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),

@@ -1,0 +1,180 @@
+"""Certificates of decision theory: statements that are true have one, statements that are nearly true have none."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lossdsl import pipeline
+from lossdsl.certificate.document import Rejected, _part, sealed, verify
+from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.rules import Stuck
+from lossdsl.diagnostics import Source
+from tests.test_certificate import document_of, mutated
+
+SCORES = "    input s: real[n, c]\n    input k: class[n] of c\n    input w: real[c] >= 0\n    input v: real[n] >= 0\n    param a: real >= 0\n    param t: real in [0, 1]\n"
+SHARES = "    input s: simplex[n, c] over c\n    input k: class[n] of c\n    input v: real[n] >= 0\n"
+
+
+def source_of(head: str, lines: str, claim: str) -> str:
+    body = "".join(f"    {line}\n" for line in lines.split("; "))
+    return f"loss l:\n{head}{body}    return mean(per)\n    claim {claim}\n"
+
+
+def certified(head: str, lines: str, claim: str) -> bool:
+    """Whether the checker derives the claim, whatever the provers say."""
+    analysis = pipeline.analyse(Source("<test>", source_of(head, lines, claim)))
+    assert not analysis.failed, analysis.diagnostics
+    (built,) = analysis.losses
+    try:
+        for question in of_claim(built, built.claims[0]):
+            _part(question)
+    except Stuck:
+        return False
+    return True
+
+
+LOG = "h[n, c] = log_softmax(s over c); "
+TRUE_OF_CLASSES = [
+    (SCORES, LOG + "per = -h[c = k]", "calibrated"),
+    (SCORES, LOG + "per = -h[c = k]", "strictly proper"),
+    (SCORES, LOG + "per = -h[c = k]", "proper"),
+    (SCORES, LOG + "per = -(1 + v) * h[c = k] + v", "strictly proper"),
+    (SCORES, LOG + "per = -(1 - t) * h[c = k] - t * mean(h over c)", "calibrated when t < 1"),
+    (SCORES, LOG + "per = -h[c = k] + a * sum(exp(h) * h over c)", "calibrated"),
+    (SCORES, LOG + "per = -h[c = k] - a * sum(exp(h) * h over c)", "calibrated"),
+    (SCORES, LOG + "per = -h[c = k] - t * expm1(h[c = k])", "calibrated"),
+    (SCORES, LOG + "per = -(1 - exp(h[c = k]))^2 * h[c = k]", "calibrated"),
+    (SCORES, LOG + "per = sum((exp(h) - (c == k))^2 over c)", "calibrated"),
+    (SCORES, "per = 1 - softmax(s over c)[c = k]", "calibrated"),
+    (SCORES, "per = 1 - softmax(s over c)[c = k]", "noise symmetric"),
+    (SCORES, "per = sum(abs(softmax(s over c) - (c == k)) over c)", "calibrated"),
+    (SCORES, LOG + "per = -2 * h[c = k] - sum(h over c where c != k)", "calibrated"),
+    (SHARES, "per = sum(s^2 over c) - 2 * s[c = k]^2", "calibrated"),
+    (SHARES, "per = sum((s - (c == k))^2 over c)", "calibrated"),
+    (SHARES, "per = sum((s - (c == k))^2 over c)", "strictly proper"),
+    (SHARES, "per = 3 * sum(s^2 over c) - 6 * s[c = k] + v", "strictly proper"),
+    (SHARES, "per = 1 - s[c = k]", "calibrated"),
+    (SHARES, "per = 1 - s[c = k]", "noise symmetric"),
+    (SHARES, "per = sum(s over c) - s[c = k] / 3", "noise symmetric"),
+]
+FALSE_OF_CLASSES = [
+    (SCORES, LOG + "per = -w[k] * h[c = k]", "calibrated"),  # weights move the threshold
+    (SCORES, LOG + "per = -v * h[c = k]", "calibrated"),  # nothing counts
+    (SCORES, LOG + "per = -a * h[c = k]", "strictly proper"),
+    (SCORES, LOG + "per = -(1 - t) * h[c = k] - t * mean(h over c)", "calibrated"),  # t = 1
+    (SCORES, LOG + "per = -(1 - t) * h[c = k] - t * mean(h over c)", "proper"),
+    (SCORES, LOG + "per = -h[c = k] - 3 * t * (h[c = k] + 1)^2", "calibrated"),
+    (SCORES, LOG + "per = h[c = k]", "calibrated"),
+    (SCORES, LOG + "per = -h[c = k] + (1 + a) * expm1(h[c = k])", "calibrated"),  # rises at the end
+    (SCORES, LOG + "per = -h[c = k] + 2 * mean(h over c)", "calibrated"),  # without bound from below
+    (SCORES, LOG + "per = log(-h[c = k])", "calibrated"),
+    (
+        SCORES,
+        LOG + "per = -(h[c = k] + 1)^3 + 40 * sum((h + 1)^2 over c)",
+        "calibrated",
+    ),  # flat where two scores are equal
+    (SCORES, LOG + "per = -h[c = k] - (1 if h[c = k] > -1 else 0)", "calibrated"),  # a jump
+    (SCORES, "h = log_softmax(-s over c); per = -h[c = k]", "calibrated"),
+    (SCORES, "h = log_softmax(s + w over c); per = -h[c = k]", "calibrated"),
+    (SCORES, "h = log_softmax(s * w over c); per = -h[c = k]", "calibrated"),
+    (SCORES, "h[n, c] = s - logsumexp(s over c where c != k); per = -h[c = k]", "strictly proper"),
+    (SCORES, LOG + "per[n] = -h[0, k[n]] if n > 0 else -h[n, k[n]]", "calibrated"),  # of another row
+    (SCORES, LOG + "per[n] = -h[n, k[n - 1]] if n > 0 else -h[n, k[n]]", "calibrated"),  # of another label
+    (SCORES, LOG + "per = -h[c = k] - h[c = 0]", "strictly proper"),
+    (SCORES, LOG + "per = -h[c = k] if k > 0 else 0", "calibrated"),
+    (SCORES, LOG + "per = -h[c = k] - t * expm1(h[c = k])", "strictly proper"),
+    (SCORES, LOG + "per = -h[c = k]", "noise symmetric"),
+    (SCORES, LOG + "per = exp(2 * h[c = k])", "noise symmetric"),
+    (SCORES, LOG + "per = -exp(h[c = k]) - sum(exp(h)^2 over c)", "noise symmetric"),
+    (SCORES, LOG + "per = -h[c = k]", "calibrated on s <= 1"),  # scores of some range have no such softmax
+    (SCORES.replace("s: real[n, c]", "s: real[n, c] >= 0"), LOG + "per = -h[c = k]", "strictly proper"),
+    (SHARES, "per = 1 - s[c = k]", "strictly proper"),
+    (SHARES, "per = sum((s - (c == k))^2 over c) - s[c = k]", "strictly proper"),
+    (SHARES, "per = sum((s - (c == k))^2 over c)", "noise symmetric"),
+    (SHARES, "per = v * sum((s - (c == k))^2 over c)", "strictly proper"),
+    (SHARES, "per = sum(s^2 over c) - 2 * s[c = k]^2", "strictly proper"),
+    (SHARES, "per = (1 if s[c = k] == 0 else 2 - s[c = k])", "calibrated"),  # another value at the end
+    (SHARES, "per = s[c = k] - 1", "calibrated"),
+    (SHARES, "per = sum((s - (c == k))^2 over c where c != k)", "strictly proper"),
+]
+
+
+@pytest.mark.parametrize(("head", "lines", "claim"), TRUE_OF_CLASSES)
+def test_sums_over_the_classes(head: str, lines: str, claim: str) -> None:
+    assert certified(head, lines, claim)
+
+
+@pytest.mark.parametrize(("head", "lines", "claim"), FALSE_OF_CLASSES)
+def test_what_is_no_such_sum_has_no_certificate(head: str, lines: str, claim: str) -> None:
+    assert not certified(head, lines, claim)
+
+
+TERMS = {  # of the logarithm of a share
+    "{h}": lambda x: x,
+    "exp({h})": np.exp,
+    "expm1({h})": np.expm1,
+    "exp(2 * {h})": lambda x: np.exp(2 * x),
+    "{h}^2": lambda x: x**2,
+    "exp({h}) * {h}": lambda x: x * np.exp(x),
+    "relu({h} + 1)": lambda x: np.maximum(x + 1, 0),
+    "relu(-1 - {h})^2": lambda x: np.maximum(-1 - x, 0) ** 2,
+    "log(-{h})": lambda x: np.log(-x),
+}
+NUMBERS = (-3.0, -2.0, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 2.0, 3.0)
+
+
+def test_random_sums_that_are_certified_are_calibrated() -> None:
+    """Of two classes: no prediction with the other one on top comes to the least expected loss."""
+    assert attacked(120, 3) >= 8
+
+
+@pytest.mark.slow
+def test_many_random_sums() -> None:
+    assert attacked(3000, 4) >= 250
+
+
+def attacked(count: int, seed: int) -> int:
+    rng, found = random.Random(seed), 0
+    edge = np.logspace(-12, 0, 400)
+    share = np.unique(np.concatenate([edge / 2, 1 - edge / 2, np.linspace(0.001, 0.999, 2001)]))
+    logs = np.log(share), np.log1p(-share)
+    for _ in range(count):
+        own, each = ({t: rng.choice(NUMBERS) for t in rng.sample(list(TERMS), 2)} for _ in range(2))
+        if rng.random() < 0.5:
+            each = {}
+        written = [f"({k}) * {t.format(h='h[c = k]')}" for t, k in own.items()]
+        written += [f"({k}) * sum({t.format(h='h')} over c)" for t, k in each.items()]
+        if not certified(SCORES, LOG + "per = " + " + ".join(written), "calibrated"):
+            continue
+        found += 1
+        f, g = (np.array([sum(k * TERMS[t](x) for t, k in part.items()) + 0 * x for x in logs]) for part in (each, own))
+        for p in (0.51, 0.6, 0.75, 0.95):
+            risk = f.sum(0) + p * g[0] + (1 - p) * g[1]
+            assert risk[share <= 0.5].min() > risk.min(), (own, each, p)
+    return found
+
+
+def test_changed_certificates_are_rejected() -> None:
+    rng = random.Random(9)
+    for head, lines, claim in (TRUE_OF_CLASSES[1], TRUE_OF_CLASSES[4], TRUE_OF_CLASSES[-5], TRUE_OF_CLASSES[-1]):
+        refused(document_of(Source("<test>", source_of(head, lines, claim))), "claim", rng)
+
+
+def refused(document: dict[str, Any], about: str, rng: random.Random, count: int = 60) -> None:
+    """Entries about a claim (or a finding), of which each change is seen."""
+    verify(document)
+    entries = [e for e in document["losses"][0]["entries"] if about in e]
+    assert entries, document["losses"][0]["without"]
+    for entry in entries:
+        for _ in range(count):
+            changed = mutated(entry, rng)
+            moved = changed.get("points") != entry.get("points") and changed.get("values") == entry.get("values")
+            if changed == entry or moved:
+                continue
+            document["losses"][0]["entries"] = [changed]
+            with pytest.raises(Rejected):
+                verify(sealed(document))
