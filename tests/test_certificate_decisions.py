@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,10 @@ import pytest
 from lossdsl import pipeline
 from lossdsl.certificate.document import Rejected, _part, sealed, verify
 from lossdsl.certificate.question import of_claim
+from lossdsl.certificate.risks import ALIKE, BETTER, DECISIONS, LEVEL, SIDE, STANDS, candidates
 from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source
-from tests.test_certificate import document_of, mutated
+from tests.test_certificate import EXAMPLES, document_of, mutated
 
 SCORES = "    input s: real[n, c]\n    input k: class[n] of c\n    input w: real[c] >= 0\n    input v: real[n] >= 0\n    param a: real >= 0\n    param t: real in [0, 1]\n"
 SHARES = "    input s: simplex[n, c] over c\n    input k: class[n] of c\n    input v: real[n] >= 0\n"
@@ -166,7 +170,7 @@ def test_changed_certificates_are_rejected() -> None:
 
 def refused(document: dict[str, Any], about: str, rng: random.Random, count: int = 60) -> None:
     """Entries about a claim (or a finding), of which each change is seen."""
-    verify(document)
+    verify(sealed(document))
     entries = [e for e in document["losses"][0]["entries"] if about in e]
     assert entries, document["losses"][0]["without"]
     for entry in entries:
@@ -178,3 +182,147 @@ def refused(document: dict[str, Any], about: str, rng: random.Random, count: int
             document["losses"][0]["entries"] = [changed]
             with pytest.raises(Rejected):
                 verify(sealed(document))
+
+
+# ------------------------------------------------------------------------------------------------ counterexamples
+
+BINARY = "    input x: real[n]\n    input y: sign[n]\n    param a: real >= 0\n    param t: real in [0, 1]\n"
+ROW = {"s[0, 0]": "1/4", "s[0, 1]": "0", "w[0]": "1", "w[1]": "3", "v[0]": "2", "a": "0", "t": "1/2"}
+POINT = {"x[0]": "1/4", "a": "1", "t": "1/2"}
+
+
+def refuting(head: str, lines: str, claim: str, *points: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The kinds of counterexample, with their probabilities, that the checker sees at the points."""
+    analysis = pipeline.analyse(Source("<test>", source_of(head, lines, claim)))
+    assert not analysis.failed, analysis.diagnostics
+    (built,) = analysis.losses
+    (question,) = of_claim(built, built.claims[0])
+    found = []
+    for entry in candidates(question, points):
+        with contextlib.suppress(Stuck):
+            DECISIONS[entry["rule"]](question, entry)
+            found.append((entry["rule"], tuple(entry["shares"])))
+    return found
+
+
+WEIGHED = "per = 2 * softplus(-x) if y > 0 else softplus(x)"
+FOUND = [
+    (SCORES, LOG + "per = -a * h[c = k]", "calibrated", [ROW], ALIKE),
+    (SCORES, LOG + "per = -a * h[c = k] - max(h over c)", "calibrated", [ROW], ALIKE),
+    (SCORES, LOG + "per = -w[k] * h[c = k]", "calibrated", [{**ROW, "w[0]": "0", "w[1]": "0"}], ALIKE),
+    (SCORES, LOG + "per = -w[k] * h[c = k]", "calibrated", [{**ROW, "s[0, 0]": "-1/4"}], LEVEL),
+    (SCORES, "h[n, c] = log_softmax(s + w over c); per = -h[c = k]", "calibrated", [{**ROW, "s[0, 0]": "1/4"}], LEVEL),
+    (
+        SCORES,
+        "per = w[k] * sum(relu(1 - s[c = k] + s) over c where c != k)",
+        "calibrated",
+        [{**ROW, "s[0, 0]": "-1/4"}],
+        LEVEL,
+    ),
+    (BINARY, WEIGHED, "calibrated", [POINT], SIDE),
+    (BINARY, "per = softplus(-x) if y > 0 else 0", "calibrated", [POINT], SIDE),
+    (
+        BINARY,
+        "per = t * relu(min(1, -x) + 1) + softplus(x) if y > 0 else 2 * softplus(x)",
+        "calibrated",
+        [{**POINT, "x[0]": "-2"}],
+        SIDE,
+    ),
+    (
+        BINARY,
+        "per = softplus(-2 * y * x)",
+        "proper with link sigmoid(x)",
+        [{**POINT, "x[0]": "1"}, {**POINT, "x[0]": "1/2"}],
+        BETTER,
+    ),
+    (BINARY, "per = relu(1 - y * x)", "proper", [{**POINT, "x[0]": "1"}], STANDS),
+]
+NOT_FOUND = [
+    (SCORES, LOG + "per = -a * h[c = k]", "calibrated", [{**ROW, "a": "1"}]),
+    (SCORES, LOG + "per = -a * h[c = k]", "calibrated", [{**ROW, "a": "-1"}]),  # of no value of a
+    (SCORES, LOG + "per = -a * h[c = k]", "calibrated when a > 0", [ROW]),
+    (SCORES, LOG + "per = -a * h[c = k] + k", "calibrated", [ROW]),
+    (SCORES, LOG + "per = -h[c = k]", "calibrated", [{**ROW, "s[0, 0]": "-1/4"}]),
+    (SCORES, LOG + "per = -w[k] * h[c = k]", "calibrated", [{**ROW, "w[0]": "1", "w[1]": "1"}]),
+    (SCORES, LOG + "per = -w[k] * h[c = k]", "calibrated", [{**ROW, "w[0]": "0", "w[1]": "-1"}]),  # no weights
+    (SCORES, LOG + "per = -w[k] * h[c = k]", "calibrated", [{**ROW, "s[0, 0]": "0"}]),  # no class on top
+    (SCORES, "per = -w[k] * s[c = k]", "calibrated", [{**ROW, "s[0, 0]": "-1/4"}]),  # answers to a shift
+    (SCORES, LOG + "per = w[k] * h[c = k]", "calibrated", [{**ROW, "s[0, 0]": "-1/4"}]),  # concave
+    (BINARY, "per = softplus(-y * x)", "calibrated", [POINT]),
+    (BINARY, "per = softplus(-y * x)", "calibrated", [{**POINT, "x[0]": "-1/1024"}]),
+    (BINARY, "per = sigmoid(-y * x)", "calibrated", [POINT]),
+    (BINARY, WEIGHED, "calibrated", [{**POINT, "x[0]": "-1/4"}]),
+    (BINARY, WEIGHED, "calibrated", [{**POINT, "x[0]": "0"}]),
+    (BINARY, "per = softplus(-y * x)", "proper with link sigmoid(x)", [{**POINT, "x[0]": "1"}, {**POINT, "x[0]": "2"}]),
+    (BINARY, "per = softplus(-y * x)", "proper with link sigmoid(x)", [{**POINT, "x[0]": "1"}, {**POINT, "x[0]": "1"}]),
+    (
+        BINARY,
+        "per = softplus(-2 * y * x)",
+        "proper with link 2 * x",
+        [{**POINT, "x[0]": "1"}, {**POINT, "x[0]": "1/2"}],
+    ),  # no probability
+    (
+        BINARY,
+        "per = a * softplus(-2 * y * x)",
+        "proper with link sigmoid(x)",
+        [{**POINT, "x[0]": "1"}, {**POINT, "x[0]": "1/2", "a": "1/9"}],
+    ),
+    (BINARY, "per = relu(1 - y * x)", "proper", [{**POINT, "x[0]": "1/2"}]),
+    (BINARY, "per = relu(1 - y * x)^2", "proper", [{**POINT, "x[0]": "1/5"}]),
+    (BINARY, "per = relu(1 - y * x)", "proper when a < 1", [{**POINT, "x[0]": "1"}]),
+    (BINARY, "per = relu(1 - y * x) + relu(-1 - y * x)", "proper", [{**POINT, "x[0]": "0"}]),
+]
+
+
+@pytest.mark.parametrize(("head", "lines", "claim", "points", "rule"), FOUND)
+def test_counterexamples(head: str, lines: str, claim: str, points: list[dict[str, str]], rule: str) -> None:
+    assert rule in {found for found, _ in refuting(head, lines, claim, *points)}
+
+
+@pytest.mark.parametrize(("head", "lines", "claim", "points"), NOT_FOUND)
+def test_what_is_no_counterexample(head: str, lines: str, claim: str, points: list[dict[str, str]]) -> None:
+    assert not refuting(head, lines, claim, *points)
+
+
+MARGINS: list[tuple[str, Callable[[Any], Any]]] = [
+    ("softplus(-{m})", lambda m: np.logaddexp(0, -m)),
+    ("relu(1 - {m})", lambda m: np.maximum(1 - m, 0)),
+    ("exp(-{m})", lambda m: np.exp(-m)),
+    ("sigmoid(-{m})", lambda m: 1 / (1 + np.exp(m))),
+    ("relu(1 / 2 - {m})^2", lambda m: np.maximum(0.5 - m, 0) ** 2),
+]
+
+
+def test_random_losses_that_are_refuted_are_not_calibrated() -> None:
+    """On a grid of the right side nothing is better than the prediction on the wrong one."""
+    rng, seen, line = random.Random(4), 0, np.linspace(-30, 30, 6001)
+    for _ in range(60):
+        parts = [(rng.choice(MARGINS), rng.choice((0, 1, 1, 2, 3)), rng.choice((-1, 0, 0, 1))) for _ in range(2)]
+        (((f, one), a, b), ((g, other), c, d)) = parts
+        body = f"{a} * {f.format(m=f'(x + ({b}))')} if y > 0 else {c} * {g.format(m=f'(-x + ({d}))')}"
+        at = rng.choice((-3, -1, -0.25, 0.25, 1, 3))
+        for _, (share, *_rest) in refuting(BINARY, f"per = {body}", "calibrated", {**POINT, "x[0]": str(Fraction(at))}):
+            eta = float(Fraction(share))
+            assert at * (eta - 0.5) < 0
+            risk = eta * a * one(line + b) + (1 - eta) * c * other(-line + d)
+            own = eta * a * one(at + b) + (1 - eta) * c * other(-at + d)
+            assert own <= risk[(line >= 0) if eta > 0.5 else (line <= 0)].min() + 1e-9, (body, at, eta)
+            seen += 1
+    assert seen >= 10
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "imbalance/ldam",
+        "imbalance/class_balanced",
+        "robust/symmetric_ce",
+        "classification/focal",
+        "sequence/smoothed_token_nll",
+    ],
+)
+def test_changed_counterexamples_are_rejected(name: str) -> None:
+    path = EXAMPLES / f"{name}.loss"
+    document = document_of(Source(str(path), path.read_text()))
+    document["losses"][0]["entries"] = [e for e in document["losses"][0]["entries"] if e.get("finding") == "calibrated"]
+    refused(document, "finding", random.Random(11))

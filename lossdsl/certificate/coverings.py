@@ -418,6 +418,23 @@ class Curve:
             stack += _halved(box)
         raise Stuck("more boxes than are looked at")
 
+    def values(self, accept: Accept) -> list[Leaf]:
+        """Boxes, ends included, that cover everything, with a value on each that is accepted; pieces may meet anywhere. Raises
+        Stuck."""
+        found: list[Leaf] = []
+        stack = list(self._start())
+        for _ in range(_MOST):
+            if not stack:
+                return sorted(found, key=lambda leaf: tuple(s.lo for s in reversed(leaf.box.sides)))
+            box = stack.pop()
+            over = Enclosure(box.over.lo, box.over.hi, box.over.lo == -INF, box.over.hi == INF)
+            here = self._case(Box(over, box.others))[self.body]
+            if here.finite and accept(here):
+                found.append(Leaf(box, here))
+            else:
+                stack += _halved(box)
+        raise Stuck("more boxes than are looked at")
+
     def _start(self) -> Iterator[Box]:
         for others in itertools.product(*(self.choices(n, ends=True) for n in self.others)):
             yield Box(Enclosure(self.domain.lo, self.domain.hi, True, True), others)

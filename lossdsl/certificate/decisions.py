@@ -9,7 +9,7 @@ mirror image, and predictions whose expected loss goes to the least one go to 0,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
@@ -24,40 +24,71 @@ from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify.enclosure import INF
 
 
-def of_calibration(q: Question) -> list[list[str]]:
-    """Raises Stuck unless it is such a margin loss."""
+@dataclass(frozen=True)
+class TwoLosses:
+    """The element where the label is the positive one (`rises`) and where it is the negative one (`falls`), as questions about
+    the prediction; `entry` is the read of it."""
+
+    label: Input
+    prediction: Input
+    entry: Read
+    rises: Question
+    falls: Question
+
+    @property
+    def line(self) -> list[str]:
+        return ["label", self.label.name]
+
+    def about(self, body: Scalar, word: str, *conditions: Scalar) -> Question:
+        """A question about another scalar in the place of the element, of the same prediction."""
+        return replace(_with_body(self.rises, body, self.prediction), property=word, conditions=conditions)
+
+    @property
+    def bodies(self) -> tuple[Scalar, Scalar]:
+        """Of the positive and the negative label."""
+        found = [q.program.definition(q.of) for q in (self.rises, self.falls)]
+        return tuple(d.body for d in found if d is not None)  # type: ignore[return-value]
+
+
+def two_losses(q: Question) -> TwoLosses:
+    """Raises Stuck where the element is not, or not seen to be, the loss of a label of two values and of any real number."""
     label, prediction = label_of_two(q)
     low, high = TWO_VALUED.get(label.kind, (0, 1))
     curve = Curve(replace(q, inputs=(prediction.name,)))
     if not curve.unbounded:
         raise Stuck(f"{prediction.name} is not any real number")
-    body, case = _opened(curve, label.name), curve.whole()
-    (read,) = _reads(body, label.name)
-    bodies = (_folded(substitute(body, {read: Const(Fraction(v), read.dtype)}), case) for v in (high, low))
-    rises, falls = (_with_body(q, body, prediction) for body in bodies)
-    trace = [["label", label.name], *_mirrored(rises, falls, prediction.name)]
+    body, case = opened(curve.bounds, curve.body, label.name), curve.whole()
+    (read,), (entry,) = _reads(body, label.name), _reads(curve.body, prediction.name)
+    bodies = (folded(substitute(body, {read: Const(Fraction(v), read.dtype)}), case) for v in (high, low))
+    return TwoLosses(label, prediction, entry, *(_with_body(q, body, prediction) for body in bodies))
+
+
+def of_calibration(q: Question) -> list[list[str]]:
+    """Raises Stuck unless it is such a margin loss."""
+    two = two_losses(q)
+    rises = two.rises
+    trace = [two.line, *_mirrored(two)]
     below = Bounds(rises.program, rises.assume).tensor(q.of)
     if below.nan or below.lo == -INF:
         trace += of_bound(replace(rises, property="non-negative"))
     trace += of_order(replace(rises, property="decreasing"))
-    (entry,) = _reads(curve.body, prediction.name)
     sides = [
-        list(Curve(replace(rises, conditions=(Compare(op, entry, Const(Fraction(0))),))).slopes_at(0.0))
+        list(Curve(replace(rises, conditions=(Compare(op, two.entry, Const(Fraction(0))),))).slopes_at(0.0))
         for op in (">=", "<=")
     ]
     for right, left in zip(*sides, strict=True):
-        if not right.negative or not (right.hi <= left.lo or Curve(rises).smooth_at(entry, 0.0)):
+        if not right.negative or not (right.hi <= left.lo or Curve(rises).smooth_at(two.entry, 0.0)):
             raise Stuck("the slope at 0")
         trace.append(["slopes", text(left), text(right)])
     return trace
 
 
-def _opened(curve: Curve, name: str) -> Scalar:
+def opened(bounds: Bounds, body: Scalar, name: str) -> Scalar:
     """The element with all maps put in that the label is in."""
-    body, varying = curve.body, Rules(curve.bounds, (name,)).moving - {name}
+    varying = Rules(bounds, (name,)).moving - {name}
     while read := [n for n in postorder(body) if isinstance(n, Read) and n.tensor in varying]:
-        inner = [(n, curve.bounds.definitions[n.tensor]) for n in read]
-        if any(d.head != "map" or d.support is not TRUE or d.tensor in curve.bounds.recurrent for _, d in inner):
+        inner = [(n, bounds.definitions[n.tensor]) for n in read]
+        if any(d.head != "map" or d.support is not TRUE or d.tensor in bounds.recurrent for _, d in inner):
             raise Stuck("an element that folds an axis")
         body = substitute(body, {n: substitute(d.body, dict(zip(d.formals, n.indices, strict=True))) for n, d in inner})
     return body
@@ -70,7 +101,7 @@ def _reads(body: Scalar, name: str) -> list[Read]:
     return list(found)
 
 
-def _folded(body: Scalar, case: Case) -> Scalar:
+def folded(body: Scalar, case: Case) -> Scalar:
     """The scalar with what is computed of numbers as a number, and without products of a finite number and 0."""
 
     def step(n: Scalar) -> Scalar:
@@ -107,8 +138,9 @@ def _with_body(q: Question, body: Scalar, prediction: Input) -> Question:
     return replace(q, program=q.program.with_body(items), inputs=(prediction.name,), conditions=())
 
 
-def _mirrored(rises: Question, falls: Question, name: str) -> list[list[str]]:
-    table = dict[object, int]()
+def _mirrored(two: TwoLosses) -> list[list[str]]:
+    table, name = dict[object, int](), two.prediction.name
+    rises, falls = two.rises, two.falls
     first = Forms(Bounds(rises.program, rises.assume), {name: (-1, name)}, table).tensor(rises.of)
     second = Forms(Bounds(falls.program, falls.assume), {}, table).tensor(falls.of)
     if first != second:
@@ -116,4 +148,4 @@ def _mirrored(rises: Question, falls: Question, name: str) -> list[list[str]]:
     return [["mirrored", f"{first[0]}"]]
 
 
-__all__ = ["of_calibration"]
+__all__ = ["TwoLosses", "folded", "of_calibration", "opened", "two_losses"]
