@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable
 from fractions import Fraction
@@ -326,3 +327,129 @@ def test_changed_counterexamples_are_rejected(name: str) -> None:
     document = document_of(Source(str(path), path.read_text()))
     document["losses"][0]["entries"] = [e for e in document["losses"][0]["entries"] if e.get("finding") == "calibrated"]
     refused(document, "finding", random.Random(11))
+
+
+# -------------------------------------------------------------------------------------------- labels of two values
+
+SOFT = "    input x: real[n]\n    input y: real[n] in [0, 1]\n    param w: real > 0\n    param a: real >= 0\n"
+WIDE = "    input x: real[n]\n    input y: sign[n]\n    param w: real > 0\n"
+TRUE_OF_TWO = [
+    (BINARY, "per = softplus(-y * x)", "strictly proper with link sigmoid(x)"),
+    (BINARY, "per = softplus(-3 * y * x / 2)", "strictly proper with link sigmoid(3 / 2 * x)"),
+    (BINARY, "per = exp(-y * x)", "proper with link sigmoid(2 * x)"),
+    (BINARY, "per = sigmoid(-y * x)^2", "strictly proper with link sigmoid(x)"),
+    (BINARY, "per = 3 * softplus(-y * x) + softplus(-2 * y * x) / 2 + 2 * softplus(y * x)", "calibrated"),
+    (BINARY, "per = softplus(-y * x)", "strictly proper"),
+    (BINARY, "per = relu(1 - y * x)^2", "strictly proper"),
+    (BINARY, "m = y * x; per = relu(1 - m)^2 if m >= -1 else -4 * m", "strictly proper"),
+    (BINARY, "per = 2 * relu(1 - x)^2 if y > 0 else 3 * relu(1 + x)^2", "strictly proper"),
+    (BINARY, "per = softplus(-y * x) + relu(-y * x)^2", "strictly proper"),
+    (SOFT, "per = y * softplus(-x) + (1 - y) * softplus(x)", "strictly proper with link sigmoid(x)"),
+    (SOFT, "per = w * y * softplus(-x) + (1 - y) * softplus(x)", "strictly proper"),
+    (BINARY, "per = relu(1 - y * x)", "calibrated"),
+    (BINARY, "per = relu(1 + a - y * x)", "calibrated"),
+    (BINARY, "per = max(1 - y * x, 1 / 2 - 2 * y * x)", "calibrated"),
+    (SOFT, "per = y * relu(w - x) + (1 - y) * relu(w + x)", "calibrated"),
+    (WIDE, "m = 1 - y * x; per = 0 if m <= 0 else m^2 / (2 * w) if m < w else m - w / 2", "calibrated"),
+    (SHARES, "per = 1 - s[c = k] / norm(s over c)", "strictly proper"),
+    (SHARES, "per = v - 2 * s[c = k] / sqrt(sum(s^2 over c))", "calibrated"),
+]
+FALSE_OF_TWO = [
+    (BINARY, "per = softplus(-y * x)", "strictly proper with link sigmoid(2 * x)"),
+    (BINARY, "per = softplus(-y * x)", "proper with link sigmoid(-x)"),
+    (BINARY, "per = -softplus(-y * x)", "proper with link sigmoid(x)"),  # the largest
+    (BINARY, "per = softplus(-y * x) + softplus(-2 * y * x)", "proper with link sigmoid(x)"),
+    (BINARY, "per = softplus(-y * x) + x", "proper with link sigmoid(x)"),
+    (BINARY, "per = 2 * softplus(-x) if y > 0 else softplus(x)", "proper with link sigmoid(x)"),
+    (BINARY, "per = a * softplus(-y * x)", "strictly proper with link sigmoid(x)"),  # a may be 0
+    (BINARY, "per = a * softplus(-y * x)", "strictly proper"),
+    (BINARY, "per = softplus(-y * x) * sigmoid(-y * x)^2", "proper with link sigmoid(x)"),
+    (BINARY, "per = relu(1 - y * x)", "proper"),
+    (BINARY, "per = sigmoid(-y * x)", "proper"),
+    (BINARY, "per = -y * x", "proper"),
+    (BINARY, "per = relu(-y * x)^2", "strictly proper"),  # at 0 for each probability
+    (BINARY, "per = relu(1 - y * x)^2 + relu(-y * x)", "strictly proper"),  # a kink
+    (BINARY, "per = softplus(-y * x) + relu(x) + relu(-x)", "strictly proper"),
+    (BINARY, "per = softplus(-y * x) + x^2", "strictly proper"),  # the best one never is further than 1 / 2
+    (
+        BINARY,
+        "per = relu(2 - y * x)^2 if y * x > 1 else 3 - 2 * y * x",
+        "strictly proper",
+    ),  # not for the probabilities near 1 / 2
+    (SOFT, "per = w * y * softplus(-x) + (1 - y) * softplus(x)", "strictly proper with link sigmoid(x)"),
+    (SOFT, "per = a * y * softplus(-x) + (1 - y) * softplus(x)", "strictly proper"),
+    (BINARY, "per = relu(a - y * x)", "calibrated"),  # a = 0: a kink at 0
+    (BINARY, "per = relu(-y * x) + softplus(-y * x)", "calibrated when a > 1"),
+    (BINARY, "per = max(1 - y * x, 1 - 2 * y * x)", "calibrated"),
+    (BINARY, "per = relu(1 + y * x)", "calibrated"),
+    (BINARY, "per = relu(1 - y * x) + relu(1 + y * x)", "calibrated"),  # flat at 0
+    (BINARY, "per = (1 - y * x if y * x <= 0 else 1 - y * x / 2) + 0 * a", "calibrated"),
+    (BINARY, "per = relu(1 - x) if y > 0 else relu(1 / 2 + x)", "calibrated"),
+    (BINARY, "per = softplus(-y * x)", "calibrated on abs(x) <= 1"),
+    (BINARY, "per = relu(1 - y * x)", "calibrated on y * x <= 1"),
+    (BINARY, "per = relu(1 - y * x)^2", "strictly proper on x <= 1 / 2"),
+    (BINARY, "per = softplus(-y * x)", "strictly proper with link sigmoid(x) on y > 0"),
+    (SHARES, "per = 1 + s[c = k] / norm(s over c)", "calibrated"),
+    (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^2 over c) + 1)", "strictly proper"),
+    (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^3 over c))", "strictly proper"),
+    (SHARES, "per = 1 - v * s[c = k] / norm(s over c)", "strictly proper"),
+    (SHARES, "per = 1 - s[c = k]^2 / norm(s over c)", "strictly proper"),
+    (SHARES, "per = s[c = k] - 2 * s[c = k] / norm(s over c)", "strictly proper"),
+    (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^2 over c where c != k))", "strictly proper"),
+]
+
+
+@pytest.mark.parametrize(("head", "lines", "claim"), TRUE_OF_TWO)
+def test_losses_of_two_values(head: str, lines: str, claim: str) -> None:
+    assert certified(head, lines, claim)
+
+
+@pytest.mark.parametrize(("head", "lines", "claim"), FALSE_OF_TWO)
+def test_near_misses_of_two_values(head: str, lines: str, claim: str) -> None:
+    assert not certified(head, lines, claim)
+
+
+SUMMANDS: list[tuple[str, Callable[[Any], Any]]] = [
+    *MARGINS,
+    ("softplus(-2 * {m})", lambda m: np.logaddexp(0, -2 * m)),
+    ("sigmoid(-{m})^2", lambda m: (1 / (1 + np.exp(m))) ** 2),
+    ("relu(1 - {m})^2", lambda m: np.maximum(1 - m, 0) ** 2),
+    ("{m}", lambda m: m),
+    ("{m}^2", lambda m: m**2),
+]
+
+
+def minimisers(numbers: list[int], which: list[int], share: float, line: Any) -> Any:
+    """Where the expected loss is least on a grid."""
+    losses = [sum(k * SUMMANDS[j][1](s * line) for k, j in zip(numbers, which)) for s in (1, -1)]
+    risk = share * losses[0] + (1 - share) * losses[1]
+    return line[risk <= risk.min() + 1e-13]
+
+
+@pytest.mark.parametrize(
+    "claim", ["strictly proper", "strictly proper with link sigmoid(x)", "strictly proper with link sigmoid(2 * x)"]
+)
+def test_random_losses_of_two_values(claim: str) -> None:
+    """Those that are certified have one best prediction for each probability, and the link says which."""
+    rng, seen, line = random.Random(5), 0, np.linspace(-12, 12, 24001)
+    for _ in range(100):
+        which, numbers = rng.sample(range(len(SUMMANDS)), 2), [rng.choice((1, 2, 3)), rng.choice((-1, 0, 0, 1, 2))]
+        per = " + ".join(f"({k}) * {SUMMANDS[j][0].format(m='(y * x)')}" for k, j in zip(numbers, which))
+        if not certified(BINARY, f"per = {per}", claim):
+            continue
+        seen += 1
+        best = [minimisers(numbers, which, share, line) for share in (0.1, 0.3, 0.5, 0.6, 0.9)]
+        assert all(b.max() - b.min() < 0.01 for b in best), per
+        places = [float(b.mean()) for b in best]
+        assert places == sorted(places), per
+        assert min(b - a for a, b in itertools.pairwise(places)) > 0.01, per
+        if "link" in claim:
+            rate = 2 if "2" in claim else 1
+            assert np.allclose(1 / (1 + np.exp(-rate * np.array(places))), (0.1, 0.3, 0.5, 0.6, 0.9), atol=1e-3), per
+    assert seen >= 3
+
+
+def test_changed_certificates_of_two_values_are_rejected() -> None:
+    rng = random.Random(13)
+    for k in (0, 6, 11, 12, 17):
+        refused(document_of(Source("<test>", source_of(*TRUE_OF_TWO[k]))), "claim", rng, 40)

@@ -4,6 +4,9 @@ Let the loss of one label be the mirror image of that of the other, phi, at the 
 below, nowhere rising, with phi'(0+) < 0 and phi'(0+) <= phi'(0-). A prediction on the wrong side of 0 is then no better than its
 mirror image, and predictions whose expected loss goes to the least one go to 0, where the slope of the expected loss is not
 0: the likelier label has a strictly better prediction.
+
+A convex phi needs a derivative at 0, and a negative one (Bartlett, Jordan and McAuliffe, 2006, theorem 2): the expected loss is
+convex, and falls from 0 towards the likelier label, so that nothing on the wrong side is better than 0.
 """
 
 from __future__ import annotations
@@ -16,12 +19,30 @@ from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.boxes import of_bound, of_order
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.labels import TWO_VALUED, label_of_two
+from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question
-from lossdsl.certificate.rules import Rules, Stuck
+from lossdsl.certificate.rules import Rules, Stuck, smooth_there
 from lossdsl.certificate.symmetries import Forms
-from lossdsl.ir.nodes import INT, TRUE, Apply, Compare, Const, Input, Read, Scalar, postorder
+from lossdsl.ir.nodes import (
+    INT,
+    REAL,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Input,
+    Not,
+    Or,
+    Read,
+    Scalar,
+    Select,
+    postorder,
+    tensors_of,
+)
 from lossdsl.ir.rewrite import substitute, transform
-from lossdsl.verify.enclosure import INF
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,14 @@ class TwoLosses:
         """A question about another scalar in the place of the element, of the same prediction."""
         return replace(_with_body(self.rises, body, self.prediction), property=word, conditions=conditions)
 
+    def curve(self, body: Scalar) -> Curve:
+        """A scalar as a function of the prediction itself. Raises Stuck."""
+        asked, name = self.about(body, ""), self.prediction.name
+        found = Curve(replace(asked, assume={**asked.assume, name: REALS}))
+        if found.variable is not self.entry or (found.domain.lo, found.domain.hi) != (-INF, INF):
+            raise Stuck(f"{name} is not any real number")
+        return found
+
     @property
     def bodies(self) -> tuple[Scalar, Scalar]:
         """Of the positive and the negative label."""
@@ -54,6 +83,8 @@ def two_losses(q: Question) -> TwoLosses:
     """Raises Stuck where the element is not, or not seen to be, the loss of a label of two values and of any real number."""
     label, prediction = label_of_two(q)
     low, high = TWO_VALUED.get(label.kind, (0, 1))
+    if not {label.name, prediction.name}.isdisjoint(tensors_of(q.conditions)):
+        raise Stuck("a condition on the label or the prediction")
     curve = Curve(replace(q, inputs=(prediction.name,)))
     if not curve.unbounded:
         raise Stuck(f"{prediction.name} is not any real number")
@@ -81,6 +112,67 @@ def of_calibration(q: Question) -> list[list[str]]:
             raise Stuck("the slope at 0")
         trace.append(["slopes", text(left), text(right)])
     return trace
+
+
+Proof = Callable[[Question], list[list[str]]]
+_PLACES = tuple(Fraction(k) for k in ("1", "1/2", "1/8", "1/64", "4", "32"))
+
+
+def of_convex(q: Question, proof: Proof) -> list[list[str]]:
+    """Raises Stuck unless it is a convex margin loss with a negative derivative at 0; `proof` is by any other rule."""
+    two = two_losses(q)
+    trace = [two.line, *_mirrored(two), *proof(replace(two.rises, property="convex"))]
+    try:
+        return [*trace, ["slope", text(_slope(two))]]
+    except Stuck:
+        return [*trace, _lower(two), *proof(replace(two.rises, property="smooth", order=1))]
+
+
+def _slope(two: TwoLosses) -> Enclosure:
+    """The derivative at 0, where no branch and no extremum is about to change sides. Raises Stuck unless it is negative."""
+    curve = two.curve(two.bodies[0])
+    found: Enclosure | None = None
+    for box, _ in curve.everywhere():
+        at = box.at(0.0)
+        if not all(_steady(n, curve.case(at)) for n in postorder(curve.body) if curve.rules.moves(n)):
+            raise Stuck("a branch that may change sides at 0")
+        try:
+            (here,) = curve.terms(at, 2, (curve.body,))
+        except (Undecided, ZeroDivisionError, OverflowError):
+            raise Stuck("the slope at 0") from None
+        found = here[1] if found is None else e.hull(found, here[1])
+    if found is None or not found.negative:
+        raise Stuck("the slope at 0")
+    return found
+
+
+def _steady(n: Scalar, case: Case) -> bool:
+    """Whether an operation that moves is smooth around a point, or a comparison is one way around it."""
+    match n:
+        case Read():
+            return True
+        case Select() | And() | Or() | Not():
+            return True  # by what it is made of
+        case Compare():
+            return case[Apply("sub", (n.a, n.b))].nonzero
+        case Apply(name="abs" | "relu"):
+            return case[n.args[0]].nonzero
+        case Apply(name="max2" | "min2"):
+            return case[Apply("sub", n.args)].nonzero
+        case Apply():
+            return n.dtype is REAL and smooth_there(n, [case[a] for a in n.args])
+    return False
+
+
+def _lower(two: TwoLosses) -> list[str]:
+    """A place above 0 at which the loss is lower than at 0. Raises Stuck."""
+    curve = two.curve(two.bodies[0])
+    for place in _PLACES:
+        there, here = (substitute(curve.body, {two.entry: Const(x)}) for x in (place, Fraction(0)))
+        gap = curve.whole()[Apply("sub", (there, here))]
+        if gap.negative and gap.finite:
+            return ["lower", str(place), text(gap)]
+    raise Stuck("no place above 0 at which the loss is lower")
 
 
 def opened(bounds: Bounds, body: Scalar, name: str) -> Scalar:
@@ -148,4 +240,4 @@ def _mirrored(two: TwoLosses) -> list[list[str]]:
     return [["mirrored", f"{first[0]}"]]
 
 
-__all__ = ["TwoLosses", "folded", "of_calibration", "opened", "two_losses"]
+__all__ = ["TwoLosses", "folded", "of_calibration", "of_convex", "opened", "two_losses"]

@@ -29,7 +29,8 @@ from lossdsl.certificate.boxes import (
 from lossdsl.certificate.classes import of_classes
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
-from lossdsl.certificate.decisions import of_calibration
+from lossdsl.certificate.decisions import of_calibration, of_convex
+from lossdsl.certificate.links import of_proper
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling
@@ -53,6 +54,7 @@ from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, U
 from lossdsl.certificate.scaling import of_units
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
+from lossdsl.certificate.spherical import of_spherical
 from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
@@ -77,6 +79,9 @@ TAILS = "order of the derivative far out"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 MASSES = "masses of the gradient"
 MARGIN, CLASSES = "a margin loss that falls through the threshold", "a sum over the classes"
+CONVEX_MARGIN = "a convex margin loss with a slope at the threshold"
+SPHERICAL = "a share of the norm"
+EXPECTED = "slope of the expected loss"
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
@@ -101,9 +106,9 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
-    CALIBRATED: (MARGIN, CLASSES),
+    CALIBRATED: (MARGIN, CONVEX_MARGIN, CLASSES, SPHERICAL),
     NOISE: (CLASSES,),
-    **dict.fromkeys(PROPER, (CLASSES,)),
+    **dict.fromkeys(PROPER, (EXPECTED, CLASSES, SPHERICAL)),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
 }
@@ -240,6 +245,12 @@ def _part(question: Question) -> dict[str, Any]:
     raise reason
 
 
+def _proof(question: Question) -> list[list[str]]:
+    """By the first rule, as a part of another proof. Raises Stuck."""
+    part = _part(question)
+    return [[question.property, part["rule"]], *part["trace"]]
+
+
 def _rules(q: Question) -> tuple[str, ...]:
     """The rules of a property, without those that need a convex domain where there is none."""
     found = _RULES.get(q.property, ())
@@ -373,7 +384,10 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     BOTH_SIDES: of_minimum,
     VALLEY: of_valley,
     MARGIN: of_calibration,
+    CONVEX_MARGIN: lambda q: of_convex(q, _proof),
     CLASSES: of_classes,
+    EXPECTED: of_proper,
+    SPHERICAL: of_spherical,
     MASSES: of_masses,
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
