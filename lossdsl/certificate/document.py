@@ -227,8 +227,15 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
         if found[0].text != about["text"]:
             raise Stuck(f"the claim at this line is `{found[0].text}`")
         return of_claim(built, found[0])
-    low, high = (None if end is None else float.fromhex(end) for end in about.get("bracket", (None, None)))
+    low, high = (None if end is None else _end(end) for end in about.get("bracket", (None, None)))
     return of_finding(built, about["finding"], tuple(about["in"]), (low, high))
+
+
+def _end(written: str) -> float:
+    end = float.fromhex(written)
+    if end.hex() != written:
+        raise Stuck("a number that is written in another way")
+    return end
 
 
 # ------------------------------------------------------------------------------------------------- proofs

@@ -63,7 +63,7 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
 
     if not certain(question, lambda: Values(q.program, *point)):
         raise Stuck("there is a value at the point")
-    return {"asked": [q.property, q.order], "values": ["none"]}
+    return {"asked": [q.property, q.order, *place], "values": ["none"]}
 
 
 def _line(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:
