@@ -453,3 +453,33 @@ def test_changed_certificates_of_two_values_are_rejected() -> None:
     rng = random.Random(13)
     for k in (0, 6, 11, 12, 17):
         refused(document_of(Source("<test>", source_of(*TRUE_OF_TWO[k]))), "claim", rng, 40)
+
+
+KINKS: list[tuple[str, Callable[[Any], Any]]] = [
+    *SUMMANDS,
+    ("relu(-{m})", lambda m: np.maximum(-m, 0)),
+    ("abs({m})", np.abs),
+    ("max(-{m}, -2 * {m})", lambda m: np.maximum(-m, -2 * m)),
+    ("max(1 - {m}, 1 - 2 * {m} - 1 / 4)", lambda m: np.maximum(1 - m, 0.75 - 2 * m)),
+    ("relu(1 / 2 + {m})", lambda m: np.maximum(0.5 + m, 0)),
+    ("(1 if {m} <= 0 else 0)", lambda m: np.where(m <= 0, 1.0, 0.0)),
+    ("(-{m} if {m} < 0 else -2 * {m})", lambda m: np.where(m < 0, -m, -2 * m)),
+]
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.slow)])
+def test_random_margin_losses(count: int) -> None:
+    """Of those that are certified, no prediction on the wrong side comes to the least expected loss."""
+    rng, seen, line = random.Random(6), 0, np.linspace(-40, 40, 80001)
+    for _ in range(count):
+        which = rng.sample(range(len(KINKS)), 2)
+        numbers = [rng.choice((1, 2, 3)), rng.choice((-1, 0, 0, 1, 2))]
+        per = " + ".join(f"({k}) * {KINKS[j][0].format(m='(y * x)')}" for k, j in zip(numbers, which, strict=True))
+        if not certified(BINARY, f"per = {per}", "calibrated"):
+            continue
+        seen += 1
+        one, other = (sum(k * KINKS[j][1](s * line) for k, j in zip(numbers, which, strict=True)) for s in (1, -1))
+        for share in (0.51, 0.6, 0.9):
+            risk = share * one + (1 - share) * other
+            assert risk[line <= 0].min() > risk[line > 0].min(), (per, share)
+    assert seen >= count // 8
