@@ -158,8 +158,11 @@ def _counted(p: Problem, point: Point, place: Place) -> None:
     """Raise Stuck if the element is left out."""
     d = p.element
     at: dict[Scalar, int] = {**dict(zip(d.formals, place, strict=True))}
-    values = lambda: Values(p.question.program, *point)  # noqa: E731
-    if d.support is not TRUE and not certain(lambda v: bool(v.scalar(d.support, at, {})), values):
+
+    def holds(v: Values) -> bool:
+        return bool(v.scalar(d.support, at, {}))
+
+    if d.support is not TRUE and not certain(holds, lambda: Values(p.question.program, *point)):
         raise Stuck("an element that is left out")
 
 
