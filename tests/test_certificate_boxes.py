@@ -176,6 +176,26 @@ def test_statements(body: str, claim: str, true: bool) -> None:
     assert proved(body, claim) is true
 
 
+@pytest.mark.parametrize("claim", ["convex in x", "increasing in x on x >= 0", "per >= 0", "per > 0 on x > 1"])
+@pytest.mark.parametrize("over", ["[0, 1)", "(0, 1]", "(0, 1)", "[0, 1]"])
+@pytest.mark.parametrize(
+    ("body", "true"), [("(1 - 2 * u) * x^2", False), ("(2 * u - 1) * x^2", False), ("(1 + u) * x^2", True)]
+)
+def test_no_end_of_a_range_stands_for_all_of_it(claim: str, over: str, body: str, true: bool) -> None:
+    """An element that is affine in a number is looked at at both ends of its range, whichever of them belong to it."""
+    loss = built(
+        f"loss f:\n    input x: real[n]\n    param u: real in {over}\n    per = {body}\n    return mean(per)\n    claim {claim}\n"
+    )
+    holds = True
+    for q in of_claim(loss, loss.claims[0]):
+        try:
+            RULES[q.property](q)
+        except Stuck:
+            holds = False
+    assert holds <= true
+    assert holds or not true or " on " in claim
+
+
 @pytest.mark.parametrize(
     ("body", "claim", "true"),
     [

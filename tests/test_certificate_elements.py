@@ -414,6 +414,7 @@ LABEL = "    input s: real[n]\n    input t: real[n] in [0, 1]\n    param a: real
         (MARGIN, "per = relu(1 - y * s)"),
         (MARGIN, "per = exp(-2 * y * s) if y * s > 0 else 2 - exp(y * s)"),
         (MARGIN, "per = sigmoid(-y * s)"),
+        (MARGIN, "per = -y * s"),  # convex: not bounded from below, but on the right side
         (MARGIN, "m = y * s; per = (1 - sigmoid(2 * m))^2"),
         (LABEL, "per = t * softplus(-s) + (1 - t) * softplus(s)"),
         (LABEL, "per = t * sigmoid(-a * s) + (1 - t) * sigmoid(a * s)"),
@@ -432,7 +433,6 @@ def test_margin_losses_that_are_calibrated(head: str, lines: str) -> None:
         (MARGIN, "per = 1 - 2 * y * s if y * s > 0 else 1 - y * s"),  # not bounded below
         (MARGIN, "per = exp(-y * s) if y * s > 0 else 3 - 2 * exp(y * s)"),
         (MARGIN, "per = softplus(y * s)"),  # rises
-        (MARGIN, "per = -y * s"),
         (MARGIN, "per = cos(y * s) - y * s / 10"),
         (MARGIN, "per = softplus(-s) if y > 0 else softplus(2 * s)"),  # no mirror images
         (MARGIN, "per = (1 if y * s <= 0 else 0) + softplus(-y * s)"),  # a jump

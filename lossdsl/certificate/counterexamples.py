@@ -5,7 +5,7 @@ value at a point   a bound
 pair of points     order, a Lipschitz bound, a symmetry: the second is a step up from the first, or is made from it by what
                    is said to change nothing
 derivative on boxes, everywhere: nothing of what is said to be somewhere is anywhere (`profiles`)
-and those that are found again when they are replayed (`lines`, `straight`)
+and those that are found again when they are replayed (`lines`, `straight`), or are about expected losses (`risks`)
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from lossdsl.certificate.domain import Point, admit, fraction, places, point_of,
 from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, SIDES, STEEP, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.profiles import of_calm
-from lossdsl.certificate.question import EXPLODING, MINIMUM, UNIQUE, VANISHING, Question
+from lossdsl.certificate.question import CALIBRATED, EXPLODING, MINIMUM, PROPER, UNIQUE, VANISHING, Question
+from lossdsl.certificate.risks import DECISIONS, candidates, rules_of_decisions
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.straight import STRAIGHT, segments
 from lossdsl.ir.nodes import Read, Scalar
@@ -64,6 +65,8 @@ def rules_of(q: Question) -> tuple[str, ...]:
         return JUMP, SIDES, NOWHERE
     if q.property in (EXPLODING, VANISHING):
         return (CALM,)
+    if q.property in (CALIBRATED, *PROPER):
+        return rules_of_decisions(q)
     raise Stuck("no certificate of this kind of counterexample yet")
 
 
@@ -98,6 +101,9 @@ def _candidates(q: Question, points: list[dict[str, str]], t: str | None) -> Ite
     """Entries that may be counterexamples."""
     if CALM in rules_of(q):
         yield {"rule": CALM, "points": [], "t": None, "place": []}
+        return
+    if q.property in (CALIBRATED, *PROPER):
+        yield from candidates(q, points)
         return
     if q.place is not None and len(points) == 1:
         yield from _beside_the_place(q, points[0])
@@ -134,7 +140,7 @@ def _calm(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"values": [" ".join(line) for line in of_calm(q)]}
 
 
-_AGAIN = {**FOUND, **STRAIGHT, CALM: _calm}  # what is found again when it is replayed
+_AGAIN = {**FOUND, **STRAIGHT, **DECISIONS, CALM: _calm}  # what is found again when it is replayed
 _MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
 
 

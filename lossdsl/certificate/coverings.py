@@ -346,10 +346,10 @@ class Curve:
             raise Stuck("the slope of the variable may be infinite")
         return found
 
-    def _series(self, decided: Case, over: Enclosure, count: int) -> Series:
+    def _series(self, decided: Case, over: Enclosure, count: int, body: Scalar | None = None) -> Series:
         """Coefficients in the variable over an interval of it, by the branches that are taken in the case. Raises Undecided."""
         start = _start_of(over, count)
-        found = start.like(_Evaluation(self, decided, start).of(self.body))
+        found = start.like(_Evaluation(self, decided, start).of(self.body if body is None else body))
         if not all(t.finite for t in found.terms):
             raise Undecided
         return found
@@ -424,22 +424,51 @@ class Curve:
 
     def covering(self, order: int, accept: Accept) -> list[Leaf]:
         """Boxes that cover everything but ends, with a derivative on each that is accepted. Raises Stuck."""
+
+        def look(box: Box) -> Enclosure | None:
+            here = self.derivative(order, box)
+            return here if here.finite and accept(here) else None
+
+        return self.covered(look, ends=True)
+
+    def values(self, accept: Accept) -> list[Leaf]:
+        """Boxes, ends included, that cover everything, with a value on each that is accepted; pieces may meet anywhere. Raises
+        Stuck."""
+
+        def look(box: Box) -> Enclosure | None:
+            over = Enclosure(box.over.lo, box.over.hi, box.over.lo == -INF, box.over.hi == INF)
+            here = self._case(Box(over, box.others))[self.body]
+            return here if here.finite and accept(here) else None
+
+        return self.covered(look, ends=True)
+
+    def terms(
+        self, box: Box, count: int, parts: Sequence[Scalar], at: float | None = None
+    ) -> list[Sequence[Enclosure]]:
+        """Coefficients in the variable on a box, or at a place by the branches that are taken on it, of scalars that the element
+        is made of. Raises Undecided."""
+        case, over = self._case(box), box.over if at is None else Enclosure(at, at)
+        return [self._series(case, over, count, part).terms for part in parts]
+
+    def covered(self, look: Callable[[Box], Enclosure | None], *, ends: bool = False) -> list[Leaf]:
+        """Boxes that cover everything but ends of the domain, with what is seen on each; `ends`: what is seen of an element
+        that is affine in a number holds inside of a range if it does at its ends. Raises Stuck."""
         found: list[Leaf] = []
-        stack = list(self._start())
+        stack = list(self._start(ends=ends))
         for _ in range(_MOST):
             if not stack:
                 return sorted(found, key=lambda leaf: tuple(s.lo for s in reversed(leaf.box.sides)))
             box = stack.pop()
             with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
-                here = self.derivative(order, box)
-                if here.finite and accept(here):
+                here = look(box)
+                if here is not None:
                     found.append(Leaf(box, here))
                     continue
             stack += _halved(box)
         raise Stuck("more boxes than are looked at")
 
-    def _start(self) -> Iterator[Box]:
-        for others in itertools.product(*(self.choices(n, ends=True) for n in self.others)):
+    def _start(self, *, ends: bool = True) -> Iterator[Box]:
+        for others in itertools.product(*(self.choices(n, ends=ends) for n in self.others)):
             yield Box(Enclosure(self.domain.lo, self.domain.hi, True, True), others)
 
     def choices(self, n: Read | Param, *, ends: bool = False) -> list[Enclosure]:
@@ -451,7 +480,8 @@ class Curve:
         if box.nan:
             raise Stuck("a number that may be undefined")
         values: tuple[float, ...] = _TWO_VALUED.get(kind, ())
-        if ends and not values and box.bounded and self._degree(n) <= 1:
+        closed = not (box.lo_open or box.hi_open)  # at an end that is left out, what is strict may not be
+        if ends and not values and box.bounded and closed and self._degree(n) <= 1:
             values = (box.lo, box.hi) if box.lo < box.hi else (box.lo,)
         return [v for v in (Enclosure(v, v) for v in values) if e.meet(v, box) is not None] or [box]
 
@@ -479,6 +509,10 @@ class Curve:
                 self._series(self._beside(box, left, right), Enclosure(left, right, True, True), 3)
             return True
         return False
+
+    def case(self, box: Box) -> Case:
+        """Where all is as in a box."""
+        return self._case(box)
 
     def everywhere(self) -> Iterator[tuple[Box, Case]]:
         """Boxes of all else, with the variable anywhere in its domain."""

@@ -4,61 +4,183 @@ Let the loss of one label be the mirror image of that of the other, phi, at the 
 below, nowhere rising, with phi'(0+) < 0 and phi'(0+) <= phi'(0-). A prediction on the wrong side of 0 is then no better than its
 mirror image, and predictions whose expected loss goes to the least one go to 0, where the slope of the expected loss is not
 0: the likelier label has a strictly better prediction.
+
+A convex phi needs a derivative at 0, and a negative one (Bartlett, Jordan and McAuliffe, 2006, theorem 2): the expected loss is
+convex, and falls from 0 towards the likelier label, so that nothing on the wrong side is better than 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.boxes import of_bound, of_order
 from lossdsl.certificate.coverings import Curve, text
+from lossdsl.certificate.labels import TWO_VALUED, label_of_two
+from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question
-from lossdsl.certificate.rules import AFFINE, CONSTANT, Rules, Stuck
+from lossdsl.certificate.rules import Rules, Stuck, smooth_there
 from lossdsl.certificate.symmetries import Forms
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Compare, Const, Input, Range, Read, Scalar, postorder, tensors_of
+from lossdsl.ir.nodes import (
+    INT,
+    REAL,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Input,
+    Not,
+    Or,
+    Read,
+    Scalar,
+    Select,
+    postorder,
+    tensors_of,
+)
 from lossdsl.ir.rewrite import substitute, transform
-from lossdsl.verify.enclosure import INF
+from lossdsl.verify import enclosure as e
+from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
-_TWO_VALUED = {"bool": (0, 1), "binary": (0, 1), "sign": (-1, 1)}
+
+@dataclass(frozen=True)
+class TwoLosses:
+    """The element where the label is the positive one (`rises`) and where it is the negative one (`falls`), as questions about
+    the prediction; `entry` is the read of it."""
+
+    label: Input
+    prediction: Input
+    entry: Read
+    rises: Question
+    falls: Question
+
+    @property
+    def line(self) -> list[str]:
+        return ["label", self.label.name]
+
+    def about(self, body: Scalar, word: str, *conditions: Scalar) -> Question:
+        """A question about another scalar in the place of the element, of the same prediction."""
+        return replace(_with_body(self.rises, body, self.prediction), property=word, conditions=conditions)
+
+    def curve(self, body: Scalar) -> Curve:
+        """A scalar as a function of the prediction itself. Raises Stuck."""
+        asked, name = self.about(body, ""), self.prediction.name
+        found = Curve(replace(asked, assume={**asked.assume, name: REALS}))
+        if found.variable is not self.entry or (found.domain.lo, found.domain.hi) != (-INF, INF):
+            raise Stuck(f"{name} is not any real number")
+        return found
+
+    @property
+    def bodies(self) -> tuple[Scalar, Scalar]:
+        """Of the positive and the negative label."""
+        found = [q.program.definition(q.of) for q in (self.rises, self.falls)]
+        return tuple(d.body for d in found if d is not None)  # type: ignore[return-value]
+
+
+def two_losses(q: Question) -> TwoLosses:
+    """Raises Stuck where the element is not, or not seen to be, the loss of a label of two values and of any real number."""
+    label, prediction = label_of_two(q)
+    low, high = TWO_VALUED.get(label.kind, (0, 1))
+    if not {label.name, prediction.name}.isdisjoint(tensors_of(q.conditions)):
+        raise Stuck("a condition on the label or the prediction")
+    curve = Curve(replace(q, inputs=(prediction.name,)))
+    if not curve.unbounded:
+        raise Stuck(f"{prediction.name} is not any real number")
+    body, case = opened(curve.bounds, curve.body, label.name), curve.whole()
+    (read,), (entry,) = _reads(body, label.name), _reads(curve.body, prediction.name)
+    bodies = (folded(substitute(body, {read: Const(Fraction(v), read.dtype)}), case) for v in (high, low))
+    return TwoLosses(label, prediction, entry, *(_with_body(q, body, prediction) for body in bodies))
 
 
 def of_calibration(q: Question) -> list[list[str]]:
     """Raises Stuck unless it is such a margin loss."""
-    label, prediction = _label(q)
-    low, high = _TWO_VALUED.get(label.kind, (0, 1))
-    curve = Curve(replace(q, inputs=(prediction.name,)))
-    if not curve.unbounded:
-        raise Stuck(f"{prediction.name} is not any real number")
-    body, case = _opened(curve, label.name), curve.whole()
-    (read,) = _reads(body, label.name)
-    bodies = (_folded(substitute(body, {read: Const(Fraction(v), read.dtype)}), case) for v in (high, low))
-    rises, falls = (_with_body(q, body, prediction) for body in bodies)
-    trace = [["label", label.name], *_mirrored(rises, falls, prediction.name)]
+    two = two_losses(q)
+    rises = two.rises
+    trace = [two.line, *_mirrored(two)]
     below = Bounds(rises.program, rises.assume).tensor(q.of)
     if below.nan or below.lo == -INF:
         trace += of_bound(replace(rises, property="non-negative"))
     trace += of_order(replace(rises, property="decreasing"))
-    (entry,) = _reads(curve.body, prediction.name)
     sides = [
-        list(Curve(replace(rises, conditions=(Compare(op, entry, Const(Fraction(0))),))).slopes_at(0.0))
+        list(Curve(replace(rises, conditions=(Compare(op, two.entry, Const(Fraction(0))),))).slopes_at(0.0))
         for op in (">=", "<=")
     ]
     for right, left in zip(*sides, strict=True):
-        if not right.negative or not (right.hi <= left.lo or Curve(rises).smooth_at(entry, 0.0)):
+        if not right.negative or not (right.hi <= left.lo or Curve(rises).smooth_at(two.entry, 0.0)):
             raise Stuck("the slope at 0")
         trace.append(["slopes", text(left), text(right)])
     return trace
 
 
-def _opened(curve: Curve, name: str) -> Scalar:
+Proof = Callable[[Question], list[list[str]]]
+_PLACES = tuple(Fraction(k) for k in ("1", "1/2", "1/8", "1/64", "4", "32"))
+
+
+def of_convex(q: Question, proof: Proof) -> list[list[str]]:
+    """Raises Stuck unless it is a convex margin loss with a negative derivative at 0; `proof` is by any other rule."""
+    two = two_losses(q)
+    trace = [two.line, *_mirrored(two), *proof(replace(two.rises, property="convex"))]
+    try:
+        return [*trace, ["slope", text(_slope(two))]]
+    except Stuck:
+        return [*trace, _lower(two), *proof(replace(two.rises, property="smooth", order=1))]
+
+
+def _slope(two: TwoLosses) -> Enclosure:
+    """The derivative at 0, where no branch and no extremum is about to change sides. Raises Stuck unless it is negative."""
+    curve = two.curve(two.bodies[0])
+    found: Enclosure | None = None
+    for box, _ in curve.everywhere():
+        at = box.at(0.0)
+        if not all(_steady(n, curve.case(at)) for n in postorder(curve.body) if curve.rules.moves(n)):
+            raise Stuck("a branch that may change sides at 0")
+        try:
+            (here,) = curve.terms(at, 2, (curve.body,))
+        except (Undecided, ZeroDivisionError, OverflowError):
+            raise Stuck("the slope at 0") from None
+        found = here[1] if found is None else e.hull(found, here[1])
+    if found is None or not found.negative:
+        raise Stuck("the slope at 0")
+    return found
+
+
+def _steady(n: Scalar, case: Case) -> bool:
+    """Whether an operation that moves is smooth around a point, or a comparison is one way around it."""
+    match n:
+        case Read():
+            return True
+        case Select() | And() | Or() | Not():
+            return True  # by what it is made of
+        case Compare():
+            return case[Apply("sub", (n.a, n.b))].nonzero
+        case Apply(name="abs" | "relu"):
+            return case[n.args[0]].nonzero
+        case Apply(name="max2" | "min2"):
+            return case[Apply("sub", n.args)].nonzero
+        case Apply():
+            return n.dtype is REAL and smooth_there(n, [case[a] for a in n.args])
+    return False
+
+
+def _lower(two: TwoLosses) -> list[str]:
+    """A place above 0 at which the loss is lower than at 0. Raises Stuck."""
+    curve = two.curve(two.bodies[0])
+    for place in _PLACES:
+        there, here = (substitute(curve.body, {two.entry: Const(x)}) for x in (place, Fraction(0)))
+        gap = curve.whole()[Apply("sub", (there, here))]
+        if gap.negative and gap.finite:
+            return ["lower", str(place), text(gap)]
+    raise Stuck("no place above 0 at which the loss is lower")
+
+
+def opened(bounds: Bounds, body: Scalar, name: str) -> Scalar:
     """The element with all maps put in that the label is in."""
-    body, varying = curve.body, Rules(curve.bounds, (name,)).moving - {name}
+    varying = Rules(bounds, (name,)).moving - {name}
     while read := [n for n in postorder(body) if isinstance(n, Read) and n.tensor in varying]:
-        inner = [(n, curve.bounds.definitions[n.tensor]) for n in read]
-        if any(d.head != "map" or d.support is not TRUE or d.tensor in curve.bounds.recurrent for _, d in inner):
+        inner = [(n, bounds.definitions[n.tensor]) for n in read]
+        if any(d.head != "map" or d.support is not TRUE or d.tensor in bounds.recurrent for _, d in inner):
             raise Stuck("an element that folds an axis")
         body = substitute(body, {n: substitute(d.body, dict(zip(d.formals, n.indices, strict=True))) for n, d in inner})
     return body
@@ -71,7 +193,7 @@ def _reads(body: Scalar, name: str) -> list[Read]:
     return list(found)
 
 
-def _folded(body: Scalar, case: Case) -> Scalar:
+def folded(body: Scalar, case: Case) -> Scalar:
     """The scalar with what is computed of numbers as a number, and without products of a finite number and 0."""
 
     def step(n: Scalar) -> Scalar:
@@ -99,40 +221,6 @@ _NUMBERS: dict[str, Callable[..., Fraction]] = {
 }
 
 
-def _label(q: Question) -> tuple[Input, Input]:
-    """The label, of two values or a mixture of them, and the prediction. Raises Stuck where that is not the only way to see
-    it."""
-    needed = Bounds(q.program).needed(q.of)
-    read = {t for d in needed for t in tensors_of(d.scalars())}
-    used = [i for i in q.program.inputs if i.name in read and i.name not in q.fixed]
-    labels = [i for i in used if i.kind in _TWO_VALUED]
-    real = [i for i in used if i.dtype is REAL and i.default is None and i.role == "input"]
-    if any(i.kind == "class" for i in used) or any(i.name in q.assume for i in used):
-        raise Stuck("a label of more than two values, or conditions on inputs")
-    if not labels:
-        unit = [i for i in real if i.kind == "prob" or (i.kind, _ends(i.range)) == ("real", (0, 1))]
-        labels = [i for i in unit if _is_affine(q, i.name)] if len(real) == 2 else []
-    if len(labels) != 1:
-        raise Stuck("which input is the label")
-    predictions = [i for i in real if i is not labels[0]]
-    if len(predictions) != 1 or not set(labels[0].dims) <= set(predictions[0].dims):
-        raise Stuck("which input is the prediction")
-    return labels[0], predictions[0]
-
-
-def _ends(r: Range) -> tuple[object, object]:
-    return tuple(c.value if isinstance(c, Const) else None for c in (r.lower, r.upper))  # type: ignore[return-value]
-
-
-def _is_affine(q: Question, name: str) -> bool:
-    """Whether the loss of a label between its values is the mixture of their losses."""
-    rules = Rules(Bounds(q.program, q.assume, frozenset({name})), (name,))
-    try:
-        return rules.curvature(q.of) in (AFFINE, CONSTANT)
-    except Stuck:
-        return False
-
-
 def _with_body(q: Question, body: Scalar, prediction: Input) -> Question:
     """The question about another element in the place of the target."""
     d = q.program.definition(q.of)
@@ -142,8 +230,9 @@ def _with_body(q: Question, body: Scalar, prediction: Input) -> Question:
     return replace(q, program=q.program.with_body(items), inputs=(prediction.name,), conditions=())
 
 
-def _mirrored(rises: Question, falls: Question, name: str) -> list[list[str]]:
-    table = dict[object, int]()
+def _mirrored(two: TwoLosses) -> list[list[str]]:
+    table, name = dict[object, int](), two.prediction.name
+    rises, falls = two.rises, two.falls
     first = Forms(Bounds(rises.program, rises.assume), {name: (-1, name)}, table).tensor(rises.of)
     second = Forms(Bounds(falls.program, falls.assume), {}, table).tensor(falls.of)
     if first != second:
@@ -151,4 +240,4 @@ def _mirrored(rises: Question, falls: Question, name: str) -> list[list[str]]:
     return [["mirrored", f"{first[0]}"]]
 
 
-__all__ = ["of_calibration"]
+__all__ = ["TwoLosses", "folded", "of_calibration", "of_convex", "opened", "two_losses"]

@@ -26,9 +26,11 @@ from lossdsl.certificate.boxes import (
     of_smoothness,
     of_valley,
 )
+from lossdsl.certificate.classes import of_classes
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
-from lossdsl.certificate.decisions import of_calibration
+from lossdsl.certificate.decisions import of_calibration, of_convex
+from lossdsl.certificate.links import of_proper
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling
@@ -38,7 +40,9 @@ from lossdsl.certificate.question import (
     CALIBRATED,
     EXPLODING,
     MINIMUM,
+    NOISE,
     NUMBERS,
+    PROPER,
     UNIQUE,
     VANISHING,
     Question,
@@ -50,6 +54,7 @@ from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, U
 from lossdsl.certificate.scaling import of_units
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
+from lossdsl.certificate.spherical import of_spherical
 from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
@@ -73,7 +78,10 @@ STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and whe
 TAILS = "order of the derivative far out"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 MASSES = "masses of the gradient"
-MARGIN = "a margin loss that falls through the threshold"
+MARGIN, CLASSES = "a margin loss that falls through the threshold", "a sum over the classes"
+CONVEX_MARGIN = "a convex margin loss with a slope at the threshold"
+SPHERICAL = "a share of the norm"
+EXPECTED = "slope of the expected loss"
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
@@ -98,7 +106,9 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
-    CALIBRATED: (MARGIN,),
+    CALIBRATED: (MARGIN, CONVEX_MARGIN, CLASSES, SPHERICAL),
+    NOISE: (CLASSES,),
+    **dict.fromkeys(PROPER, (EXPECTED, CLASSES, SPHERICAL)),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
 }
@@ -217,8 +227,15 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
         if found[0].text != about["text"]:
             raise Stuck(f"the claim at this line is `{found[0].text}`")
         return of_claim(built, found[0])
-    low, high = (None if end is None else float.fromhex(end) for end in about.get("bracket", (None, None)))
+    low, high = (None if end is None else _end(end) for end in about.get("bracket", (None, None)))
     return of_finding(built, about["finding"], tuple(about["in"]), (low, high))
+
+
+def _end(written: str) -> float:
+    end = float.fromhex(written)
+    if end.hex() != written:
+        raise Stuck("a number that is written in another way")
+    return end
 
 
 # ------------------------------------------------------------------------------------------------- proofs
@@ -233,6 +250,12 @@ def _part(question: Question) -> dict[str, Any]:
         except Stuck as stuck:
             reason = stuck if k == 0 else reason
     raise reason
+
+
+def _proof(question: Question) -> list[list[str]]:
+    """By the first rule, as a part of another proof. Raises Stuck."""
+    part = _part(question)
+    return [[question.property, part["rule"]], *part["trace"]]
 
 
 def _rules(q: Question) -> tuple[str, ...]:
@@ -368,6 +391,10 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     BOTH_SIDES: of_minimum,
     VALLEY: of_valley,
     MARGIN: of_calibration,
+    CONVEX_MARGIN: lambda q: of_convex(q, _proof),
+    CLASSES: of_classes,
+    EXPECTED: of_proper,
+    SPHERICAL: of_spherical,
     MASSES: of_masses,
     TAILS: lambda q: falling(Curve(q)),
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),

@@ -69,7 +69,7 @@ def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     for way in (1, -1):
         if not certain(question, lambda way=way: Extended(q.program, *point, way)):  # type: ignore[misc]
             raise Stuck("there is a value at the point")
-    return {"asked": [q.property, q.order], "values": ["none"]}
+    return {"asked": [q.property, q.order, *place], "values": ["none"]}
 
 
 def line_of(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[tuple[str, Place], Fraction]]:

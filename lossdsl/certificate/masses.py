@@ -165,7 +165,7 @@ def of_masses(q: Question) -> list[list[str]]:
             raise Stuck("masses tell no place at which a slope is large")
     if allowed is None or not size <= allowed:
         raise Stuck(f"{q.of} is seen to have slopes up to {size}")
-    return [[*way], ["masses", found.up.hex(), found.down.hex()], [q.norm, size.hex()]]
+    return [[*way], ["masses", found.up.hex(), found.down.hex()], [q.norm, size.hex(), "at most", allowed.hex()]]
 
 
 __all__ = ["of_masses"]

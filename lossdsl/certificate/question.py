@@ -58,6 +58,7 @@ class Question:
     order         of `smooth`: how many derivatives are continuous; None for all of them
     bracket       of a number: what it is not below, and not above
     place         of a minimum: an equality of the input with something
+    link          of proper predictions: the probability that one stands for
     """
 
     program: Program
@@ -73,10 +74,12 @@ class Question:
     order: int | None = None
     bracket: Ends = (None, None)
     place: Compare | None = None
+    link: Scalar | None = None
 
 
 MINIMUM, UNIQUE = "minimum", "unique minimum"
-RADIUS, CALIBRATED = "convex radius", "calibrated"
+RADIUS, CALIBRATED, NOISE = "convex radius", "calibrated", "noise symmetric"
+PROPER = ("proper", "strictly proper")
 NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", RADIUS)
 EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
 _FINDINGS = (
@@ -251,8 +254,8 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
     words = {"differentiable": "smooth", "C1": "smooth", "C2": "smooth"}
     word = words.get(claim.word or "", claim.word or "")
     ordered = claim.kind == "monotone"
-    if claim.kind == "word" and word == CALIBRATED and not claim.inputs:
-        return [replace(asked, program=_of_values(program), property=CALIBRATED)]
+    if claim.kind == "word" and word in (CALIBRATED, NOISE, *PROPER) and not claim.inputs:
+        return [replace(asked, program=_of_values(program), property=word, link=_link(built, claim))]
     if not inputs:
         inputs = tuple(i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name))
     if not (
@@ -271,6 +274,15 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
             raise Stuck("a bound with a reduction in it")
         asked = replace(asked, bound=found.scalar, norm=claim.norm or "l2")
     return [asked]
+
+
+def _link(built: BuiltLoss, claim: tree.Claim) -> Scalar | None:
+    if claim.link is None:
+        return None
+    found, _ = elaborate_expression(built, claim.link)
+    if found is None or found.definitions:
+        raise Stuck("a link with a reduction in it")
+    return real(found.scalar)
 
 
 def _invariance(asked: Question, axes: list[str] | None) -> Question:
