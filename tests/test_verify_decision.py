@@ -558,6 +558,20 @@ def test_classes(case: Classes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("declaration", "per", "proved"),
+    [
+        ("real[n, c]", "log_softmax(z over c)[c = k] / sum(log_softmax(z over c) over c)", True),
+        ("real[n, c]", "-log_softmax(z over c)[c = k] / sum(-log_softmax(z over c) over c)", True),
+        ("real[n, c]", "z[c = k] / sum(z over c)", False),  # the sum may be 0
+        ("simplex[n, c] over c", "(z[c = k] - 1/2) / sum(z - 1/2 over c)", False),  # it is, for two classes
+    ],
+)
+def test_a_sum_over_the_labels_that_divides_has_a_sign(declaration: str, per: str, proved: bool) -> None:
+    (found,) = verdicts(f"input z: {declaration}\n    input k: class[n] of c", per, ["noise symmetric"])
+    assert (found.status == P) is proved
+
+
+@pytest.mark.parametrize(
     ("declaration", "per", "status"),
     [
         (

@@ -228,7 +228,7 @@ def noise_symmetric(problem: Problem) -> Proved | Unknown:
 
 
 def _normalised(rows: Rows, body: Scalar) -> Proved | None:
-    """A term of the label divided by the sum of the same term over the classes."""
+    """A term of the label divided by the sum of the same term over the classes, which has a sign, so that the sum is not 0."""
     if not (isinstance(body, Apply) and body.name == "div" and isinstance(body.args[1], Read)):
         return None
     try:
@@ -240,7 +240,7 @@ def _normalised(rows: Rows, body: Scalar) -> Proved | None:
     if not all(b.positive.zero for _, pieces in _parts(bottom) for b in pieces):
         return None
     both = Separable(rows.problem, bottom.each, top.own, False, top.probability or bottom.probability)
-    steps = []
+    steps, signs = [], list[bool]()
     for _, pieces in _parts(both):
         if len(pieces) != 1 or pieces[0].link.zero:
             return None
@@ -248,7 +248,13 @@ def _normalised(rows: Rows, body: Scalar) -> Proved | None:
         if not b.slope(times(b.positive, power(b.link, -1))).zero:
             return None
         steps.append(Step("exact normal form", text(body), "the terms of all labels over their sum"))
-    return Proved("normalised by the sum over the labels", tuple(steps))
+        budget = rows.problem.ctx.budget
+        how = b.holds(b.link, budget, strict=True) or b.holds(_minus(b, b.link), budget, strict=True)
+        if how is None:
+            return None
+        signs.append(b.holds(b.link, budget) is not None)
+        steps.append(Step(how, b.shown, "of one sign: the sum over the labels is not 0"))
+    return Proved("normalised by the sum over the labels", tuple(steps)) if len(set(signs)) == 1 else None
 
 
 def _spherical(problem: Problem, rows: Rows) -> Proved | None:
