@@ -24,7 +24,7 @@ from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.boxes import Trace, size
 from lossdsl.certificate.coverings import Box, Curve, Leaf, float_of, text
 from lossdsl.certificate.points import Undecided
-from lossdsl.certificate.question import EXPLODING, Question
+from lossdsl.certificate.question import EXPLODING, VANISHING, Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import Const, Param, Read, Scalar, postorder, tensors_of
 from lossdsl.ir.rewrite import substitute
@@ -336,7 +336,7 @@ def of_calm(q: Question) -> Trace:
     trace: Trace = []
     for numbers in itertools.product(*map(curve.choices, curve.others)):
         line = _Line(curve, numbers)
-        told = _even(line) or (_bounded if q.property == EXPLODING else _kept)(line)
+        told = _even(line, q.property) or (_bounded if q.property == EXPLODING else _kept)(line)
         trace += [["where", *map(text, numbers)], *told]
     return trace
 
@@ -375,10 +375,11 @@ def _kept(line: _Line) -> Trace:
     return trace
 
 
-def _even(line: _Line) -> Trace:
-    """Wherever the loss is least: the derivative is nowhere as small as a share of what it is anywhere."""
+def _even(line: _Line, word: str) -> Trace:
+    """Wherever the loss is least: the derivative is nowhere as small as a share of what it is anywhere; or 0 everywhere, which
+    does not explode."""
     with contextlib.suppress(Stuck):
-        if not line.curve.slope_at(line.numbers).nonzero:
+        if word == VANISHING and not line.curve.slope_at(line.numbers).nonzero:
             return []
         large = max(size(leaf.found)[1] for leaf in line.covering(-INF, INF, lambda here: size(here)[1] < INF))
         limit = e.mul_up(large, e.up(1 / _RATIO))

@@ -86,7 +86,7 @@ _SMOOTH |= {
     "neg",
     "real",
 }
-_CONTINUOUS = _SMOOTH | {"abs", "relu", "max2", "min2", "clamp"}
+_CONTINUOUS = _SMOOTH | {"abs", "i0e", "relu", "max2", "min2", "clamp"}
 _FROM_ZERO = frozenset({"sqrt"})  # continuous at 0 as well
 _TOGETHER = frozenset({"add", "sub", "neg", "real", "max2", "min2", "logaddexp"})  # numbers, or what is fixed, of such
 _AT_INFINITY = _TOGETHER | {"exp", "expdiff", "softplus", "logsigmoid", "sigmoid", "relu"}
@@ -388,6 +388,8 @@ def smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
             return boxes[0].lo > -1 or (boxes[0].lo == -1 and boxes[0].lo_open)
         case "log1mexp":
             return boxes[0].negative
+        case "i0e":
+            return boxes[0].nonzero  # exp(-abs(x)) is in it
         case "xlogy":
             return boxes[1].positive
         case "pow" | "powi":
