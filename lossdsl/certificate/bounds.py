@@ -151,13 +151,15 @@ class Case:
     # ------------------------------------------------------------------------------ facts about folds
 
     def _fact(self, node: Apply) -> Enclosure | None:
-        """An element minus the largest of its fold (or log-sum-exp) is at most 0; a mean lies among its elements; a
-        sum of products is at most the product of the norms; a place along an axis is less than its extent."""
+        """An element minus the largest of its fold (or log-sum-exp) is at most 0; means lie among what they are
+        of; a sum of products is at most the product of the norms; a place along an axis is less than its extent."""
         if node.name == "div":
             return self._mean(*node.args) or self._share(*node.args) or self._place(*node.args)
         if len(node.args) != 2:
             return None
         second = node.args[1]
+        if node.name == "add" and (mixed := self._mixture(*node.args)) is not None:
+            return mixed
         if node.name == "add" and isinstance(second, Apply) and second.name == "neg":
             second = second.args[0]
         elif node.name not in ("sub", "expdiff"):
@@ -179,6 +181,15 @@ class Case:
             return None
         body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {})[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+    def _mixture(self, a: Scalar, step: Scalar) -> Enclosure | None:
+        """a + (b - a) t, for 0 <= t <= 1: it lies between a and b."""
+        for way, t in (step.children, step.children[::-1]) if isinstance(step, Apply) and step.name == "mul" else ():
+            if isinstance(way, Apply) and way.name == "sub" and way.args[1] is a and self[way].finite:
+                between = self[t].finite and self[t].lo >= 0 and self[t].hi <= 1
+                ends = e.hull(self[a], self[way.args[0]])
+                return Enclosure(ends.lo, ends.hi, ends.lo_open, ends.hi_open) if between and ends.finite else None
+        return None
 
     def _place(self, top: Scalar, size: Scalar) -> Enclosure | None:
         """k i + a over n, for 0 <= i < n and 0 <= a: a / n is the least, and k + (a - k) / n the largest."""

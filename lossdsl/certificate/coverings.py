@@ -162,7 +162,8 @@ class Curve:
                 raise Stuck("an element that is too large")
             put: dict[Scalar, Scalar] = {}
             for n in nodes:
-                if isinstance(n, Read) and n.tensor in self.rules.moving and n.tensor not in self.rules.inputs:
+                moving = isinstance(n, Read) and n.tensor in self.rules.moving and n.tensor not in self.rules.inputs
+                if isinstance(n, Read) and (moving or self._is_a_sign(n)):
                     d = self.bounds.definitions.get(n.tensor)
                     inner = self._body(d)
                     assert d is not None
@@ -170,6 +171,20 @@ class Curve:
             if not put:
                 return body
             body = substitute(body, put)
+
+    def _is_a_sign(self, n: Read) -> bool:
+        """Whether it is a whole number made of inputs that have two values: it is known by them, case by case."""
+        d = self.bounds.definitions.get(n.tensor)
+        if (
+            d is None
+            or d.head != "map"
+            or d.dtype is not INT
+            or d.support is not TRUE
+            or d.tensor in self.bounds.recurrent
+        ):
+            return False
+        read = [self.bounds.inputs.get(t) for t in d.body.tensors]
+        return bool(read) and all(i is not None and i.kind in _TWO_VALUED for i in read)
 
     def _body(self, d: Definition | None) -> Scalar:
         if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:

@@ -31,7 +31,7 @@ from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.decisions import of_calibration
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
-from lossdsl.certificate.orders import falling
+from lossdsl.certificate.orders import falling, of_slopes
 from lossdsl.certificate.pieces import of_one
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
@@ -71,6 +71,7 @@ SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
 VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivative on boxes"
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
+REACH = "composition on bounded sets, and the order of the derivative beyond"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 MASSES = "masses of the gradient"
 MARGIN = "a margin loss that falls through the threshold"
@@ -88,7 +89,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "smooth": (SMOOTHNESS, PIECES, UNITS, JOINED),
     "C0": (CONTINUITY, PIECES, UNITS, JOINED),
     "invariant under shift": (SHIFT,),
-    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, JOINED),
+    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, REACH, JOINED),
     **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
     **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
     **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
@@ -104,7 +105,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED)
 _OF_BOXES = {
-    word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS))
+    word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS, REACH))
     for word in (CONVEX, CONCAVE, "smooth", "C0", "lipschitz")
 }
 _ALLOWED = {
@@ -370,6 +371,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     MARGIN: of_calibration,
     MASSES: of_masses,
     TAILS: lambda q: falling(Curve(q)),
+    REACH: of_slopes,
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
     UNITS: of_units,
     JOINED: _joined,

@@ -6,14 +6,16 @@ which sign g has. Orders of growth add and multiply (Hardy, *Orders of Infinity*
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.certificate.bounds import Case
+from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.germs import LINEAR, LOG, ONE, Power
+from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.slopes import Slopes
 from lossdsl.ir.nodes import INT, REAL, And, Apply, Compare, Const, Not, Or, Scalar, Select, postorder
 from lossdsl.verify import operations as o
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -195,6 +197,8 @@ class Orders:
             case "div":
                 over = _raised(b, Fraction(-1))
                 return _times(a, over), _plus(_times(da, over), _times(_times(a, _minus(db)), _times(over, over)))
+            case "logaddexp":  # within log 2 of the larger one; its slope is a mean of theirs
+                return _plus(Size(None, _either(a, b).high), BOUNDED), Size(None, _either(da, db).high)
             case "max2" | "min2":
                 sign = self._gap(n.args[0], n.args[1])[0]
                 if not sign:
@@ -276,18 +280,35 @@ def falling(curve: Curve) -> list[list[str]]:
     goes to 0."""
     if (curve.domain.lo, curve.domain.hi) != (-INF, INF):
         raise Stuck("the input does not go to infinity on both sides")
+    return _far_out(curve, (1, -1), lambda high: high < ONE)
+
+
+def _far_out(curve: Curve, sides: Sequence[int], accept: Callable[[Power], bool]) -> list[list[str]]:
+    """What the derivative is at most on the sides. Raises Stuck unless that is accepted."""
     lines: list[list[str]] = []
     for box, case in curve.everywhere():
         curve.slope(case)  # or Stuck
         fixed = [n for n in postorder(curve.variable) if n.dtype is REAL and not curve.rules.moves(n)]
         if not all(case[n].finite for n in fixed):
             raise Stuck("the variable may be infinite")
-        for side in (1, -1):
+        for side in sides:
             _, slope = Orders(curve, case, side).of(curve.body)
-            if slope.high is not None and slope.high >= ONE:
+            if slope.high is not None and not accept(slope.high):
                 raise Stuck(f"the derivative is of the order {slope.high}")
             lines.append(["up" if side > 0 else "down", *map(text, box.others), str(slope.high or 0)])
     return lines
 
 
-__all__ = ["Orders", "Size", "falling"]
+def of_slopes(q: Question) -> list[list[str]]:
+    """An element of one entry that is Lipschitz on each bounded set, by composition, and whose derivative is bounded far out
+    on each side on which its domain has no end: it is Lipschitz, by the mean value theorem on each of the parts that the line
+    is of, for each value of all else. A sum is, if its terms are, each of which has an entry of its own. Raises Stuck."""
+    if q.bound is not None:
+        raise Stuck("orders tell no constant")
+    bounds, curve = Bounds(q.program, q.assume, moved=frozenset(q.inputs)), Curve(q, terms=True)
+    way = Slopes(bounds, q.inputs, near=True).lipschitz(q.of)
+    sides = [side for side, end in ((1, curve.domain.hi), (-1, curve.domain.lo)) if abs(end) == INF]
+    return [way, *_far_out(curve, sides, lambda high: high <= ONE)]
+
+
+__all__ = ["Orders", "Size", "falling", "of_slopes"]

@@ -40,9 +40,11 @@ class Kept:
 class Slopes:
     """Which tensors are Lipschitz in the inputs. Raises Stuck where no rule says so."""
 
-    def __init__(self, bounds: Bounds, inputs: tuple[str, ...], shown: Shown | None = None) -> None:
-        """`shown`: as in `Rules`."""
-        self.bounds, self.rules, self._shown = bounds, Rules(bounds, inputs), shown
+    def __init__(
+        self, bounds: Bounds, inputs: tuple[str, ...], shown: Shown | None = None, *, near: bool = False
+    ) -> None:
+        """`shown`: as in `Rules`; `near`: on each bounded set of the inputs, with a constant of its own."""
+        self.bounds, self.rules, self._shown, self._near = bounds, Rules(bounds, inputs), shown, near
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
         self._steady: dict[str, Kept] = {}  # of recurrences
 
@@ -161,6 +163,8 @@ class Slopes:
 
     def _by_rule(self, n: Scalar, case: Case) -> Kept:
         if isinstance(n, Read):
+            if self._near and n.tensor in self.rules.inputs:
+                return Kept(True, True, False)
             d = self.bounds.definitions.get(n.tensor)
             if d is not None and not self.rules.moves(*n.indices, d.where, d.support):
                 return self._of_definition(d)
@@ -214,6 +218,8 @@ class Slopes:
             case "div":
                 both = a.bounded and b.away
                 return Kept(both, both, a.away and b.bounded)
+            case "logaddexp":
+                return Kept(a.above and b.above, a.below or b.below, False)
             case "max2" | "min2":
                 up, down = (all, any) if n.name == "max2" else (any, all)
                 away = n.name == "max2" and any(k.away and x.positive for k, x in zip(kept, boxes))
@@ -222,6 +228,10 @@ class Slopes:
                 return Kept(a.bounded, True, a.away)
             case "exp":
                 return Kept(a.above, True, a.below)
+            case "log" | "log2" | "log10" if boxes[0].positive:
+                return Kept(a.above, a.away, False)
+            case "log1p":
+                return Kept(a.above, boxes[0].lo > -1, False)
             case "sqrt":
                 return Kept(a.above, True, a.away)
             case "relu":
