@@ -166,7 +166,7 @@ class Case:
             return None
         for x, y, above in ((node.args[0], second, True), (second, node.args[0], False)):
             d = self.bounds.fold(y, ("max", "min", "logsumexp"))
-            if d is None or not self._element(x, y, d):
+            if d is None or not self.is_element(x, y, d):
                 continue
             low = above != (d.head == "min")  # x - y is at most 0
             if node.name == "expdiff":
@@ -210,7 +210,7 @@ class Case:
             return None
         return Enclosure(-1.0, 1.0) if is_share(self, top, below) else None
 
-    def _element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
+    def is_element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
         """Whether a scalar is one of the elements of the fold that `read` reads."""
         assert isinstance(read, Read)
         at: dict[Scalar, Scalar] = dict(zip(d.formals, read.indices, strict=True))

@@ -121,15 +121,15 @@ def of_valley(q: Question, rule: Callable[[Question], Trace] = of_order) -> Trac
 def of_lipschitz(q: Question) -> Trace:
     """A continuous function is Lipschitz with the largest size of its derivative (the mean value theorem)."""
     curve = Curve(q)
-    bound = INF if q.bound is None else _number(q.bound)
+    bound = INF if q.bound is None else number(q.bound)
     leaves = curve.covering(1, lambda box: box.bounded and size(box)[1] <= bound)
     return [*_told(leaves), *curve.joined(leaves, 0)]
 
 
-def _number(bound: Scalar) -> float:
+def number(bound: Scalar) -> float:
     """The bound, or a number that is less."""
     if isinstance(bound, Apply) and bound.name == "real":
-        return _number(bound.args[0])
+        return number(bound.args[0])
     if isinstance(bound, Const) and isinstance(bound.value, Fraction):
         return exact(bound.value).lo
     raise Stuck("a bound that is no number")
@@ -179,6 +179,7 @@ def size(box: Enclosure) -> tuple[float, float]:
 
 
 __all__ = [
+    "number",
     "of_bound",
     "of_bracket",
     "of_convexity",

@@ -29,6 +29,7 @@ from lossdsl.certificate.boxes import (
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.decisions import of_calibration
+from lossdsl.certificate.logits import of_logit
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
 from lossdsl.certificate.orders import falling, of_slopes
@@ -74,6 +75,7 @@ TAILS = "order of the derivative far out"
 REACH = "composition on bounded sets, and the order of the derivative beyond"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 MASSES = "masses of the gradient"
+ONE_LOGIT = "one logit of a row, by its derivative"
 MARGIN = "a margin loss that falls through the threshold"
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
@@ -89,13 +91,13 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "smooth": (SMOOTHNESS, PIECES, UNITS, JOINED),
     "C0": (CONTINUITY, PIECES, UNITS, JOINED),
     "invariant under shift": (SHIFT,),
-    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, REACH, JOINED),
+    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, REACH, ONE_LOGIT, JOINED),
     **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
     **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
     **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
     "invariant under permutation": (PERMUTED,),
     **dict.fromkeys(NUMBERS, (ENDS,)),
-    NUMBERS[0]: (ENDS, MASSES),
+    NUMBERS[0]: (ENDS, MASSES, ONE_LOGIT),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
@@ -370,6 +372,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     VALLEY: of_valley,
     MARGIN: of_calibration,
     MASSES: of_masses,
+    ONE_LOGIT: of_logit,
     TAILS: lambda q: falling(Curve(q)),
     REACH: of_slopes,
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),

@@ -14,9 +14,9 @@ from fractions import Fraction
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.elements import terms_of
 from lossdsl.certificate.norms import root_of, ways
-from lossdsl.certificate.rules import Rules, Shown, Stuck
+from lossdsl.certificate.rules import Rules, Shown, Stuck, smooth_there
 from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
 _EVERYWHERE |= {"logsigmoid", "sigmoid", "tanh", "atan", "erf", "erfc", "normal_cdf", "logcosh", "sin", "cos"}
@@ -45,6 +45,7 @@ class Slopes:
     ) -> None:
         """`shown`: as in `Rules`; `near`: on each bounded set of the inputs, with a constant of its own."""
         self.bounds, self.rules, self._shown, self._near = bounds, Rules(bounds, inputs), shown, near
+        self._closed = all(_closed(bounds, name) for name in inputs)
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
         self._steady: dict[str, Kept] = {}  # of recurrences
 
@@ -55,11 +56,11 @@ class Slopes:
         rests_on = [tensor]
         for name in rests_on:  # grows
             if name in self.bounds.definitions:
-                rests_on += [n for n in self._definition(self.bounds.definitions[name]) if n not in rests_on]
+                rests_on += [n for n in self.rested(self.bounds.definitions[name]) if n not in rests_on]
         return rests_on
 
-    def _definition(self, d: Definition) -> list[str]:
-        """The tensors that have to be Lipschitz so that this one is."""
+    def rested(self, d: Definition) -> list[str]:
+        """The tensors that have to be Lipschitz so that this one is, where it is finite."""
         case = self.rules.case(d)
         if case is None or not self.rules.moves(d.body):
             return []
@@ -106,7 +107,7 @@ class Slopes:
 
     def _there(self, n: Apply, boxes: list[Enclosure], case: Case) -> bool:
         """Whether the function is Lipschitz where its arguments are."""
-        if n.name in _EVERYWHERE:
+        if n.name in _EVERYWHERE or (self._near and self._closed and smooth_there(n, boxes)):
             return True
         moving = [self.rules.moves(a) for a in n.args]
         kept, box = [self.kept(a, case) for a in n.args], boxes[0]
@@ -268,6 +269,18 @@ class Slopes:
                 return None
             return None if self.rules.moves(d.where, d.support) else self._squares(d.body, self.bounds.body(d))
         return None
+
+
+def _closed(bounds: Bounds, name: str) -> bool:
+    """Whether the domain of an input has all its ends: then bounded parts of it are compact, and what is smooth everywhere has
+    bounded slopes on each of them."""
+    declared, more = bounds.inputs.get(name), bounds.assume.get(name, REALS)
+    if declared is None or declared.dtype is not REAL:
+        return False
+    ends = (declared.range.lower_open, declared.range.upper_open)
+    return not any(ends) and not any(
+        is_open and abs(end) < INF for end, is_open in ((more.lo, more.lo_open), (more.hi, more.hi_open))
+    )
 
 
 __all__ = ["Slopes"]
