@@ -14,9 +14,9 @@ import pytest
 
 from lossdsl import pipeline
 from lossdsl.certificate.document import MASSES, ONE_LOGIT, REACH, Rejected, certify, sealed, verify
+from lossdsl.certificate.far import of_slopes
 from lossdsl.certificate.logits import of_logit
 from lossdsl.certificate.masses import of_masses
-from lossdsl.certificate.orders import of_slopes
 from lossdsl.certificate.question import Question, of_claim
 from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source

@@ -151,11 +151,20 @@ def of_bracket(q: Question) -> Trace:
         return [ends, *trace, *found]
     if high is None:
         raise Stuck("no number that it is not above")
+    if low:
+        return [ends, *_at_most(q, high, low=low)]
+    try:
+        return [ends, *_at_most(q, high)]
+    except Stuck:  # over all real numbers what is affine in the entry is a variable
+        return [ends, ["everywhere"], *_at_most(q, high, wide=True)]
+
+
+def _at_most(q: Question, high: float, *, low: float | None = None, wide: bool = False) -> Trace:
     order = 1 if q.property == "lipschitz constant" else 2
-    curve = Curve(q)
+    curve = Curve(q, wide=wide)
     leaves = curve.covering(order, lambda box: size(box)[1] <= high)
     trace = [*_told(leaves), *curve.joined(leaves, order - 1)]
-    return [ends, *trace, *([] if not low else [curve.place(order, leaves, size, low)])]
+    return [*trace, *([] if not low else [curve.place(order, leaves, size, low)])]
 
 
 def _of_radius(q: Question, low: float | None, high: float | None) -> Trace:

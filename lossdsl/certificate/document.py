@@ -29,10 +29,10 @@ from lossdsl.certificate.boxes import (
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.decisions import of_calibration
+from lossdsl.certificate.far import falling, of_slopes
 from lossdsl.certificate.logits import of_logit
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
-from lossdsl.certificate.orders import falling, of_slopes
 from lossdsl.certificate.pieces import of_one
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
@@ -185,15 +185,19 @@ def _bracketed(f: Finding) -> dict[str, Any]:
 
 
 def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What is said of a number, and then only what bounds the loss: what it is not above, or below."""
+    """What is said of a number, and then only what bounds the loss: what it is not above, or below; that in the end with a
+    little room."""
     yield about
     low, high = about.get("bracket", (None, None))
     if low is not None and high is not None:
-        above = "lipschitz" in about["finding"]
-        yield {**about, "bracket": [None, high] if above else [low, None]}
+        yield {**about, "bracket": [None, high] if "lipschitz" in about["finding"] else [low, None]}
+    if high is not None and "lipschitz" in about["finding"]:
+        end = float.fromhex(high)
+        yield {**about, "bracket": [None, (end + _ROOM * abs(end)).hex()]}
 
 
 _SLACK = 2.0**-12  # boxes near what is only approached do not reach it
+_ROOM = 2.0**-20  # nor are they, at what is attained, without an error of rounding
 
 
 def _title(f: Finding) -> str:

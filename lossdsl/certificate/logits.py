@@ -13,8 +13,8 @@ from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.boxes import Trace, of_lipschitz
+from lossdsl.certificate.far import of_slopes
 from lossdsl.certificate.masses import Mass, Masses, allowed_number, size_of, told
-from lossdsl.certificate.orders import of_slopes
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.slopes import Slopes
