@@ -15,11 +15,13 @@ from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.elements import terms_of
 from lossdsl.certificate.norms import root_of, ways
 from lossdsl.certificate.rules import Rules, Shown, Stuck, smooth_there
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
+from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Input, Read, Scalar, Select
+from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
 _EVERYWHERE |= {"logsigmoid", "sigmoid", "tanh", "atan", "erf", "erfc", "normal_cdf", "logcosh", "sin", "cos"}
+_OF_SQUARES = {"sqrt": 1, "log1p": 1, "exp": -1, "expm1": -1}  # or of the negative of a sum of squares
 _FOLDS = ("sum", "max", "min", "logsumexp")
 _BOUNDED = ("map", "sum", "max", "min")
 
@@ -81,7 +83,7 @@ class Slopes:
             if n in seen or not self.rules.moves(n):
                 continue
             seen.add(n)
-            if isinstance(n, Read) and not self.rules.moves(*n.indices):
+            if isinstance(n, Read) and (not self.rules.moves(*n.indices) or self._is_extreme(n)):
                 read.append(n.tensor)
                 continue
             if isinstance(n, Select) and not self.rules.moves(n.condition):
@@ -93,7 +95,7 @@ class Slopes:
             if not isinstance(n, Apply) or n.dtype is INT or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
             boxes = self.rules.arguments(n, case)
-            if n.name == "sqrt" and (terms := self._squares(n.args[0], case)) is not None:
+            if n.name in _OF_SQUARES and (terms := self._squares(n.args[0], case, _OF_SQUARES[n.name])) is not None:
                 for term, inner in terms:
                     if inner is case:
                         stack.append(term)
@@ -104,6 +106,18 @@ class Slopes:
                 raise Stuck(f"{n.name} is not Lipschitz here")
             stack += n.args
         return list(dict.fromkeys(read))
+
+    def _is_extreme(self, n: Read) -> bool:
+        """Whether what is read is that of which a place is the largest, or the least: it is the extremum of its row."""
+        for place in n.indices:
+            d = self.bounds.fold(place, ("argmax", "argmin"))
+            if d is None or not isinstance(place, Read) or not isinstance(d.body, Read):
+                continue
+            at: dict[Scalar, Scalar] = dict(zip(d.formals, place.indices, strict=True))
+            fixed = not self.rules.moves(*place.indices, *d.body.indices)
+            if fixed and len(d.bound) == 1 and substitute(d.body, {**at, d.bound[0]: place}) is n:
+                return True
+        return False
 
     def _there(self, n: Apply, boxes: list[Enclosure], case: Case) -> bool:
         """Whether the function is Lipschitz where its arguments are."""
@@ -164,8 +178,8 @@ class Slopes:
 
     def _by_rule(self, n: Scalar, case: Case) -> Kept:
         if isinstance(n, Read):
-            if self._near and n.tensor in self.rules.inputs:
-                return Kept(True, True, False)
+            if n.tensor in self.rules.inputs:
+                return self._of_input(self.bounds.inputs[n.tensor])
             d = self.bounds.definitions.get(n.tensor)
             if d is not None and not self.rules.moves(*n.indices, d.where, d.support):
                 return self._of_definition(d)
@@ -176,6 +190,12 @@ class Slopes:
         if isinstance(n, Apply) and n.dtype is REAL and n.args and all(case[a].finite for a in n.args):
             return self._applied(n, case)
         return Kept(False, False, False)
+
+    def _of_input(self, i: Input) -> Kept:
+        """Whatever the ends of its range are, they are numbers."""
+        ends, case = (i.range.upper, i.range.lower), Case(self.bounds, frozenset(), {})
+        above, below = (self._near or (end is not None and case[end].finite) for end in ends)
+        return Kept(above, below, False)
 
     def _of_definition(self, d: Definition) -> Kept:
         """Of a fold of as many terms as there are."""
@@ -247,28 +267,44 @@ class Slopes:
             return Kept(a.bounded, a.bounded, False)
         return Kept(False, False, False)
 
-    def _squares(self, n: Scalar, case: Case) -> list[tuple[Scalar, Case]] | None:
-        """What is squared, and where, in a sum of squares and of non-negative constants, times such; None for anything else."""
+    def _squares(self, n: Scalar, case: Case, sign: int) -> list[tuple[Scalar, Case]] | None:
+        """What is squared, and where, in a sum of squares and of non-negative constants, times such, or in its negative; None
+        for anything else. Of the sum s of the squares of Lipschitz terms the slope is at most a multiple of the root of s, and
+        that times the slope of sqrt(s), log1p(s) and exp(-s) is bounded."""
         if not self.rules.moves(n):
-            return [] if case[n].nonnegative else None
-        if isinstance(n, Apply) and n.name == "add":
-            parts = [self._squares(a, case) for a in n.args]
-            return None if any(p is None for p in parts) else [s for p in parts if p is not None for s in p]
+            return [] if (case[n].nonnegative if sign > 0 else case[n].nonpositive) else None
+        if isinstance(n, Apply) and n.name == "neg":
+            return self._squares(n.args[0], case, -sign)
+        if isinstance(n, Apply) and n.name in ("add", "sub"):
+            signs = (sign, sign if n.name == "add" else -sign)
+            return _all([self._squares(a, case, s) for a, s in zip(n.args, signs)])
+        if isinstance(n, Select) and not self.rules.moves(n.condition):
+            sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
+            return _all([self._squares(b, inner.inside(b), sign) for b, inner in sides if inner is not None])
         root = root_of(n)
         if root is not None:
-            return [(root, case)] if case[root].finite else None
+            return [(root, case)] if case[root].finite and sign > 0 else None
         if isinstance(n, Apply) and n.name in ("mul", "div"):
             for k, rest in ways(n.args) if n.name == "mul" else (n.args,):
                 by = case[rest]
                 if not self.rules.moves(rest) and by.finite and (by.nonnegative if n.name == "mul" else by.positive):
-                    return self._squares(k, case)
+                    return self._squares(k, case, sign)
             return None
         if isinstance(n, Read) and not self.rules.moves(*n.indices):
             d = self.bounds.definitions.get(n.tensor)
             if d is None or d.head not in ("sum", "map") or d.tensor in self.bounds.recurrent:
                 return None
-            return None if self.rules.moves(d.where, d.support) else self._squares(d.body, self.bounds.body(d))
+            return None if self.rules.moves(d.where, d.support) else self._squares(d.body, self.bounds.body(d), sign)
         return None
+
+
+def _all(parts: list[list[tuple[Scalar, Case]] | None]) -> list[tuple[Scalar, Case]] | None:
+    found: list[tuple[Scalar, Case]] = []
+    for part in parts:
+        if part is None:
+            return None
+        found += part
+    return found
 
 
 def _closed(bounds: Bounds, name: str) -> bool:
