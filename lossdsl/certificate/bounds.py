@@ -11,6 +11,7 @@ from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
+    ONE,
     REAL,
     TRUE,
     AdjointMap,
@@ -184,6 +185,9 @@ class Case:
 
     def _mixture(self, a: Scalar, step: Scalar) -> Enclosure | None:
         """a + (b - a) t, for 0 <= t <= 1: it lies between a and b."""
+        if isinstance(step, Apply) and step.name == "div" and isinstance(inner := step.args[0], Apply):
+            way, rest = inner.children if inner.name == "mul" else (inner, ONE)
+            return self._mixture(a, Apply("mul", (way, Apply("div", (rest, step.args[1])))))
         for way, t in (step.children, step.children[::-1]) if isinstance(step, Apply) and step.name == "mul" else ():
             if isinstance(way, Apply) and way.name == "sub" and way.args[1] is a and self[way].finite:
                 between = self[t].finite and self[t].lo >= 0 and self[t].hi <= 1
