@@ -269,6 +269,9 @@ def bracketed(body: str, property_: str, low: float | None, high: float | None, 
         ("x^2 / 2 if abs(x) <= 1 else abs(x) - 1/2", "gradient lipschitz constant", 1.0),
         ("min(x^2, 1)", "lipschitz constant", 2.0),
         ("1 - p * p / 4", "lipschitz constant", 0.5),
+        ("exp(-(x - y)^2 / 2)", "lipschitz constant", 0.6065306597),
+        ("sqrt((x - y)^2 + 1/1000000)", "lipschitz constant", 1.0),
+        ("expm1(1/2 * log1p((x - y)^2))", "gradient lipschitz constant", 1.0),
     ],
 )
 def test_numbers_between_ends(body: str, property_: str, number: float) -> None:
@@ -313,6 +316,18 @@ def test_a_radius_of_convexity(body: str, radius: float) -> None:
 )
 def test_no_radius_of_another_distance(body: str) -> None:
     assert not bracketed(body, "convex radius", 0.9, 1.1)
+
+
+@pytest.mark.parametrize(("high", "true"), [(0.0963, True), (0.0962, False)])
+@pytest.mark.parametrize("body", ["sigmoid(u - y - x)", "sigmoid(x - y - u)", "1 - sigmoid(u - y - x)"])
+def test_upper_ends_over_all_real_numbers(body: str, high: float, true: bool) -> None:
+    program = built(f"loss f:\n    input u: real[n] <= 0\n{HEAD}    per = {body}\n    return mean(per)\n").program
+    asked = Question(program, "gradient lipschitz constant", "per", ("u",), bracket=(None, high))
+    if true:
+        assert of_bracket(asked)[1] == ["everywhere"]
+    else:
+        with pytest.raises(Stuck):
+            of_bracket(asked)
 
 
 @pytest.mark.parametrize("body", ["abs(x)", "relu(x)", "(x^2 if x < 0 else x)"])
@@ -450,7 +465,7 @@ def test_derivatives_on_boxes_enclose(seed: int) -> None:
             box = Box(Enclosure(a, b, True, True), tuple(others))
             for order in (0, 1, 2):
                 try:
-                    found = curve.derivative(order, box)
+                    found = curve.closer(order, box, curve.derivative(order, box))
                 except (Undecided, Stuck, ZeroDivisionError):
                     continue
                 u, h = rng.uniform(a, b), min(1e-4, (b - a) / 8)
@@ -463,6 +478,7 @@ def test_derivatives_on_boxes_enclose(seed: int) -> None:
 
 
 FAR = ["(({})^2 + 1) / (1 + abs({}))", "({}) / sqrt(1 + ({})^2)", "({})^3 / (2 + ({})^2)", "relu({}) - log1p(abs({}))"]
+FAR += ["1 - exp(-({})^2 / 2)", "({}) * exp(-abs({}))", "expm1(1/2 * log1p(({})^2))", "exp(1/4 * log1p(({})^2))"]
 
 
 @pytest.mark.parametrize("seed", range(4))

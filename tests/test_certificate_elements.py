@@ -27,6 +27,10 @@ SPHERE = "    input u, v: unit[n, d] over d\n"
 LATTICE = "a = log_softmax(x over c); h[n, c] = a + (logaddexp(h[n - 1, c], h[n - 1, 0]) if n > 0 else 0)"
 BOTH = "h[n, c] = x + (h[n - 1, c] if n > 0 else 0); g[n, c] = y + (g[n - 1, c] if n > 0 else 0)"
 COUNTS = "    input x: real[n] >= 0\n    input z: real[n]\n"
+BETWEEN = (
+    "    input v: real[n] in [low, low + width]\n    input w: real[n] >= low\n    input r: real[n]\n"
+    "    param low: real = 0\n    param width: real > 0 = 1\n"
+)
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
 
@@ -78,6 +82,14 @@ TRUE = [
     (ROWS, "per = sum(p * (y - log_softmax(x over c)) over c)", "lipschitz in x <= 1.41422"),
     (ROWS, "a = softmax(y over c); per = sum(a * abs(x) over c)", "lipschitz in x <= 1.41422"),
     (ROWS, "per[n] = max(x over c) + mean(x over c)", "lipschitz in x <= 2"),
+    (ROWS, "per[n] = x[n, argmax(x over c)] - logsumexp(x over c)", "lipschitz in x"),
+    (ROWS, "z[n, c] = 2 * x; per[n] = z[n, argmin(z over c)]", "lipschitz in x"),
+    (ROWS, "per[n] = sum(exp(-(x - y)^2) over c) + log1p(sum(x^2 over c))", "lipschitz in x"),
+    (ROWS, "per[n] = exp(-sum((x - y)^2 over c) / 2 - 1)", "lipschitz in x"),
+    (ROWS, "per[n] = expm1(-mean((2 * x - logsumexp(x over c))^2 over c))", "lipschitz in x"),
+    (ROWS, "per[n] = log1p(y[n, 0]^2 + sum(x^2 over c where m))", "lipschitz in x"),
+    (BETWEEN, "per = v^3 * (1 + v)", "lipschitz in v"),
+    (BETWEEN, "per[n] = v * mean(v over n)", "lipschitz in v"),
     (ROWS, "per[n] = softplus(logsumexp(x over c where m))", "smooth in x"),
     (ROWS, "per[n] = softplus(logsumexp(x over c where m) + x[n, k[n]])", "lipschitz in x"),
     (ROWS, "per[n] = softplus(2 * logsumexp(x over c where m))", "convex in x"),
@@ -240,6 +252,21 @@ FALSE = [
     (STEPS, "h[t] = x[t] + (abs(h[t - 1]) if t > 0 else 0); per = h", "smooth in x"),
     (STEPS, "h[t] = x[t]^2 + (h[t - 1] - 1 if t > 0 else 0); per = h", "per >= 0"),
     (STEPS, "h[t] = (h[t - 1] if t > 0 else 1) - 1/10; per = h", "per >= 0"),
+    (ROWS, "per[n] = x[n, argmax(y over c)] + y[n, argmax(x over c)]", "lipschitz in x"),
+    (ROWS, "per[n] = x[n, argmax(-x over c)]", "lipschitz in x"),  # true: it is the least
+    (ROWS, "z[n, c] = x^2; per[n] = z[n, argmax(z over c)]", "lipschitz in x"),
+    (ROWS, "z[n, c] = x + y; per[n] = x[n, argmax(z over c)]", "lipschitz in x"),
+    (ROWS, "per[n] = exp(sum((x - y)^2 over c))", "lipschitz in x"),
+    (ROWS, "per[n] = exp(sum(-x^2 over c) + x[n, k[n]]^2)", "lipschitz in x"),
+    (ROWS, "per[n] = exp(-sum(x^2 * (y - 1) over c))", "lipschitz in x"),
+    (ROWS, "per[n] = exp(-sum(x^4 over c)) * sum(x^4 over c)", "lipschitz in x"),  # true
+    (ROWS, "per[n] = exp(-sum((x^2 - y)^2 over c))", "lipschitz in x"),  # true for other reasons
+    (ROWS, "per[n] = expm1(-sum(exp(x)^2 over c))", "lipschitz in x"),
+    (ROWS, "per[n] = log1p(sum(x^2 over c))^2", "lipschitz in x"),  # true
+    (ROWS, "per[n] = log1p(sum(x^2 over c) - y[n, 0])", "lipschitz in x"),
+    (BETWEEN, "per = w^3", "lipschitz in w"),
+    (BETWEEN, "per = v^3 * r", "lipschitz in v, r"),
+    (BETWEEN, "per = log(v - low)", "lipschitz in v"),
     (ROWS, "a = log_softmax(x over c); per = sum(exp(a) * (a - y) over c)", "lipschitz in y <= 0"),
     (ROWS, "a = log_softmax(x over c); per = sum(exp(a) * (x - y) over c)", "lipschitz in x"),
     (ROWS, "a = log_softmax(x over c); per = sum(exp(a / 2) * (a^2 - x) over c)", "lipschitz in x"),

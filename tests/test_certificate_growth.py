@@ -17,9 +17,9 @@ from lossdsl.certificate.coverings import Curve
 from lossdsl.certificate.document import EXPLOSION, LOSS, TAILS, Rejected, certify, sealed, verify
 from lossdsl.certificate.domain import point_of
 from lossdsl.certificate.expansions import function, larger, power
+from lossdsl.certificate.far import falling
 from lossdsl.certificate.germs import LINEAR, Germ, Power, boxed
 from lossdsl.certificate.lines import FOUND, INWARD, OUTWARD, SIDES, STEEP
-from lossdsl.certificate.orders import falling
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.profiles import of_calm, of_profile
 from lossdsl.certificate.question import Question, of_claim

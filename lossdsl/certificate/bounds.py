@@ -12,6 +12,7 @@ from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
     INT,
+    ONE,
     REAL,
     TRUE,
     AdjointMap,
@@ -157,20 +158,22 @@ class Case:
     # ------------------------------------------------------------------------------ facts about folds
 
     def _fact(self, node: Apply) -> Enclosure | None:
-        """An element minus the largest of its fold (or log-sum-exp) is at most 0; a mean lies among its elements; a
-        sum of products is at most the product of the norms; a place along an axis is less than its extent."""
+        """An element minus the largest of its fold (or log-sum-exp) is at most 0; means lie among what they are
+        of; a sum of products is at most the product of the norms; a place along an axis is less than its extent."""
         if node.name == "div":
             return self._mean(*node.args) or self._share(*node.args) or self._place(*node.args)
         if len(node.args) != 2:
             return None
         second = node.args[1]
+        if node.name == "add" and (mixed := self._mixture(*node.args)) is not None:
+            return mixed
         if node.name == "add" and isinstance(second, Apply) and second.name == "neg":
             second = second.args[0]
         elif node.name not in ("sub", "expdiff"):
             return None
         for x, y, above in ((node.args[0], second, True), (second, node.args[0], False)):
             d = self.bounds.fold(y, ("max", "min", "logsumexp"))
-            if d is None or not self._element(x, y, d):
+            if d is None or not self.is_element(x, y, d):
                 continue
             low = above != (d.head == "min")  # x - y is at most 0
             if node.name == "expdiff":
@@ -185,6 +188,18 @@ class Case:
             return None
         body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {}, self.split)[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
+
+    def _mixture(self, a: Scalar, step: Scalar) -> Enclosure | None:
+        """a + (b - a) t, for 0 <= t <= 1: it lies between a and b."""
+        if isinstance(step, Apply) and step.name == "div" and isinstance(inner := step.args[0], Apply):
+            way, rest = inner.children if inner.name == "mul" else (inner, ONE)
+            return self._mixture(a, Apply("mul", (way, Apply("div", (rest, step.args[1])))))
+        for way, t in (step.children, step.children[::-1]) if isinstance(step, Apply) and step.name == "mul" else ():
+            if isinstance(way, Apply) and way.name == "sub" and way.args[1] is a and self[way].finite:
+                between = self[t].finite and self[t].lo >= 0 and self[t].hi <= 1
+                ends = e.hull(self[a], self[way.args[0]])
+                return Enclosure(ends.lo, ends.hi, ends.lo_open, ends.hi_open) if between and ends.finite else None
+        return None
 
     def _place(self, top: Scalar, size: Scalar) -> Enclosure | None:
         """k i + a over n, for 0 <= i < n and 0 <= a: a / n is the least, and k + (a - k) / n the largest."""
@@ -211,7 +226,7 @@ class Case:
         more = at_least_zero(self, Apply("add", (below, top)))
         return Enclosure(-INF if more is None else -1.0, 1.0, more is not False, less)
 
-    def _element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
+    def is_element(self, node: Scalar, read: Scalar, d: Definition) -> bool:
         """Whether a scalar is one of the elements of the fold that `read` reads."""
         assert isinstance(read, Read)
         at: dict[Scalar, Scalar] = dict(zip(d.formals, read.indices, strict=True))

@@ -121,15 +121,15 @@ def of_valley(q: Question, rule: Callable[[Question], Trace] = of_order) -> Trac
 def of_lipschitz(q: Question) -> Trace:
     """A continuous function is Lipschitz with the largest size of its derivative (the mean value theorem)."""
     curve = Curve(q)
-    bound = INF if q.bound is None else _number(q.bound)
+    bound = INF if q.bound is None else number(q.bound)
     leaves = curve.covering(1, lambda box: box.bounded and size(box)[1] <= bound)
     return [*_told(leaves), *curve.joined(leaves, 0)]
 
 
-def _number(bound: Scalar) -> float:
+def number(bound: Scalar) -> float:
     """The bound, or a number that is less."""
     if isinstance(bound, Apply) and bound.name == "real":
-        return _number(bound.args[0])
+        return number(bound.args[0])
     if isinstance(bound, Const) and isinstance(bound.value, Fraction):
         return exact(bound.value).lo
     raise Stuck("a bound that is no number")
@@ -151,11 +151,20 @@ def of_bracket(q: Question) -> Trace:
         return [ends, *trace, *found]
     if high is None:
         raise Stuck("no number that it is not above")
+    if low:
+        return [ends, *_at_most(q, high, low=low)]
+    try:
+        return [ends, *_at_most(q, high)]
+    except Stuck:  # over all real numbers what is affine in the entry is a variable
+        return [ends, ["everywhere"], *_at_most(q, high, wide=True)]
+
+
+def _at_most(q: Question, high: float, *, low: float | None = None, wide: bool = False) -> Trace:
     order = 1 if q.property == "lipschitz constant" else 2
-    curve = Curve(q)
+    curve = Curve(q, wide=wide)
     leaves = curve.covering(order, lambda box: size(box)[1] <= high)
     trace = [*_told(leaves), *curve.joined(leaves, order - 1)]
-    return [ends, *trace, *([] if not low else [curve.place(order, leaves, size, low)])]
+    return [*trace, *([] if not low else [curve.place(order, leaves, size, low)])]
 
 
 def _of_radius(q: Question, low: float | None, high: float | None) -> Trace:
@@ -179,6 +188,7 @@ def size(box: Enclosure) -> tuple[float, float]:
 
 
 __all__ = [
+    "number",
     "of_bound",
     "of_bracket",
     "of_convexity",

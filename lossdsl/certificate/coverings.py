@@ -17,12 +17,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.germs import LINEAR, ONE
+from lossdsl.certificate.orders import Orders
 from lossdsl.certificate.plain import plain
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Rules, Stuck, continuous_there, smooth_there
 from lossdsl.certificate.series import Number, Series, of_operation
-from lossdsl.certificate.tails import Tail
+from lossdsl.certificate.tails import Tail, Terms
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
@@ -169,7 +171,8 @@ class Curve:
                 raise Stuck("an element that is too large")
             put: dict[Scalar, Scalar] = {}
             for n in nodes:
-                if isinstance(n, Read) and n.tensor in self.rules.moving and n.tensor not in self.rules.inputs:
+                moving = isinstance(n, Read) and n.tensor in self.rules.moving and n.tensor not in self.rules.inputs
+                if isinstance(n, Read) and (moving or self._is_a_sign(n)):
                     d = self.bounds.definitions.get(n.tensor)
                     inner = self._body(d)
                     assert d is not None
@@ -186,6 +189,20 @@ class Curve:
             n: Const(Fraction(b.lo)) for n, b in boxes.items() if b.finite and b.lo == b.hi
         }
         return substitute(body, numbers) if numbers else body
+
+    def _is_a_sign(self, n: Read) -> bool:
+        """Whether it is a whole number made of inputs that have two values: it is known by them, case by case."""
+        d = self.bounds.definitions.get(n.tensor)
+        if (
+            d is None
+            or d.head != "map"
+            or d.dtype is not INT
+            or d.support is not TRUE
+            or d.tensor in self.bounds.recurrent
+        ):
+            return False
+        read = [self.bounds.inputs.get(t) for t in d.body.tensors]
+        return bool(read) and all(i is not None and i.kind in _TWO_VALUED for i in read)
 
     def _body(self, d: Definition | None) -> Scalar:
         if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:
@@ -371,12 +388,28 @@ class Curve:
 
     def _met_far_out(self, order: int, box: Box, far: Enclosure, found: Enclosure) -> Enclosure:
         """What is known of a derivative, and what the element in powers of the variable tells. Raises Undecided."""
-        above = box.over.hi == INF
+        tail, terms = self._tail(box.over.hi == INF), self._terms_of(box)
+        if order == 1:
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+                there = self._falling_to_zero(box)
+                found = there if found.nan else e.meet(found, there) or found
+        for way in () if tail is None else (tail.inverted, tail.relative):
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+                there = way(order, far, terms)
+                found = there if found.nan else found if there.nan else e.meet(found, there) or found
+        if found.nan:
+            raise Undecided
+        return found
+
+    def _tail(self, above: bool) -> Tail | None:
         if above not in self._tails:
             self._tails[above] = None
             with contextlib.suppress(Stuck):
                 self._tails[above] = Tail(self.body, self.variable, above=above)
-        tail = self._tails[above]
+        return self._tails[above]
+
+    def _terms_of(self, box: Box) -> Terms:
+        """Coefficients of scalars where all but the variable is as in the box."""
 
         def terms(body: Scalar, known: dict[Scalar, Enclosure], at: Enclosure, count: int) -> Sequence[Enclosure]:
             case = Case(self.bounds, self._some, {**known, **dict(zip(self.others, box.others, strict=True))}, False)
@@ -386,13 +419,32 @@ class Curve:
                 raise Undecided
             return found
 
-        for way in () if tail is None else (tail.inverted, tail.relative):
+        return terms
+
+    def closer(self, order: int, box: Box, found: Enclosure) -> Enclosure:
+        """What is known of a derivative on a box, and what the element tells as one of multiples of the variable."""
+        over = box.over
+        far = over if over.lo > 0 else e.neg(over) if over.hi < 0 else None
+        tail = None if far is None else self._tail(over.lo > 0)
+        if far is not None and tail is not None and far.hi < INF:
             with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
-                there = way(order, far, terms)
-                found = there if found.nan else found if there.nan else e.meet(found, there) or found
-        if found.nan:
-            raise Undecided
+                there = self._scaled(self._case(box), tail.relative(order, far, self._terms_of(box)), order)
+                return found if there.nan else e.meet(found, there) or found
         return found
+
+    def _falling_to_zero(self, box: Box) -> Enclosure:
+        """The first derivative up to an infinite end, if it rises or falls there, and goes to 0: its order is that of what does,
+        or the element grows more slowly than the variable, which it would not with another limit. Raises Undecided, Stuck."""
+        case = self._case(box)
+        bend = self._series(case, box.over, 3).terms[2]
+        above = box.over.hi == INF
+        value, slope = Orders(self, case, 1 if above else -1).of(self.body)
+        slow = value.high is None or value.high < LINEAR or slope.high is None or slope.high < ONE
+        if not slow or not (bend.nonnegative or bend.nonpositive):
+            raise Undecided
+        x = box.over.lo if above else box.over.hi
+        end = self._coefficient(case, Enclosure(x, x), 1)
+        return e.hull(end, Enclosure(0.0, 0.0))
 
     def _scaled(self, case: Case, found: Enclosure, order: int) -> Enclosure:
         """A derivative in the entry, by that in the variable."""
@@ -427,6 +479,8 @@ class Curve:
 
         def look(box: Box) -> Enclosure | None:
             here = self.derivative(order, box)
+            if not accept(here):
+                here = self.closer(order, box, here)
             return here if here.finite and accept(here) else None
 
         return self.covered(look, ends=True)

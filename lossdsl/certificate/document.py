@@ -30,10 +30,11 @@ from lossdsl.certificate.classes import of_classes
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.decisions import of_calibration, of_convex
+from lossdsl.certificate.far import falling, of_slopes
 from lossdsl.certificate.links import of_proper
+from lossdsl.certificate.logits import of_logit
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.order import Order
-from lossdsl.certificate.orders import falling
 from lossdsl.certificate.pieces import of_one
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
@@ -76,8 +77,10 @@ SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
 VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivative on boxes"
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
+REACH = "composition on bounded sets, and the order of the derivative beyond"
 EXPLOSION, LOSS = "a large derivative, and where the loss is least", "a small derivative, and where the loss is least"
 MASSES = "masses of the gradient"
+ONE_LOGIT = "one logit of a row, by its derivative"
 MARGIN, CLASSES = "a margin loss that falls through the threshold", "a sum over the classes"
 CONVEX_MARGIN = "a convex margin loss with a slope at the threshold"
 SPHERICAL = "a share of the norm"
@@ -96,13 +99,13 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "smooth": (SMOOTHNESS, PIECES, UNITS, JOINED),
     "C0": (CONTINUITY, PIECES, UNITS, JOINED),
     "invariant under shift": (SHIFT,),
-    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, JOINED),
+    "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, REACH, ONE_LOGIT, JOINED),
     **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
     **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
     **dict.fromkeys(("exchange symmetric", "even", "odd"), (FORM,)),
     "invariant under permutation": (PERMUTED,),
     **dict.fromkeys(NUMBERS, (ENDS,)),
-    NUMBERS[0]: (ENDS, MASSES),
+    NUMBERS[0]: (ENDS, MASSES, ONE_LOGIT),
     **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
     "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
@@ -114,7 +117,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED)
 _OF_BOXES = {
-    word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS))
+    word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS, REACH))
     for word in (CONVEX, CONCAVE, "smooth", "C0", "lipschitz")
 }
 _ALLOWED = {
@@ -192,15 +195,19 @@ def _bracketed(f: Finding) -> dict[str, Any]:
 
 
 def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What is said of a number, and then only what bounds the loss: what it is not above, or below."""
+    """What is said of a number, and then only what bounds the loss: what it is not above, or below; that in the end with a
+    little room."""
     yield about
     low, high = about.get("bracket", (None, None))
     if low is not None and high is not None:
-        above = "lipschitz" in about["finding"]
-        yield {**about, "bracket": [None, high] if above else [low, None]}
+        yield {**about, "bracket": [None, high] if "lipschitz" in about["finding"] else [low, None]}
+    if high is not None and "lipschitz" in about["finding"]:
+        end = float.fromhex(high)
+        yield {**about, "bracket": [None, (end + _ROOM * abs(end)).hex()]}
 
 
 _SLACK = 2.0**-12  # boxes near what is only approached do not reach it
+_ROOM = 2.0**-20  # nor are they, at what is attained, without an error of rounding
 
 
 def _title(f: Finding) -> str:
@@ -396,7 +403,9 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     EXPECTED: of_proper,
     SPHERICAL: of_spherical,
     MASSES: of_masses,
+    ONE_LOGIT: of_logit,
     TAILS: lambda q: falling(Curve(q)),
+    REACH: of_slopes,
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
     UNITS: of_units,
     JOINED: _joined,

@@ -283,7 +283,7 @@ def is_divergence(bounds: Bounds, d: Definition) -> bool:
 
 def is_weight(bounds: Bounds, n: Scalar, along: Index) -> bool:
     """Whether a scalar is, along an index, not negative and of sum 1: a softmax, or an entry of a simplex."""
-    return _weight(bounds, _bare(bounds, n), along) is not None
+    return _weight(bounds, bare(bounds, n), along) is not None
 
 
 def _is_of_sum_one(bounds: Bounds, weight: Weight, along: Index) -> bool:
@@ -296,12 +296,12 @@ Weight = Scalar  # what stands for a weight: the logarithm of it, or an entry of
 def _product(bounds: Bounds, n: Scalar, along: Index) -> list[tuple[int, Weight, Weight]] | None:
     """A scalar as a sum of products of a weight and a logarithm of a weight, with signs."""
     if isinstance(n, Apply) and n.name == "xlogy":
-        p, q = (_simplex(bounds, _bare(bounds, a), along) for a in n.args)
+        p, q = (_simplex(bounds, bare(bounds, a), along) for a in n.args)
         return None if p is None or q is None else [(1, p, q)]
     if not isinstance(n, Apply) or n.name != "mul":
         return None
     for weight, rest in (n.args, n.args[::-1]):
-        p = _weight(bounds, _bare(bounds, weight), along)
+        p = _weight(bounds, bare(bounds, weight), along)
         if p is not None:
             found = []
             for log, k in _logs(bounds, rest, along):
@@ -314,14 +314,10 @@ def _product(bounds: Bounds, n: Scalar, along: Index) -> list[tuple[int, Weight,
 
 def _logs(bounds: Bounds, node: Scalar, along: Index) -> list[tuple[Weight, Fraction]]:
     """The logarithms of weights that a scalar is a sum of; each one is looked for before it is taken apart."""
-    n = _bare(bounds, node)
+    n = bare(bounds, node)
     if _is_normalised(bounds, n, along):
         return [(n, Fraction(1))]
-    if (
-        isinstance(n, Apply)
-        and n.name == "log"
-        and (p := _simplex(bounds, _bare(bounds, n.args[0]), along)) is not None
-    ):
+    if isinstance(n, Apply) and n.name == "log" and (p := _simplex(bounds, bare(bounds, n.args[0]), along)) is not None:
         return [(p, Fraction(1))]
     if isinstance(n, Apply) and n.name in ("add", "sub", "neg"):
         signs = {"add": (1, 1), "sub": (1, -1), "neg": (-1,)}[n.name]
@@ -331,7 +327,7 @@ def _logs(bounds: Bounds, node: Scalar, along: Index) -> list[tuple[Weight, Frac
 
 def _weight(bounds: Bounds, n: Scalar, along: Index) -> Weight | None:
     if isinstance(n, Apply) and n.name in ("exp", "expdiff"):
-        log = _bare(bounds, n.args[0] if n.name == "exp" else Apply("sub", n.args))
+        log = bare(bounds, n.args[0] if n.name == "exp" else Apply("sub", n.args))
         return log if _is_normalised(bounds, log, along) else None
     return _simplex(bounds, n, along)
 
@@ -350,14 +346,14 @@ def _simplex(bounds: Bounds, n: Scalar, along: Index) -> Weight | None:
 def _is_normalised(bounds: Bounds, n: Scalar, along: Index) -> bool:
     """Whether the exponentials of a scalar along an index add up to 1: it is x less the log-sum-exp of x, or a mixture."""
     if isinstance(n, Apply) and n.name == "logaddexp":
-        parts = [_bare(bounds, a) for a in n.args]
+        parts = [bare(bounds, a) for a in n.args]
         if not all(isinstance(a, Apply) and a.name == "add" for a in parts):
             return False
         (p, a), (q, b) = (part.children for part in parts)
-        return _shares(a, b) and all(_is_normalised(bounds, _bare(bounds, x), along) for x in (p, q))
+        return _shares(a, b) and all(_is_normalised(bounds, bare(bounds, x), along) for x in (p, q))
     if not isinstance(n, Apply) or n.name != "sub":
         return False
-    x, total = n.args[0], _bare(bounds, n.args[1])
+    x, total = n.args[0], bare(bounds, n.args[1])
     d = bounds.fold(total, ("logsumexp",))
     if d is None or len(d.bound) != 1 or d.bound[0].dim != along.dim or not isinstance(total, Read):
         return False
@@ -376,7 +372,7 @@ def _shares(a: Scalar, b: Scalar) -> bool:
     return False
 
 
-def _bare(bounds: Bounds, n: Scalar) -> Scalar:
+def bare(bounds: Bounds, n: Scalar) -> Scalar:
     """A scalar with the map that it reads put in."""
     while True:
         if isinstance(n, Stop):
@@ -387,4 +383,4 @@ def _bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["Terms", "at_least_zero", "certainly", "is_divergence", "is_weight", "terms_of"]
+__all__ = ["Terms", "at_least_zero", "bare", "certainly", "is_divergence", "is_weight", "terms_of"]

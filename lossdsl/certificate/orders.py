@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from lossdsl.certificate.bounds import Case
-from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.germs import LINEAR, LOG, ONE, Power
 from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import INT, REAL, And, Apply, Compare, Const, Not, Or, Scalar, Select, postorder
+from lossdsl.ir.nodes import INT, And, Apply, Compare, Const, Not, Or, Scalar, Select
 from lossdsl.verify import operations as o
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.verify.enclosure import Enclosure
+
+if TYPE_CHECKING:
+    from lossdsl.certificate.coverings import Curve
 
 _GONE = Power(degree=Fraction(-100))  # an exponential that falls is below it, whatever its rate is
 
@@ -195,6 +198,8 @@ class Orders:
             case "div":
                 over = _raised(b, Fraction(-1))
                 return _times(a, over), _plus(_times(da, over), _times(_times(a, _minus(db)), _times(over, over)))
+            case "logaddexp":  # within log 2 of the larger one; its slope is a mean of theirs
+                return _plus(Size(None, _either(a, b).high), BOUNDED), Size(None, _either(da, db).high)
             case "max2" | "min2":
                 sign = self._gap(n.args[0], n.args[1])[0]
                 if not sign:
@@ -271,23 +276,4 @@ def _level(box: Enclosure) -> Size:
     return Size(ONE if box.nonzero else None, ONE, sign)
 
 
-def falling(curve: Curve) -> list[list[str]]:
-    """What the derivative of a curve is at most on either side, for each choice of two-valued numbers. Raises Stuck unless it
-    goes to 0."""
-    if (curve.domain.lo, curve.domain.hi) != (-INF, INF):
-        raise Stuck("the input does not go to infinity on both sides")
-    lines: list[list[str]] = []
-    for box, case in curve.everywhere():
-        curve.slope(case)  # or Stuck
-        fixed = [n for n in postorder(curve.variable) if n.dtype is REAL and not curve.rules.moves(n)]
-        if not all(case[n].finite for n in fixed):
-            raise Stuck("the variable may be infinite")
-        for side in (1, -1):
-            _, slope = Orders(curve, case, side).of(curve.body)
-            if slope.high is not None and slope.high >= ONE:
-                raise Stuck(f"the derivative is of the order {slope.high}")
-            lines.append(["up" if side > 0 else "down", *map(text, box.others), str(slope.high or 0)])
-    return lines
-
-
-__all__ = ["Orders", "Size", "falling"]
+__all__ = ["Orders", "Size"]

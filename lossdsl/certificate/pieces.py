@@ -59,12 +59,12 @@ def _beyond(box: Enclosure) -> Enclosure:
 
 
 def _opened(rules: Rules, body: Scalar, read: set[Read]) -> Scalar | None:
-    """With the maps that it reads put in; None if there are none."""
+    """With the map put in that is defined the latest of those that it reads; None if there is none."""
     put: dict[Scalar, Scalar] = {}
-    for n in read:
-        d = rules.bounds.definitions.get(n.tensor)
-        if d is not None and d.head == "map" and d.support is TRUE and n.tensor not in rules.bounds.recurrent:
-            put[n] = substitute(d.body, dict(zip(d.formals, n.indices, strict=True)))
+    for name, d in reversed(rules.bounds.definitions.items()):
+        if not put and d.head == "map" and d.support is TRUE and name not in rules.bounds.recurrent:
+            here = [n for n in read if n.tensor == name]
+            put = {n: substitute(d.body, dict(zip(d.formals, n.indices, strict=True))) for n in here}
     found = substitute(body, put) if put else None
     if found is not None and len(list(postorder(found))) > _NODES:
         raise Stuck("an element that is too large")

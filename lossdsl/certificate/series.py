@@ -198,6 +198,8 @@ def applied(name: str, x: Series) -> Series:
             raise Stuck(f"no derivative of {name}")
         own = Series(tuple(found), x.joined)
         ways = [_next(x, slope(x.first(k), own).terms, k) for slope in _SLOPES[name]]
+        if name in ("exp", "expm1"):
+            ways.append(_of_exponential(x, k))
         found.append(functools.reduce(lambda a, b: e.meet(a, b) or a, ways))
     return Series(tuple(found), x.joined)
 
@@ -206,6 +208,14 @@ def _next(x: Series, slope: Sequence[Enclosure], k: int) -> Enclosure:
     """The k-th coefficient, by those of the derivative."""
     known = _sum(e.mul(e.mul(Enclosure(float(j), float(j)), x.terms[j]), slope[k - j]) for j in range(1, k + 1))
     return e.div(known, Enclosure(float(k), float(k)))
+
+
+def _of_exponential(x: Series, k: int) -> Enclosure:
+    """The k-th coefficient of e^x as e^x(0) times that of e^(x - x(0)), in which nothing is multiplied with it on the way."""
+    found = [Enclosure(1.0, 1.0)]
+    for j in range(1, k + 1):
+        found.append(_next(x, found, j))
+    return e.mul(_finite(transfer(Apply("exp", (Param("x"),)), [x.value])), found[k])
 
 
 def _finite(box: Enclosure) -> Enclosure:

@@ -14,12 +14,14 @@ from fractions import Fraction
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.elements import terms_of
 from lossdsl.certificate.norms import root_of, ways
-from lossdsl.certificate.rules import Rules, Shown, Stuck
-from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Read, Scalar, Select
-from lossdsl.verify.enclosure import INF, Enclosure
+from lossdsl.certificate.rules import Rules, Shown, Stuck, smooth_there
+from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Input, Read, Scalar, Select
+from lossdsl.ir.rewrite import substitute
+from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
 _EVERYWHERE |= {"logsigmoid", "sigmoid", "tanh", "atan", "erf", "erfc", "normal_cdf", "logcosh", "sin", "cos"}
+_OF_SQUARES = {"sqrt": 1, "log1p": 1, "exp": -1, "expm1": -1}  # or of the negative of a sum of squares
 _FOLDS = ("sum", "max", "min", "logsumexp")
 _BOUNDED = ("map", "sum", "max", "min")
 
@@ -40,9 +42,12 @@ class Kept:
 class Slopes:
     """Which tensors are Lipschitz in the inputs. Raises Stuck where no rule says so."""
 
-    def __init__(self, bounds: Bounds, inputs: tuple[str, ...], shown: Shown | None = None) -> None:
-        """`shown`: as in `Rules`."""
-        self.bounds, self.rules, self._shown = bounds, Rules(bounds, inputs), shown
+    def __init__(
+        self, bounds: Bounds, inputs: tuple[str, ...], shown: Shown | None = None, *, near: bool = False
+    ) -> None:
+        """`shown`: as in `Rules`; `near`: on each bounded set of the inputs, with a constant of its own."""
+        self.bounds, self.rules, self._shown, self._near = bounds, Rules(bounds, inputs), shown, near
+        self._closed = all(_closed(bounds, name) for name in inputs)
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
         self._steady: dict[str, Kept] = {}  # of recurrences
 
@@ -53,11 +58,11 @@ class Slopes:
         rests_on = [tensor]
         for name in rests_on:  # grows
             if name in self.bounds.definitions:
-                rests_on += [n for n in self._definition(self.bounds.definitions[name]) if n not in rests_on]
+                rests_on += [n for n in self.rested(self.bounds.definitions[name]) if n not in rests_on]
         return rests_on
 
-    def _definition(self, d: Definition) -> list[str]:
-        """The tensors that have to be Lipschitz so that this one is."""
+    def rested(self, d: Definition) -> list[str]:
+        """The tensors that have to be Lipschitz so that this one is, where it is finite."""
         case = self.rules.case(d)
         if case is None or not self.rules.moves(d.body):
             return []
@@ -78,7 +83,7 @@ class Slopes:
             if n in seen or not self.rules.moves(n):
                 continue
             seen.add(n)
-            if isinstance(n, Read) and not self.rules.moves(*n.indices):
+            if isinstance(n, Read) and (not self.rules.moves(*n.indices) or self._is_extreme(n)):
                 read.append(n.tensor)
                 continue
             if isinstance(n, Select) and not self.rules.moves(n.condition):
@@ -90,7 +95,7 @@ class Slopes:
             if not isinstance(n, Apply) or n.dtype is INT or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
             boxes = self.rules.arguments(n, case)
-            if n.name == "sqrt" and (terms := self._squares(n.args[0], case)) is not None:
+            if n.name in _OF_SQUARES and (terms := self._squares(n.args[0], case, _OF_SQUARES[n.name])) is not None:
                 for term, inner in terms:
                     if inner is case:
                         stack.append(term)
@@ -102,9 +107,21 @@ class Slopes:
             stack += n.args
         return list(dict.fromkeys(read))
 
+    def _is_extreme(self, n: Read) -> bool:
+        """Whether what is read is that of which a place is the largest, or the least: it is the extremum of its row."""
+        for place in n.indices:
+            d = self.bounds.fold(place, ("argmax", "argmin"))
+            if d is None or not isinstance(place, Read) or not isinstance(d.body, Read):
+                continue
+            at: dict[Scalar, Scalar] = dict(zip(d.formals, place.indices, strict=True))
+            fixed = not self.rules.moves(*place.indices, *d.body.indices)
+            if fixed and len(d.bound) == 1 and substitute(d.body, {**at, d.bound[0]: place}) is n:
+                return True
+        return False
+
     def _there(self, n: Apply, boxes: list[Enclosure], case: Case) -> bool:
         """Whether the function is Lipschitz where its arguments are."""
-        if n.name in _EVERYWHERE:
+        if n.name in _EVERYWHERE or (self._near and self._closed and smooth_there(n, boxes)):
             return True
         moving = [self.rules.moves(a) for a in n.args]
         kept, box = [self.kept(a, case) for a in n.args], boxes[0]
@@ -161,6 +178,8 @@ class Slopes:
 
     def _by_rule(self, n: Scalar, case: Case) -> Kept:
         if isinstance(n, Read):
+            if n.tensor in self.rules.inputs:
+                return self._of_input(self.bounds.inputs[n.tensor])
             d = self.bounds.definitions.get(n.tensor)
             if d is not None and not self.rules.moves(*n.indices, d.where, d.support):
                 return self._of_definition(d)
@@ -171,6 +190,12 @@ class Slopes:
         if isinstance(n, Apply) and n.dtype is REAL and n.args and all(case[a].finite for a in n.args):
             return self._applied(n, case)
         return Kept(False, False, False)
+
+    def _of_input(self, i: Input) -> Kept:
+        """Whatever the ends of its range are, they are numbers."""
+        ends, case = (i.range.upper, i.range.lower), Case(self.bounds, frozenset(), {})
+        above, below = (self._near or (end is not None and case[end].finite) for end in ends)
+        return Kept(above, below, False)
 
     def _of_definition(self, d: Definition) -> Kept:
         """Of a fold of as many terms as there are."""
@@ -214,6 +239,8 @@ class Slopes:
             case "div":
                 both = a.bounded and b.away
                 return Kept(both, both, a.away and b.bounded)
+            case "logaddexp":
+                return Kept(a.above and b.above, a.below or b.below, False)
             case "max2" | "min2":
                 up, down = (all, any) if n.name == "max2" else (any, all)
                 away = n.name == "max2" and any(k.away and x.positive for k, x in zip(kept, boxes))
@@ -222,6 +249,10 @@ class Slopes:
                 return Kept(a.bounded, True, a.away)
             case "exp":
                 return Kept(a.above, True, a.below)
+            case "log" | "log2" | "log10" if boxes[0].positive:
+                return Kept(a.above, a.away, False)
+            case "log1p":
+                return Kept(a.above, boxes[0].lo > -1, False)
             case "sqrt":
                 return Kept(a.above, True, a.away)
             case "relu":
@@ -236,28 +267,56 @@ class Slopes:
             return Kept(a.bounded, a.bounded, False)
         return Kept(False, False, False)
 
-    def _squares(self, n: Scalar, case: Case) -> list[tuple[Scalar, Case]] | None:
-        """What is squared, and where, in a sum of squares and of non-negative constants, times such; None for anything else."""
+    def _squares(self, n: Scalar, case: Case, sign: int) -> list[tuple[Scalar, Case]] | None:
+        """What is squared, and where, in a sum of squares and of non-negative constants, times such, or in its negative; None
+        for anything else. Of the sum s of the squares of Lipschitz terms the slope is at most a multiple of the root of s, and
+        that times the slope of sqrt(s), log1p(s) and exp(-s) is bounded."""
         if not self.rules.moves(n):
-            return [] if case[n].nonnegative else None
-        if isinstance(n, Apply) and n.name == "add":
-            parts = [self._squares(a, case) for a in n.args]
-            return None if any(p is None for p in parts) else [s for p in parts if p is not None for s in p]
+            return [] if (case[n].nonnegative if sign > 0 else case[n].nonpositive) else None
+        if isinstance(n, Apply) and n.name == "neg":
+            return self._squares(n.args[0], case, -sign)
+        if isinstance(n, Apply) and n.name in ("add", "sub"):
+            signs = (sign, sign if n.name == "add" else -sign)
+            return _all([self._squares(a, case, s) for a, s in zip(n.args, signs)])
+        if isinstance(n, Select) and not self.rules.moves(n.condition):
+            sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
+            return _all([self._squares(b, inner.inside(b), sign) for b, inner in sides if inner is not None])
         root = root_of(n)
         if root is not None:
-            return [(root, case)] if case[root].finite else None
+            return [(root, case)] if case[root].finite and sign > 0 else None
         if isinstance(n, Apply) and n.name in ("mul", "div"):
             for k, rest in ways(n.args) if n.name == "mul" else (n.args,):
                 by = case[rest]
                 if not self.rules.moves(rest) and by.finite and (by.nonnegative if n.name == "mul" else by.positive):
-                    return self._squares(k, case)
+                    return self._squares(k, case, sign)
             return None
         if isinstance(n, Read) and not self.rules.moves(*n.indices):
             d = self.bounds.definitions.get(n.tensor)
             if d is None or d.head not in ("sum", "map") or d.tensor in self.bounds.recurrent:
                 return None
-            return None if self.rules.moves(d.where, d.support) else self._squares(d.body, self.bounds.body(d))
+            return None if self.rules.moves(d.where, d.support) else self._squares(d.body, self.bounds.body(d), sign)
         return None
+
+
+def _all(parts: list[list[tuple[Scalar, Case]] | None]) -> list[tuple[Scalar, Case]] | None:
+    found: list[tuple[Scalar, Case]] = []
+    for part in parts:
+        if part is None:
+            return None
+        found += part
+    return found
+
+
+def _closed(bounds: Bounds, name: str) -> bool:
+    """Whether the domain of an input has all its ends: then bounded parts of it are compact, and what is smooth everywhere has
+    bounded slopes on each of them."""
+    declared, more = bounds.inputs.get(name), bounds.assume.get(name, REALS)
+    if declared is None or declared.dtype is not REAL:
+        return False
+    ends = (declared.range.lower_open, declared.range.upper_open)
+    return not any(ends) and not any(
+        is_open and abs(end) < INF for end, is_open in ((more.lo, more.lo_open), (more.hi, more.hi_open))
+    )
 
 
 __all__ = ["Slopes"]
