@@ -489,6 +489,12 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("x + tanh(x) * 1100", "vanishing", False),
         ("-softplus(x)", "vanishing", False),
         ("relu(x) - y", "vanishing", True),
+        ("(x - y)^2 / (1 + y^2) + log(1 + y^2)", "vanishing", True),
+        ("exp(y) * abs(x) - y", "exploding", True),
+        ("p * abs(x)", "vanishing", False),  # 0, perhaps
+        ("y * (x - 1)^2", "vanishing", False),
+        ("exp(y) * min(abs(x), 2)", "vanishing", False),
+        ("exp(y) * x^2", "exploding", False),
         ("expm1(log1p((x - y)^2) / 2)", "vanishing", True),
         ("expm1(log1p((x - y)^2) / 3)", "vanishing", False),
         ("expm1(log1p((x - y)^2) / 2)", "exploding", True),
@@ -557,7 +563,9 @@ def test_gradients_explode_for_numbers_of_what_definitions_are_made_of() -> None
 
 def test_gradients_explode_for_admissible_numbers_and_known_parameters() -> None:
     assert not profiled("(x - y)^2", "exploding", more=" on x >= 0")
-    assert not profiled("k * (x - y)^2", "exploding", more="")
+    assert profiled("k * (x - y)^2", "exploding", more="")  # whatever it is scaled by
+    assert not profiled("k * (x - y)^2 + (x - y)^4", "exploding", more="")
+    assert not profiled("(k - 1) * (x - y)^2", "exploding", more="")
     assert profiled("k * (x - y)^2", "exploding")
     small = "(x - y)^2 if abs(x - y) <= k else 2 * k * abs(x - y) - k^2"
     assert not profiled(small, "exploding")  # 1 at defaults

@@ -88,10 +88,12 @@ class Leaf:
 class Curve:
     """An element of what is asked of, as a function of the variable: the entry, or what is affine in it and all that it is in.
     Derivatives are in the entry, unless `inner`: in the variable; `terms`: of each term, if it is a sum whose terms have an
-    entry of their own each, times what is positive; `wide`: over all real numbers, whatever the domain is. Raises Stuck if it
-    is of more than one entry."""
+    entry of their own each, times what is positive; `lifted`: but for what is added to it, and what is positive that it is
+    multiplied with; `wide`: over all real numbers, whatever the domain is. Raises Stuck if it is of more than one entry."""
 
-    def __init__(self, q: Question, *, inner: bool = False, terms: bool = False, wide: bool = False) -> None:
+    def __init__(
+        self, q: Question, *, inner: bool = False, terms: bool = False, lifted: bool = False, wide: bool = False
+    ) -> None:
         if len(q.inputs) != 1:
             raise Stuck("an element of more than one input")
         (name,) = q.inputs
@@ -103,6 +105,8 @@ class Curve:
         first, bound = self._term(definition, formals) if terms else (self._body(definition), ())
         self.body = plain(self._numbered(self._inlined(first)))
         self._some: frozenset[Dim] = frozenset(i.dim for i in (*formals, *bound)) | self.bounds.read_axes(self.body)
+        if lifted:
+            self.body = self._unlifted(self.body, Case(self.bounds, self._some, {}))
         self._used: dict[Scalar, set[Scalar]] = {}
         entries = {n for n in postorder(self.body) if isinstance(n, Read) and n.tensor == name}
         if len(entries) != 1:
@@ -132,8 +136,7 @@ class Curve:
         while d is not None and d.head == "map":
             body = self._body(d)
             case = Case(self.bounds, frozenset(i.dim for i in formals) | self.bounds.read_axes(body), {})
-            while (rest := self._moving_part(body, case)) is not None:
-                body = rest
+            body = self._unlifted(body, case)
             inner = self.bounds.definitions.get(body.tensor) if isinstance(body, Read) else None
             if inner is None or inner.head not in ("map", "sum") or body.children != formals:
                 return self._body(d), ()
@@ -149,6 +152,11 @@ class Curve:
         ):
             raise Stuck("an element that folds an axis")
         return d.body, d.bound
+
+    def _unlifted(self, body: Scalar, case: Case) -> Scalar:
+        while (rest := self._moving_part(body, case)) is not None:
+            body = rest
+        return body
 
     def _moving_part(self, body: Scalar, case: Case) -> Scalar | None:
         """What moves of a scalar that adds a number to it, multiplies it with a positive one, or is it for certain."""

@@ -50,7 +50,8 @@ Accept = Callable[[Enclosure], bool]
 
 
 def _curve(q: Question) -> Curve:
-    curve = Curve(q, inner=True)  # it rises and falls in the variable, and sizes are compared with one another alone
+    # it rises and falls in the variable, and sizes and values are compared with one another alone
+    curve = Curve(q, inner=True, lifted=True)
     if q.conditions or q.assume or (curve.domain.lo, curve.domain.hi) != (-INF, INF):
         raise Stuck("a condition, or an input with an end")
     return curve
