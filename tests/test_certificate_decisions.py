@@ -408,6 +408,7 @@ FALSE_OF_TWO = [
     (BINARY.replace("sign[n]", "bool[n]"), "per = softplus(-x) if y else softplus(x)", "strictly proper"),  # no label
     (BINARY, "per = abs(y) * softplus(-y * x)", "strictly proper with link sigmoid(x)"),  # true, but not seen
     (BINARY, "per = size(n) * softplus(-y * x)", "strictly proper with link sigmoid(x)"),
+    (BINARY, "per = softplus(-y * x) + clamp(-y * x, -1, 1)", "proper with link sigmoid(x)"),
     (SHARES, "per = 1 + s[c = k] / norm(s over c)", "calibrated"),
     (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^2 over c) + 1)", "strictly proper"),
     (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^3 over c))", "strictly proper"),

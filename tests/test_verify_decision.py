@@ -616,12 +616,18 @@ NOT_PROVED = [  # at the boundary of the simplex the loss jumps to what is bette
     ("1 - q[c = t] if q[c = t] > 0 else 7", "noise symmetric"),
     ("1 / w - log(q[c = t])", "calibrated"),
     ("1 / w - log(q[c = t])", "strictly proper"),
+    ("1 / w - 2 * q[c = t] / norm(q over c)", "strictly proper"),
 ]
 
 
 @pytest.mark.parametrize(("per", "claim"), NOT_PROVED)
 def test_jumps_at_the_boundary_and_infinite_terms_count(per: str, claim: str) -> None:
     [found] = verdicts(CLASSES_OF_ROWS, per, [claim])
+    assert found.status != "proved", found.verdict
+
+
+def test_a_jump_at_the_end_of_the_probabilities_counts() -> None:
+    [found] = verdicts("input q: prob[n]\ninput y: binary[n]", "(q - y)^2 if q > 0 else -1", ["calibrated"])
     assert found.status != "proved", found.verdict
 
 

@@ -100,6 +100,8 @@ def _known(n: Scalar, found: Mapping[Scalar, Known]) -> Known:
     args = [found[a] for a in n.args]
     if len(args) == 2:
         return _of_two(n.name, *args)
+    if len(args) != 1:
+        raise Stuck(f"{n.name} is no ratio of exponentials")
     (a,) = args
     match n.name:
         case "real":
