@@ -105,6 +105,12 @@ FALSE_OF_CLASSES = [
     (SHARES, "per = (1 if s[c = k] == 0 else 2 - s[c = k])", "calibrated"),  # another value at the end
     (SHARES, "per = s[c = k] - 1", "calibrated"),
     (SHARES, "per = sum((s - (c == k))^2 over c where c != k)", "strictly proper"),
+    (
+        SCORES,
+        "u = 2 * s; " + LOG + "per = -h[c = k]",
+        "calibrated on u <= 1",
+    ),  # a condition on what is made of the scores
+    (SCORES, "u = 2 * s; " + LOG + "per = -h[c = k]", "strictly proper on u <= 1"),
 ]
 
 
@@ -389,6 +395,20 @@ FALSE_OF_TWO = [
     (BINARY, "per = relu(1 - y * x)", "calibrated on y * x <= 1"),
     (BINARY, "per = relu(1 - y * x)^2", "strictly proper on x <= 1 / 2"),
     (BINARY, "per = softplus(-y * x)", "strictly proper with link sigmoid(x) on y > 0"),
+    (BINARY, "u = 2 * x; per = relu(1 - y * x)^2", "calibrated on u <= 1"),
+    (BINARY, "m = y * x; per = relu(1 - m)^2", "strictly proper on m <= 1 / 2"),
+    (BINARY, "m = y * x; per = softplus(-m)", "strictly proper with link sigmoid(x) on m <= 1 / 2"),
+    (
+        SOFT,
+        "per = softplus(-x) if y == 1 else softplus(x) if y == 0 else 0",
+        "proper with link sigmoid(x)",
+    ),  # not affine
+    (SOFT, "per = softplus(-x) if y >= 1 else softplus(x) if y <= 0 else y * x", "strictly proper"),
+    (BINARY, "per = softplus(-y * x)", "calibrated with link sigmoid(x - 1)"),
+    (BINARY.replace("sign[n]", "bool[n]"), "per = softplus(-x) if y else softplus(x)", "strictly proper"),  # no label
+    (BINARY, "per = abs(y) * softplus(-y * x)", "strictly proper with link sigmoid(x)"),  # true, but not seen
+    (BINARY, "per = size(n) * softplus(-y * x)", "strictly proper with link sigmoid(x)"),
+    (BINARY, "per = softplus(-y * x) + clamp(-y * x, -1, 1)", "proper with link sigmoid(x)"),
     (SHARES, "per = 1 + s[c = k] / norm(s over c)", "calibrated"),
     (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^2 over c) + 1)", "strictly proper"),
     (SHARES, "per = 1 - s[c = k] / sqrt(sum(s^3 over c))", "strictly proper"),

@@ -613,6 +613,7 @@ NO_PROBLEM = [  # declarations, loss: what is the label, or the prediction, is n
     ("input q: real[...] in [0, 1]\ninput x: real[...]", "q * x"),
     ("input y: real[...] in [0, 1]\ninput s: real[...]", "(y - sigmoid(s))^2 * softplus(-s)"),
     ("input s: real[...] in [-1, 1]\ninput y: sign[...]", "softplus(-y * s)"),
+    ("input y: real[...] in [0, 1]\ninput s: real[...]", "softplus(-s) if y == 1 else softplus(s) if y == 0 else 0"),
 ]
 
 
@@ -620,6 +621,28 @@ NO_PROBLEM = [  # declarations, loss: what is the label, or the prediction, is n
 def test_what_is_no_decision_problem_stays_open(declarations: str, per: str) -> None:
     found = verdicts(declarations, per, ["calibrated", "proper", "strictly proper"])
     assert [r.status for r in found] == ["unknown"] * 3, [r.verdict for r in found]
+
+
+CLASSES_OF_ROWS = "input q: simplex[n, c] over c\ninput t: class[n] of c\ninput w: real[n] >= 0 = 1"
+NOT_PROVED = [  # at the boundary of the simplex the loss jumps to what is better, or it is the same for all predictions
+    ("1 - q[c = t] if q[c = t] > 0 else -5", "calibrated"),
+    ("sum((q - (c == t))^2 over c where q > 0)", "proper"),
+    ("1 - q[c = t] if q[c = t] > 0 else 7", "noise symmetric"),
+    ("1 / w - log(q[c = t])", "calibrated"),
+    ("1 / w - log(q[c = t])", "strictly proper"),
+    ("1 / w - 2 * q[c = t] / norm(q over c)", "strictly proper"),
+]
+
+
+@pytest.mark.parametrize(("per", "claim"), NOT_PROVED)
+def test_jumps_at_the_boundary_and_infinite_terms_count(per: str, claim: str) -> None:
+    [found] = verdicts(CLASSES_OF_ROWS, per, [claim])
+    assert found.status != "proved", found.verdict
+
+
+def test_a_jump_at_the_end_of_the_probabilities_counts() -> None:
+    [found] = verdicts("input q: prob[n]\ninput y: binary[n]", "(q - y)^2 if q > 0 else -1", ["calibrated"])
+    assert found.status != "proved", found.verdict
 
 
 def test_a_condition_on_the_label_or_the_prediction_stays_open() -> None:

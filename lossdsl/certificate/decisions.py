@@ -20,7 +20,7 @@ from lossdsl.certificate.boxes import of_bound, of_order
 from lossdsl.certificate.coverings import Curve, text
 from lossdsl.certificate.labels import TWO_VALUED, label_of_two
 from lossdsl.certificate.points import Undecided
-from lossdsl.certificate.question import Question
+from lossdsl.certificate.question import PROPER, Question
 from lossdsl.certificate.rules import Rules, Stuck, smooth_there
 from lossdsl.certificate.symmetries import Forms
 from lossdsl.ir.nodes import (
@@ -38,7 +38,6 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     postorder,
-    tensors_of,
 )
 from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify import enclosure as e
@@ -82,9 +81,9 @@ class TwoLosses:
 def two_losses(q: Question) -> TwoLosses:
     """Raises Stuck where the element is not, or not seen to be, the loss of a label of two values and of any real number."""
     label, prediction = label_of_two(q)
+    if q.link is not None and q.property not in PROPER:
+        raise Stuck("a link")
     low, high = TWO_VALUED.get(label.kind, (0, 1))
-    if not {label.name, prediction.name}.isdisjoint(tensors_of(q.conditions)):
-        raise Stuck("a condition on the label or the prediction")
     curve = Curve(replace(q, inputs=(prediction.name,)))
     if not curve.unbounded:
         raise Stuck(f"{prediction.name} is not any real number")

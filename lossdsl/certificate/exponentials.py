@@ -93,11 +93,15 @@ def _known(n: Scalar, found: Mapping[Scalar, Known]) -> Known:
         return Known(ZERO, Ratio.number(n.value), None if n.value else Fraction(0))
     if not isinstance(n, Apply):
         raise Stuck(f"{type(n).__name__} is no ratio of exponentials")
+    if any(a not in found for a in n.args[: 1 if n.name in ("pow", "powi") else None]):
+        raise Stuck("an integer that is not known")
     if n.name in ("pow", "powi"):
         return _power(found[n.args[0]], n.args[1])
     args = [found[a] for a in n.args]
     if len(args) == 2:
         return _of_two(n.name, *args)
+    if len(args) != 1:
+        raise Stuck(f"{n.name} is no ratio of exponentials")
     (a,) = args
     match n.name:
         case "real":

@@ -45,12 +45,19 @@ def label_of_two(q: Question) -> tuple[Input, Input]:
     if not labels:
         unit = [i for i in real if i.kind == "prob" or (i.kind, _ends(i.range)) == ("real", (0, 1))]
         labels = [i for i in unit if _is_affine(q, i.name)] if len(real) == 2 else []
-    if len(labels) != 1:
+    if len(labels) != 1 or labels[0].kind == "bool":
         raise Stuck("which input is the label")
     predictions = [i for i in real if i is not labels[0]]
     if len(predictions) != 1 or not set(labels[0].dims) <= set(predictions[0].dims):
         raise Stuck("which input is the prediction")
+    _check_conditions(q, (labels[0].name, predictions[0].name))
     return labels[0], predictions[0]
+
+
+def _check_conditions(q: Question, names: tuple[str, ...]) -> None:
+    """Raise Stuck for a condition on inputs, or on what is made of them."""
+    if set(names) & {*q.assume, *q.fixed} or Rules(Bounds(q.program), names).moves(*q.conditions):
+        raise Stuck("a condition on the label or the prediction")
 
 
 def _ends(r: Range) -> tuple[object, object]:
@@ -58,8 +65,8 @@ def _ends(r: Range) -> tuple[object, object]:
 
 
 def _is_affine(q: Question, name: str) -> bool:
-    """Whether the loss of a label between its values is the mixture of their losses."""
-    rules = Rules(Bounds(q.program, q.assume, frozenset({name})), (name,))
+    """Whether the loss of a label between its values, which count, is the mixture of their losses."""
+    rules = Rules(Bounds(q.program, q.assume, moved=frozenset({name})), (name,))
     try:
         return rules.curvature(q.of) in (AFFINE, CONSTANT)
     except Stuck:
@@ -119,9 +126,7 @@ def problem_of(q: Question) -> Problem:
     (prediction,), element = scores, q.program.definition(q.of)
     if element is None or element.head != "map" or not any(i is element for i in q.program.body):
         raise Stuck("an element that folds an axis")
-    names = {label.name, prediction.name}
-    if names & {*q.assume, *q.fixed, *tensors_of(q.conditions)}:
-        raise Stuck("a condition on the label or the prediction")
+    _check_conditions(q, (label.name, prediction.name))
     bounds = Bounds(q.program, q.assume)
     read = places(bounds, element, label.name)
     axes = [k for k, dim in enumerate(prediction.dims) if dim == classes]

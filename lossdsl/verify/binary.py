@@ -175,7 +175,8 @@ def calibrated(problem: Problem) -> Proved | Unknown:
         if _margin(problem, threshold, steps, quick=True) is None:
             return Proved("a margin loss that falls through the threshold", tuple(steps))
         convex = properties.convexity(ctx, problem.target, (problem.prediction.name,))
-        if isinstance(convex, Proved):
+        jumps = ctx.jumps_at_ends(frozenset({problem.prediction.name}))  # convex inside of its domain
+        if isinstance(convex, Proved) and not jumps:
             steps = list(convex.steps)
             blocked = _convex(problem, threshold, steps)
             return Proved("slopes at the threshold", tuple(steps)) if blocked is None else Unknown(blocked, _ENGINES)

@@ -29,7 +29,7 @@ from lossdsl.verify.enclosure import REALS, Enclosure
 from lossdsl.verify.labels import NoProblem, Problem, reads
 from lossdsl.verify.operations import truth
 from lossdsl.verify.pieces import NotScalar, View, affine_slope, cased, dependents, fold, inline, reads_any
-from lossdsl.verify.ranges import Ranges, matches
+from lossdsl.verify.ranges import Ranges, Scope, matches
 from lossdsl.verify.risk import ETA, LINK
 from lossdsl.verify.show import text
 
@@ -170,8 +170,18 @@ class Rows:
 
     # ------------------------------------------------------------------------------------------------- terms
 
+    @property
+    def scope(self) -> Scope:
+        """Where there is an element, and a label of it."""
+        definition = self.program.definition(self.problem.target)
+        assert definition is not None
+        assert self.problem.classes is not None
+        return self.problem.ctx.ranges().scope(frozenset((*definition.dims, self.problem.classes)))
+
     def separate(self, node: Scalar) -> Separable:
         """Raises NoProblem."""
+        if self.problem.ctx.jumps_at_ends(frozenset({self.problem.prediction.name})):
+            raise NoProblem(f"{self.problem.target} may jump where {self.problem.prediction.name} is 0 or 1")
         terms = _Terms(self)
         try:
             terms.add(self.rewritten(node), None)
@@ -217,6 +227,8 @@ class _Terms:
         """Add `factor * n`, the factor being free of prediction and label. Raises NoProblem."""
         rows = self.rows
         if not rows.moves(n) and not rows.marked(n):
+            if not rows.scope[n].finite:
+                raise NoProblem(f"{text(n)} may be infinite or undefined")
             self.constant = self.constant or n is not ZERO
             return
         match n:

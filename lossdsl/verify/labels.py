@@ -145,6 +145,8 @@ def _mixture(ctx: Context, target: str, label: str, prediction: str | None) -> N
     so, unless a link names it."""
     if not isinstance(properties.affine(ctx, target, (label,)), Proved):
         raise NoProblem(f"{target} is not proved to be affine in {label}, so that its ends do not decide")
+    if ctx.jumps_at_ends(frozenset({label})):
+        raise NoProblem(f"{target} may jump where {label} is 0 or 1, so that its ends do not decide")
     if prediction is not None and isinstance(properties.affine(ctx, target, (prediction,)), Proved):
         raise NoProblem(f"which of {prediction} and {label} is the label")
 

@@ -286,7 +286,7 @@ def _spherical(problem: Problem, rows: Rows) -> Proved | None:
     weight = times(derivative(field_, value, slots[own]), field_.form(Apply("sqrt", (norm,))))
     rest = plus(value, times(times(weight, ratio), field_.number(-1)))
     steady = all(derivative(field_, f, slots[n]).zero for f in (weight, rest) for n in (own, norm))
-    if not steady or not field_.value(weight).negative:
+    if not steady or not field_.value(weight).negative or not field_.value(rest).finite:
         return None
     return Proved(
         "Cauchy-Schwarz inequality", (Step("spherical score", text(body), "least at the probabilities alone"),)
