@@ -27,6 +27,10 @@ SPHERE = "    input u, v: unit[n, d] over d\n"
 LATTICE = "a = log_softmax(x over c); h[n, c] = a + (logaddexp(h[n - 1, c], h[n - 1, 0]) if n > 0 else 0)"
 BOTH = "h[n, c] = x + (h[n - 1, c] if n > 0 else 0); g[n, c] = y + (g[n - 1, c] if n > 0 else 0)"
 COUNTS = "    input x: real[n] >= 0\n    input z: real[n]\n"
+PLUS = "u[n] = sum((a + b if x > 0 and y > 0 else 0) over c); v[n] = sum(abs(x) / 1000 over c)"
+IGNORED = "    input x: real[n]\n    input y: real[n, c]\n    input k: class[n] of c or ignored\n    param ignored: int = -100\n"
+OR_X = "r[n, c] = x if k == ignored else y; t[n] = x if k == ignored else y[n, k[n]]"
+ENDS = "    param a: real in [0, 1] = 0\n    input x: real[n] in [a, 1]\n    input z: real[n] in [0, 1]\n    input w: real[n] in [-2, 2]\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
 
@@ -48,6 +52,10 @@ def certified(head: str, lines: str, claim: str) -> bool:
 
 TRUE = [
     (ROWS, "per[n] = max(x over c) - x[n, k[n]]", "per >= 0"),
+    (IGNORED, "per[n] = logsumexp(y over c) - y[n, k[n]] if k != ignored else 0", "per >= 0"),
+    (ENDS, "per = w^2 + z", "even in w"),
+    (ENDS, "per = log(1 - z)", "smooth in z"),
+    (ROWS, "per = sum(log(p) over c)", "smooth in p"),
     (ROWS, "per[n] = max(x + (1 if c != k else 0) over c) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = x[n, k[n]] - min(x over c)", "per >= 0"),
     (ROWS, "per[n] = logaddexp(logsumexp(x over c), y[n, k[n]]) - y[n, k[n]]", "per >= 0"),
@@ -197,6 +205,17 @@ FALSE = [
     (ROWS, "r[n] = sum(x^2 over c); per = y[n, k[n]] - r", "strictly convex in x"),
     (ROWS, "r[n] = mean(x over c); per = r^2", "strictly convex in x"),
     (ROWS, "per[n] = max(x over c) - y[n, k[n]]", "per >= 0"),
+    (ROWS, f"a[n] = sum(x over c); b[n] = sum(y over c); {PLUS}; per = u + v", "per >= 0"),
+    (
+        ROWS,
+        "l[n, c] = log(p); per[n] = (l[n, k[n]] - max(l over c)) * y[n, k[n]] if max(l over c) > -5 else 0",
+        "C0 in y",
+    ),
+    (IGNORED, f"{OR_X}; per = t / sqrt(sum(r^2 over c) + 1)", "per <= 1"),  # of no classes, and a label that is ignored
+    (IGNORED, f"{OR_X}; per = logsumexp(r over c) - t", "per >= 0"),
+    (ROWS, "per = sum(log(1 - p) over c)", "C0 in p"),  # of one class
+    (ENDS, "per = log(1 - x)", "C0 in x"),  # for a == 1
+    (ENDS, "per = z^2", "even in z"),
     (ROWS, "per[n] = max(x over c where c != k else -inf) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = max(x - (1 if c == k else 0) over c) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = logsumexp(x over c where m) - x[n, k[n]]", "per >= 0"),
