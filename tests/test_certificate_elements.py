@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lossdsl import pipeline
+from lossdsl.certificate.boxes import of_bracket
 from lossdsl.certificate.document import Rejected, _part, certify, sealed, verify
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.question import Question, of_claim
@@ -197,6 +198,11 @@ FALSE = [
     (COUNTS, "per = lgamma(exp(x) - 1 / 2)", "increasing in x"),
     (COUNTS, "per = 2 if x == 0 else x", "increasing in x"),
     (ROWS, "per[n] = sum(x^2 over c where m)", "strictly convex in x"),
+    (ROWS, "per[n] = x[n, k[n]]^2", "strictly convex in x"),  # of other entries of the row it is constant
+    (ROWS, "per[n] = -x[n, k[n]]^2", "strictly concave in x"),
+    (ROWS, "per[n, c] = x[n, k[n]]^2 + y", "strictly convex in x"),
+    (COUNTS + "    input i: class[n] of n\n", "per[n] = z[i[n]]^2", "strictly convex in z"),
+    (ROWS + "    param a: real > 0\n", "per[n] = (x[n, k[n]] / a)^2", "strictly convex in x"),
     (ROWS, "per[n] = mean(relu(x) over c)", "strictly convex in x"),
     (ROWS, "per[n] = mean(x^2 over c) if k[n] > 0 else 0", "strictly convex in x"),
     (ROWS, "per[n] = mean(x^2 over c) if size(n) > 1 else 0", "strictly convex in x"),
@@ -319,6 +325,18 @@ def test_what_is_true_has_a_certificate(head: str, lines: str, claim: str) -> No
 @pytest.mark.parametrize(("head", "lines", "claim"), FALSE)
 def test_what_is_false_has_none(head: str, lines: str, claim: str) -> None:
     assert not certified(head, lines, claim)
+
+
+def test_a_gathered_entry_tells_no_modulus_of_its_row() -> None:
+    for body, seen in (("x[n, k[n]]^2", False), ("z^2", True)):
+        source = f"loss l:\n{ROWS}    input z: real[n]\n    per[n] = {body}\n    return mean(per)\n"
+        (built,) = pipeline.analyse(Source("<test>", source)).losses
+        asked = Question(built.program, "strong convexity modulus", "per", ("z" if seen else "x",), bracket=(1.0, None))
+        if seen:
+            assert of_bracket(asked)
+        else:
+            with pytest.raises(Stuck):
+                of_bracket(asked)
 
 
 def _random_sum(rng: random.Random) -> tuple[str, str]:
