@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lossdsl import pipeline
+from lossdsl.certificate.boxes import of_bracket
 from lossdsl.certificate.document import Rejected, _part, certify, sealed, verify
 from lossdsl.certificate.masses import of_masses
 from lossdsl.certificate.question import Question, of_claim
@@ -31,6 +32,10 @@ BETWEEN = (
     "    input v: real[n] in [low, low + width]\n    input w: real[n] >= low\n    input r: real[n]\n"
     "    param low: real = 0\n    param width: real > 0 = 1\n"
 )
+PLUS = "u[n] = sum((a + b if x > 0 and y > 0 else 0) over c); v[n] = sum(abs(x) / 1000 over c)"
+IGNORED = "    input x: real[n]\n    input y: real[n, c]\n    input k: class[n] of c or ignored\n    param ignored: int = -100\n"
+OR_X = "r[n, c] = x if k == ignored else y; t[n] = x if k == ignored else y[n, k[n]]"
+ENDS = "    param a: real in [0, 1] = 0\n    input x: real[n] in [a, 1]\n    input z: real[n] in [0, 1]\n    input w: real[n] in [-2, 2]\n"
 STEPS = "    input x: real[t]\n    input u: real[t] in [-1, 1]\n"
 
 
@@ -52,6 +57,12 @@ def certified(head: str, lines: str, claim: str) -> bool:
 
 TRUE = [
     (ROWS, "per[n] = max(x over c) - x[n, k[n]]", "per >= 0"),
+    (IGNORED, "per[n] = logsumexp(y over c) - y[n, k[n]] if k != ignored else 0", "per >= 0"),
+    (ENDS, "per = w^2 + z", "even in w"),
+    (ROWS, "per = sum(x * y over c) + sum(p * q over c)", "exchange symmetric in x, y"),
+    (ROWS, "per = sum(x * y over c) + sum(p * q over c)", "exchange symmetric in p, q"),
+    (ENDS, "per = log(1 - z)", "smooth in z"),
+    (ROWS, "per = sum(log(p) over c)", "smooth in p"),
     (ROWS, "per[n] = max(x + (1 if c != k else 0) over c) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = x[n, k[n]] - min(x over c)", "per >= 0"),
     (ROWS, "per[n] = logaddexp(logsumexp(x over c), y[n, k[n]]) - y[n, k[n]]", "per >= 0"),
@@ -204,6 +215,11 @@ FALSE = [
     (COUNTS, "per = lgamma(exp(x) - 1 / 2)", "increasing in x"),
     (COUNTS, "per = 2 if x == 0 else x", "increasing in x"),
     (ROWS, "per[n] = sum(x^2 over c where m)", "strictly convex in x"),
+    (ROWS, "per[n] = x[n, k[n]]^2", "strictly convex in x"),  # of other entries of the row it is constant
+    (ROWS, "per[n] = -x[n, k[n]]^2", "strictly concave in x"),
+    (ROWS, "per[n, c] = x[n, k[n]]^2 + y", "strictly convex in x"),
+    (COUNTS + "    input i: class[n] of n\n", "per[n] = z[i[n]]^2", "strictly convex in z"),
+    (ROWS + "    param a: real > 0\n", "per[n] = (x[n, k[n]] / a)^2", "strictly convex in x"),
     (ROWS, "per[n] = mean(relu(x) over c)", "strictly convex in x"),
     (ROWS, "per[n] = mean(x^2 over c) if k[n] > 0 else 0", "strictly convex in x"),
     (ROWS, "per[n] = mean(x^2 over c) if size(n) > 1 else 0", "strictly convex in x"),
@@ -212,6 +228,18 @@ FALSE = [
     (ROWS, "r[n] = sum(x^2 over c); per = y[n, k[n]] - r", "strictly convex in x"),
     (ROWS, "r[n] = mean(x over c); per = r^2", "strictly convex in x"),
     (ROWS, "per[n] = max(x over c) - y[n, k[n]]", "per >= 0"),
+    (ROWS, f"a[n] = sum(x over c); b[n] = sum(y over c); {PLUS}; per = u + v", "per >= 0"),
+    (
+        ROWS,
+        "l[n, c] = log(p); per[n] = (l[n, k[n]] - max(l over c)) * y[n, k[n]] if max(l over c) > -5 else 0",
+        "C0 in y",
+    ),
+    (IGNORED, f"{OR_X}; per = t / sqrt(sum(r^2 over c) + 1)", "per <= 1"),  # of no classes, and a label that is ignored
+    (IGNORED, f"{OR_X}; per = logsumexp(r over c) - t", "per >= 0"),
+    (ROWS, "per = sum(log(1 - p) over c)", "C0 in p"),  # of one class
+    (ENDS, "per = log(1 - x)", "C0 in x"),  # for a == 1
+    (ENDS, "per = z^2", "even in z"),
+    (ENDS, "per = z + w", "exchange symmetric in z, w"),  # w may be 2
     (ROWS, "per[n] = max(x over c where c != k else -inf) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = max(x - (1 if c == k else 0) over c) - x[n, k[n]]", "per >= 0"),
     (ROWS, "per[n] = logsumexp(x over c where m) - x[n, k[n]]", "per >= 0"),
@@ -330,6 +358,18 @@ def test_what_is_true_has_a_certificate(head: str, lines: str, claim: str) -> No
 @pytest.mark.parametrize(("head", "lines", "claim"), FALSE)
 def test_what_is_false_has_none(head: str, lines: str, claim: str) -> None:
     assert not certified(head, lines, claim)
+
+
+def test_a_gathered_entry_tells_no_modulus_of_its_row() -> None:
+    for body, seen in (("x[n, k[n]]^2", False), ("z^2", True)):
+        source = f"loss l:\n{ROWS}    input z: real[n]\n    per[n] = {body}\n    return mean(per)\n"
+        (built,) = pipeline.analyse(Source("<test>", source)).losses
+        asked = Question(built.program, "strong convexity modulus", "per", ("z" if seen else "x",), bracket=(1.0, None))
+        if seen:
+            assert of_bracket(asked)
+        else:
+            with pytest.raises(Stuck):
+                of_bracket(asked)
 
 
 def _random_sum(rng: random.Random) -> tuple[str, str]:

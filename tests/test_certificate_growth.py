@@ -456,7 +456,7 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("softplus(1000 * s * x)", "exploding", True),
         ("exp(s * x)", "exploding", False),
         ("-abs(y - x)", "exploding", True),  # it is least nowhere
-        ("softplus(y - x)", "exploding", True),
+        ("softplus(y - x)", "exploding", False),
         ("exp(y - x)", "exploding", False),
         ("relu(y - x)^2", "exploding", False),
         ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", False),
@@ -530,6 +530,20 @@ def test_gradients_are_calm_for_all_numbers_and_known_parameters() -> None:
             word == "exploding"
         )  # constant, perhaps
         assert not calm("w * x + tanh(1000 * w * x)", word, head=two)
+
+
+def test_distances_from_0_are_those_of_the_entry() -> None:
+    """The loss is least far out alone, and 0 is elsewhere for each value of what is subtracted."""
+    near, away = "    input w: real[n] in [0, 1]\n", "    input w: real[n] in [4, 5]\n"
+    step = "x - w + 5000 * sigmoid(4 * (x - w + 4))"  # steep where x is close to 0, if w is not
+    assert profiled(step, "exploding", head=near)
+    assert not profiled(step, "exploding", head=away)
+    assert profiled("sigmoid(x - y)", "vanishing")
+    assert not profiled("sigmoid(x - y) * (1 + y^2)", "vanishing")  # y is 0, or any other number
+    for word in ("exploding", "vanishing"):
+        assert calm("softplus(x)", word)
+        assert calm("softplus(-s * x)", word)
+        assert calm("softplus(x - y)", word) is (word == "vanishing")  # for y = 20 it explodes
 
 
 def test_gradients_explode_for_numbers_of_what_definitions_are_made_of() -> None:

@@ -243,6 +243,9 @@ NOWHERE = [  # an element, a place, and whether it is seen to have no value ther
     ("log(x)", "-1", True),
     ("1 / x", "0", True),
     ("lgamma(x)", "-1/2", False),
+    ("3 if x / x > 1 else 2", "0", False),  # 2: a comparison with what has no value fails
+    ("(x / x)^0", "0", False),  # 1
+    ("(x / x)^2", "0", True),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
 from lossdsl.certificate.corners import at_least_zero, sign_of
@@ -176,10 +176,11 @@ class Case:
             if d is None or not self.is_element(x, y, d):
                 continue
             low = above != (d.head == "min")  # x - y is at most 0
+            within = self[x].finite and self[y].finite
             if node.name == "expdiff":
-                within = self[node.args[0]].finite and self[node.args[1]].finite
                 return Enclosure(0.0, 1.0, within, False) if low else None
-            return Enclosure(-INF, 0.0, True, False) if low else Enclosure(0.0, INF, False, True)
+            within = within or self.bounds.body(d)[d.body].finite
+            return Enclosure(-INF, 0.0, within, False) if low else Enclosure(0.0, INF, False, within)
         return None
 
     def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
@@ -235,7 +236,7 @@ class Case:
             pattern, here = stack.pop()
             if isinstance(pattern, Index):
                 bound = pattern in d.bound and pattern not in at
-                if bound and not self.bounds.names(here, pattern.dim):
+                if bound and not self.bounds.names(here, pattern.dim, (node,)):
                     return False
                 if at.setdefault(pattern, here) is not here:
                     return False
@@ -331,33 +332,25 @@ class Bounds:
         whole = d is not None and d.where is TRUE and d.support is TRUE and d.tensor not in self.recurrent
         return d if d is not None and whole and d.head in heads else None
 
-    def names(self, node: Scalar, dim: Dim) -> bool:
-        """Whether an index scalar is a place of the axis wherever it is used to read."""
+    def names(self, node: Scalar, dim: Dim, evaluated: Iterable[Scalar]) -> bool:
+        """Whether an index scalar is a place of the axis where some scalars have a value. A label that may be ignored is one
+        where they read something there in any event."""
         if isinstance(node, Index):
             return node.dim == dim
         if not isinstance(node, Read):
             return False
         if node.tensor in self.inputs:
-            return self.inputs[node.tensor].classes == dim
+            label = self.inputs[node.tensor]
+            return label.classes == dim and (label.also is None or any(node in r.indices for r in _reads(evaluated)))
         d = self.fold(node, ("argmax", "argmin", "argsort"))
         return d is not None and [i.dim for i in d.bound] == [dim]
 
     def read_axes(self, node: Scalar) -> frozenset[Dim]:
         """The axes of what is read whenever a scalar is evaluated: not in a branch, nor behind an `and`."""
         axes: set[Dim] = set()
-        stack, seen = [node], set()
-        while stack:
-            top = stack.pop()
-            if top in seen:
-                continue
-            seen.add(top)
-            if isinstance(top, Read):
-                d = self.definitions.get(top.tensor)
-                axes.update(self.inputs[top.tensor].dims if top.tensor in self.inputs else d.dims if d else ())
-            if isinstance(top, Select):
-                stack.append(top.condition)
-            elif not isinstance(top, (And, Or)):
-                stack += top.children
+        for r in _reads((node,)):
+            d = self.definitions.get(r.tensor)
+            axes.update(self.inputs[r.tensor].dims if r.tensor in self.inputs else d.dims if d else ())
         return frozenset(axes)
 
     def extent(self, dim: Dim, some: frozenset[Dim]) -> Enclosure:
@@ -380,9 +373,16 @@ class Bounds:
         if i.kind in ("unit", "sign"):
             base = Enclosure(-1.0, 1.0)
         box = self._declared(base or REALS, i.range)
-        if inner and i.dtype is not INT and box.lo < box.hi:
-            box = Enclosure(box.lo, box.hi, True, True, box.nan)
+        if inner and i.dtype is not INT and box.lo < box.hi and not self._may_be_one_point(i.range):
+            single = i.kind == "simplex" and not any((i.dims[k].constant or 1) > 1 for k in i.over)
+            box = Enclosure(box.lo, box.hi, True, not single or box.hi_open, box.nan)  # of one class: 1 is all of it
         return self._assumed(i.name, box)
+
+    def _may_be_one_point(self, declared: Range) -> bool:
+        """Whether the ends of an interval may be one number, for some parameters."""
+        if declared.lower is None or declared.upper is None:
+            return False
+        return not Case(self, frozenset(), {})[Apply("sub", (declared.upper, declared.lower))].positive
 
     def _assumed(self, name: str, box: Enclosure) -> Enclosure:
         more = self.assume.get(name)
@@ -444,6 +444,22 @@ class Bounds:
         """Whether a sum is one of squares of what adds up to 1: it is at most 1, and more than 0 unless of nothing."""
         root = root_of(inlined(self, d.body))
         return root is not None and is_weight(self, root, d.bound[0])
+
+
+def _reads(nodes: Iterable[Scalar]) -> Iterator[Read]:
+    """What is read whenever scalars are evaluated: not in a branch, nor behind an `and`."""
+    stack, seen = list(nodes), set[Scalar]()
+    while stack:
+        top = stack.pop()
+        if top in seen:
+            continue
+        seen.add(top)
+        if isinstance(top, Read):
+            yield top
+        if isinstance(top, Select):
+            stack.append(top.condition)
+        elif not isinstance(top, (And, Or)):
+            stack += top.children
 
 
 def _side(op: str, other: Enclosure) -> Enclosure:

@@ -121,7 +121,8 @@ class _Corners:
 
     def _added(self, f: Polynomial, same: Sequence[tuple[Monomial, Definition]]) -> Scalar:
         """The element of the sum of some folds, at places that are free."""
-        taken = {n for m, d in same for n in postorder(m[0], d.body) if isinstance(n, Index)}
+        scalars = (n for m, d in same for n in (m[0], d.body))  # what is known in the case is about its own indices
+        taken = {n for n in postorder(*scalars, *self.case.known) if isinstance(n, Index)}
         places: list[Scalar] = []
         for i in _ordered(same[0][1].bound):
             taken.add(place := fresh_index(i, taken))

@@ -114,6 +114,10 @@ class Curve:
         (entry,) = entries
         if not set(bound) <= set(entry.indices) or (bound and len(set(entry.indices)) < len(entry.indices)):
             raise Stuck("an entry that several terms read")
+        # whether it is of all the row: a gathered entry is one of others
+        self.whole_row = all(isinstance(i, Index) for i in entry.indices) and len(set(entry.indices)) == len(
+            entry.indices
+        )
         declared = self.bounds.inputs[name]
         self.unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
         unbounded = self.unbounded or wide

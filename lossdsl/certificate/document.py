@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from lossdsl.certificate.bounds import Bounds
@@ -59,7 +60,7 @@ from lossdsl.certificate.spherical import of_spherical
 from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
-from lossdsl.ir.nodes import Definition
+from lossdsl.ir.nodes import Apply, Const, Definition, Input
 from lossdsl.syntax.parser import parse
 from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Verdict
 
@@ -351,14 +352,36 @@ def _form(q: Question) -> list[list[str]]:
     if q.property == "exchange symmetric":
         a, b = q.inputs
         seen_as = {a: (1, b), b: (1, a)}
+        domains = [i for name in q.inputs if (i := q.program.input(name)) is not None]
+        if len(domains) != 2 or not _is_one_domain(*domains):
+            raise Stuck("two inputs of different domains")
     else:
         seen_as = {name: (-1, name) for name in q.inputs}
+        if not all(_is_symmetric(q.program.input(name)) for name in q.inputs):
+            raise Stuck("a domain that has not the negative of each of its points")
     before, after = Forms(bounds, {}, table), Forms(bounds, seen_as, table)
     (s, x), (t, y) = before.tensor(q.of), after.tensor(q.of)
     if x != y or s * t != (-1 if q.property == "odd" else 1):
         raise Stuck(f"{q.of} has another form")
     ways = [(d.tensor, before.tensor(d.tensor), after.tensor(d.tensor)) for d in bounds.needed(q.of)]
     return [[tensor, *(f"{sign * number}" for sign, number in pair)] for tensor, *pair in ways]
+
+
+def _is_one_domain(a: Input, b: Input) -> bool:
+    return (a.dims, a.kind, a.range, tuple(a.over)) == (b.dims, b.kind, b.range, tuple(b.over))
+
+
+def _is_symmetric(declared: Input | None) -> bool:
+    """Whether the negative of each point of a domain is in it, too."""
+    if declared is None or declared.kind not in ("real", "int", "unit", "sign"):
+        return False
+    r = declared.range
+    if r.lower is None or r.upper is None:
+        return r.lower is r.upper
+    low, high = (end.args[0] if isinstance(end, Apply) and end.name == "real" else end for end in (r.lower, r.upper))
+    numbers = [end.value for end in (low, high) if isinstance(end, Const) and isinstance(end.value, Fraction)]
+    mirrored = numbers[0] == -numbers[1] if len(numbers) == 2 else low is Apply("neg", (high,))
+    return mirrored and r.lower_open == r.upper_open
 
 
 def _permuted(q: Question) -> list[list[str]]:

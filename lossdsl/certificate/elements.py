@@ -195,7 +195,7 @@ def _elements(case: Case, read: Read, heads: tuple[str, ...], terms: Terms) -> I
     seen: set[Scalar] = set()
     for n in postorder(*terms):
         for place in n.indices if isinstance(n, Read) and n is not read else ():
-            if place in seen or not isinstance(place, (Index, Read)) or not case.bounds.names(place, d.bound[0].dim):
+            if place in seen or not case.bounds.names(place, d.bound[0].dim, terms):
                 continue
             seen.add(place)
             here = {**at, d.bound[0]: place}

@@ -123,7 +123,7 @@ class _Rows:
             return
         read = dict.fromkeys(p for n in postorder(row) if isinstance(n, Read) for p in n.indices)
         names = self.case.bounds.names
-        yield from itertools.product(*([p for p in read if names(p, i.dim)] for i in d.bound))
+        yield from itertools.product(*([p for p in read if names(p, i.dim, (row,))] for i in d.bound))
 
     def _is_root(self, d: Definition, n: Read, places: tuple[Scalar, ...], row: Scalar) -> bool:
         at: dict[Scalar, Scalar] = {**dict(zip(d.formals, n.indices)), **dict(zip(d.bound, places))}

@@ -11,6 +11,7 @@ from typing import Any
 
 from flint import arb, ctx, fmpq
 
+from lossdsl.certificate.ranks import RANKING
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.nodes import (
     TRUE,
@@ -283,6 +284,25 @@ class Extended(Values):
             return super()._scalar(node, at, known)
         except Pole as pole:
             return arb("inf") * (pole.sign * (self._way if pole.either else 1))
+        except NoValue as none:
+            if self._may_hide(node, known):  # it fails, and what is selected may have a value; a power of 0 is 1
+                raise Stuck(f"{type(node).__name__} of what has no value: {none.why}") from none
+            raise
+
+    def _may_hide(self, node: Scalar, known: Mapping[Scalar, Any]) -> bool:
+        """Whether a scalar may have a value where something that it is of has none."""
+        if isinstance(node, Apply) and node.name in ("pow", "powi"):
+            exponent = node.args[1]
+            return any(a not in known for a in node.args) and not (isinstance(exponent, Const) and exponent.value != 0)
+        return isinstance(node, Compare)
+
+    def _definition(self, d: Definition, place: Place) -> Any:
+        try:
+            return super()._definition(d, place)
+        except NoValue as none:
+            if d.head in RANKING:  # the place is one of them all the same
+                raise Stuck(f"the order of what has no value: {none.why}") from none
+            raise
 
 
 def whole(value: Any) -> int:

@@ -122,10 +122,10 @@ def _admissible(first: float, box: Enclosure) -> float | None:
 
 class _Line:
     """A curve where all else has numbers, and its derivative in the variable. Distances are those of the entry: `unit` is 1 of
-    them, in the variable."""
+    them, in the variable. `every`: whatever else the variable is of is any number, not 0."""
 
-    def __init__(self, curve: Curve, numbers: Numbers) -> None:
-        self.curve, self.numbers, self._left = curve, numbers, _ALL
+    def __init__(self, curve: Curve, numbers: Numbers, *, every: bool = False) -> None:
+        self.curve, self.numbers, self._every, self._left = curve, numbers, every, _ALL
         self.base: float | None = None  # values are told as what they are more than there
         self._known: dict[tuple[float, float], Enclosure] = {}
 
@@ -139,12 +139,25 @@ class _Line:
 
     @property
     def origin(self) -> float:
-        """The variable where all that it reads is 0. Raises Stuck where that is not told exactly."""
-        none: dict[Scalar, Scalar] = {n: Const(0) for n in postorder(self.curve.variable) if isinstance(n, Read)}
-        found = self.curve.whole()[substitute(self.curve.variable, none)]
+        """The variable where the entry is 0, and all else that it reads, if that may be chosen: inputs that nothing else is made
+        of. Raises Stuck where it is not told exactly."""
+        curve = self.curve
+        zero: dict[bool, dict[Scalar, Scalar]] = {True: {}, False: {}}
+        for n in postorder(curve.variable):
+            if isinstance(n, Read):
+                zero[n.tensor in curve.question.inputs][n] = Const(0)
+        found = curve.whole()[substitute(curve.variable, zero[True])]
+        if found.lo != found.hi and not self._every and all(map(self._may_be_zero, zero[False])):
+            found = curve.whole()[substitute(curve.variable, {**zero[True], **zero[False]})]
         if found.lo != found.hi or not found.finite:
             raise Stuck("0 of the entry is elsewhere")
         return found.lo
+
+    def _may_be_zero(self, n: Scalar) -> bool:
+        declared = self.curve.bounds.inputs.get(n.tensor) if isinstance(n, Read) else None
+        if declared is None or declared.kind not in ("real", "prob") or declared.name in _made_of(self.curve):
+            return False
+        return e.meet(self.curve.bounds.tensor(declared.name), Enclosure(0.0, 0.0)) is not None
 
     def at(self, x: float) -> Enclosure | None:
         """The derivative at a place, if it has one that is seen."""
@@ -336,7 +349,8 @@ def of_calm(q: Question) -> Trace:
     curve = _curve(q)
     trace: Trace = []
     for numbers in itertools.product(*map(curve.choices, curve.others)):
-        line = _Line(curve, numbers)
+        every = q.property == EXPLODING  # without an upper end, nothing is in the upper half
+        line = _Line(curve, numbers, every=every)
         told = _even(line, q.property) or (_bounded if q.property == EXPLODING else _kept)(line)
         trace += [["where", *map(text, numbers)], *told]
     return trace
