@@ -539,7 +539,8 @@ def test_distances_from_0_are_those_of_the_entry() -> None:
     assert profiled(step, "exploding", head=near)
     assert not profiled(step, "exploding", head=away)
     assert profiled("sigmoid(x - y)", "vanishing")
-    assert not profiled("sigmoid(x - y) * (1 + y^2)", "vanishing")  # y is 0, or any other number
+    assert profiled("sigmoid(x - y) * (1 + y^2)", "vanishing")  # whatever it is scaled by
+    assert not profiled("max(sigmoid(x - y) * (1 + y^2), -1)", "vanishing")  # y is 0, or any other number
     for word in ("exploding", "vanishing"):
         assert calm("softplus(x)", word)
         assert calm("softplus(-s * x)", word)
