@@ -9,9 +9,10 @@ import pytest
 from verify_losses import asked, loss
 
 from lossdsl.ir.interpret import interpret
-from lossdsl.verify import novalue, properties
+from lossdsl.verify import judged, novalue, properties
 from lossdsl.verify.points import Point
 from lossdsl.verify.verdict import Refuted
+from tests.test_verify import built
 
 Y = "    input y: real[n]\n"
 WITHOUT = [
@@ -112,3 +113,20 @@ def test_a_value_of_0_is_not_positive(text):
 def test_a_value_that_is_not_0_is_not_said_to_be(text):
     ctx, target = asked(text)
     assert novalue.zero(ctx, target) is None
+
+
+@pytest.mark.parametrize(
+    ("declaration", "per", "proved"),
+    [
+        ("input p: simplex[n, c] over c", "sum(log(1 - p) over c)", False),  # of one class it is 1
+        ("input p: simplex[n, c] over c", "sum(log(2 - p) over c)", True),
+        ("param a: real in [0, 1] = 0\n    input x: real[n] in [a, 1]", "log(1 - x)", False),  # 1, for a == 1
+        ("param a: real in [0, 1/2] = 0\n    input x: real[n] in [a, 1]", "log(1 - x)", True),
+        ("input x: real[n] in [0, 1]", "log(1 - x)", True),
+    ],
+)
+def test_a_domain_of_one_point_has_no_inside(declaration: str, per: str, proved: bool) -> None:
+    name = "p" if "simplex" in declaration else "x"
+    text = f"loss l:\n    {declaration}\n    per = {per}\n    return mean(per)\n    claim C0 in {name}\n"
+    (found,) = judged(built(text))
+    assert (found.status == "proved") is proved

@@ -821,8 +821,10 @@ def _domain_of_parameter(p: Parameter, ranges: Ranges) -> Enclosure:
 
 def _domain_of_input(i: Input, ranges: Ranges, interior: bool) -> Enclosure:
     match i.kind:
-        case "prob" | "simplex":
+        case "prob":
             base = Enclosure(0.0, 1.0, interior, interior)
+        case "simplex":  # of one class it is 1, and nothing else
+            base = Enclosure(0.0, 1.0, interior, interior and any((i.dims[k].constant or 1) > 1 for k in i.over))
         case "unit":
             base = Enclosure(-1.0, 1.0)
         case "bool" | "binary":
@@ -835,9 +837,16 @@ def _domain_of_input(i: Input, ranges: Ranges, interior: bool) -> Enclosure:
         case _:
             base = REALS
     full = _narrowed(base, i.range, ranges)
-    if interior and i.dtype not in (BOOL, INT) and full.lo < full.hi:
-        return Enclosure(full.lo, full.hi, True, True, full.nan)
+    if interior and i.kind != "simplex" and i.dtype not in (BOOL, INT) and full.lo < full.hi:
+        return full if _may_be_one_point(i.range, ranges) else Enclosure(full.lo, full.hi, True, True, full.nan)
     return full
+
+
+def _may_be_one_point(declared: Range, ranges: Ranges) -> bool:
+    """Whether the ends of an interval may be one number, for some parameters."""
+    if declared.lower is None or declared.upper is None:
+        return False
+    return not ranges.scope()[Apply("sub", (declared.upper, declared.lower))].positive
 
 
 def _narrowed(base: Enclosure, declared: Range, ranges: Ranges) -> Enclosure:
