@@ -511,3 +511,12 @@ def test_forged_masses_are_rejected() -> None:
         for part in parts:
             with pytest.raises(Rejected):
                 verify(sealed({**made, "losses": [{**loss, "entries": [{**found, "parts": [part]}]}]}))
+        about = {
+            "finding": "lipschitz constant",
+            "in": ["x"],
+            "status": "proved",
+            "parts": [{"rule": rule, "trace": []}],
+        }
+        for end in ("inf", "nan"):
+            with pytest.raises(Rejected):
+                verify(sealed({**made, "losses": [{**loss, "entries": [{**about, "bracket": [None, end]}]}]}))
