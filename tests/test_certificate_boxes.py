@@ -25,6 +25,7 @@ from lossdsl.certificate.document import Rejected, certify, sealed, verify
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import Question, of_claim
 from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.scaling import of_units
 from lossdsl.diagnostics import Source
 from lossdsl.ir.nodes import Read
 from lossdsl.verify.enclosure import Enclosure
@@ -341,6 +342,35 @@ def test_what_an_entry_on_a_simplex_cannot_reach_is_no_lower_end() -> None:
     ).program
     with pytest.raises(Stuck):
         of_bracket(Question(program, "lipschitz constant", "per", ("q",), bracket=(0.5, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "property_", "low", "high"),
+    [
+        ("x: real[n]", "x * relu(f[n, 0] - f[n, argmax(f over c)])", "lipschitz constant", 0.5, 1.0),  # it is 0
+        ("x: real[n]", "(atan(x) if b else 2 * atan(x))", "lipschitz constant", 1.9, 2.0),  # b is left out
+        ("x: real[n, 2]", "x[n, 0]^2", "strong convexity modulus", 2.0, None),  # constant in x[n, 1]
+        ("x: real[n, c]", "x[n, k[n]]^2", "strong convexity modulus", 1.9, 2.1),
+    ],
+)
+def test_ends_that_are_none(declared: str, body: str, property_: str, low: float, high: float | None) -> None:
+    head = f"input {declared}\n    input f: real[n, c] in [0, 1]\n    input k: class[n] of c\n    input b: bool[n] = true\n"
+    program = built(f"loss f:\n    {head}    per[n] = {body}\n    return mean(per)\n").program
+    with pytest.raises(Stuck):
+        of_bracket(Question(program, property_, "per", ("x",), bracket=(low, high)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["z[n, 0, 0]^2", "z[n, k[n], 0]^2", "sum(z[n, c, 0]^2 over c)", "sqrt(q^2 + z[n, 0, 0]^2)", "z[n, 0, 1]^4"],
+)
+def test_entries_of_the_row_that_are_not_read(body: str) -> None:
+    head = "    input z: real[n, c, 2]\n    input k: class[n] of c\n    param q: real > 0\n"
+    loss = built(f"loss f:\n{head}    per[n] = {body}\n    return mean(per)\n    claim strictly convex in z\n")
+    (q,) = of_claim(loss, loss.claims[0])
+    for rule in (of_convexity, of_units):
+        with pytest.raises(Stuck):
+            rule(q)
 
 
 # ---------------------------------------------------------------------------------------------- random elements

@@ -276,6 +276,12 @@ def bounded(rule: Callable[[Question], list[list[str]]], body: str, claim: str) 
         ("sin(3 * r)", "lipschitz in r <= 3", True),
         ("sin(3 * r)", "lipschitz in r <= 2.99", False),
         ("logcosh(a * r)", "lipschitz in r <= a", True),
+        ("(w * abs(r) if w > 0 else 0)", "lipschitz in r <= w", False),  # less than 0 for w < 0
+        ("(w * abs(r) if w > 0 else 0) + a * abs(r)", "lipschitz in r <= w + a", False),
+        ("sum(w * x over c where w > 0) / size(c) + 3 * max(x over c)", "lipschitz in x <= w + 3 when w >= -1", False),
+        ("sum((w * x if w > 0 else 0) + 3 * x over c) / size(c)", "lipschitz in x <= w + 3 when w >= -1", False),
+        ("(a * r if w > 0 else b * r)", "lipschitz in r <= max(a, b)", True),
+        ("softmax(x over c)[c = argmax(x * y over c)]", "lipschitz in x", False),
     ],
 )
 def test_masses_with_parameters(body: str, claim: str, true: bool) -> None:
@@ -318,6 +324,12 @@ def test_masses_with_parameters(body: str, claim: str, true: bool) -> None:
         ("exp(x[n, k[n]] - logsumexp(x over c where m))^2", "lipschitz in x", False),
         ("exp(x[n, k[n]] - logsumexp(x + y over c))^2", "lipschitz in x", False),
         ("exp(x[n, k[n]] - logsumexp(y over c))^2", "lipschitz in x", False),
+        (
+            "logp[n, c] = log_softmax(x over c); -logp[n, argmax(abs(x) over c)]",
+            "lipschitz in x <= 2",
+            False,
+        ),  # it jumps
+        ("logp[n, c] = log_softmax(x over c); exp(logp[n, argmax(x * y over c)])^2", "lipschitz in x", False),
     ],
 )
 def test_one_logit(body: str, claim: str, true: bool) -> None:
@@ -499,3 +511,12 @@ def test_forged_masses_are_rejected() -> None:
         for part in parts:
             with pytest.raises(Rejected):
                 verify(sealed({**made, "losses": [{**loss, "entries": [{**found, "parts": [part]}]}]}))
+        about = {
+            "finding": "lipschitz constant",
+            "in": ["x"],
+            "status": "proved",
+            "parts": [{"rule": rule, "trace": []}],
+        }
+        for end in ("inf", "nan"):
+            with pytest.raises(Rejected):
+                verify(sealed({**made, "losses": [{**loss, "entries": [{**about, "bracket": [None, end]}]}]}))

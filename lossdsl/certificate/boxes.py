@@ -35,10 +35,10 @@ def of_convexity(q: Question) -> Trace:
     if word == "concave":
         return of_convexity(_negated(q, "convex"))
     curve, leaves, trace = _bend(q, lambda box: box.positive if strict else box.nonnegative)
+    if strict:
+        curve.whole_row()
     if strict and not curve.moves(leaves):
         raise Stuck("the variable may not move with the entry")
-    if strict and not curve.whole_row:
-        raise Stuck("other entries of the row do not count")
     return trace
 
 
@@ -147,8 +147,8 @@ def of_bracket(q: Question) -> Trace:
         if low is None:
             raise Stuck("no number that it is not below")
         curve = Curve(q)
-        if low > 0 and not curve.whole_row:
-            raise Stuck("other entries of the row do not count")
+        if low > 0:
+            curve.whole_row()
         leaves = curve.covering(2, lambda box: box.lo >= low)
         trace = [*_told(leaves), *curve.joined(leaves, 1, rises=True)]
         found = [] if high is None else [curve.place(2, leaves, lambda box: (-box.hi, -box.lo), -high)]

@@ -114,10 +114,6 @@ class Curve:
         (entry,) = entries
         if not set(bound) <= set(entry.indices) or (bound and len(set(entry.indices)) < len(entry.indices)):
             raise Stuck("an entry that several terms read")
-        # whether it is of all the row: a gathered entry is one of others
-        self.whole_row = all(isinstance(i, Index) for i in entry.indices) and len(set(entry.indices)) == len(
-            entry.indices
-        )
         declared = self.bounds.inputs[name]
         self.unbounded = (declared.kind, declared.range) == ("real", Range()) and name not in q.assume
         unbounded = self.unbounded or wide
@@ -126,6 +122,7 @@ class Curve:
         moving = [c for c in q.conditions if name in c.tensors]
         self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
+        self._entry, self._axes = entry, frozenset[Scalar]((*formals, *bound))
         if moving:
             self._limit(entry, moving, unbounded)
         elif unbounded:
@@ -576,6 +573,13 @@ class Curve:
             return True
         return False
 
+    def whole_row(self) -> None:
+        """Raise Stuck unless the element reads each entry of a row: of the axes of the input that the element does not have."""
+        dims = self.bounds.inputs[self._entry.tensor].dims
+        read = [i for i, dim in zip(self._entry.indices, dims, strict=True) if dim.constant != 1]
+        if not self._axes.issuperset(read) or len(set(read)) < len(read):
+            raise Stuck("entries of the row that are not read")
+
     def case(self, box: Box) -> Case:
         """Where all is as in a box."""
         return self._case(box)
@@ -710,8 +714,10 @@ class Curve:
             raise Stuck("an entry that does not move alone")
         for n in self.others:
             declared = self._input(n)
-            if declared is None or declared.kind not in _FREE:
+            if declared is None or declared.kind not in _FREE or declared.default is not None:
                 raise Stuck("a number that may not be any of its interval")
+            if sum(isinstance(other, Read) and other.tensor == declared.name for other in self.others) > 1:
+                raise Stuck("two entries that may be one, or in an order")
             if any(end is not None and float_of(end) is None for end in (declared.range.lower, declared.range.upper)):
                 raise Stuck("an interval whose ends are not told exactly")
         count = itertools.count(0, -1)  # of equal ones the latest first

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -241,8 +242,8 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
 
 def _end(written: str) -> float:
     end = float.fromhex(written)
-    if end.hex() != written:
-        raise Stuck("a number that is written in another way")
+    if end.hex() != written or not math.isfinite(end):
+        raise Stuck("an end that is no number, or is written in another way")
     return end
 
 

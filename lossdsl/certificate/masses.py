@@ -24,7 +24,7 @@ from lossdsl.certificate.polynomials import Polynomial
 from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.slopes import Slopes
-from lossdsl.ir.nodes import INT, TRUE, Apply, Const, Definition, Read, Scalar, Select, Size
+from lossdsl.ir.nodes import INT, TRUE, Apply, Const, Definition, Read, Scalar, Select, Size, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -79,6 +79,13 @@ def _larger(parts: list[Mass]) -> Mass:
     return Mass(_largest(m.up for m in parts), _largest(m.down for m in parts))
 
 
+def _not_negative(case: Case, mass: Mass) -> Mass:
+    """A mass of some of the cases: it is at least 0, as that of the others, in all of them. Raises Stuck."""
+    if not all(p.nonnegative(case, m) for m in mass.up | mass.down):
+        raise Stuck("a mass that would be below 0 where another branch is taken")
+    return mass
+
+
 def _sum(a: Mass, b: Mass) -> Mass:
     ups, downs = ([p.plus(x, y) for x in s for y in t] for s, t in ((a.up, b.up), (a.down, b.down)))
     return Mass(_largest([frozenset(ups)]), _largest([frozenset(downs)]))
@@ -100,7 +107,9 @@ class Masses:
             if d.tensor in self.bounds.recurrent:
                 raise Stuck(f"{d.tensor}: a recurrence")
             case = self.rules.case(d)
-            self._known[name] = NONE if case is None or not self.rules.moves(d.body) else self._folded(d, case)
+            found = NONE if case is None or not self.rules.moves(d.body) else self._folded(d, case)
+            selected = d.where is not TRUE or d.support is not TRUE
+            self._known[name] = _not_negative(self.bounds.body(d), found) if selected else found
         return self._known[name]
 
     def _folded(self, d: Definition, case: Case) -> Mass:
@@ -154,7 +163,8 @@ class Masses:
             return self._read(n)
         if isinstance(n, Select) and not self.rules.moves(n.condition):
             sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
-            return _larger([self.scalar(b, inner.inside(b)) for b, inner in sides if inner is not None])
+            found = _larger([self.scalar(b, inner.inside(b)) for b, inner in sides if inner is not None])
+            return _not_negative(case, found)
         if not isinstance(n, Apply) or n.dtype is INT:
             raise Stuck(f"{type(n).__name__} has no rule")
         boxes = self.rules.arguments(n, case)
@@ -214,7 +224,8 @@ class Masses:
             return None
         x, total = n.args
         d = self.bounds.fold(total, ("logsumexp",))
-        if d is None or not isinstance(total, Read) or self.rules.moves(*total.indices):
+        places = [i for r in postorder(n) if isinstance(r, Read) for i in r.indices]
+        if d is None or not isinstance(total, Read) or self.rules.moves(*places):
             return None
         if not case.is_element(x, total, d) or not self.bounds.body(d)[d.body].finite:
             return None

@@ -78,6 +78,8 @@ def _shown(q: Question, rule: Callable[[Question], Trace]) -> Trace:
                 continue
             if wide and curve.unbounded:
                 break
+            if q.property in ("strictly convex", "strictly concave"):
+                curve.whole_row()
             for line, scaled in _ways(curve):
                 if rule is of_side and scaled.assume.get(VARIABLE, REALS) != curve.domain:
                     reason = Stuck("a place that moves with the unit")
