@@ -33,3 +33,14 @@ def test_an_entry_that_is_not_read(declared: str, body: str, claim: str, holds: 
         first, second = verdict.witness.points
         (moved,) = [name for name in second if first[name] != second[name]]
         assert moved in verdict.witness.violation
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "holds"), [(d, b, h) for d, b, c, h in CASES if c.startswith("strictly convex")]
+)
+def test_the_modulus_is_that_of_all_entries(declared: str, body: str, holds: bool) -> None:
+    text = f"loss l:\n    {declared}\n    per = {body}\n    return mean(per)\n"
+    (report,) = pipeline.check(Source("<test>", text)).reports
+    found = [f.verdict.value for f in report.findings if f.property == "strong convexity modulus"]
+    lower = [b.lower for b in found if b is not None and b.lower]
+    assert lower == ([2.0] if holds else [])

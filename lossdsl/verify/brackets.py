@@ -16,7 +16,7 @@ from functools import partial
 
 from lossdsl.ir.nodes import REAL, ZERO, And, Apply, Compare, Const, Index, Param, Read, Scalar, postorder
 from lossdsl.ir.rewrite import with_numbers
-from lossdsl.verify import properties, rounding, suprema
+from lossdsl.verify import properties, rounding, suprema, unread
 from lossdsl.verify.context import Context
 from lossdsl.verify.guard import guarded
 from lossdsl.verify.pieces import NotScalar, View, dependents
@@ -233,8 +233,12 @@ def _smoothness(of: Subject) -> Verdict:
 
 
 def _strong_convexity(of: Subject) -> Verdict:
-    """The largest m for which the loss less m/2 x^2 is convex."""
-    exact = _exact(of, partial(suprema.least, order=2, defaults=True))
+    """The largest m for which the loss less m/2 x^2 is convex: 0 along entries of a row that it does not read."""
+
+    def least(ctx: Context, cases: list[View]) -> Proved | None:
+        return None if unread.unread(ctx, of.target, cases) else suprema.least(ctx, cases, order=2, defaults=True)
+
+    exact = _exact(of, least)
     if exact is not None:
         return exact
     ctx = known(of)
