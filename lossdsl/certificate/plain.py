@@ -1,6 +1,6 @@
 """Elements in a plainer form, with the same values: numbers computed, branches that numbers decide taken, and exponentials of
-multiples of logarithms written as powers: exp(k log x) = x^k for x > 0, and at 0 for k > 0; below it, both have no value where k is
-no integer.
+multiples of logarithms written as powers: exp(k log x) = x^k for x > 0. At 0 it is 0 or infinite, as the power is; below it,
+both have no value where k is no integer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _power(n: Scalar) -> Scalar:
     if not isinstance(n, Apply) or n.name not in ("exp", "expm1"):
         return n
     for k, log in _products(n.args[0]):
-        if k > 0 and k.denominator > 1 and isinstance(log, Apply) and log.name in ("log", "log1p"):
+        if k.denominator > 1 and isinstance(log, Apply) and log.name in ("log", "log1p"):
             base = log.args[0] if log.name == "log" else Apply("add", (_ONE, log.args[0]))
             power = Apply("pow", (base, Const(k)))
             return power if n.name == "exp" else Apply("sub", (power, _ONE))

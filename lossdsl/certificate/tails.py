@@ -14,8 +14,7 @@ from math import comb, factorial
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.units import Scaled, Units
-from lossdsl.ir.nodes import ONE, Apply, Const, Param, Scalar
-from lossdsl.ir.rewrite import transform
+from lossdsl.ir.nodes import ONE, Apply, Param, Scalar
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -30,7 +29,6 @@ class Tail:
     def __init__(self, body: Scalar, variable: Scalar, *, above: bool) -> None:
         self._above, self._variable = above, variable
         one = ONE if above else Apply("neg", (ONE,))
-        body = transform(body, _root, {})
         inverse = {variable: Fraction(-1)}
         self._inverse = Units((), {variable: Scaled(one, degrees=inverse)}).of(body)
         moved = variable if above else Apply("neg", (variable,))
@@ -79,27 +77,6 @@ class Tail:
 
     def _signed(self, order: int, found: Enclosure) -> Enclosure:
         return found if self._above or order % 2 == 0 else e.neg(found)
-
-
-def _root(n: Scalar) -> Scalar:
-    """exp(k log1p(x)) as a power of 1 + x, which is no more defined than it if k is not whole."""
-    if not isinstance(n, Apply) or n.name not in ("exp", "expm1"):
-        return n
-    inside, factor = n.args[0], Fraction(1)
-    if isinstance(inside, Apply) and inside.name == "mul":
-        number = _number(inside.args[0])
-        inside, factor = inside.args[1], factor if number is None else number
-    if not isinstance(inside, Apply) or inside.name != "log1p" or factor.denominator == 1:
-        return n
-    power = Apply("pow", (Apply("add", (ONE, inside.args[0])), Const(factor)))
-    return power if n.name == "exp" else Apply("sub", (power, ONE))
-
-
-def _number(n: Scalar) -> Fraction | None:
-    if isinstance(n, Apply) and n.name == "div":
-        top, bottom = (_number(a) for a in n.args)
-        return top / bottom if top is not None and bottom else None
-    return n.value if isinstance(n, Const) and isinstance(n.value, Fraction) else None
 
 
 def _whole(degree: Fraction) -> int:
