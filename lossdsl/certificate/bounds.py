@@ -80,7 +80,10 @@ class Case:
     def given(self, condition: Scalar, holds: bool) -> Case | None:
         """The case in which a condition holds (or fails); None if it cannot."""
         known = dict(self.known)
-        return Case(self.bounds, self.some, known, self.split) if self._learn(condition, holds, known) else None
+        if not self._learn(condition, holds, known):
+            return None
+        some = {n.dim for n, box in known.items() if isinstance(n, Size) and box.lo >= 1}
+        return self.bounds.case(self.some | some, known, self.split)
 
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
         decided = o.truth(self[condition])
@@ -102,6 +105,9 @@ class Case:
             if both is None:
                 return False
             known[node] = both
+            if isinstance(node, Apply) and node.name == "abs" and not (inner := self[node.args[0]]).nan:
+                around = Enclosure(-both.hi, both.hi, both.hi_open, both.hi_open)
+                known[node.args[0]] = e.meet(known.get(node.args[0], inner), around) or inner
         return True
 
     def _value(self, node: Scalar) -> Enclosure:
@@ -153,7 +159,7 @@ class Case:
     def inside(self, node: Scalar) -> Case:
         """The case in which a scalar is evaluated: what it reads in any event has an element."""
         more = self.some | self.bounds.read_axes(node)
-        return self if more == self.some else Case(self.bounds, more, self.known, self.split)
+        return self if more == self.some else self.bounds.case(more, self.known, self.split)
 
     # ------------------------------------------------------------------------------ facts about folds
 
@@ -187,7 +193,7 @@ class Case:
         d = self.bounds.fold(top, ("sum",))
         if d is None or _sizes(size) != sorted(i.dim for i in d.bound):
             return None
-        body = Case(self.bounds, self.some | {i.dim for i in (*d.formals, *d.bound)}, {}, self.split)[d.body]
+        body = self.bounds.case(self.some | {i.dim for i in (*d.formals, *d.bound)}, {}, self.split)[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
 
     def _mixture(self, a: Scalar, step: Scalar) -> Enclosure | None:
@@ -280,6 +286,9 @@ class Bounds:
         self._found: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._induced: dict[str, Enclosure] = {}
 
+    def case(self, some: frozenset[Dim], known: Mapping[Scalar, Enclosure], split: bool = True) -> Case:
+        return Case(self, some, known, split)
+
     def tensor(self, name: str, some: frozenset[Dim] = frozenset()) -> Enclosure:
         """Every element; `some` are axes that are known to have one."""
         if name in self.inputs:
@@ -301,12 +310,15 @@ class Bounds:
         group = self.group(name)
         self._induced |= {d.tensor: ANYTHING for d in group}
         for guess in _GUESSES if all(d.body.dtype is REAL for d in group) else ():
-            trial = Bounds(self.program, self.assume, self.interior, self.moved)
+            trial = self._alike()
             trial._induced |= {**self._induced, **{d.tensor: guess for d in group}}
             boxes = {d.tensor: trial._definition(d, frozenset(d.dims)) for d in group}
             if all(not box.nan and e.hull(box, guess) == guess for box in boxes.values()):
                 self._induced |= boxes
                 return
+
+    def _alike(self) -> Bounds:
+        return Bounds(self.program, self.assume, self.interior, self.moved)
 
     def group(self, name: str) -> tuple[Definition, ...]:
         """The definitions of a recurrence."""
@@ -324,7 +336,7 @@ class Bounds:
 
     def body(self, d: Definition) -> Case:
         """The case of a definition's body."""
-        return Case(self, frozenset(i.dim for i in (*d.formals, *d.bound)) | self.read_axes(d.body), {})
+        return self.case(frozenset(i.dim for i in (*d.formals, *d.bound)) | self.read_axes(d.body), {})
 
     def fold(self, node: Scalar, heads: tuple[str, ...]) -> Definition | None:
         """The definition that a scalar reads, if it folds all elements of its axes by one of the heads."""
@@ -382,14 +394,14 @@ class Bounds:
         """Whether the ends of an interval may be one number, for some parameters."""
         if declared.lower is None or declared.upper is None:
             return False
-        return not Case(self, frozenset(), {})[Apply("sub", (declared.upper, declared.lower))].positive
+        return not self.case(frozenset(), {})[Apply("sub", (declared.upper, declared.lower))].positive
 
     def _assumed(self, name: str, box: Enclosure) -> Enclosure:
         more = self.assume.get(name)
         return box if more is None else e.meet(box, more) or box
 
     def _declared(self, base: Enclosure, declared: Range) -> Enclosure:
-        case = Case(self, frozenset(), {})
+        case = self.case(frozenset(), {})
         if declared.lower is not None and not (low := case[declared.lower]).nan:
             base = e.meet(base, Enclosure(low.lo, INF, declared.lower_open or low.lo_open, True)) or base
         if declared.upper is not None and not (high := case[declared.upper]).nan:
@@ -398,8 +410,8 @@ class Bounds:
 
     def _definition(self, d: Definition, some: frozenset[Dim]) -> Enclosure:
         if d.support is TRUE:
-            return self._fold(d, Case(self, some, {}))
-        case = Case(self, some, {}).given(d.support, True)
+            return self._fold(d, self.case(some, {}))
+        case = self.case(some, {}).given(d.support, True)
         zero = Enclosure(0.0, 0.0)
         return zero if case is None else e.hull(self._fold(d, case), zero)
 
@@ -411,7 +423,7 @@ class Bounds:
         if d.head in ("count", "argmax", "argmin", "argsort"):
             return _WHOLE
         axes = frozenset(i.dim for i in d.bound)
-        case: Case | None = Case(self, outside.some | axes | self.read_axes(d.body), outside.known)
+        case: Case | None = self.case(outside.some | axes | self.read_axes(d.body), outside.known)
         if d.where is not TRUE and case is not None:
             case = case.given(d.where, True)
         if case is None:

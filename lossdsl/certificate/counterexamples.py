@@ -19,9 +19,10 @@ from lossdsl.certificate.domain import Point, admit, fraction, places, point_of,
 from lossdsl.certificate.lines import FLAT, FOUND, INWARD, JUMP, NOWHERE, OUTWARD, RAY, SIDES, STEEP, lines
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.profiles import of_calm
-from lossdsl.certificate.question import CALIBRATED, EXPLODING, MINIMUM, PROPER, UNIQUE, VANISHING, Question
+from lossdsl.certificate.question import CALIBRATED, EXPLODING, FINITE, MINIMUM, PROPER, UNIQUE, VANISHING, Question
 from lossdsl.certificate.risks import DECISIONS, candidates, rules_of_decisions
 from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.safety import BEYOND, COMPUTED, of_point, of_value, sized
 from lossdsl.certificate.straight import STRAIGHT, segments
 from lossdsl.ir.nodes import Read, Scalar
 from lossdsl.verify.verdict import Refuted
@@ -67,6 +68,8 @@ def rules_of(q: Question) -> tuple[str, ...]:
         return (CALM,)
     if q.property in (CALIBRATED, *PROPER):
         return rules_of_decisions(q)
+    if q.property.startswith(FINITE):
+        return COMPUTED, BEYOND
     raise Stuck("no certificate of this kind of counterexample yet")
 
 
@@ -84,7 +87,7 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
     points = [{name: str(value) for name, value in point.items()} for point in witness.points]
     t = str(witness.t) if witness.t is not None else None
     reason = Stuck("the checker does not see the violation")
-    for entry in _candidates(q, points, t):
+    for entry in _candidates(q, points, t, dict(witness.extents)):
         try:
             if entry["rule"] in _AGAIN:
                 return {**entry, **_AGAIN[entry["rule"]](q, entry)}
@@ -94,10 +97,16 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
             continue
         if holds:
             return {**entry, "values": values}
-    raise reason if refuted.method in _SEEN else Stuck("no certificate of this kind of counterexample yet")
+    raise (
+        reason
+        if refuted.method in _SEEN or q.property.startswith(FINITE)
+        else Stuck("no certificate of this kind of counterexample yet")
+    )
 
 
-def _candidates(q: Question, points: list[dict[str, str]], t: str | None) -> Iterator[dict[str, Any]]:
+def _candidates(
+    q: Question, points: list[dict[str, str]], t: str | None, extents: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
     """Entries that may be counterexamples."""
     if CALM in rules_of(q):
         yield {"rule": CALM, "points": [], "t": None, "place": []}
@@ -105,14 +114,17 @@ def _candidates(q: Question, points: list[dict[str, str]], t: str | None) -> Ite
     if q.property in (CALIBRATED, *PROPER):
         yield from candidates(q, points)
         return
+    if q.property.startswith(FINITE):
+        yield from ({"rule": rule, "points": sized(points, extents)} for rule in rules_of(q))
+        return
     if q.place is not None and len(points) == 1:
         yield from _beside_the_place(q, points[0])
     for rule in rules_of(q):
         for found in _between_points(q, rule, points, t):
             made = {"rule": rule, **found, "t": t if rule == CHORD else None}
             with contextlib.suppress(Stuck):
-                extents, _, _ = point_of(q, made, 0)
-                yield from ({**made, "place": list(place)} for place in places(q, extents))
+                shown, _, _ = point_of(q, made, 0)
+                yield from ({**made, "place": list(place)} for place in places(q, shown))
 
 
 def _beside_the_place(q: Question, point: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -140,7 +152,14 @@ def _calm(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"values": [" ".join(line) for line in of_calm(q)]}
 
 
-_AGAIN = {**FOUND, **STRAIGHT, **DECISIONS, CALM: _calm}  # what is found again when it is replayed
+_AGAIN = {
+    **FOUND,
+    **STRAIGHT,
+    **DECISIONS,
+    CALM: _calm,
+    COMPUTED: of_point,
+    BEYOND: of_value,
+}  # what is found again when it is replayed
 _MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
 
 

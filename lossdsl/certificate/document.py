@@ -42,6 +42,7 @@ from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
     CALIBRATED,
     EXPLODING,
+    FINITE,
     MINIMUM,
     NOISE,
     NUMBERS,
@@ -54,6 +55,7 @@ from lossdsl.certificate.question import (
     on_a_sphere,
 )
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Shown, Stuck
+from lossdsl.certificate.safety import of_parts, of_ranges
 from lossdsl.certificate.scaling import of_units
 from lossdsl.certificate.shifts import Shifts, written
 from lossdsl.certificate.slopes import Slopes
@@ -63,7 +65,7 @@ from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
 from lossdsl.ir.nodes import Apply, Const, Definition, Input
 from lossdsl.syntax.parser import parse
-from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Verdict
+from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Step, Verdict
 
 VERSION = 1
 TRUSTED = (
@@ -87,6 +89,7 @@ MARGIN, CLASSES = "a margin loss that falls through the threshold", "a sum over 
 CONVEX_MARGIN = "a convex margin loss with a slope at the threshold"
 SPHERICAL = "a share of the norm"
 EXPECTED = "slope of the expected loss"
+RANGES, PARTS = "ranges in float arithmetic", "ranges in float arithmetic, part by part"
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
@@ -168,6 +171,7 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
     todo: list[tuple[str, dict[str, Any], Verdict]] = []
     for f in report.findings:
         todo.append((_title(f), {"finding": f.property, "in": list(f.wrt), **_bracketed(f)}, f.verdict))
+        todo += _safe(f)
     for c in report.claims:
         todo.append((f"claim at line {c.line}: {c.text}", {"claim": c.line, "text": c.text}, c.verdict))
     for title, about, verdict in todo:
@@ -194,6 +198,17 @@ def _bracketed(f: Finding) -> dict[str, Any]:
     if value.exact is not None and low is not None and high is not None:
         low, high = low - _SLACK * abs(low), high + _SLACK * (abs(high) or 1.0)
     return {"bracket": [None if end is None else end.hex() for end in (low, high)]}
+
+
+def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
+    """The size of inputs up to which what is not finite for all of them is."""
+    verdict = f.verdict
+    if not f.property.startswith(FINITE) or not isinstance(verdict, Refuted) or verdict.value is None:
+        return
+    if (size := verdict.value.lower) is not None:
+        about = {"finding": f.property, "in": list(f.wrt), "bracket": [float(size).hex(), None]}
+        step = Step("float ranges", f.property, f"where every real input is within {float(size):.6g}")
+        yield f"{_title(f)} within {float(size):.6g}", about, Proved(verdict.method, (step,))
 
 
 def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -269,7 +284,7 @@ def _proof(question: Question) -> list[list[str]]:
 
 def _rules(q: Question) -> tuple[str, ...]:
     """The rules of a property, without those that need a convex domain where there is none."""
-    found = _RULES.get(q.property, ())
+    found = (RANGES, PARTS) if q.property.startswith(FINITE) else _RULES.get(q.property, ())
     kept = q.property not in ("smooth", "C0", "lipschitz") or not on_a_sphere(q)
     return found if kept else tuple(r for r in found if r in _COMPOSITIONS)
 
@@ -432,6 +447,8 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     REACH: of_slopes,
     **dict.fromkeys((EXPLOSION, LOSS), of_profile),
     UNITS: of_units,
+    RANGES: of_ranges,
+    PARTS: of_parts,
     JOINED: _joined,
 }
 

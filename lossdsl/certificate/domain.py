@@ -23,9 +23,10 @@ _PLACE = re.compile(r"[0-9]+(, ?[0-9]+)*\]")
 _ENTRIES = 100_000
 
 
-def point_of(q: Question, entry: Mapping[str, Any], k: int) -> Point:
-    """Extents, parameters and entries of the k-th point; what a later point does not name is as in the first, and an axis of
-    which nothing has an entry is empty. Raises Stuck, also for a place that is none of the target's."""
+def point_of(q: Question, entry: Mapping[str, Any], k: int, said: Mapping[str, int] | None = None) -> Point:
+    """Extents (those that are said, if no entry tells them), parameters and entries of the k-th point; what a later point does
+    not name is as in the first, and an axis of which nothing has an entry is empty. Raises Stuck, also for a place that is
+    none of the target's."""
     given = {**entry["points"][0], **entry["points"][k]}
     inputs: dict[str, dict[Place, Fraction]] = {i.name: {} for i in q.program.inputs}
     parameters: dict[str, Fraction] = dict(q.fixed)
@@ -47,7 +48,7 @@ def point_of(q: Question, entry: Mapping[str, Any], k: int) -> Point:
     extents |= {p.name: int(parameters[p.name]) for p in q.program.parameters if p.name in symbols_of(q.program)}
     if any(p.name not in parameters for p in q.program.parameters):
         raise Stuck("the point does not say every parameter")
-    extents = {**dict.fromkeys(symbols_of(q.program), 0), **extents}
+    extents = {**dict.fromkeys(symbols_of(q.program), 0), **(said or {}), **extents}
     for i in q.program.inputs:
         sizes = [d.evaluate(extents) for d in i.dims]
         if len(inputs[i.name]) != prod(sizes) and i.name not in q.fixed:

@@ -80,6 +80,7 @@ class Question:
 MINIMUM, UNIQUE = "minimum", "unique minimum"
 RADIUS, CALIBRATED, NOISE = "convex radius", "calibrated", "noise symmetric"
 PROPER = ("proper", "strictly proper")
+FINITE = "finite in "
 NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", RADIUS)
 EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
 _FINDINGS = (
@@ -125,12 +126,20 @@ def _plain_finding(program: Program, target: str, name: str, inputs: tuple[str, 
         return _number_of(Question(program, name, target, inputs, bracket=bracket))
     if name == CALIBRATED:
         return Question(_of_values(program), name, target, inputs)
+    if name.startswith(FINITE):
+        return Question(program, name, target, assume=_within(program, target, bracket[0]))
     if name not in _FINDINGS:
         raise Stuck(f"no certificate for `{name}` yet")
     _check_inputs(program, inputs, sphere=name in _ON_SPHERES)
     if name != "redescending":
         program = _of_values(program)
     return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs, order=_ORDERS.get(name))
+
+
+def _within(program: Program, target: str, size: float | None) -> dict[str, Enclosure]:
+    """Every real input that a tensor depends on is at most so large."""
+    moved = [i.name for i in program.inputs if i.differentiable and _depends(program, target, i.name)]
+    return {} if size is None else {name: Enclosure(-size, size) for name in moved}
 
 
 def _equality(program: Program, target: str, written: str) -> Compare:
@@ -251,6 +260,8 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
         claim.kind == "exchange symmetric" and len(inputs) == 2
     ):
         return [asked]
+    if claim.kind == "finite":  # about what is compiled, in which parameters stay parameters
+        return [replace(asked, program=built.program, property=f"{FINITE}{claim.word}")]
     words = {"differentiable": "smooth", "C1": "smooth", "C2": "smooth"}
     word = words.get(claim.word or "", claim.word or "")
     ordered = claim.kind == "monotone"
@@ -347,6 +358,12 @@ def _learn(program: Program, part: Scalar, assume: dict[str, Enclosure], fixed: 
     if not isinstance(part, Compare) or part.op == "!=":
         return
     for a, b, op in ((part.a, part.b, part.op), (part.b, part.a, _MIRROR[part.op])):
+        if isinstance(a, Apply) and a.name == "abs" and op in ("<", "<="):
+            for side in (a.args[0], Apply("neg", (a.args[0],))):
+                _learn(program, Compare(op, side, b), assume, fixed)
+            return
+        while isinstance(a, Apply) and a.name == "neg":
+            a, b, op = a.args[0], Apply("neg", (b,)), _MIRROR[op]
         name, value = _name(program, a), _number(b)
         if name is None or value is None:
             continue

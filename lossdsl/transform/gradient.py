@@ -1,4 +1,4 @@
-"""A gradient as it is compiled, for what reasons about compiled code."""
+"""Values and gradients as they are compiled, for what reasons about compiled code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from lossdsl.transform.simplify import simplify
 from lossdsl.transform.stabilise import stabilise
 
 
+def value(program: Program, target: str) -> Program:
+    """A tensor alone, stabilised and simplified."""
+    return simplify(stabilise(without_dead_terms(program, (target,))))
+
+
 def gradient(program: Program, target: str, wrt: tuple[str, ...]) -> Program:
     """Value and vector-Jacobian product of a tensor: first differentiated, then stabilised and simplified. Of a program
     that is well formed. Raises NotYetError, ValueError or KeyError where there is none."""
@@ -16,4 +21,4 @@ def gradient(program: Program, target: str, wrt: tuple[str, ...]) -> Program:
     return simplify(stabilise(differentiate(program, target, wrt, trusted=True)))
 
 
-__all__ = ["gradient"]
+__all__ = ["gradient", "value"]

@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from lossdsl.ir.nodes import REAL, Apply, Param, Program, Read, Scalar, postorder
-from lossdsl.transform.dead import without_dead_terms
-from lossdsl.transform.gradient import gradient
-from lossdsl.transform.simplify import simplify
-from lossdsl.transform.stabilise import stabilise
+from lossdsl.transform.gradient import gradient, value
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.corners import Numbers, as_type
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.float_ranges import FORMATS, FloatRanges, Format, PresentRanges
 from lossdsl.verify.float_values import LARGEST
-from lossdsl.verify.overflow import breaking, nearer, overflowing
+from lossdsl.verify.overflow import breaking, broken, nearer, overflowing
 from lossdsl.verify.pieces import TWO_VALUED, NotScalar, dependents, target_scalar
+from lossdsl.verify.ranges import Ranges
 from lossdsl.verify.show import text
 from lossdsl.verify.verdict import Bracket, Proved, Refuted, Step, Unknown, Verdict, Witness
 from lossdsl.verify.work import deadline, passed
@@ -36,8 +34,7 @@ _SEARCHES = 8.0  # seconds of a search at points of the type, in those of one se
 
 def programs_of(program: Program, target: str, wrt: tuple[str, ...]) -> list[tuple[Program, tuple[str, ...], bool]]:
     """Value and gradient programs as they are compiled; tensors that must be finite; whether they are rounded to F."""
-    value = simplify(stabilise(without_dead_terms(program, (target,))))
-    result: list[tuple[Program, tuple[str, ...], bool]] = [(value, (target,), False)]
+    result: list[tuple[Program, tuple[str, ...], bool]] = [(value(program, target), (target,), False)]
     if wrt:
         derived = gradient(program, target, wrt)
         names = tuple(o.tensor for o in derived.outputs if o.name != "return")
@@ -284,8 +281,10 @@ def _overflow(
         point[p.name] = p.default.value
     if ctx.conditions or len(reals) > 3 or any(i.kind in ("simplex", "unit") or ctx.symbolic(i.name) for i in reals):
         return None
-    boxes = {i.name: base.input(i.name) for i in reals}
+    boxes = {i.name: _attained(base, i.name, form) for i in reals}
     given = {**cotangents, **{n: e.exact(v) for n, v in point.items()}}
+    limits = [(program, names, form.overflow if narrow else LARGEST) for program, names, narrow in programs]
+    seed = next(iter(cotangents))
 
     def wrong(values: Mapping[str, float]) -> str | None:
         for program, names, narrow in programs:
@@ -294,8 +293,11 @@ def _overflow(
             for name in names:
                 box = ranges.tensor(name)
                 if not box.nan and (box.lo > limit or box.hi < -limit):
-                    return f"{name} is {box}, outside of the type"
+                    return f"{name} is {box}, outside of the type" if where(values) is not None else None
         return None
+
+    def where(values: Mapping[str, float]) -> Mapping[str, int] | None:
+        return _where_alike(ctx, limits, seed, values, point)
 
     for ends in itertools.product((0, 1), repeat=len(reals)):
         corner = {n: (box.lo, box.hi)[k] for (n, box), k in zip(boxes.items(), ends, strict=True)}
@@ -303,8 +305,37 @@ def _overflow(
         if said is not None:
             corner, said = _nearer(corner, said, wrong, boxes, form, safe or 0.0)
             whole = {**point, **{n: Fraction(v) for n, v in corner.items()}}
-            return Witness((whole,), said), max((abs(corner[name]) for name in wrt), default=0.0)
+            size = max((abs(corner[name]) for name in wrt), default=0.0)
+            return Witness((whole,), said, extents=where(corner) or {}), size
     return None
+
+
+def _where_alike(
+    ctx: Context,
+    limits: Sequence[tuple[Program, Sequence[str], float]],
+    cotangent: str,
+    values: Mapping[str, float],
+    parameters: Mapping[str, Fraction],
+) -> Mapping[str, int] | None:
+    """Extents at which something certainly overflows where all entries of each real input are alike: ranges do not know that
+    a product may be contracted with an addition, which may bring it back."""
+    for extent in (1, 2, 3, 5):
+        low = ctx.sampler(22).point(spread=2.0, extent=extent)
+        if low is None or low.parameters != parameters:
+            continue
+        labels = {i.name: Fraction(1 if i.kind == "sign" else 0) for i in ctx.program.inputs}
+        alike = {name: ctx.fixed.get(name, labels[name]) for name in labels}
+        alike |= {name: Fraction(v) for name, v in values.items()}
+        point = low.with_inputs({name: dict.fromkeys(low.inputs[name], v) for name, v in alike.items()})
+        if broken(ctx, limits, cotangent, point) is not None:
+            return dict(point.extents)
+    return None
+
+
+def _attained(base: FloatRanges, name: str, form: Format) -> Enclosure:
+    """What an input is in, without an end of 0 that does not belong to its domain."""
+    box, whole = base.input(name), Ranges.input(base, name)
+    return Enclosure(float(form.least), box.hi) if whole.lo == 0 == box.lo and whole.lo_open else box
 
 
 def _nearer(

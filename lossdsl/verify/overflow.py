@@ -45,7 +45,12 @@ class Broken:
 
     @property
     def witness(self) -> Witness:
-        return Witness((self.point.flat(),), self.violation + self.where)
+        empty = 0 in self.point.extents.values()
+        return Witness(
+            (self.point.flat(),),
+            self.violation + self.where,
+            extents={**self.point.extents, **self.long} if self.long or empty else {},
+        )
 
     def size(self, names: Sequence[str]) -> Fraction:
         """The largest entry of the inputs."""
@@ -103,7 +108,7 @@ def nearer(
             break
         wanted = Fraction(math.sqrt(low)) * Fraction(math.sqrt(size))
         point = _scaled(found.point, wanted / size, numbers, names)
-        said = _broken(ctx, programs, cotangent, point, _MORE, found.long)
+        said = broken(ctx, programs, cotangent, point, _MORE, found.long)
         if said is None and not found.long and ctx.admits(point):
             said = _beyond(programs, cotangent, point)
         if said is None:
@@ -161,16 +166,16 @@ def breaking(
     generator = random.Random(29)
     for k, low in enumerate(_samples(ctx, deadline(seconds))):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, k)
-        found = _broken(ctx, programs, cotangent, point)
+        found = broken(ctx, programs, cotangent, point)
         if found is not None:
             return Broken(point, found)
     numbers = Numbers(boxes, bits, Fraction(1, 2 ** (125 + bits)) if least == _NORMAL else least)
     for point in corners(ctx, numbers, deadline(seconds / 2)):
-        found = _broken(ctx, programs, cotangent, point, _MORE)
+        found = broken(ctx, programs, cotangent, point, _MORE)
         if found is not None:
             return Broken(point, found)
     for point, long in long_ones(ctx, numbers, deadline(seconds / 4)):
-        found = _broken(ctx, programs, cotangent, point, _MORE, long)
+        found = broken(ctx, programs, cotangent, point, _MORE, long)
         if found is not None:
             alike = ", ".join(
                 f"{name} is {n}, its elements alike from {point.extents[name] - 1} on" for name, n in long.items()
@@ -178,7 +183,7 @@ def breaking(
             return Broken(point, found, f" where {alike}", long)
     for low in _without(ctx):
         point = _rounded_point(ctx.program, low, boxes, generator, bits, least, 0)
-        found = _broken(ctx, programs, cotangent, point)
+        found = broken(ctx, programs, cotangent, point)
         if found is not None:
             empty = ", ".join(f"the extent of {name} is 0" for name, n in point.extents.items() if n == 0)
             return Broken(point, found, f" where {empty}")
@@ -212,7 +217,7 @@ def _without(ctx: Context) -> Iterator[Point]:
         yield Point(extents, base.parameters, {n: found or {} for n, found in inputs.items()})
 
 
-def _broken(
+def broken(
     ctx: Context,
     programs: Sequence[tuple[Program, Sequence[str], float]],
     cotangent: str,
@@ -320,4 +325,4 @@ def _ones(programs: Sequence[tuple[Program, Sequence[str], float]], name: str, p
     return dict.fromkeys(places, Fraction(1))
 
 
-__all__ = ["Broken", "breaking", "nearer", "overflowing"]
+__all__ = ["Broken", "breaking", "broken", "nearer", "overflowing"]

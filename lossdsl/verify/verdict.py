@@ -64,11 +64,13 @@ NO_VALUE = "the value is no real number"  # how such a violation begins
 @dataclass(frozen=True)
 class Witness:
     """A counterexample: exact rational values of inputs and parameters, and what is wrong there, certified by interval
-    arithmetic. `points` has one assignment, or two and a `t` for convexity, or the ends of a sequence."""
+    arithmetic. `points` has one assignment, or two and a `t` for convexity, or the ends of a sequence. `extents` are those
+    that a point does not show: of axes without an element, or with more of them, which are as the last one then."""
 
     points: tuple[Mapping[str, Fraction], ...]
     violation: str
     t: Fraction | None = None
+    extents: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

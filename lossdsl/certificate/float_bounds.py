@@ -1,0 +1,204 @@
+"""Enclosures of what float32 arithmetic makes of the tensors of a program, for all numbers of a float type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+from lossdsl.certificate.arithmetic import FUNCTION, LARGEST, NUMBERS, SINGLE, Float, applied, number, rounded
+from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.float_masses import mass
+from lossdsl.dim import Dim
+from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Input,
+    Not,
+    Or,
+    Param,
+    Program,
+    Read,
+    Scalar,
+    Size,
+    Stop,
+)
+from lossdsl.verify import enclosure as e
+from lossdsl.verify import operations as o
+from lossdsl.verify.enclosure import ANYTHING, INF, UNIT, Enclosure
+
+LONGEST = 2.0**31  # elements of an axis
+_LOG_LONGEST = 22.0  # more than its logarithm
+_MEANS = 2.0**-14
+
+
+def float_of(box: Enclosure) -> Float:
+    if box.nan:
+        return Float(NUMBERS, True, True, True)
+    within = e.meet(Enclosure(box.lo, box.hi), NUMBERS)
+    return Float(within, box.may_be_plus_infinite, box.may_be_minus_infinite)
+
+
+class FloatCase(Case):
+    """Scalars as they are computed. What is known of one holds wherever it is computed: so it has no products in it, which
+    may be contracted in one place and not in another."""
+
+    def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
+        if not isinstance(condition, (Not, And, Or)) and not self.is_steady(condition):
+            decided = o.truth(self[condition])
+            return decided is None or decided == holds
+        return super()._learn(condition, holds, known)
+
+    def is_steady(self, node: Scalar) -> bool:
+        """Whether a scalar is the same number wherever it is computed."""
+        match node:
+            case Read():
+                return node.tensor in self.bounds.inputs
+            case Param() | Size() | Const() | Index():
+                return True
+            case Stop():
+                return self.is_steady(node.a)
+            case Compare():
+                return self.is_steady(node.a) and self.is_steady(node.b)
+            case Not() | And() | Or():
+                return all(self.is_steady(a) for a in node.children)
+            case Apply():
+                plain = node.dtype is not REAL or node.name in _STEADY
+                return plain and all(self.is_steady(a) for a in node.args)
+        return False
+
+    def _value(self, node: Scalar) -> Enclosure:
+        match node:
+            case Const() if isinstance(node.value, Fraction) and node.dtype is REAL:
+                return number(node.value).ends
+            case Apply():
+                found = applied(node, [float_of(self[a]) for a in node.args]).ends
+                fact = self._fact(node)
+                return found if fact is None else e.meet(found, fact) or found
+        return super()._value(node)
+
+    def _fact(self, node: Apply) -> Enclosure | None:
+        """An element less the largest is not above 0, nor is it less the log-sum-exp, which is made as the largest and a
+        number that is not negative; computed in another way, it is above 0 by the errors of both alone. Means are among
+        their elements."""
+        if node.name == "div":
+            return self._mean(*node.args)
+        if node.name not in ("sub", "expdiff"):
+            return None
+        for x, y, above in ((node.args[0], node.args[1], True), (node.args[1], node.args[0], False)):
+            d = self.bounds.fold(y, ("max", "min", "logsumexp"))
+            if d is None or not self.is_element(x, y, d) or not (self[x].bounded and self[y].bounded):
+                continue
+            size = max(abs(v) for n in (x, y) for v in (self[n].lo, self[n].hi))
+            slack = 0.0 if self.is_steady(x) else size * FUNCTION + FUNCTION
+            if above == (d.head == "min"):  # not below 0
+                return Enclosure(-slack, INF) if node.name == "sub" else None
+            if node.name == "expdiff":
+                return Enclosure(0.0, 1 + 4 * slack + FUNCTION) if slack < 0.25 else None
+            return Enclosure(-INF, slack)
+        return None
+
+    def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
+        exact = super()._mean(top, size)
+        if exact is None or not self[top].bounded:
+            return None
+        return rounded(Enclosure(exact.lo, exact.hi), _MEANS).ends
+
+
+_STEADY = frozenset({"add", "sub", "neg", "abs", "max2", "min2", "relu", "clamp", "real", "sign"})
+
+
+class FloatBounds(Bounds):
+    """Enclosures of what is computed of the numbers of a type; parameters are such, too."""
+
+    def __init__(
+        self,
+        program: Program,
+        assume: Mapping[str, Enclosure],
+        numbers: tuple[float, float, float],
+        known: Mapping[Scalar, Enclosure],
+    ) -> None:
+        """`numbers`: the largest of the type, the smallest that is not flushed to 0 (0 if any may be), the largest below 1;
+        `known`: what some scalars are in, wherever they are computed."""
+        super().__init__(program, assume)
+        self._numbers, self._given = numbers, known
+
+    def _alike(self) -> Bounds:
+        return FloatBounds(self.program, self.assume, self._numbers, self._given)
+
+    def case(self, some: frozenset[Dim], known: Mapping[Scalar, Enclosure], split: bool = True) -> Case:
+        return FloatCase(self, some, {**self._given, **known}, split=False)
+
+    def extent(self, dim: Dim, some: frozenset[Dim]) -> Enclosure:
+        box = super().extent(dim, some)
+        return box if box.hi < INF else Enclosure(box.lo, max(_most(dim), box.lo))
+
+    def parameter(self, name: str) -> Enclosure:
+        return rounded(self._representable(super().parameter(name)), SINGLE, nearest=True).ends
+
+    def _input(self, i: Input) -> Enclosure:
+        box = super()._input(i)
+        return self._representable(box) if i.dtype is REAL else box
+
+    def _representable(self, box: Enclosure) -> Enclosure:
+        largest, digit, one = self._numbers
+        lo, hi = max(box.lo, -largest), min(box.hi, largest)
+        if lo == 0 and box.lo_open:
+            lo = min(digit, hi)
+        if hi == 1 and box.hi_open:
+            hi = max(one, lo)
+        return Enclosure(lo, hi) if lo <= hi else Enclosure(box.lo, box.hi)
+
+    def _fold(self, d: Definition, outside: Case) -> Enclosure:
+        if d.head == "map":
+            return outside.inside(d.body)[d.body]
+        if d.head in ("any", "all"):
+            return UNIT
+        most = math.prod(self.extent(i.dim, outside.some).hi for i in d.bound)
+        if d.head in ("count", "argmax", "argmin", "argsort"):
+            return Enclosure(0.0, most)
+        axes = frozenset(i.dim for i in d.bound)
+        case: Case | None = self.case(outside.some | axes | self.read_axes(d.body), outside.known)
+        if d.where is not TRUE and case is not None:
+            case = case.given(d.where, True)
+        if case is None:
+            return o.empty_fold(d.head)
+        body = case[d.body]
+        some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
+        if d.head in ("max", "min"):
+            return body if some else e.hull(body, o.empty_fold(d.head))
+        if not float_of(body).finite or most >= INF:
+            return ANYTHING
+        if d.head == "logsumexp":
+            top = min(body.hi + _LOG_LONGEST * len(d.bound), 2 * LARGEST)
+            return Enclosure(body.lo if some else -INF, min(top + abs(top) * FUNCTION + FUNCTION, LARGEST))
+        if d.head != "sum":
+            return ANYTHING
+        share = mass(case, d.body, d.bound)
+        if share < LARGEST:
+            whole = Enclosure(0.0 if body.lo >= 0 else -share, 0.0 if body.hi <= 0 else share)
+            return rounded(whole, _MEANS).ends
+        exact = o.total(body, some, most)
+        size = e.mul_up(most, max(-body.lo, body.hi))
+        if not exact.bounded or (size > LARGEST and body.lo < 0 < body.hi):  # on the way
+            return ANYTHING
+        slack = e.mul_up(size, FUNCTION)
+        lo = exact.lo * (1 - FUNCTION) if exact.lo >= 0 else exact.lo - slack
+        hi = exact.hi * (1 - FUNCTION) if exact.hi <= 0 else exact.hi + slack
+        return rounded(Enclosure(lo, hi), FUNCTION).ends
+
+
+def _most(dim: Dim) -> float:
+    """The largest extent that a sum of products of extents may be."""
+    if any(not isinstance(atom, str) for atoms, _ in dim.terms for atom in atoms):
+        return INF
+    return math.fsum(c * LONGEST ** len(atoms) for atoms, c in dim.terms if c > 0)
+
+
+__all__ = ["FloatBounds", "FloatCase", "float_of"]

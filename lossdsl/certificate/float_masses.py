@@ -1,0 +1,104 @@
+"""Sums of weights as they are computed: of a softmax, of one place, of a point of a simplex."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lossdsl.certificate.arithmetic import BASIC, FUNCTION
+from lossdsl.certificate.bounds import Case
+from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, postorder
+from lossdsl.ir.rewrite import substitute
+from lossdsl.verify.enclosure import INF
+
+_ROUNDS = 1 + 2.0**-10  # more than what rounding adds to a mass in a few operations
+_LOG_LONGEST = 22.0
+
+
+def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
+    """A number that the absolute values of a scalar do not exceed in sum, over all places; inf if none is seen."""
+    bounds = case.bounds
+    match node:
+        case Const():
+            return 0.0 if node.value == 0 else INF
+        case Apply(name="neg" | "abs" | "relu"):
+            return mass(case, node.args[0], bound)
+        case Apply(name="add" | "sub"):
+            return sum(mass(case, a, bound) for a in node.args) * _ROUNDS
+        case Apply(name="mul"):
+            a, b = node.args
+            return min(_times(case, a, b, bound), _times(case, b, a, bound)) * _ROUNDS
+        case Apply(name="div"):
+            below = case[node.args[1]]
+            least = max(below.lo, -below.hi)
+            return mass(case, node.args[0], bound) / least * _ROUNDS if not below.nan and least > 0 else INF
+        case Apply(name="expdiff"):
+            return _of_softmax(case, node, bound)
+        case Select():
+            return _of_choice(case, node, bound)
+        case Read():
+            declared = bounds.inputs.get(node.tensor)
+            if declared is not None:
+                along = [node.indices[k] for k in declared.over] if declared.kind == "simplex" else []
+                rest = [i for k, i in enumerate(node.indices) if k not in declared.over]
+                apart = not any(n in bound for i in rest for n in postorder(i))
+                return 1.0 if along and along == list(bound) and apart else INF
+            d = bounds.definitions.get(node.tensor)
+            if d is not None and d.head == "map" and d.support is TRUE and d.tensor not in bounds.recurrent:
+                at: dict[Scalar, Scalar] = {**dict(zip(d.formals, node.indices, strict=True))}
+                return mass(case, substitute(d.body, at), bound)
+    return INF
+
+
+def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) -> float:
+    found = mass(case, weight, bound)
+    return found * _size(case, other) if found < INF else INF
+
+
+def _size(case: Case, node: Scalar) -> float:
+    box = case[node]
+    return INF if box.nan else max(-box.lo, box.hi)
+
+
+def _of_choice(case: Case, node: Select, bound: Sequence[Index]) -> float:
+    """One place alone; else what both branches have in sum."""
+    one, other = case.given(node.condition, True), case.given(node.condition, False)
+    first, second = (0.0 if c is None else mass(c, branch, bound) for c, branch in ((one, node.a), (other, node.b)))
+    c = node.condition
+    if first == INF and one is not None and len(bound) == 1 and isinstance(c, Compare) and c.op == "==":
+        for at, place in ((c.a, c.b), (c.b, c.a)):
+            if at is bound[0] and not any(n is bound[0] for n in postorder(place)):
+                first = _size(one, node.a)
+    return first + second
+
+
+def _of_softmax(case: Case, node: Apply, bound: Sequence[Index]) -> float:
+    """The logarithm of the sum is off by its own error e, so that all shares are up to exp(e) times as large; the errors of
+    the exponents, d times their size, make p^(1 - d) of a share p, and of n shares at most n^d in sum."""
+    x, total = node.args
+    d = case.bounds.fold(total, ("logsumexp",))
+    if d is None or not case.is_element(x, total, d) or not _is_along(case, node, d, bound):
+        return INF
+    size = max(_size(case, x), _size(case, total))
+    many = _LOG_LONGEST * len(bound)
+    error = size * BASIC + (many + 4) * FUNCTION + many * 4 * BASIC
+    return math.exp(error) * _ROUNDS if error < 1 else INF
+
+
+def _is_along(case: Case, node: Apply, d: Definition, bound: Sequence[Index]) -> bool:
+    """Whether the places that are summed over are those of the logarithm: each of its elements once."""
+    x, total = node.args
+    assert isinstance(total, Read)
+    if any(n in bound for i in total.indices for n in postorder(i)):
+        return False
+    at: dict[Scalar, Scalar] = {**dict(zip(d.formals, total.indices, strict=True))}
+    return sorted(i.dim for i in bound) == sorted(i.dim for i in d.bound) and any(
+        substitute(d.body, {**at, **dict(zip(d.bound, order, strict=True))}) is x for order in _orders(bound)
+    )
+
+
+def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
+    return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
+
+
+__all__ = ["mass"]

@@ -1,0 +1,417 @@
+"""Certificates of finiteness in float types: the sets of floats hold what numpy computes, what is false has no certificate, and
+counterexamples break what is compiled."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lossdsl
+from lossdsl import catalogue
+from lossdsl.certificate import arithmetic as a
+from lossdsl.certificate import document
+from lossdsl.certificate.computed import Computed
+from lossdsl.certificate.document import Rejected, sealed, verify
+from lossdsl.certificate.question import Question, of_claim, of_finding
+from lossdsl.certificate.rules import Stuck
+from lossdsl.certificate.safety import FORMATS, of_point
+from lossdsl.diagnostics import Source
+from lossdsl.ir.build import BuiltLoss
+from lossdsl.ir.nodes import INT, REAL, Apply, Param
+from lossdsl.primitives import PRIMITIVES
+from lossdsl.verify.enclosure import Enclosure
+from tests.test_certificate import document_of
+from tests.test_verify import built
+from tests.test_verify_float_ranges import BREAKING, DECIDED, SLOW
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SPECIAL = [0.0, 1.0, -1.0, 0.5, 2.0, 3.0, -2.0, 88.0, 89.0, -88.0, -104.0, 120.0, 700.0, 65504.0, -65504.0, 1e-7, -1e-7]
+SPECIAL += [a.LARGEST, -a.LARGEST, a.NORMAL, -a.NORMAL, 2.0**-140, 2.0**64, -(2.0**64), 1e20, -1e20, 1e-20, 2.0**26]
+SPECIAL = [float(np.float32(x)) for x in SPECIAL]
+NOT_NUMBERS = [float("inf"), float("-inf"), float("nan")]
+
+
+def single_point(x: float) -> a.Float:
+    if x != x or abs(x) == float("inf"):
+        return a.Float(None, x == float("inf"), x == float("-inf"), x != x)
+    end = 0.0 if 0 < abs(x) < a.NORMAL else x  # a subnormal number may be read as 0
+    return a.Float(Enclosure(min(x, end), max(x, end)))
+
+
+def holds(found: a.Float, y: float) -> bool:
+    if y != y:
+        return found.nan
+    if abs(y) == float("inf"):
+        return found.up if y > 0 else found.down
+    return found.box is not None and (found.box.lo <= y <= found.box.hi)
+
+
+def number(rng: random.Random, special: bool = True) -> float:
+    if special and rng.random() < 0.4:
+        return rng.choice(SPECIAL + NOT_NUMBERS)
+    return float(
+        np.float32(rng.choice((-1, 1)) * rng.random() * 2.0 ** rng.choice((-3, 0, 0, 2, 5, 7, 20, 90, -40, -130)))
+    )
+
+
+def operations() -> list[Apply]:
+    found = []
+    for name, record in sorted(PRIMITIVES.items()):
+        if name in ("int", "real", "floordiv", "mod", "polygamma", "floor", "ceil"):
+            continue
+        arguments = tuple(Param(f"x{k}") for k in range(len(record.arguments)))
+        node = Apply(name, arguments)
+        if arguments and node.dtype is REAL:
+            found.append(node)
+    return found
+
+
+@pytest.mark.parametrize("node", operations(), ids=lambda n: n.name)
+def test_sets_hold_what_numpy_computes(node: Apply) -> None:
+    rng, certain = random.Random(f"sets {node.name}"), 0
+    for _ in range(1500):
+        xs = [number(rng) for _ in node.args]
+        if node.name == "clamp" and not xs[1] <= xs[2]:
+            continue
+        if node.name in ("pow", "powi"):
+            xs[1] = float(
+                rng.choice((-3, -2, -1, 0, 1, 2, 3, 5) if node.name == "powi" else (-1.5, 0.5, 2.0, 2.5, 0.0))
+            )
+        with np.errstate(all="ignore"):
+            y = float(np.float32(PRIMITIVES[node.name].numpy(*(np.float32(x) for x in xs))))
+        found = a.applied(node, [single_point(x) for x in xs])
+        certain += found.box is None or found.box.hi - found.box.lo < 1e-2 * abs(found.box.hi)
+        if node.name in ("max2", "min2", "relu", "clamp", "sign") and any(x != x for x in xs):
+            continue  # emitted code keeps NaN, whatever numpy does
+        assert holds(found, y), (node.name, xs, y, found)
+    assert certain > 100
+
+
+def tree(rng: random.Random, depth: int) -> tuple[Any, ...]:
+    """An expression, as nested operations of numbers."""
+    if depth == 0 or rng.random() < 0.1:
+        return ("x", number(rng, special=rng.random() < 0.3))
+    name = rng.choice(
+        ("add", "sub", "mul", "mul", "div", "add", "exp", "log", "sqrt", "abs", "relu", "max2", "neg", "tanh")
+    )
+    return (name, *(tree(rng, depth - 1) for _ in PRIMITIVES[name].arguments))
+
+
+def as_set(t: tuple[Any, ...]) -> a.Float:
+    if t[0] == "x":
+        return single_point(t[1])
+    args = [as_set(s) for s in t[1:]]
+    return a.applied(Apply(t[0], tuple(Param(f"x{k}") for k in range(len(args)))), args)  # type: ignore[arg-type]
+
+
+def as_number(t: tuple[Any, ...], rng: random.Random, flush: bool) -> float:
+    """In float32, products contracted with additions at random."""
+    if t[0] == "x":
+        return 0.0 if flush and abs(t[1]) < a.NORMAL else float(t[1])
+    with np.errstate(all="ignore"):
+        if t[0] in ("add", "sub"):
+            for k in (1, 2):
+                if t[k][0] == "mul" and rng.random() < 0.5:
+                    p, q = (np.float64(as_number(s, rng, flush)) for s in t[k][1:])
+                    other = np.float64(as_number(t[3 - k], rng, flush))
+                    sign = -1 if t[0] == "sub" else 1
+                    exact = sign * p * q + other if k == 2 else p * q + sign * other
+                    return flushed(float(np.float32(exact)), flush)
+        args = [np.float32(as_number(s, rng, flush)) for s in t[1:]]
+        if t[0] in ("max2", "relu") and any(x != x for x in args):
+            return float("nan")
+        return flushed(float(np.float32(PRIMITIVES[t[0]].numpy(*args))), flush)
+
+
+def flushed(y: float, flush: bool) -> float:
+    return 0.0 if flush and abs(y) < a.NORMAL else y
+
+
+def test_expressions_are_in_their_sets() -> None:
+    """Contracted or not, flushed to 0 or not: 6,000 expressions."""
+    rng, certain = random.Random(41), 0
+    for _ in range(6000):
+        t = tree(rng, rng.randint(1, 4))
+        found = as_set(t)
+        certain += found.beyond(a.LARGEST) or found.finite
+        for flush in (False, True):
+            for _ in range(2):
+                y = as_number(t, rng, flush)
+                assert holds(found, y), (t, y, found)
+    assert certain > 3000
+
+
+def test_sums_and_logarithms_of_sums_in_any_order() -> None:
+    rng = random.Random(43)
+    for _ in range(3000):
+        xs = [number(rng, special=rng.random() < 0.2) for _ in range(rng.randint(1, 6))]
+        rng.shuffle(xs)
+        total = np.float32(0)
+        with np.errstate(all="ignore"):
+            for x in xs:
+                total = np.float32(total + np.float32(x))
+            assert holds(a.total([single_point(x) for x in xs]), float(total)), xs
+            top = np.max(np.float32(xs))
+            lse = top + np.log(np.sum(np.exp(np.float32(xs) - top), dtype=np.float32))
+        if not np.isnan(lse):  # of infinities some say NaN, some inf
+            assert holds(a.logsumexp([single_point(x) for x in xs]), float(lse)), (xs, lse)
+    many = a.total([single_point(3.0), single_point(0.25)], [1, 1 << 20])
+    assert many.box is not None
+    assert many.box.lo <= 262147 <= many.box.hi < 262160
+
+
+# ------------------------------------------------------------------------------------------------ statements
+
+
+def asked(declared: str, body: str, word: str, more: str = "") -> Question:
+    lines = "".join(f"    {line}\n" for line in declared.splitlines())
+    loss = built(f"loss t:\n{lines}    per = {body}\n    return mean(per)\n    claim finite in {word}{more}\n")
+    return of_claim(loss, loss.claims[0])[0]
+
+
+def is_certified(q: Question) -> bool:
+    try:
+        document._part(q)
+    except Stuck:
+        return False
+    return True
+
+
+X, XY, ROW = "input x: real[n]", "input x, y: real[n]", "input x: real[n, c]"
+FINITE = [
+    (X, "softplus(x)", "float32"),
+    (X, "softplus(-x) * sigmoid(x)", "float16"),
+    (X, "tanh(x)^3", "float32"),
+    (X, "exp(-x^2 / 2)", "float16"),
+    (X, "log(1 + x^2)", "float16"),
+    (XY, "(x - y)^2 / 2 if abs(x - y) < 1 else abs(x - y) - 1/2", "float16"),
+    ("input x: real[n]\ninput y: binary[n]", "softplus(x) - y * x", "float32"),
+    ("input x: real[n, c]\ninput y: class[n] of c", "-log_softmax(x over c)[c = y]", "float16"),
+    ("input x: real[n, c]\ninput y: class[n] of c", "1 - softmax(x over c)[c = y]", "float32"),
+    ("input x: real[n] in [1, 10]", "1 / x + log(x)", "float16"),
+    ("input x: real[n]\nparam a: real in [1/8, 8] = 1", "sqrt(a^2 + x^2) - a", "float16"),
+]
+FALSE = [
+    (X, "x^2", "float32"),
+    (X, "x^2", "float16"),
+    (X, "exp(x)", "float32"),
+    (X, "log(2 + exp(x))", "float32"),
+    (X, "exp(x) * (0 * x)", "float32"),
+    (X, "x / abs(x)", "float16"),
+    (X, "sqrt(x)", "float16"),
+    (X, "log(x)", "float16"),
+    ("input x: real[n] >= 0", "sqrt(x) * x", "float16"),
+    ("input x: real[n] in (0, 1]", "log(x)", "float32"),
+    ("input x: real[n] in (0, 1]", "1 / x", "float16"),
+    (XY, "(x - y) * 65520", "float16"),
+    ("input x: real[n, c]\ninput y: class[n] of c", "-log_softmax(x over c)[c = y]", "float32"),
+    (XY, "x / (y^2 + 1e-30)", "float32"),
+    (ROW, "logsumexp(x over c) - max(x over c)", "float16"),  # of no class it is -inf - (-inf)
+    (ROW, "sum(x over c)", "float32"),
+    (ROW, "sum(exp(x) over c)", "float16"),
+    (ROW, "65519 * max(x over c)", "float16"),
+    (ROW, "prod(x over c)", "float32"),
+    (ROW, "logsumexp(3 * x over c) * 30000", "float16"),
+    (XY, "x * y", "float32"),
+    ("input x: real[n]\nparam a: real > 0 = 1", "softplus(x / a)", "float32"),
+    ("input x: real[n, c]\ninput w: real[n, c]", "65519 * sum(w * softmax(x over c) over c) / 65519", "float32"),
+    ("input x: real[n, n2]\ninput y: real[n2]", "sum(x over n2) * 0", "float32"),
+]
+
+
+@pytest.mark.parametrize(("declared", "body", "word"), FINITE, ids=[f"{b} in {w}" for _, b, w in FINITE])
+def test_what_is_finite_has_a_certificate(declared: str, body: str, word: str) -> None:
+    assert is_certified(asked(declared, body, word))
+
+
+@pytest.mark.parametrize(("declared", "body", "word"), FALSE, ids=[f"{b} in {w}" for _, b, w in FALSE])
+def test_what_is_not_finite_has_none(declared: str, body: str, word: str) -> None:
+    assert not is_certified(asked(declared, body, word))
+
+
+OTHERS = [(d, b, w) for d, b, w, found in DECIDED if found != "proved"] + SLOW + BREAKING
+
+
+@pytest.mark.parametrize(("declared", "body", "word"), OTHERS, ids=[f"{b} in {w}" for _, b, w in OTHERS])
+def test_what_the_verifier_does_not_prove_has_none(declared: str, body: str, word: str) -> None:
+    assert not is_certified(asked(declared, body, word))
+
+
+def test_assumptions_are_used() -> None:
+    assert is_certified(asked(X, "exp(x)", "float32", " on abs(x) <= 80"))
+    assert not is_certified(asked(X, "exp(x)", "float32", " on abs(x) <= 90"))
+    assert not is_certified(asked(X, "exp(x)", "float16", " on abs(x) <= 12"))
+    power = "input x: real[n]\nparam k: real in [0, 4] = 1"
+    assert is_certified(asked(power, "k * abs(x)", "float16", " when k == 1"))
+    assert not is_certified(asked(power, "k * x^2", "float16", " at defaults"))
+
+
+# ---------------------------------------------------------------------------------------------- counterexamples
+
+
+def counter(text: str, claim: str, points: list[dict[str, str]], **more: Any) -> dict[str, Any]:
+    entry = {"claim": text.count("\n"), "text": claim, "status": "refuted", "part": 0, "points": points}
+    entry |= {"rule": "a point in float arithmetic", "tensor": "per", "element": [0], "values": ["inf"], **more}
+    loss = {"name": "t", "entries": [entry], "without": []}
+    return sealed({"version": 1, "path": "t.loss", "source": text, "losses": [loss]})
+
+
+def text_of(declared: str, body: str, word: str) -> str:
+    return f"loss t:\n    {declared}\n    per = {body}\n    return mean(per)\n\n    claim finite in {word}\n"
+
+
+def test_a_point_where_it_overflows_is_accepted() -> None:
+    text = text_of(X, "x^2", "float32")
+    assert verify(counter(text, "finite in float32", [{"x[0]": str(2**65)}])).entries == 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "word", "point", "why"),
+    [
+        (X, "x^2", "float32", {"x[0]": str(2**63)}, "nothing"),
+        (X, "x^2", "float32", {"x[0]": str(2**129)}, "no number of the type"),
+        (X, "x^2", "float16", {"x[0]": "65505"}, "no number of the type"),
+        (X, "x^2", "float16", {"x[0]": "1/3"}, "no number of the type"),
+        (X, "x^2", "bfloat16", {"x[0]": str(2**65 + 2**50)}, "no number of the type"),
+        ("input x: real[n] in [-1, 1]", "exp(100 * x)", "float32", {"x[0]": "2"}, "outside"),
+        ("input x: real[n] > 0", "1 / x", "float32", {"x[0]": "0"}, "outside"),
+        ("input x, y: real[n]", "x * x - y", "float32", {"x[0]": str(2**64), "y[0]": str(2**127)}, "nothing"),
+        (ROW, "sum(x over c)", "float32", {"x[0, 0]": str(2**100), "size(c)": str(2**32)}, "size"),
+        (
+            "input x: simplex[n, c] over c",
+            "1e20 * sum(x over c)",
+            "float32",
+            {"x[0, 0]": "1", "size(c)": str(2**31)},
+            "more",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_no_counterexample_is_rejected(
+    declared: str, body: str, word: str, point: dict[str, str], why: str
+) -> None:
+    with pytest.raises(Rejected, match=why):
+        verify(counter(text_of(declared, body, word), f"finite in {word}", [point]))
+
+
+def test_a_long_axis_counts_every_element() -> None:
+    q = asked(ROW, "sum(x over c)", "float32")
+    point = {"x[0, 0]": str(2**100), "size(c)": str(2**30)}
+    assert of_point(q, {"points": [point]})["tensor"] == "per"
+    with pytest.raises(Stuck):
+        of_point(q, {"points": [{**point, "size(c)": str(2**20)}]})
+
+
+# --------------------------------------------------------------------------------------------------- catalogue
+
+
+def about_floats(path: Path) -> Iterator[tuple[BuiltLoss, dict[str, Any]]]:
+    """The entries of finiteness of a file, and its losses."""
+    text = path.read_text()
+    made = document_of(Source(str(path), text))
+    for loss in made["losses"]:
+        for entry in loss["entries"]:
+            if "finite in " in str(entry.get("finding", entry.get("text"))):
+                yield built(text), entry
+
+
+def word_of(entry: dict[str, Any]) -> str:
+    return next(w for w in ("bfloat16", "float16", "float32") if w in str(entry.get("finding", entry.get("text"))))
+
+
+def breaks(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether the module that is compiled returns something that is not finite at the point of an entry."""
+    torch = pytest.importorskip("torch")
+    word = word_of(entry)
+    loss, point = lossdsl.load(path), entry["points"][0]
+    arguments: dict[str, Any] = {}
+    for i in built(path.read_text()).program.inputs:
+        entries = {k: Fraction(v) for k, v in point.items() if k == i.name or k.startswith(f"{i.name}[")}
+        if not entries:
+            return True  # said for all entries at once, or there is none: not this test's
+        places = {
+            tuple(map(int, k[len(i.name) + 1 : -1].split(","))) if "[" in k else (): v for k, v in entries.items()
+        }
+        shape = [max(axis) + 1 for axis in zip(*places, strict=True)] if len(next(iter(places))) else []
+        whole = torch.zeros(shape, dtype=getattr(torch, word) if i.dtype is REAL else torch.int64)
+        for place, v in places.items():
+            whole[place] = float(v) if i.dtype is REAL else int(v)
+        arguments[i.name] = whole.requires_grad_() if i.differentiable else whole
+    per = loss.function(**arguments, reduction="none")
+    moved = [t for t in arguments.values() if t.requires_grad]
+    gradients = torch.autograd.grad(per.sum(), moved, allow_unused=True)
+    return not all(bool(t.isfinite().all()) for t in (per, *gradients) if t is not None)
+
+
+QUICK = ("regression/poisson", "classification/binary_cross_entropy", "robust/welsch", "regression/huber")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_entries_of_the_catalogue(name: str) -> None:
+    found = list(about_floats(EXAMPLES / f"{name}.loss"))
+    assert found
+    for loss, entry in found:
+        q = of_finding(loss, entry["finding"], ())[0] if "finding" in entry else None
+        if q is not None and entry["status"] == "refuted":
+            assert not is_certified(q)
+
+
+@pytest.mark.slow
+def test_no_statement_of_the_catalogue_is_certified_that_is_refuted() -> None:
+    certified = refuted = 0
+    for path in (e.path for e in catalogue.entries()):
+        for loss, entry in about_floats(path):
+            if "finding" not in entry:
+                continue
+            q = of_finding(loss, entry["finding"], ())[0]
+            refuted += entry["status"] == "refuted"
+            certified += entry["status"] == "proved"
+            if entry["status"] == "refuted":
+                assert not is_certified(q), (path, entry["finding"])
+            else:
+                attack(q)
+    assert refuted > 500
+    assert certified > 60
+
+
+def attack(q: Question, tries: int = 40) -> None:
+    """Points of extreme numbers at which nothing may be out of the type."""
+    rng = random.Random(f"attack {q.program.name} {q.property}")
+    form = FORMATS[q.property.removeprefix("finite in ")]
+    numbers = [0.0, 1.0, -1.0, form.largest, -form.largest, float(form.digit), 2.0**-14, 30.0, -30.0, 1e4, -1e4]
+    for _ in range(tries):
+        extents = dict.fromkeys({s for i in q.program.inputs for d in i.dims for s in d.symbols()}, rng.randint(1, 3))
+        point: dict[str, str] = {p.name: str(p.default.value) for p in q.program.parameters if p.default is not None}
+        for i in q.program.inputs:
+            places = list(np.ndindex(*(d.evaluate(extents) for d in i.dims)))
+            for place in places:
+                name = f"{i.name}[{', '.join(map(str, place))}]" if place else i.name
+                v = (
+                    Fraction(rng.choice(numbers))
+                    if i.dtype is not INT and i.kind == "real"
+                    else Fraction(rng.randint(0, 1))
+                )
+                point[name] = str(v)
+        try:
+            of_point(q, {"points": [point]})
+        except Stuck:
+            continue
+        raise AssertionError((q.program.name, q.property, point))
+
+
+def test_proofs_are_attacked() -> None:
+    for declared, body, word in FINITE:
+        attack(asked(declared, body, word))
+
+
+def test_elements_are_evaluated_where_they_are() -> None:
+    loss = built("loss t:\n    input x: real[n]\n    per = 1 / x if x != 0 else 0\n    return mean(per)\n")
+    values = Computed(loss.program, {"n": 2}, {}, {"x": {(0,): Fraction(0), (1,): Fraction(2)}}, {})
+    assert values.element("per", (0,)) == a.ZERO
+    assert values.element("per", (1,)).within(0.5)
