@@ -191,7 +191,7 @@ class Case:
 
     def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
         d = self.bounds.fold(top, ("sum",))
-        if d is None or _sizes(size) != sorted(i.dim for i in d.bound):
+        if d is None or sizes_of(size) != sorted(i.dim for i in d.bound):
             return None
         body = self.bounds.case(self.some | {i.dim for i in (*d.formals, *d.bound)}, {}, self.split)[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
@@ -210,7 +210,7 @@ class Case:
 
     def _place(self, top: Scalar, size: Scalar) -> Enclosure | None:
         """k i + a over n, for 0 <= i < n and 0 <= a: a / n is the least, and k + (a - k) / n the largest."""
-        extents = _sizes(size)
+        extents = sizes_of(size)
         terms = {} if extents is None or len(extents) != 1 else terms_of(self.bounds, top, Fraction(1))
         a = terms.pop(Const(1), Fraction(0))
         if len(terms) != 1 or a < 0:
@@ -516,13 +516,13 @@ def _junction(parts: list[bool | None], conjunctive: bool) -> Enclosure:
     return UNIT
 
 
-def _sizes(node: Scalar) -> list[Dim] | None:
+def sizes_of(node: Scalar) -> list[Dim] | None:
     """The extents of which a scalar is the product, sorted."""
     if isinstance(node, Size):
         return [node.dim]
     if isinstance(node, Apply) and node.name in ("real", "int"):
-        return _sizes(node.args[0])
+        return sizes_of(node.args[0])
     if isinstance(node, Apply) and node.name == "mul":
-        parts = [_sizes(a) for a in node.args]
+        parts = [sizes_of(a) for a in node.args]
         return sorted(d for p in parts for d in p or ()) if all(parts) else None
     return None

@@ -71,6 +71,7 @@ VERSION = 1
 TRUSTED = (
     "the parser and the builder of programs (lossdsl.syntax, lossdsl.ir)",
     "enclosures of operations (lossdsl.verify.enclosure, lossdsl.verify.operations, Arb)",
+    "for finiteness, what is compiled (lossdsl.transform): the statement is about that program, under the model of its arithmetic",
     "this checker (lossdsl.certificate)",
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"

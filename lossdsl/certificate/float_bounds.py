@@ -26,6 +26,7 @@ from lossdsl.ir.nodes import (
     Program,
     Read,
     Scalar,
+    Select,
     Size,
     Stop,
 )
@@ -46,17 +47,35 @@ def float_of(box: Enclosure) -> Float:
 
 
 class FloatCase(Case):
-    """Scalars as they are computed. What is known of one holds wherever it is computed: so it has no products in it, which
-    may be contracted in one place and not in another."""
+    """Scalars as they are computed. What is learnt of one from a condition holds in the branch: of what is made once, and is no
+    product, which may be contracted in one place and not in another."""
 
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
-        if not isinstance(condition, (Not, And, Or)) and not self.is_steady(condition):
+        if not isinstance(condition, (Not, And, Or)) and not self._is_one_number(condition):
             decided = o.truth(self[condition])
             return decided is None or decided == holds
         return super()._learn(condition, holds, known)
 
+    def _is_one_number(self, node: Scalar) -> bool:
+        """Whether a scalar is the same number in a condition and in what it chooses."""
+        match node:
+            case Compare():
+                return self._is_one_number(node.a) and self._is_one_number(node.b)
+            case Read() if node.tensor not in self.bounds.inputs:
+                d = self.bounds.definitions.get(node.tensor)
+                return d is not None and (d.head != "map" or self._is_one_number(d.body))
+            case Apply(name="neg" | "real" | "abs") | Stop():
+                return self._is_one_number(node.children[0])
+            case Apply():
+                return node.dtype is not REAL or node.name in ("add", "sub") or self.is_steady(node)
+            case Not() | And() | Or():
+                return all(self._is_one_number(a) for a in node.children)
+            case Select():
+                return self._is_one_number(node.a) and self._is_one_number(node.b)
+        return self.is_steady(node)
+
     def is_steady(self, node: Scalar) -> bool:
-        """Whether a scalar is the same number wherever it is computed."""
+        """Whether a scalar is the same number wherever it is computed: it has no products in it."""
         match node:
             case Read():
                 return node.tensor in self.bounds.inputs

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lossdsl.certificate.arithmetic import BASIC, FUNCTION
-from lossdsl.certificate.bounds import Case
+from lossdsl.certificate.bounds import Case, sizes_of
 from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.enclosure import INF
@@ -29,6 +29,8 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             a, b = node.args
             return min(_times(case, a, b, bound), _times(case, b, a, bound)) * _ROUNDS
         case Apply(name="div"):
+            if sizes_of(node.args[1]) == sorted(i.dim for i in bound):
+                return _size(case, node.args[0]) * _ROUNDS
             below = case[node.args[1]]
             least = max(below.lo, -below.hi)
             return mass(case, node.args[0], bound) / least * _ROUNDS if not below.nan and least > 0 else INF
