@@ -410,6 +410,38 @@ def test_proofs_are_attacked() -> None:
         attack(asked(declared, body, word))
 
 
+WEIGHED = [
+    ("x", "sum(softmax(x over c) * log_softmax(x over c) over c)"),
+    ("x", "sum(softmax(x over c)^2 over c)"),
+    ("xw", "sum(stop(w) * softmax(x over c) over c) / 4"),
+    ("xw", "sum(abs(softmax(x over c) - stop(softmax(w over c))) over c)"),
+    ("xw", "1 - sum(stop(softmax(w over c)) * log_softmax(x over c) over c)"),
+    ("x", "mean(softplus(x) over c)"),
+    ("x", "max(x over c else 0) / 2 - min(x over c else 0) / 2"),
+]
+
+
+@pytest.mark.parametrize(("names", "body"), WEIGHED, ids=[body for _, body in WEIGHED])
+def test_weighed_rows_are_finite_when_they_are_run(names: str, body: str) -> None:
+    """Rows with a certificate for float16, by torch, at extreme numbers."""
+    torch = pytest.importorskip("torch")
+    declared = f"input {', '.join(names)}: real[n, c]"
+    assert is_certified(asked(declared, body, "float16"))
+    loss = lossdsl.loads(f"loss t:\n    {declared}\n    per = {body}\n    return sum(per)\n")
+    generator = torch.Generator().manual_seed(5)
+    numbers = torch.tensor([0, 1, -1, 65504, -65504, 2**-24, -(2**-24), 300, -300, 65472], dtype=torch.float16)
+    for columns in (1, 2, 3, 17, 4096):
+        for kinds in (1, 2, 5, 10):
+            tensors = {}
+            for name in names:
+                drawn = torch.randint(0, kinds, (8, columns), generator=generator)
+                tensors[name] = numbers[torch.randperm(10, generator=generator)][drawn].requires_grad_()
+            per = loss.function(**tensors, reduction="none").float()
+            (gradient,) = torch.autograd.grad(per.sum(), [tensors["x"]])
+            assert bool(per.isfinite().all()), (columns, kinds)
+            assert bool(gradient.isfinite().all()), (columns, kinds)
+
+
 def test_elements_are_evaluated_where_they_are() -> None:
     loss = built("loss t:\n    input x: real[n]\n    per = 1 / x if x != 0 else 0\n    return mean(per)\n")
     values = Computed(loss.program, {"n": 2}, {}, {"x": {(0,): Fraction(0), (1,): Fraction(2)}}, {})

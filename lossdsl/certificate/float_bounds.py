@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from lossdsl.certificate.arithmetic import FUNCTION, LARGEST, NUMBERS, SINGLE, Float, applied, number, rounded
 from lossdsl.certificate.bounds import Bounds, Case
-from lossdsl.certificate.float_masses import mass
+from lossdsl.certificate.float_masses import largest_term, mass, with_logarithm
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     REAL,
@@ -108,6 +108,8 @@ class FloatCase(Case):
         their elements."""
         if node.name == "div":
             return self._mean(*node.args)
+        if node.name == "mul":
+            return self._share_and_logarithm(node)
         if node.name not in ("sub", "expdiff"):
             return None
         for x, y, above in ((node.args[0], node.args[1], True), (node.args[1], node.args[0], False)):
@@ -122,6 +124,15 @@ class FloatCase(Case):
                 return Enclosure(0.0, 1 + 4 * slack + FUNCTION) if slack < 0.25 else None
             return Enclosure(-INF, slack)
         return None
+
+    def _share_and_logarithm(self, node: Apply) -> Enclosure | None:
+        """|t| e^t is small where t is at most a little above 0, if no factor is so large that a product overflows before."""
+        found = with_logarithm(self, node)
+        if found is None or not all(self[a].bounded for a in node.args):
+            return None
+        _, log, rest = found
+        size = largest_term(self, log) * math.prod(max(-self[f].lo, self[f].hi) for f in rest if not self[f].nan)
+        return Enclosure(-size, size) if size < LARGEST and not any(self[f].nan for f in rest) else None
 
     def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
         exact = super()._mean(top, size)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lossdsl.certificate.arithmetic import BASIC, FUNCTION
 from lossdsl.certificate.bounds import Case, sizes_of
-from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, postorder
+from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.enclosure import INF
 
@@ -27,15 +27,17 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             return sum(mass(case, a, bound) for a in node.args) * _ROUNDS
         case Apply(name="mul"):
             a, b = node.args
-            return min(_times(case, a, b, bound), _times(case, b, a, bound)) * _ROUNDS
+            return min(_times(case, a, b, bound), _times(case, b, a, bound), _of_entropy(case, node, bound)) * _ROUNDS
         case Apply(name="div"):
             if sizes_of(node.args[1]) == sorted(i.dim for i in bound):
                 return _size(case, node.args[0]) * _ROUNDS
             below = case[node.args[1]]
             least = max(below.lo, -below.hi)
             return mass(case, node.args[0], bound) / least * _ROUNDS if not below.nan and least > 0 else INF
-        case Apply(name="expdiff"):
+        case Apply(name="expdiff" | "exp"):
             return _of_softmax(case, node, bound)
+        case Stop():
+            return mass(case, node.a, bound)
         case Select():
             return _of_choice(case, node, bound)
         case Read():
@@ -45,16 +47,89 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
                 rest = [i for k, i in enumerate(node.indices) if k not in declared.over]
                 apart = not any(n in bound for i in rest for n in postorder(i))
                 return 1.0 if along and along == list(bound) and apart else INF
-            d = bounds.definitions.get(node.tensor)
-            if d is not None and d.head == "map" and d.support is TRUE and d.tensor not in bounds.recurrent:
-                at: dict[Scalar, Scalar] = {**dict(zip(d.formals, node.indices, strict=True))}
-                return mass(case, substitute(d.body, at), bound)
+            inner = _inlined(case, node)
+            return INF if inner is None else mass(case, inner, bound)
     return INF
 
 
 def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) -> float:
     found = mass(case, weight, bound)
     return found * _size(case, other) if found < INF else INF
+
+
+def _inlined(case: Case, node: Read) -> Scalar | None:
+    """What a map makes of the places that are read."""
+    d = case.bounds.definitions.get(node.tensor)
+    if d is None or d.head != "map" or d.support is not TRUE or d.tensor in case.bounds.recurrent:
+        return None
+    at: dict[Scalar, Scalar] = {**dict(zip(d.formals, node.indices, strict=True))}
+    return substitute(d.body, at)
+
+
+Pair = tuple[Scalar, Scalar]
+
+
+def _difference(case: Case, node: Scalar) -> Pair | None:
+    """x and y of x - y."""
+    if isinstance(node, Stop):
+        return _difference(case, node.a)
+    if isinstance(node, Apply) and node.name == "sub":
+        return node.args[0], node.args[1]
+    inner = _inlined(case, node) if isinstance(node, Read) else None
+    return None if inner is None else _difference(case, inner)
+
+
+def _share(case: Case, node: Scalar) -> Pair | None:
+    """x and y of e^(x - y)."""
+    if isinstance(node, Stop):
+        return _share(case, node.a)
+    if isinstance(node, Apply) and node.name == "expdiff":
+        return node.args[0], node.args[1]
+    if isinstance(node, Apply) and node.name == "exp":
+        return _difference(case, node.args[0])
+    inner = _inlined(case, node) if isinstance(node, Read) else None
+    return None if inner is None else _share(case, inner)
+
+
+def with_logarithm(case: Case, node: Apply) -> tuple[Scalar, Scalar, list[Scalar]] | None:
+    """A share e^(x - y) among the factors, x - y, and the other factors."""
+    factors = list(_factors(node))
+    for share in factors:
+        pair = _share(case, share)
+        for log in factors if pair is not None else ():
+            if _difference(case, log) == pair:
+                return share, log, [f for f in factors if f is not share and f is not log]
+    return None
+
+
+def _factors(node: Scalar) -> Iterator[Scalar]:
+    if isinstance(node, Stop):
+        yield from _factors(node.a)
+    elif isinstance(node, Apply) and node.name == "mul":
+        for a in node.args:
+            yield from _factors(a)
+    else:
+        yield node
+
+
+def largest_term(case: Case, log: Scalar) -> float:
+    """The largest |t| e^t of a number t: 1 / e where it is negative."""
+    top = case[log]
+    return max(0.3679, top.hi * math.exp(top.hi)) * _ROUNDS if not top.nan and top.hi < 10 else INF
+
+
+def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
+    """The sum of -p log(p) of shares with the sum P is at most P (log(n) - log(P)), P log(1 / P) is at most 1 / e; what is
+    computed of a logarithm may be above 0."""
+    found = with_logarithm(case, node)
+    if found is None:
+        return INF
+    share, log, rest = found
+    whole, top = _of_softmax(case, share, bound), case[log]
+    if whole == INF or top.nan or top.hi > 1:
+        return INF
+    entropy = whole * (_LOG_LONGEST * len(bound) + 2 * max(top.hi, 0.0)) + 1.0
+    return entropy * math.prod(_size(case, f) for f in rest)
 
 
 def _size(case: Case, node: Scalar) -> float:
@@ -74,12 +149,15 @@ def _of_choice(case: Case, node: Select, bound: Sequence[Index]) -> float:
     return first + second
 
 
-def _of_softmax(case: Case, node: Apply, bound: Sequence[Index]) -> float:
+def _of_softmax(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
     """The logarithm of the sum is off by its own error e, so that all shares are up to exp(e) times as large; the errors of
     the exponents, d times their size, make p^(1 - d) of a share p, and of n shares at most n^d in sum."""
-    x, total = node.args
+    pair = _share(case, node)
+    if pair is None:
+        return INF
+    x, total = pair
     d = case.bounds.fold(total, ("logsumexp",))
-    if d is None or not case.is_element(x, total, d) or not _is_along(case, node, d, bound):
+    if d is None or not case.is_element(x, total, d) or not _is_along(x, total, d, bound):
         return INF
     size = max(_size(case, x), _size(case, total))
     many = _LOG_LONGEST * len(bound)
@@ -87,9 +165,8 @@ def _of_softmax(case: Case, node: Apply, bound: Sequence[Index]) -> float:
     return math.exp(error) * _ROUNDS if error < 1 else INF
 
 
-def _is_along(case: Case, node: Apply, d: Definition, bound: Sequence[Index]) -> bool:
+def _is_along(x: Scalar, total: Scalar, d: Definition, bound: Sequence[Index]) -> bool:
     """Whether the places that are summed over are those of the logarithm: each of its elements once."""
-    x, total = node.args
     assert isinstance(total, Read)
     if any(n in bound for i in total.indices for n in postorder(i)):
         return False
@@ -103,4 +180,4 @@ def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
     return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
 
 
-__all__ = ["mass"]
+__all__ = ["largest_term", "mass", "with_logarithm"]
