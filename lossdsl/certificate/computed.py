@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cmp_to_key
+from typing import Any
 
 from lossdsl.certificate.arithmetic import (
     ANY,
@@ -22,7 +23,7 @@ from lossdsl.certificate.arithmetic import (
     total,
     union,
 )
-from lossdsl.certificate.points import STEPS, Place
+from lossdsl.certificate.points import Place, Values
 from lossdsl.certificate.rules import Stuck
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -50,7 +51,7 @@ from lossdsl.verify import operations as o
 from lossdsl.verify.enclosure import INF, Enclosure
 
 
-class Computed:
+class Computed(Values):
     """What the elements of a program's tensors may be at a point. Raises Stuck where a place is not certain.
 
     long   axes that have so many elements: all from the last one of the point on are as that one
@@ -64,20 +65,12 @@ class Computed:
         inputs: Mapping[str, Mapping[Place, Fraction]],
         long: Mapping[str, int],
     ) -> None:
-        self.extents, self.parameters, self.inputs, self.long = extents, parameters, inputs, long
-        self.definitions = {d.tensor: d for d in program.definitions()}
-        self._known: dict[tuple[str, Place], Float] = {}
-        self._left = STEPS
+        super().__init__(program, extents, parameters, inputs)
+        self.long = long
 
     def element(self, tensor: str, place: Place) -> Float:
-        if tensor in self.inputs:
-            if place not in self.inputs[tensor]:
-                raise Stuck(f"{tensor} has no entry {place}")
-            return _given(self.inputs[tensor][place])
-        key = (tensor, place)
-        if key not in self._known:
-            self._known[key] = self._definition(self.definitions[tensor], place)
-        return self._known[key]
+        found: Any = super().element(tensor, place)
+        return _given(found) if isinstance(found, Fraction) else found
 
     def _definition(self, d: Definition, place: Place) -> Float:
         at: dict[Scalar, int] = {**dict(zip(d.formals, place, strict=True))}
@@ -86,7 +79,7 @@ class Computed:
             if there is not True:
                 return ZERO if there is False else ANY
         if d.head == "map":
-            return self._scalar(d.body, at, {})
+            return self.body(d, at)
         if d.head == "argsort":
             at.pop(d.formals[-1])
         terms: list[tuple[Place, Float]] = []
@@ -97,13 +90,17 @@ class Computed:
             if chosen is None:
                 raise Stuck(f"{d.tensor} folds what may be left out")
             if chosen:
-                terms.append((position, self._scalar(d.body, inner, {})))
+                terms.append((position, self.body(d, inner)))
                 copies.append(math.prod(self._copies(i.dim, k) for i, k in zip(d.bound, position, strict=True)))
             else:
                 left_out.append(position)
         if d.head == "argsort":
             return self._ranked(d, terms, left_out, place[-1])
         return self._folded(d, terms, copies)
+
+    def body(self, d: Definition, at: Mapping[Scalar, int]) -> Float:
+        found: Float = self.scalar(d.body, at, {})
+        return found
 
     def _shown(self, dim: Dim) -> int:
         """How many places of an axis the point shows."""
@@ -128,7 +125,7 @@ class Computed:
             case "prod" if all(n == 1 for n in copies):
                 return product(values)
             case "argmax" | "argmin" if all(n == 1 for n in copies):
-                return number(self._winner(d, terms))
+                return number(self._first_extreme(d, terms))
             case "count" | "any" | "all":
                 decided = [_decided(v) for v in values]
                 if None not in decided:
@@ -152,13 +149,7 @@ class Computed:
         ordered = [*(at for at, _ in sorted(terms, key=cmp_to_key(order))), *left_out]
         return Float(_point(self._flat(d, ordered[rank])))
 
-    def _flat(self, d: Definition, position: Place) -> int:
-        flat = 0
-        for i, k in zip(d.bound, position, strict=True):
-            flat = flat * i.dim.evaluate(self.extents) + k
-        return flat
-
-    def _winner(self, d: Definition, terms: Sequence[tuple[Place, Float]]) -> int:
+    def _first_extreme(self, d: Definition, terms: Sequence[tuple[Place, Float]]) -> int:
         """The row-major place of the first extreme element. Raises Stuck where it is not certain."""
         for k, (at, v) in enumerate(terms):
             rest = [(j, u) for j, (_, u) in enumerate(terms) if j != k]
@@ -168,19 +159,12 @@ class Computed:
         raise Stuck(f"{d.tensor}: no certain {d.head}")
 
     def _holds(self, condition: Scalar, at: Mapping[Scalar, int]) -> bool | None:
-        return _decided(self._scalar(condition, at, {}))
+        return _decided(self.scalar(condition, at, {}))
 
-    def _scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Float]) -> Float:
-        if node not in known:
-            self._left -= 1
-            if self._left < 0:
-                raise Stuck("too many elements")
-            known[node] = self._value(node, at, known)
-        return known[node]
-
-    def _value(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Float]) -> Float:
+    def _scalar(self, node: Scalar, at: Mapping[Scalar, int], known: dict[Scalar, Any]) -> Float:
         def of(n: Scalar) -> Float:
-            return self._scalar(n, at, known)
+            found: Float = self.scalar(n, at, known)
+            return found
 
         match node:
             case Const():
