@@ -311,73 +311,91 @@ def test_a_long_axis_counts_every_element() -> None:
 # --------------------------------------------------------------------------------------------------- catalogue
 
 
-def about_floats(path: Path) -> Iterator[tuple[BuiltLoss, dict[str, Any]]]:
-    """The entries of finiteness of a file, and its losses."""
-    text = path.read_text()
-    made = document_of(Source(str(path), text))
+def about_floats(made: dict[str, Any], path: Path) -> Iterator[tuple[BuiltLoss, dict[str, Any]]]:
+    """The entries of finiteness of a document, and the loss."""
     for loss in made["losses"]:
         for entry in loss["entries"]:
             if "finite in " in str(entry.get("finding", entry.get("text"))):
-                yield built(text), entry
+                yield built(path.read_text()), entry
 
 
 def word_of(entry: dict[str, Any]) -> str:
     return next(w for w in ("bfloat16", "float16", "float32") if w in str(entry.get("finding", entry.get("text"))))
 
 
-def breaks(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether the module that is compiled returns something that is not finite at the point of an entry."""
+def breaks(path: Path, loss: BuiltLoss, entry: dict[str, Any]) -> bool | None:
+    """Whether the module that is compiled returns something that is not finite at the point of an entry; None where the point
+    is said in another way than entry by entry, or is of other parameters than the module's, or of elements left out."""
     torch = pytest.importorskip("torch")
-    word = word_of(entry)
-    loss, point = lossdsl.load(path), entry["points"][0]
+    point, program = entry["points"][0], loss.program
+    defaults = {p.name: str(p.default.value) for p in program.parameters if p.default is not None}
+    if any(point.get(name) != value for name, value in defaults.items()):
+        return None
+    if program.reductions is None or program.reductions.none != program.target:  # elements may be left out
+        return None
     arguments: dict[str, Any] = {}
-    for i in built(path.read_text()).program.inputs:
-        entries = {k: Fraction(v) for k, v in point.items() if k == i.name or k.startswith(f"{i.name}[")}
-        if not entries:
-            return True  # said for all entries at once, or there is none: not this test's
-        places = {
-            tuple(map(int, k[len(i.name) + 1 : -1].split(","))) if "[" in k else (): v for k, v in entries.items()
-        }
-        shape = [max(axis) + 1 for axis in zip(*places, strict=True)] if len(next(iter(places))) else []
-        whole = torch.zeros(shape, dtype=getattr(torch, word) if i.dtype is REAL else torch.int64)
+    for i in program.inputs:
+        entries = {k: float(Fraction(v)) for k, v in point.items() if k.startswith(f"{i.name}[")}
+        if not entries or any(k.startswith("size(") for k in point):
+            return None
+        places = {tuple(map(int, k[len(i.name) + 1 : -1].split(","))): v for k, v in entries.items()}
+        kind = getattr(torch, word_of(entry)) if i.dtype is REAL else torch.int64
+        whole = torch.zeros([max(axis) + 1 for axis in zip(*places, strict=True)], dtype=kind)
         for place, v in places.items():
-            whole[place] = float(v) if i.dtype is REAL else int(v)
+            whole[place] = v if i.dtype is REAL else int(v)
         arguments[i.name] = whole.requires_grad_() if i.differentiable else whole
-    per = loss.function(**arguments, reduction="none")
+    per = lossdsl.load(path).function(**arguments, reduction="none")
     moved = [t for t in arguments.values() if t.requires_grad]
     gradients = torch.autograd.grad(per.sum(), moved, allow_unused=True)
     return not all(bool(t.isfinite().all()) for t in (per, *gradients) if t is not None)
 
 
-QUICK = ("regression/poisson", "classification/binary_cross_entropy", "robust/welsch", "regression/huber")
+QUICK = (
+    "regression/poisson",
+    "classification/binary_cross_entropy",
+    "regression/huber",
+    "survival/gamma_nll",  # an end that does not belong to the domain is no counterexample
+    "uncertainty/laplace_nll",  # nor is a product that a sum may bring back
+    "survival/cox",  # a long axis
+)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_entries_of_the_catalogue(name: str) -> None:
-    found = list(about_floats(EXAMPLES / f"{name}.loss"))
-    assert found
-    for loss, entry in found:
+    path = EXAMPLES / f"{name}.loss"
+    made = document_of(Source(str(path), path.read_text()))
+    assert verify(made).entries > 3
+    without = [w for loss in made["losses"] for w in loss["without"] if "finite in" in w and "within" not in w]
+    assert not without
+    for loss, entry in about_floats(made, path):
+        assert entry["status"] == "proved" or breaks(path, loss, entry) is not False
         q = of_finding(loss, entry["finding"], ())[0] if "finding" in entry else None
         if q is not None and entry["status"] == "refuted":
             assert not is_certified(q)
 
 
 @pytest.mark.slow
-def test_no_statement_of_the_catalogue_is_certified_that_is_refuted() -> None:
-    certified = refuted = 0
+def test_the_catalogue_breaks_where_certificates_say() -> None:
+    """By torch; and nothing that is refuted has a proof, nor are there points against what is proved."""
+    certified = refuted = broken = 0
     for path in (e.path for e in catalogue.entries()):
-        for loss, entry in about_floats(path):
+        for loss, entry in about_floats(document_of(Source(str(path), path.read_text())), path):
             if "finding" not in entry:
                 continue
             q = of_finding(loss, entry["finding"], ())[0]
-            refuted += entry["status"] == "refuted"
-            certified += entry["status"] == "proved"
-            if entry["status"] == "refuted":
-                assert not is_certified(q), (path, entry["finding"])
-            else:
-                attack(q)
+            if entry["status"] == "proved":
+                certified += 1
+                if "bracket" not in entry:
+                    attack(q)
+                continue
+            refuted += 1
+            assert not is_certified(q), (path, entry["finding"])
+            breaking = breaks(path, loss, entry)
+            assert breaking is not False, (path, entry)
+            broken += breaking is True
     assert refuted > 500
-    assert certified > 60
+    assert certified > 100
+    assert broken > 200
 
 
 def attack(q: Question, tries: int = 40) -> None:
