@@ -326,43 +326,52 @@ class Rules:
         heads = ("map", "sum", "logsumexp", *(("prod", "max", "min") if corners else ()))
         if not self.bounds.tensor(tensor).finite:
             raise Stuck(f"{tensor} may be undefined or infinite")
-        way = [d for d in self.bounds.needed(tensor) if d.tensor in self.moving]
-        for d in way:
+        waiting, way = [tensor], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in way or name not in self.moving or name not in self.bounds.definitions:
+                continue
+            way.add(name)
+            d = self.bounds.definitions[name]
             case = self.case(d)
-            if corners and d.head in RANKING:
-                continue  # what reads it is asked for the value at the rank
+            if corners and d.head in RANKING:  # what reads it is asked for the value at the rank
+                waiting += tensors_of(d.scalars())
+                continue
             if d.head not in heads and self.moves(d.body):
                 raise Stuck(f"{d.tensor}: no rule for {d.head}")
             if case is not None:
                 if d.head not in ("map", "sum") and self.moves(d.body) and not case[d.body].finite:
                     raise Stuck(f"{d.tensor}: elements may be infinite")
                 try:
-                    self._smooth(d.body, case, corners)
+                    waiting += self._smooth(d.body, case, corners)
                 except Stuck:
                     if self._shown is None:
                         raise
-                    self._shown(d, "C0" if corners else "smooth")
-        return [d.tensor for d in way]
+                    waiting.append(self._shown(d, "C0" if corners else "smooth"))
+        return [d.tensor for d in self.bounds.needed(tensor) if d.tensor in way]
 
-    def _smooth(self, root: Scalar, case: Case, corners: bool) -> None:
-        stack, seen = [root], set()
+    def _smooth(self, root: Scalar, case: Case, corners: bool) -> list[str]:
+        """The tensors that are read, where the scalar is smooth in them."""
+        stack, seen, read = [root], set(), list[str]()
         while stack:
             n = stack.pop()
             if n in seen or not self.moves(n):
                 continue
             seen.add(n)
             if isinstance(n, Read) and not self.moves(*n.indices) and n.dtype is REAL:
+                read.append(n.tensor)
                 continue
             if corners and (k := ranked(self.bounds, n)) is not None:
                 assert isinstance(n, Read)
                 if not self.moves(*n.indices[:k], *n.indices[k + 1 :]) and self.bounds.tensor(n.tensor).finite:
+                    read += [n.tensor, *tensors_of((n.indices[k],))]
                     stack += [i for i in n.indices[k].children if self.moves(i)]
                     continue
             if isinstance(n, Select) and self.settled(n, case):
                 for branch, holds in ((n.a, True), (n.b, False)):
                     inner = case.given(n.condition, holds)
                     if inner is not None:
-                        self._smooth(branch, inner.inside(branch), corners)
+                        read += self._smooth(branch, inner.inside(branch), corners)
                 continue
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
@@ -371,6 +380,7 @@ class Rules:
             if not (continuous_there(n, boxes, still) if corners else smooth_there(n, boxes)):
                 raise Stuck(f"{n.name} is not {'continuous' if corners else 'smooth'} everywhere here")
             stack += n.args
+        return read
 
 
 def _one_number(box: Enclosure) -> bool:
