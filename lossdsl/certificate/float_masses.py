@@ -1,18 +1,88 @@
-"""Sums of weights as they are computed: of a softmax, of one place, of a point of a simplex."""
+"""Sums of weights as they are computed: of a softmax, of one place, of a point of a simplex; and what is nearly the same
+number wherever it is computed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from lossdsl.certificate.arithmetic import BASIC, FUNCTION
-from lossdsl.certificate.bounds import Case
-from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, postorder
+from lossdsl.certificate.arithmetic import BASIC, FUNCTION, LEAST
+from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Not,
+    Or,
+    Param,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    postorder,
+)
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.enclosure import INF
 
 _ROUNDS = 1 + 2.0**-10  # more than what rounding adds to a mass in a few operations
-_LOG_LONGEST = 22.0
+_LARGE = 2.0**30  # a factor under which, thrice, what is below the smallest normal number stays small
+_STEADY = frozenset({"add", "sub", "neg", "abs", "max2", "min2", "relu", "clamp", "real", "sign"})
+
+
+def is_steady(bounds: Bounds, node: Scalar) -> bool:
+    """Whether a scalar is the same number wherever it is computed."""
+    match node:
+        case Read():
+            return node.tensor in bounds.inputs
+        case Param() | Size() | Const() | Index():
+            return True
+        case Stop():
+            return is_steady(bounds, node.a)
+        case Compare():
+            return is_steady(bounds, node.a) and is_steady(bounds, node.b)
+        case Not() | And() | Or():
+            return all(is_steady(bounds, a) for a in node.children)
+        case Apply():
+            plain = node.dtype is not REAL or node.name in _STEADY
+            return plain and all(is_steady(bounds, a) for a in node.args)
+    return False
+
+
+def is_near(case: Case, node: Scalar, depth: int = 4) -> bool:
+    """Whether a scalar is nearly the same number wherever it is computed: relative to its size, but for `depth` roundings.
+    A sum of products is not, which may cancel, nor is a choice, which may be another one."""
+    bounds = case.bounds
+    if is_steady(bounds, node):
+        return True
+    if isinstance(node, Read):
+        d = bounds.definitions.get(node.tensor)
+        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in bounds.recurrent:
+            return False
+        return is_near(case, substitute(d.body, dict(zip(d.formals, node.indices, strict=True))), depth)
+    if isinstance(node, Stop):
+        return is_near(case, node.a, depth)
+    if not isinstance(node, Apply) or depth == 0:
+        return False
+    if node.name in ("neg", "abs", "relu"):
+        return is_near(case, node.args[0], depth)
+    if node.name not in ("mul", "div"):
+        return False
+    a, b = node.args
+    if is_steady(bounds, a) and is_steady(bounds, b):
+        return True
+    if node.name == "div":
+        below = case[b]
+        wide = not below.nan and max(below.lo, -below.hi) >= 1 / _LARGE
+        return is_steady(bounds, b) and wide and is_near(case, a, depth - 1)
+    return any(
+        is_steady(bounds, v) and _size(case, v) <= _LARGE and is_near(case, u, depth - 1) for u, v in ((a, b), (b, a))
+    )
 
 
 def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
@@ -27,11 +97,13 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             return sum(mass(case, a, bound) for a in node.args) * _ROUNDS
         case Apply(name="mul"):
             a, b = node.args
-            return min(_times(case, a, b, bound), _times(case, b, a, bound)) * _ROUNDS
+            return min(_times(case, a, b, bound), _times(case, b, a, bound)) * _ROUNDS + _least(case, bound)
         case Apply(name="div"):
             below = case[node.args[1]]
             least = max(below.lo, -below.hi)
-            return mass(case, node.args[0], bound) / least * _ROUNDS if not below.nan and least > 0 else INF
+            if below.nan or least <= 0:
+                return INF
+            return mass(case, node.args[0], bound) / least * _ROUNDS + _least(case, bound)
         case Apply(name="expdiff"):
             return _of_softmax(case, node, bound)
         case Select():
@@ -48,6 +120,15 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
                 at: dict[Scalar, Scalar] = {**dict(zip(d.formals, node.indices, strict=True))}
                 return mass(case, substitute(d.body, at), bound)
     return INF
+
+
+def _least(case: Case, bound: Sequence[Index]) -> float:
+    """What rounding to subnormal numbers adds to all places."""
+    return _many(case, bound) * LEAST
+
+
+def _many(case: Case, bound: Sequence[Index]) -> float:
+    return math.prod(case.bounds.extent(i.dim, case.some).hi for i in bound)
 
 
 def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) -> float:
@@ -74,14 +155,15 @@ def _of_choice(case: Case, node: Select, bound: Sequence[Index]) -> float:
 
 def _of_softmax(case: Case, node: Apply, bound: Sequence[Index]) -> float:
     """The logarithm of the sum is off by its own error e, so that all shares are up to exp(e) times as large; the errors of
-    the exponents, d times their size, make p^(1 - d) of a share p, and of n shares at most n^d in sum."""
+    the exponents, d times their size, make p^(1 - d) of a share p, and of n shares at most n^d in sum. What is computed
+    twice is off by eight roundings at most."""
     x, total = node.args
     d = case.bounds.fold(total, ("logsumexp",))
-    if d is None or not case.is_element(x, total, d) or not _is_along(case, node, d, bound):
+    if d is None or not case.is_element(x, total, d) or not _is_along(case, node, d, bound) or not is_near(case, x):
         return INF
     size = max(_size(case, x), _size(case, total))
-    many = _LOG_LONGEST * len(bound)
-    error = size * BASIC + (many + 4) * FUNCTION + many * 4 * BASIC
+    many = math.log(max(_many(case, bound), 1.0)) + 1
+    error = size * BASIC * (1 if is_steady(case.bounds, x) else 9) + (many + 4) * FUNCTION + many * 4 * BASIC
     return math.exp(error) * _ROUNDS if error < 1 else INF
 
 
@@ -101,4 +183,4 @@ def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
     return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
 
 
-__all__ = ["mass"]
+__all__ = ["is_near", "is_steady", "mass"]

@@ -165,6 +165,10 @@ def _point(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[str, int]
         for v in entries.values() if declared is not None and declared.dtype is REAL else ():
             if not _is_of(v, form):
                 raise Stuck(f"{name} = {v} is no number of the type")
+    for p in q.program.parameters:
+        usual = p.name in q.fixed or (p.default is not None and p.default.value == point[1][p.name])
+        if p.dtype is REAL and not usual and not _is_of(point[1][p.name], form):
+            raise Stuck(f"{p.name} = {point[1][p.name]} is no number of the type")
     admit(q, point)
     return point, long
 
