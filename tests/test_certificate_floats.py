@@ -224,6 +224,7 @@ FALSE = [
     ("input x: real[n, n2]\ninput y: real[n2]", "sum(x over n2) * 0", "float32"),
     ("input x: real[n, c] in [1, 2]", "sum(x over c) / size(c)", "float32"),  # of no class it is 0 / 0
     ("input x, y: real[n] in [-1e6, 1e6]", "stop(x * y - x * y) * 1e38", "float32"),  # the one product contracted alone
+    (XY, "(clip_gradient(x, 1) - y)^2", "float32"),  # no gradient is compiled of it
     ("input w: real[n] > 0 = 1e-30", "1 / stop(w)^5", "float16"),  # the default is none of the type
     ("input w: real[n]\nparam a: real in (0, 1) = 0.9999999", "stop(w) / (1 - a)^10", "float16"),
 ]

@@ -40,7 +40,7 @@ from lossdsl.ir.nodes import (
     postorder,
     tensors_of,
 )
-from lossdsl.transform.gradient import gradient, value
+from lossdsl.transform.gradient import NotYetError, gradient, value
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -100,7 +100,7 @@ def compiled(program: Program, target: str) -> tuple[Compiled, ...]:
             derived = gradient(program, target, moved)
             names = tuple(out.tensor for out in derived.outputs if out.name != "return")
             found.append(Compiled(derived, names, True))
-    except (ValueError, NotImplementedError, KeyError) as problem:
+    except (ValueError, NotImplementedError, KeyError, NotYetError) as problem:
         raise Stuck(f"no program is compiled: {problem}") from problem
     return tuple(found)
 
