@@ -309,6 +309,13 @@ def test_a_point_where_it_overflows_is_accepted() -> None:
         ),
         (X, "stop(sign(x / x))", "float32", {"x[0]": "0"}, "nothing"),  # the sign of NaN may be 0
         (
+            X,
+            "stop(clamp(1, x / x, 1))",
+            "float32",
+            {"x[0]": "0"},
+            "nothing",
+        ),  # what is clamped may pass a limit that is NaN
+        (
             f"{X}\n    param a: real = 1",
             "1e30 * a * tanh(stop(x))",
             "float16",

@@ -247,7 +247,8 @@ def applied(node: Apply, args: Sequence[Float]) -> Float:
     if name == "xlogy":
         return _x_log(args[0], args[1])
     if name == "clamp":
-        return _extreme(_extreme(args[0], args[1], 1), args[2], -1)
+        limited = _extreme(_extreme(args[0], args[1], 1), args[2], -1)
+        return ANY if args[1].nan or args[2].nan else limited
     if name == "relu":
         return _extreme(args[0], ZERO, 1)
     if name in ("max2", "min2"):
