@@ -178,12 +178,13 @@ def product(factors: Sequence[Float]) -> Float:
     """A product in any order."""
     if not all(f.finite for f in factors):
         return ANY
-    found, largest = Enclosure(1.0, 1.0), 1.0
+    found, largest, least = Enclosure(1.0, 1.0), 1.0, 1.0
     for f in factors:
         assert f.box is not None
         found = e.mul(found, f.box)
         largest *= max(1.0, abs(f.box.lo), abs(f.box.hi))
-    return ANY if largest > LARGEST else rounded(found, FUNCTION)
+        least *= 1.0 if f.box.zero else min(1.0, e.absolute(f.box).lo)
+    return ANY if largest > LARGEST or least < 2 * NORMAL else rounded(found, FUNCTION)  # on the way
 
 
 def logsumexp(values: Sequence[Float], copies: Sequence[int] = ()) -> Float:
@@ -242,13 +243,12 @@ def applied(node: Apply, args: Sequence[Float]) -> Float:
     if name == "add":
         return total(args)
     if name == "sub":
-        if node.args[0] is node.args[1] and args[0].finite:
-            return ZERO
         return total([args[0], negative(args[1])])
     if name == "xlogy":
         return _x_log(args[0], args[1])
     if name == "clamp":
-        return _extreme(_extreme(args[0], args[1], 1), args[2], -1)
+        limited = _extreme(_extreme(args[0], args[1], 1), args[2], -1)
+        return ANY if args[1].nan or args[2].nan else limited
     if name == "relu":
         return _extreme(args[0], ZERO, 1)
     if name in ("max2", "min2"):
@@ -259,7 +259,7 @@ def applied(node: Apply, args: Sequence[Float]) -> Float:
     return union([*cases, *([NAN] if any(a.nan for a in args) else [])])
 
 
-_DEAF = frozenset({"pow", "powi", "logaddexp", "expdiff"})  # what may make a number of NaN
+_DEAF = frozenset({"pow", "powi", "logaddexp", "expdiff", "sign"})  # what may make a number of NaN
 
 
 def _atoms(a: Float) -> Iterator[Enclosure]:

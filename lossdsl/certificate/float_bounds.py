@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from lossdsl.certificate.arithmetic import FUNCTION, LARGEST, NUMBERS, SINGLE, Float, applied, number, rounded
+from lossdsl.certificate.arithmetic import FUNCTION, LARGEST, NORMAL, NUMBERS, SINGLE, Float, applied, number, rounded
 from lossdsl.certificate.bounds import Bounds, Case
-from lossdsl.certificate.float_masses import largest_term, mass, with_logarithm
+from lossdsl.certificate.float_masses import is_near, is_steady, largest_term, mass, with_logarithm
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     REAL,
@@ -18,16 +18,13 @@ from lossdsl.ir.nodes import (
     Compare,
     Const,
     Definition,
-    Index,
     Input,
     Not,
     Or,
-    Param,
     Program,
     Read,
     Scalar,
     Select,
-    Size,
     Stop,
 )
 from lossdsl.verify import enclosure as e
@@ -35,7 +32,6 @@ from lossdsl.verify import operations as o
 from lossdsl.verify.enclosure import ANYTHING, INF, UNIT, Enclosure
 
 LONGEST = 2.0**31  # elements of an axis
-_LOG_LONGEST = 22.0  # more than its logarithm
 _MEANS = 2.0**-14
 
 
@@ -67,30 +63,12 @@ class FloatCase(Case):
             case Apply(name="neg" | "real" | "abs") | Stop():
                 return self._is_one_number(node.children[0])
             case Apply():
-                return node.dtype is not REAL or node.name in ("add", "sub") or self.is_steady(node)
+                return node.dtype is not REAL or node.name in ("add", "sub") or is_steady(self.bounds, node)
             case Not() | And() | Or():
                 return all(self._is_one_number(a) for a in node.children)
             case Select():
                 return self._is_one_number(node.a) and self._is_one_number(node.b)
-        return self.is_steady(node)
-
-    def is_steady(self, node: Scalar) -> bool:
-        """Whether a scalar is the same number wherever it is computed: it has no products in it."""
-        match node:
-            case Read():
-                return node.tensor in self.bounds.inputs
-            case Param() | Size() | Const() | Index():
-                return True
-            case Stop():
-                return self.is_steady(node.a)
-            case Compare():
-                return self.is_steady(node.a) and self.is_steady(node.b)
-            case Not() | And() | Or():
-                return all(self.is_steady(a) for a in node.children)
-            case Apply():
-                plain = node.dtype is not REAL or node.name in _STEADY
-                return plain and all(self.is_steady(a) for a in node.args)
-        return False
+        return is_steady(self.bounds, node)
 
     def _value(self, node: Scalar) -> Enclosure:
         match node:
@@ -98,14 +76,14 @@ class FloatCase(Case):
                 return number(node.value).ends
             case Apply():
                 found = applied(node, [float_of(self[a]) for a in node.args]).ends
-                fact = self._fact(node)
+                fact = None if found.nan else self._fact(node)
                 return found if fact is None else e.meet(found, fact) or found
         return super()._value(node)
 
     def _fact(self, node: Apply) -> Enclosure | None:
         """An element less the largest is not above 0, nor is it less the log-sum-exp, which is made as the largest and a
-        number that is not negative; computed in another way, it is above 0 by the errors of both alone. Means are among
-        their elements."""
+        number that is not negative; computed twice, it is above 0 by the errors of both alone, where these are small
+        beside its size. Means are among their elements."""
         if node.name == "div":
             return self._mean(*node.args)
         if node.name == "mul":
@@ -116,8 +94,10 @@ class FloatCase(Case):
             d = self.bounds.fold(y, ("max", "min", "logsumexp"))
             if d is None or not self.is_element(x, y, d) or not (self[x].bounded and self[y].bounded):
                 continue
+            if not is_near(self, x):
+                continue
             size = max(abs(v) for n in (x, y) for v in (self[n].lo, self[n].hi))
-            slack = 0.0 if self.is_steady(x) else size * FUNCTION + FUNCTION
+            slack = 0.0 if is_steady(self.bounds, x) else size * FUNCTION + FUNCTION
             if above == (d.head == "min"):  # not below 0
                 return Enclosure(-slack, INF) if node.name == "sub" else None
             if node.name == "expdiff":
@@ -130,8 +110,8 @@ class FloatCase(Case):
         found = with_logarithm(self, node)
         if found is None or not all(self[a].bounded for a in node.args):
             return None
-        _, log, rest = found
-        size = largest_term(self, log) * math.prod(max(-self[f].lo, self[f].hi) for f in rest if not self[f].nan)
+        _, pair, rest = found
+        size = largest_term(self, pair) * math.prod(max(-self[f].lo, self[f].hi) for f in rest if not self[f].nan)
         return Enclosure(-size, size) if size < LARGEST and not any(self[f].nan for f in rest) else None
 
     def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
@@ -139,9 +119,6 @@ class FloatCase(Case):
         if exact is None or not self[top].bounded:
             return None
         return rounded(Enclosure(exact.lo, exact.hi), _MEANS).ends
-
-
-_STEADY = frozenset({"add", "sub", "neg", "abs", "max2", "min2", "relu", "clamp", "real", "sign"})
 
 
 class FloatBounds(Bounds):
@@ -170,20 +147,27 @@ class FloatBounds(Bounds):
         return box if box.hi < INF else Enclosure(box.lo, max(_most(dim), box.lo))
 
     def parameter(self, name: str) -> Enclosure:
-        return rounded(self._representable(super().parameter(name)), SINGLE, nearest=True).ends
+        p, box = self.parameters.get(name), super().parameter(name)
+        return rounded(self._representable(box, None if p is None else p.default), SINGLE, nearest=True).ends
 
     def _input(self, i: Input) -> Enclosure:
         box = super()._input(i)
-        return self._representable(box) if i.dtype is REAL else box
+        return self._representable(box, i.default) if i.dtype is REAL else box
 
-    def _representable(self, box: Enclosure) -> Enclosure:
+    def _representable(self, box: Enclosure, default: Const | None) -> Enclosure:
+        """The numbers of the type, and the default, which may be none; what is subnormal may be read as 0."""
         largest, digit, one = self._numbers
         lo, hi = max(box.lo, -largest), min(box.hi, largest)
         if lo == 0 and box.lo_open:
             lo = min(digit, hi)
         if hi == 1 and box.hi_open:
             hi = max(one, lo)
-        return Enclosure(lo, hi) if lo <= hi else Enclosure(box.lo, box.hi)
+        found = Enclosure(lo, hi) if lo <= hi else Enclosure(box.lo, box.hi)
+        if default is not None and isinstance(default.value, Fraction):
+            usual = e.meet(Enclosure(box.lo, box.hi), number(default.value).ends)
+            found = found if usual is None else e.hull(found, Enclosure(usual.lo, usual.hi))
+        flushed = digit == 0 and (0 < found.lo < NORMAL or -NORMAL < found.hi < 0)
+        return e.hull(found, Enclosure(0.0, 0.0)) if flushed else found
 
     def _fold(self, d: Definition, outside: Case) -> Enclosure:
         if d.head == "map":
@@ -206,7 +190,7 @@ class FloatBounds(Bounds):
         if not float_of(body).finite or most >= INF:
             return ANYTHING
         if d.head == "logsumexp":
-            top = min(body.hi + _LOG_LONGEST * len(d.bound), 2 * LARGEST)
+            top = min(body.hi + math.log(max(most, 1.0)) + FUNCTION, 2 * LARGEST)
             return Enclosure(body.lo if some else -INF, min(top + abs(top) * FUNCTION + FUNCTION, LARGEST))
         if d.head != "sum":
             return ANYTHING

@@ -1,18 +1,88 @@
-"""Sums of weights as they are computed: of a softmax, of one place, of a point of a simplex."""
+"""Sums of weights as they are computed: of a softmax, of one place, of a point of a simplex; and what is nearly the same
+number wherever it is computed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
-from lossdsl.certificate.arithmetic import BASIC, FUNCTION
-from lossdsl.certificate.bounds import Case, sizes_of
-from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
+from lossdsl.certificate.arithmetic import BASIC, FUNCTION, LEAST
+from lossdsl.certificate.bounds import Bounds, Case, sizes_of
+from lossdsl.ir.nodes import (
+    REAL,
+    TRUE,
+    And,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Not,
+    Or,
+    Param,
+    Read,
+    Scalar,
+    Select,
+    Size,
+    Stop,
+    postorder,
+)
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify.enclosure import INF
 
 _ROUNDS = 1 + 2.0**-10  # more than what rounding adds to a mass in a few operations
-_LOG_LONGEST = 22.0
+_LARGE = 2.0**30  # a factor under which, thrice, what is below the smallest normal number stays small
+_STEADY = frozenset({"add", "sub", "neg", "abs", "max2", "min2", "relu", "clamp", "real", "sign"})
+
+
+def is_steady(bounds: Bounds, node: Scalar) -> bool:
+    """Whether a scalar is the same number wherever it is computed."""
+    match node:
+        case Read():
+            return node.tensor in bounds.inputs
+        case Param() | Size() | Const() | Index():
+            return True
+        case Stop():
+            return is_steady(bounds, node.a)
+        case Compare():
+            return is_steady(bounds, node.a) and is_steady(bounds, node.b)
+        case Not() | And() | Or():
+            return all(is_steady(bounds, a) for a in node.children)
+        case Apply():
+            plain = node.dtype is not REAL or node.name in _STEADY
+            return plain and all(is_steady(bounds, a) for a in node.args)
+    return False
+
+
+def is_near(case: Case, node: Scalar, depth: int = 4) -> bool:
+    """Whether a scalar is nearly the same number wherever it is computed: relative to its size, but for `depth` roundings.
+    A sum of products is not, which may cancel, nor is a choice, which may be another one."""
+    bounds = case.bounds
+    if is_steady(bounds, node):
+        return True
+    if isinstance(node, Read):
+        d = bounds.definitions.get(node.tensor)
+        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in bounds.recurrent:
+            return False
+        return is_near(case, substitute(d.body, dict(zip(d.formals, node.indices, strict=True))), depth)
+    if isinstance(node, Stop):
+        return is_near(case, node.a, depth)
+    if not isinstance(node, Apply) or depth == 0:
+        return False
+    if node.name in ("neg", "abs", "relu"):
+        return is_near(case, node.args[0], depth)
+    if node.name not in ("mul", "div"):
+        return False
+    a, b = node.args
+    if is_steady(bounds, a) and is_steady(bounds, b):
+        return True
+    if node.name == "div":
+        below = case[b]
+        wide = not below.nan and max(below.lo, -below.hi) >= 1 / _LARGE
+        return is_steady(bounds, b) and wide and is_near(case, a, depth - 1)
+    return any(
+        is_steady(bounds, v) and _size(case, v) <= _LARGE and is_near(case, u, depth - 1) for u, v in ((a, b), (b, a))
+    )
 
 
 def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
@@ -27,13 +97,16 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             return sum(mass(case, a, bound) for a in node.args) * _ROUNDS
         case Apply(name="mul"):
             a, b = node.args
-            return min(_times(case, a, b, bound), _times(case, b, a, bound), _of_entropy(case, node, bound)) * _ROUNDS
+            found = min(_times(case, a, b, bound), _times(case, b, a, bound), _of_entropy(case, node, bound))
+            return found * _ROUNDS + _least(case, bound)
         case Apply(name="div"):
             if sizes_of(node.args[1]) == sorted(i.dim for i in bound):
-                return _size(case, node.args[0]) * _ROUNDS
+                return _size(case, node.args[0]) * _ROUNDS + _least(case, bound)
             below = case[node.args[1]]
             least = max(below.lo, -below.hi)
-            return mass(case, node.args[0], bound) / least * _ROUNDS if not below.nan and least > 0 else INF
+            if below.nan or least <= 0:
+                return INF
+            return mass(case, node.args[0], bound) / least * _ROUNDS + _least(case, bound)
         case Apply(name="expdiff" | "exp"):
             return _of_softmax(case, node, bound)
         case Stop():
@@ -50,6 +123,15 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             inner = _inlined(case, node)
             return INF if inner is None else mass(case, inner, bound)
     return INF
+
+
+def _least(case: Case, bound: Sequence[Index]) -> float:
+    """What rounding to subnormal numbers adds to all places."""
+    return _many(case, bound) * LEAST
+
+
+def _many(case: Case, bound: Sequence[Index]) -> float:
+    return math.prod(case.bounds.extent(i.dim, case.some).hi for i in bound)
 
 
 def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) -> float:
@@ -91,14 +173,14 @@ def _share(case: Case, node: Scalar) -> Pair | None:
     return None if inner is None else _share(case, inner)
 
 
-def with_logarithm(case: Case, node: Apply) -> tuple[Scalar, Scalar, list[Scalar]] | None:
-    """A share e^(x - y) among the factors, x - y, and the other factors."""
+def with_logarithm(case: Case, node: Apply) -> tuple[Scalar, Pair, list[Scalar]] | None:
+    """A share e^(x - y) among the factors of which x - y is one, too; x and y; and the other factors."""
     factors = list(_factors(node))
     for share in factors:
         pair = _share(case, share)
         for log in factors if pair is not None else ():
-            if _difference(case, log) == pair:
-                return share, log, [f for f in factors if f is not share and f is not log]
+            if pair is not None and _difference(case, log) == pair:
+                return share, pair, [f for f in factors if f is not share and f is not log]
     return None
 
 
@@ -112,10 +194,23 @@ def _factors(node: Scalar) -> Iterator[Scalar]:
         yield node
 
 
-def largest_term(case: Case, log: Scalar) -> float:
-    """The largest |t| e^t of a number t: 1 / e where it is negative."""
-    top = case[log]
-    return max(0.3679, top.hi * math.exp(top.hi)) * _ROUNDS if not top.nan and top.hi < 10 else INF
+def largest_term(case: Case, pair: Pair) -> float:
+    """The largest |t| e^t of t = x - y, each t computed anew: 1 / e where it is negative."""
+    top, apart = _top(case, pair), _apart(case, pair)
+    return max(0.3679, top * math.exp(top)) * _ROUNDS + apart * math.exp(top) if top < 1 else INF
+
+
+def _top(case: Case, pair: Pair) -> float:
+    """An end that the difference does not exceed, at least 0."""
+    box = case[Apply("sub", pair)]
+    return INF if box.nan else max(box.hi, 0.0)
+
+
+def _apart(case: Case, pair: Pair) -> float:
+    """How far apart a difference is from itself when it is computed twice."""
+    if not all(is_near(case, n) or case.bounds.fold(n, ("logsumexp",)) is not None for n in pair):
+        return INF
+    return sum(_size(case, n) for n in pair) * 10 * BASIC
 
 
 def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
@@ -124,11 +219,12 @@ def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
     found = with_logarithm(case, node)
     if found is None:
         return INF
-    share, log, rest = found
-    whole, top = _of_softmax(case, share, bound), case[log]
-    if whole == INF or top.nan or top.hi > 1:
+    share, pair, rest = found
+    whole, top = _of_softmax(case, share, bound), _top(case, pair)
+    if whole == INF or top > 1:
         return INF
-    entropy = whole * (_LOG_LONGEST * len(bound) + 2 * max(top.hi, 0.0)) + 1.0
+    logs = math.log(max(_many(case, bound), 1.0)) + 1
+    entropy = whole * (logs + 2 * top + _apart(case, pair)) + 1.0
     return entropy * math.prod(_size(case, f) for f in rest)
 
 
@@ -151,17 +247,18 @@ def _of_choice(case: Case, node: Select, bound: Sequence[Index]) -> float:
 
 def _of_softmax(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
     """The logarithm of the sum is off by its own error e, so that all shares are up to exp(e) times as large; the errors of
-    the exponents, d times their size, make p^(1 - d) of a share p, and of n shares at most n^d in sum."""
+    the exponents, d times their size, make p^(1 - d) of a share p, and of n shares at most n^d in sum. What is computed
+    twice is off by eight roundings at most."""
     pair = _share(case, node)
     if pair is None:
         return INF
     x, total = pair
     d = case.bounds.fold(total, ("logsumexp",))
-    if d is None or not case.is_element(x, total, d) or not _is_along(x, total, d, bound):
+    if d is None or not case.is_element(x, total, d) or not _is_along(x, total, d, bound) or not is_near(case, x):
         return INF
     size = max(_size(case, x), _size(case, total))
-    many = _LOG_LONGEST * len(bound)
-    error = size * BASIC + (many + 4) * FUNCTION + many * 4 * BASIC
+    many = math.log(max(_many(case, bound), 1.0)) + 1
+    error = size * BASIC * (1 if is_steady(case.bounds, x) else 9) + (many + 4) * FUNCTION + many * 4 * BASIC
     return math.exp(error) * _ROUNDS if error < 1 else INF
 
 
@@ -180,4 +277,4 @@ def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
     return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
 
 
-__all__ = ["largest_term", "mass", "with_logarithm"]
+__all__ = ["is_near", "is_steady", "largest_term", "mass", "with_logarithm"]

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,7 +41,7 @@ from lossdsl.ir.nodes import (
     postorder,
     tensors_of,
 )
-from lossdsl.transform.gradient import gradient, value
+from lossdsl.transform.gradient import NotYetError, gradient, value
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -100,7 +101,7 @@ def compiled(program: Program, target: str) -> tuple[Compiled, ...]:
             derived = gradient(program, target, moved)
             names = tuple(out.tensor for out in derived.outputs if out.name != "return")
             found.append(Compiled(derived, names, True))
-    except (ValueError, NotImplementedError, KeyError) as problem:
+    except (ValueError, NotImplementedError, KeyError, NotYetError) as problem:
         raise Stuck(f"no program is compiled: {problem}") from problem
     return tuple(found)
 
@@ -165,6 +166,13 @@ def _point(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[str, int]
         for v in entries.values() if declared is not None and declared.dtype is REAL else ():
             if not _is_of(v, form):
                 raise Stuck(f"{name} = {v} is no number of the type")
+    for p in q.program.parameters:
+        usual = [q.fixed.get(p.name), None if p.default is None else p.default.value]
+        taken = [
+            v for u in usual if isinstance(u, Fraction) for v in (u, _as_single(u))
+        ]  # as it is passed, or computed with
+        if p.dtype is REAL and point[1][p.name] not in taken and not _is_of(point[1][p.name], form):
+            raise Stuck(f"{p.name} = {point[1][p.name]} is no number of the type")
     admit(q, point)
     return point, long
 
@@ -217,6 +225,15 @@ def _in_full(q: Question, point: Mapping[str, str], extents: Mapping[str, int]) 
             if i.name not in q.fixed:
                 found[entry] = point.get(i.name, label)
     return found
+
+
+def _as_single(v: Fraction) -> Fraction:
+    """The nearest number of float32; itself where there is none."""
+    try:
+        near: float = struct.unpack("f", struct.pack("f", float(v)))[0]
+    except OverflowError:
+        return v
+    return Fraction(near)
 
 
 def _is_of(v: Fraction, form: Format) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lossdsl.ir.nodes import Program
+from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.transform.dead import without_dead_terms
 from lossdsl.transform.differentiate import differentiate
 from lossdsl.transform.simplify import simplify
@@ -21,4 +22,4 @@ def gradient(program: Program, target: str, wrt: tuple[str, ...]) -> Program:
     return simplify(stabilise(differentiate(program, target, wrt, trusted=True)))
 
 
-__all__ = ["gradient", "value"]
+__all__ = ["NotYetError", "gradient", "value"]

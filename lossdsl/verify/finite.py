@@ -382,9 +382,9 @@ def _far_out(
     boxes = {i.name: base.input(i.name) for i in ctx.program.inputs if i.differentiable}
     limits = [(program, names, form.overflow if narrow else LARGEST) for program, names, narrow in programs]
     one = f"{target}'"
-    found = overflowing(ctx, limits, boxes, one)
+    boxes |= {p.name: base.parameter(p.name) for p in ctx.program.parameters if p.kind == "real"}
+    found = overflowing(ctx, limits, Numbers(boxes, form.bits, form.least), one)
     if found is None:
-        boxes |= {p.name: base.parameter(p.name) for p in ctx.program.parameters if p.kind == "real"}
         found = breaking(ctx, limits, boxes, form.bits, form.least, one, _SEARCHES * ctx.seconds)
     if found is None:
         return None

@@ -60,14 +60,14 @@ class Broken:
 def overflowing(
     ctx: Context,
     programs: Sequence[tuple[Program, Sequence[str], float]],
-    boxes: Mapping[str, Enclosure],
+    numbers: Numbers,
     cotangent: str,
 ) -> Broken | None:
-    """A point at which one of the tensors is far beyond its limit. `programs`: each with tensors and their limit; `boxes`:
-    what the type represents of each real input; `cotangent`: the name of the input that is 1 in gradient programs."""
+    """A point at which one of the tensors is far beyond its limit. `programs`: each with tensors and their limit; `numbers`:
+    what the type represents of real inputs and parameters; `cotangent`: the input that is 1 in gradient programs."""
     generator = random.Random(23)
     for low in itertools.islice(_points(ctx, 21), _MOST):
-        point = _extreme(ctx.program, low, boxes, generator)
+        point = _extreme(ctx.program, low, numbers, generator)
         found = None if point is None or not ctx.admits(point) else _beyond(programs, cotangent, point)
         if point is not None and found is not None:
             return Broken(point, found)
@@ -130,15 +130,20 @@ def _scaled(point: Point, by: Fraction, numbers: Numbers, names: Sequence[str]) 
     )
 
 
-def _extreme(program: Program, low: Point, boxes: Mapping[str, Enclosure], generator: random.Random) -> Point | None:
-    """The point with some entries of its real inputs at the ends of their boxes, its parameters as the type has them."""
+def _extreme(program: Program, low: Point, numbers: Numbers, generator: random.Random) -> Point | None:
+    """The point with some entries of its real inputs at the ends of their boxes, its parameters as the type has them, those at
+    their default as float32 has it."""
     share = generator.choice((0.2, 0.6, 1.0))
-    inputs = {i.name: _drawn(i, low.inputs[i.name], boxes, generator, share) for i in program.inputs}
+    inputs = {i.name: _drawn(i, low.inputs[i.name], numbers.boxes, generator, share) for i in program.inputs}
     parameters = {}
-    for name, value in low.parameters.items():
-        parameters[name] = value
-        if value.denominator & (value.denominator - 1):
-            parameters[name] = Fraction(struct.unpack("f", struct.pack("f", float(value)))[0])
+    for p in program.parameters:
+        value, box = low.parameters[p.name], numbers.boxes.get(p.name)
+        usual = p.default is not None and p.default.value == value
+        if usual and value.denominator & (value.denominator - 1):
+            value = Fraction(struct.unpack("f", struct.pack("f", float(value)))[0])
+        elif not usual and box is not None and box.bounded:
+            value = as_type(value, box, numbers.bits, numbers.least)
+        parameters[p.name] = value
     return Point(low.extents, parameters, inputs)
 
 
