@@ -21,6 +21,7 @@ from fractions import Fraction
 from lossdsl.dim import Dim, FloorDiv
 from lossdsl.ir.nodes import (
     REAL,
+    TRUE,
     Apply,
     Const,
     Definition,
@@ -67,6 +68,8 @@ _LONGEST = 2.0**31
 _SAME = frozenset({"neg", "real", "int", "abs", "max2", "min2", "relu", "clamp"})
 _NEAREST = frozenset({"add", "sub", "mul"})
 _CORRECTED = frozenset({"softplus", "logsigmoid", "logcosh", "logaddexp"})
+_MILD = 2.0**30
+_ROUNDINGS = 4
 _LARGE = 3e4  # what is less in size is finite in every type
 _LONG = 2.0**26  # the least number of which half of the last digit is more than any correction
 
@@ -186,10 +189,21 @@ class FloatRanges(Ranges):
         return found
 
     def parameter(self, name: str) -> Enclosure:
-        return self._representable(super().parameter(name))
+        declared = next((p for p in self.program.parameters if p.name == name), None)
+        return self._with(None if declared is None else declared.default, self._representable(super().parameter(name)))
 
     def input(self, name: str) -> Enclosure:
-        return self._representable(super().input(name))
+        declared = self._inputs.get(name)
+        return self._with(None if declared is None else declared.default, self._representable(super().input(name)))
+
+    def _with(self, default: Scalar | None, box: Enclosure) -> Enclosure:
+        """A default is computed with as float32 has it, whether it is a number of the type or not."""
+        usual = isinstance(default, Const) and default.dtype is REAL and isinstance(default.value, Fraction)
+        if not usual or box.lo == box.hi or box.nan:
+            return box
+        assert isinstance(default, Const)
+        assert isinstance(default.value, Fraction)
+        return e.hull(box, self.constant(e.exact(default.value)))
 
     def _representable(self, box: Enclosure) -> Enclosure:
         f = self.form
@@ -198,6 +212,8 @@ class FloatRanges(Ranges):
             lo = min(f.smallest, hi)
         if hi == 1 and box.hi_open and lo < f.below_one:
             hi = f.below_one
+        if 0 < lo < NORMAL or -NORMAL < hi < 0:  # which may be read as 0
+            lo, hi = min(lo, 0.0), max(hi, 0.0)
         return Enclosure(lo, hi) if lo <= hi else Enclosure(box.lo, box.hi)
 
     def extent(self, dim: Dim, nonempty: frozenset[Dim]) -> Enclosure:
@@ -212,6 +228,8 @@ class FloatRanges(Ranges):
         found = transfer(node, args)
         if node.name in _SAME:
             return found
+        if node.name == "sub" and node.args[0] is node.args[1] and not self.repeatable(node.args[0]):
+            found = ANYTHING if args[0].nan else e.sub(*args)  # one product may be contracted, and the other not
         if found.nan:
             return ANYTHING
         if node.name in _NEAREST:
@@ -226,6 +244,35 @@ class FloatRanges(Ranges):
 
     def repeatable(self, node: Scalar) -> bool:
         return _repeatable(node, self._inputs)
+
+    def near(self, node: Scalar, depth: int = _ROUNDINGS) -> bool:
+        """Whether a scalar that is computed twice is nearly the same: a few products and quotients of what is the same, by
+        numbers that do not bring back what was flushed to 0. Sums of products may cancel."""
+        if self.repeatable(node):
+            return True
+        if isinstance(node, Read):
+            d = self._definitions.get(node.tensor)
+            plain = d is not None and d.tensor not in self._grouped and d.head == "map" and d.support is TRUE
+            return d is not None and plain and self.near(d.body, depth)
+        if isinstance(node, Stop):
+            return self.near(node.a, depth)
+        if not isinstance(node, Apply) or depth == 0:
+            return False
+        if node.name in ("neg", "abs", "relu", "real"):
+            return self.near(node.args[0], depth)
+        if node.name not in ("mul", "div"):
+            return False
+        a, b = node.args
+        if self.repeatable(a) and self.repeatable(b):
+            return True
+        scope = self.scope()
+        for x, k in ((a, b), (b, a))[: 1 + (node.name == "mul")]:
+            box = scope[k]
+            least, most = max(box.lo, -box.hi), max(-box.lo, box.hi)
+            mild = not box.nan and (most <= _MILD if node.name == "mul" else least >= 1 / _MILD)
+            if mild and self.repeatable(k) and self.near(x, depth - 1):
+                return True
+        return False
 
     def granule(self, node: Scalar) -> float:
         found = self._granules.get(node)
@@ -297,6 +344,8 @@ class FloatRanges(Ranges):
         if size == INF:
             return found
         same = any(self.repeatable(a) for a in node.args)
+        if not same and not any(self.near(a) for a in node.args):
+            return found
         slack = 0.0 if same else size * 2.0**-16 + 2.0**-16
         if node.name == "expdiff":
             top = 1.0 + 2 * slack + 2.0**-20 if slack < 1 else INF

@@ -184,8 +184,6 @@ def applied(node: Apply, args: list[Float]) -> Float:
     if name == "add":
         return total(args)
     if name == "sub":
-        if node.args[0] is node.args[1]:
-            return ZERO if args[0].finite else NAN
         return total([args[0], _negative(args[1])])
     if all(a.finite for a in args):
         return _of_finite(node, args)

@@ -163,7 +163,7 @@ class _Sum:
         if {found.get(i) for i in d.bound} != self.bound:
             return None
         slack = _slack((x, total), scope)
-        return math.exp(slack) * _ROUNDING if slack < 2 else None
+        return math.exp(slack) * _ROUNDING if slack < 2 and self.ranges.near(x) else None
 
     def _simplex(self, read: Read) -> bool:
         """Whether it is an entry of a point of a simplex, of which the bound indices name all entries."""

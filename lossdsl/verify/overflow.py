@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from lossdsl.ir.nodes import Input, Program
+from lossdsl.ir.nodes import Input, Parameter, Program
 from lossdsl.verify.context import Context
 from lossdsl.verify.corners import Numbers, as_type, corners, long_ones
 from lossdsl.verify.enclosure import Enclosure
@@ -135,16 +135,16 @@ def _extreme(program: Program, low: Point, numbers: Numbers, generator: random.R
     their default as float32 has it."""
     share = generator.choice((0.2, 0.6, 1.0))
     inputs = {i.name: _drawn(i, low.inputs[i.name], numbers.boxes, generator, share) for i in program.inputs}
-    parameters = {}
-    for p in program.parameters:
-        value, box = low.parameters[p.name], numbers.boxes.get(p.name)
-        usual = p.default is not None and p.default.value == value
-        if usual and value.denominator & (value.denominator - 1):
-            value = Fraction(struct.unpack("f", struct.pack("f", float(value)))[0])
-        elif not usual and box is not None and box.bounded:
-            value = as_type(value, box, numbers.bits, numbers.least)
-        parameters[p.name] = value
+    parameters = {p.name: _as_passed(p, low.parameters[p.name], numbers) for p in program.parameters}
     return Point(low.extents, parameters, inputs)
+
+
+def _as_passed(p: Parameter, value: Fraction, numbers: Numbers) -> Fraction:
+    """A parameter as the type has it; its default as float32 has it."""
+    box = numbers.boxes.get(p.name)
+    if p.default is not None and p.default.value == value:
+        return Fraction(struct.unpack("f", struct.pack("f", float(value)))[0])
+    return value if box is None or not box.bounded else as_type(value, box, numbers.bits, numbers.least)
 
 
 def _drawn(
@@ -285,13 +285,11 @@ def _rounded_point(
             }
         inputs[i.name] = entries
     parameters = {}
-    extreme = k % 2 == 1
+    numbers, share = Numbers(boxes, bits, least), 0.5 if k % 2 == 1 else 0.0
     for p in program.parameters:
         value, box = low.parameters[p.name], boxes.get(p.name)
         if p.kind == "real" and box is not None and box.bounded:
-            value = as_type(
-                _spread(value, box, generator, 0.5 if extreme else 0.0, None, least, _MIXED), box, bits, least
-            )
+            value = _as_passed(p, _spread(value, box, generator, share, None, least, _MIXED), numbers)
         parameters[p.name] = value
     return Point(low.extents, parameters, inputs)
 

@@ -330,6 +330,10 @@ class Ranges:
         """Whether a scalar is one number, wherever it is computed and whatever is made of it."""
         return True
 
+    def near(self, node: Scalar) -> bool:
+        """Whether it is nearly one number, relative to its size."""
+        return True
+
     # ---------------------------------------------------------------------------------------------- leaves
 
     def scope(self, nonempty: frozenset[Dim] = frozenset()) -> Scope:
