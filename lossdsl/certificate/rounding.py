@@ -398,7 +398,7 @@ def brought(node: Apply, args: Sequence[Seen]) -> Error:
         case "neg" | "abs" | "real" | "relu" if args[0].relative <= 1:
             return args[0].relative, args[0].absolute, args[0].most
         case "max2" | "min2":
-            return _of_extreme(*args, name)
+            return _of_extreme(args[0], args[1], name)
         case "sqrt":
             return _of_root(args[0])
         case "exp" | "expdiff":
