@@ -22,7 +22,18 @@ from fractions import Fraction
 from typing import Any
 
 from lossdsl.certificate import arithmetic
-from lossdsl.certificate.arithmetic import LARGEST, NORMAL, Float, applied, compared, negative, single, total, union
+from lossdsl.certificate.arithmetic import (
+    LARGEST,
+    NATURAL,
+    NORMAL,
+    Float,
+    applied,
+    compared,
+    negative,
+    single,
+    total,
+    union,
+)
 from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.coverings import text
 from lossdsl.certificate.question import Question, Within
@@ -316,7 +327,22 @@ class Errors:
             relative = _plus(relative, share, _times(share, relative))
             absolute = _plus(absolute, _times(share, absolute), more)
             most = _plus(most, _times(share, whole), more)
+            if node.name not in ("add", "sub", "mul", "div", "real"):
+                computed = _beyond(node.name, computed, share, more)
         return _seen(exact, computed, (relative, absolute, most))
+
+
+def _beyond(name: str, found: Float, share: float, more: float) -> Float:
+    """A set of floats with what the record of a function admits, which may be more than the sets allow for, in its range; where
+    a sigmoid has reached its limit it is that."""
+    assert found.box is not None
+    if name in ("sigmoid", "tanh") and found.box.lo == found.box.hi:
+        return found
+    lo, hi = found.box.lo, found.box.hi
+    low, high = NATURAL.get(name, (-INF, INF))
+    lo = max(low, e.add_down(lo, -_plus(_times(share, abs(lo)), more)))
+    hi = min(high, e.add_up(hi, _plus(_times(share, abs(hi)), more)))
+    return Float(e.hull(Enclosure(lo, hi), found.box))
 
 
 def _whole(value: Fraction) -> Seen:
