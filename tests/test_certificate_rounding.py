@@ -4,6 +4,7 @@ certified are kept, false ones have no certificate, and what was tampered with i
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 import re
 from collections.abc import Iterator
@@ -349,8 +350,7 @@ def attack_bound(rng: random.Random, q: Question, many: int) -> float:
     element, error, worst = Element(q), q.error, 0.0
     assert error is not None
     relative, absolute = (mpmath.mpf(v.numerator) / v.denominator for v in (error.relative, error.absolute))
-    (entry,) = element.entries
-    for box in entry.parts():
+    for entry, box in [(own, part) for own in element.entries for part in own.parts()]:
         lo, hi = sorted((abs(box.lo), abs(box.hi)))
         near = [Enclosure(max(lo, hi * 2.0**-k), hi) for k in (1, 6, 20)] if box.hi > 0 else []
         near += [Enclosure(box.lo, min(box.hi, box.lo * 2.0**-k)) for k in (1, 6, 20)] if box.hi < 0 else []
@@ -440,6 +440,20 @@ def test_bounds_that_hold_have_certificates(declared: str, body: str, said: str)
 def test_false_bounds_have_no_certificates(declared: str, body: str, said: str) -> None:
     with pytest.raises(Stuck):
         of_error(question(body, said, declared))
+
+
+def test_the_boxes_of_a_trace_cover_the_domain() -> None:
+    """0, and from the smallest number to the largest one on either side of it, one box after the other."""
+    for body, within in (("softplus(x)", "64"), ("sqrt(1 + x^2) - x", "1024"), ("x if x > 0.3 else 0.3", "16")):
+        said = f"1e-05 * abs(exact) + 0.01 where abs(x) <= {within}"
+        trace = [line[-1].strip("[]").split(", ") for line in of_error(question(body, said))[1:]]
+        found = sorted((float.fromhex(lo), float.fromhex(hi)) for lo, hi in trace)
+        below, above = [b for b in found if b[1] < 0], [b for b in found if b[0] > 0]
+        assert (0.0, 0.0) in found
+        assert len(found) == len(below) + len(above) + 1
+        for part, ends in ((below, (-float(within), -(2.0**-100))), (above, (2.0**-100, float(within)))):
+            assert (part[0][0], part[-1][1]) == ends
+            assert all(a[1] == b[0] for a, b in itertools.pairwise(part))
 
 
 def test_statements_are_read_as_they_are_printed() -> None:

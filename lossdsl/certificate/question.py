@@ -48,8 +48,8 @@ _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 @dataclass(frozen=True)
 class Within:
-    """A bound of a rounding error, relative |exact| + absolute, where each input of the domain is between two numbers, or, if
-    there is no lower one, not larger in size than the other."""
+    """A bound of a rounding error, relative |exact| + absolute, where each input of the domain (for the name "" each real one) is
+    between two numbers, or, if there is no lower one, not larger in size than the other."""
 
     relative: Fraction
     absolute: Fraction

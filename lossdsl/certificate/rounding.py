@@ -191,7 +191,7 @@ def _seen(exact: Enclosure, computed: Float, error: Error) -> Seen:
     most = min(most, _plus(_times(relative, _size(exact)), absolute), room)
     if not relative + absolute < INF:
         relative, absolute = 0.0, most
-    absolute = min(absolute, most) if relative == 0 else absolute
+    absolute = min(absolute, most)
     if most == 0:
         relative, absolute = 0.0, 0.0
     below, above = most, most
