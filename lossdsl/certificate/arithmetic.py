@@ -30,7 +30,7 @@ _NOTHING = 2.0**-151  # what is less is 0 after rounding
 _FLAT = 110.0  # from here on exp(-x) is 0 after rounding
 _KEPT = 2.0**26  # from here on a number less than 0.7 added is none
 _EXPONENTIALS = frozenset({"exp", "expm1", "expdiff", "pow", "powi", "cosh", "sinh"})
-_RANGE = {
+NATURAL = {
     "sigmoid": (0.0, 1.0 + BASIC),
     "tanh": (-1.0, 1.0),
     "softplus": (0.0, INF),
@@ -315,7 +315,7 @@ def _error(reach: float) -> float:
 
 def _kept(name: str, boxes: Sequence[Enclosure], found: Float) -> Float:
     """In the natural range of the function; the largest argument plus a number below 0.7 is that one where it is large."""
-    lo, hi = _RANGE.get(name, (-INF, INF))
+    lo, hi = NATURAL.get(name, (-INF, INF))
     low, high = max(b.lo for b in boxes) if boxes else 0.0, max((b.hi for b in boxes), default=0.0)
     if name == "logcosh":
         high = max(high, -boxes[0].lo)
@@ -472,4 +472,16 @@ _X, _Y = Const(Fraction(2)), Const(Fraction(3))
 _EXP, _LOG, _MUL = Apply("exp", (_X,)), Apply("log", (_X,)), Apply("mul", (_X, _Y))
 _MAX, _MIN = Apply("max2", (_X, _Y)), Apply("min2", (_X, _Y))
 
-__all__ = ["ANY", "LARGEST", "Float", "applied", "compared", "logsumexp", "number", "product", "total", "union"]
+__all__ = [
+    "ANY",
+    "LARGEST",
+    "NATURAL",
+    "Float",
+    "applied",
+    "compared",
+    "logsumexp",
+    "number",
+    "product",
+    "total",
+    "union",
+]

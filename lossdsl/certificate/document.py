@@ -41,8 +41,10 @@ from lossdsl.certificate.pieces import of_one
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
     CALIBRATED,
+    ERROR,
     EXPLODING,
     FINITE,
+    GRADIENT_ERROR,
     MINIMUM,
     NOISE,
     NUMBERS,
@@ -54,6 +56,7 @@ from lossdsl.certificate.question import (
     of_finding,
     on_a_sphere,
 )
+from lossdsl.certificate.rounding import of_error, restated, stated, weaker
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Shown, Stuck
 from lossdsl.certificate.safety import of_parts, of_ranges
 from lossdsl.certificate.scaling import of_units
@@ -72,6 +75,7 @@ TRUSTED = (
     "the parser and the builder of programs (lossdsl.syntax, lossdsl.ir)",
     "enclosures of operations (lossdsl.verify.enclosure, lossdsl.verify.operations, Arb)",
     "for finiteness, what is compiled (lossdsl.transform): the statement is about that program, under the model of its arithmetic",
+    "for rounding errors, that program too, and the accuracy of primitives in float32 (their records in lossdsl.primitives)",
     "this checker (lossdsl.certificate)",
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"
@@ -94,6 +98,7 @@ RANGES, PARTS = "ranges in float arithmetic", "ranges in float arithmetic, part 
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
+ERRORS = "rounding errors on boxes"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -120,6 +125,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys(PROPER, (EXPECTED, CLASSES, SPHERICAL)),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
+    **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS,)),
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED)
 _OF_BOXES = {
@@ -171,7 +177,7 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
     without: list[str] = []
     todo: list[tuple[str, dict[str, Any], Verdict]] = []
     for f in report.findings:
-        todo.append((_title(f), {"finding": f.property, "in": list(f.wrt), **_bracketed(f)}, f.verdict))
+        todo.append((_title(f), {"finding": f.property, "in": list(f.wrt), **_bracketed(f), **_erring(f)}, f.verdict))
         todo += _safe(f)
     for c in report.claims:
         todo.append((f"claim at line {c.line}: {c.text}", {"claim": c.line, "text": c.text}, c.verdict))
@@ -201,6 +207,12 @@ def _bracketed(f: Finding) -> dict[str, Any]:
     return {"bracket": [None if end is None else end.hex() for end in (low, high)]}
 
 
+def _erring(f: Finding) -> dict[str, Any]:
+    """The bound of a rounding error."""
+    value = f.verdict.value
+    return stated(value.exact) if f.property in (ERROR, GRADIENT_ERROR) and value is not None else {}
+
+
 def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
     """The size of inputs up to which what is not finite for all of them is."""
     verdict = f.verdict
@@ -214,7 +226,10 @@ def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
 
 def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What is said of a number, and then only what bounds the loss: what it is not above, or below; that in the end with a
-    little room."""
+    little room. Of a rounding error bounds that are larger."""
+    if "error" in about:
+        yield from ({**about, "error": error} for error in weaker(about["error"]))
+        return
     yield about
     low, high = about.get("bracket", (None, None))
     if low is not None and high is not None:
@@ -253,7 +268,8 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
             raise Stuck(f"the claim at this line is `{found[0].text}`")
         return of_claim(built, found[0])
     low, high = (None if end is None else _end(end) for end in about.get("bracket", (None, None)))
-    return of_finding(built, about["finding"], tuple(about["in"]), (low, high))
+    error = restated(about["error"]) if "error" in about else None
+    return of_finding(built, about["finding"], tuple(about["in"]), (low, high), error)
 
 
 def _end(written: str) -> float:
@@ -451,6 +467,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     RANGES: of_ranges,
     PARTS: of_parts,
     JOINED: _joined,
+    ERRORS: of_error,
 }
 
 

@@ -47,6 +47,16 @@ _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 
 @dataclass(frozen=True)
+class Within:
+    """A bound of a rounding error, relative |exact| + absolute, where each input of the domain (for the name "" each real one) is
+    between two numbers, or, if there is no lower one, not larger in size than the other."""
+
+    relative: Fraction
+    absolute: Fraction
+    domain: tuple[tuple[str, Fraction | None, Fraction], ...] = ()
+
+
+@dataclass(frozen=True)
 class Question:
     """property   convex, strictly convex, quasiconvex, increasing, lipschitz, smooth, bounded, non-negative, range, even,
                   invariant under shift ... as in a claim
@@ -59,6 +69,7 @@ class Question:
     bracket       of a number: what it is not below, and not above
     place         of a minimum: an equality of the input with something
     link          of proper predictions: the probability that one stands for
+    error         of a rounding error: the bound of it
     """
 
     program: Program
@@ -75,6 +86,7 @@ class Question:
     bracket: Ends = (None, None)
     place: Compare | None = None
     link: Scalar | None = None
+    error: Within | None = None
 
 
 MINIMUM, UNIQUE = "minimum", "unique minimum"
@@ -83,6 +95,7 @@ PROPER = ("proper", "strictly proper")
 FINITE = "finite in "
 NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", RADIUS)
 EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
+ERROR, GRADIENT_ERROR = "error in float32", "gradient error in float32"
 _FINDINGS = (
     "convex",
     "strictly convex",
@@ -106,10 +119,14 @@ _ORDERS = {"C0": 0, "differentiable": 1, "C1": 1, "C2": 2}
 _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly concave", "quasiconvex")
 
 
-def of_finding(built: BuiltLoss, name: str, inputs: tuple[str, ...], bracket: Ends = (None, None)) -> list[Question]:
+def of_finding(
+    built: BuiltLoss, name: str, inputs: tuple[str, ...], bracket: Ends = (None, None), error: Within | None = None
+) -> list[Question]:
     """The questions that together are a standard finding of the report. Raises Stuck for one without certificates."""
     program = built.program
     target = program.target or program.outputs[0].tensor
+    if name in (ERROR, GRADIENT_ERROR):
+        return [_error_of(program, target, name, inputs, error)]
     about, _, place = name.rpartition(" at " if " at " in name else " towards ")
     if place and about in (MINIMUM, UNIQUE, "gradient", "gradient strictly"):
         asked = Question(_of_values(program), about, target, place=_equality(program, target, place))
@@ -134,6 +151,17 @@ def _plain_finding(program: Program, target: str, name: str, inputs: tuple[str, 
     if name != "redescending":
         program = _of_values(program)
     return Question(program, "smooth" if name in ("C1", "C2") else name, target, inputs, order=_ORDERS.get(name))
+
+
+def _error_of(program: Program, target: str, name: str, inputs: tuple[str, ...], error: Within | None) -> Question:
+    """About what is compiled, in which parameters and optional inputs are read, with their defaults as values."""
+    if error is None or len(inputs) != (name == GRADIENT_ERROR):
+        raise Stuck("a bound of the error in another form")
+    values = {p.name: p.default.value for p in program.parameters if p.default is not None}
+    optional = [i for i in program.inputs if i.dtype is REAL and i.name not in inputs]
+    values |= {i.name: i.default.value for i in optional if i.default is not None}
+    fixed = {name: value for name, value in values.items() if isinstance(value, Fraction)}
+    return Question(program, name, target, inputs, fixed=fixed, error=error)
 
 
 def _within(program: Program, target: str, size: float | None) -> dict[str, Enclosure]:
