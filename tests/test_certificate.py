@@ -54,8 +54,9 @@ def document_of(source: Source) -> dict[str, Any]:
     return read
 
 
-# counted costs, and errors of float arithmetic
-OTHER_MEANS = (": cost of", ": growth", "error in float32")
+COUNTED = (": cost of", ": growth")  # of the plan
+ERRORS = "error in float32"
+OTHER_MEANS = (*COUNTED, ERRORS)
 
 
 @pytest.fixture(scope="module")
@@ -424,14 +425,19 @@ def test_tails_need_every_number_and_one_entry_at_a_time() -> None:
 def test_certificates_of_the_catalogue_hold() -> None:
     """All of them, and the share that has one may not fall. Chords and single points are replayed without exception but
     where the checker has no function."""
-    certified, without = 0, []
+    certified, errors, without, others = 0, 0, list[str](), list[str]()
     for entry in catalogue.entries():
-        checked = verify(document_of(Source(str(entry.path), entry.path.read_text())))
-        certified += checked.entries
+        document = document_of(Source(str(entry.path), entry.path.read_text()))
+        checked = verify(document)
+        found = [str(e.get("finding")) for loss in document["losses"] for e in loss["entries"]]
+        errors += sum(ERRORS in finding for finding in found)
+        certified += sum(ERRORS not in finding for finding in found)
+        others += [w for w in checked.without if ERRORS in w]
         without += [w for w in checked.without if not any(x in w for x in OTHER_MEANS)]
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
     assert certified / (certified + len(without)) >= 0.975
+    assert errors / (errors + len(others)) >= 0.55  # those of rows have none
 
 
 ELEMENTARY: dict[str, Callable[[Any], Any]] = {

@@ -23,6 +23,7 @@ from lossdsl.transform.arithmetic import NotYetError
 from lossdsl.verify import errors, rounding
 from lossdsl.verify.brackets import NUMBERS, known
 from lossdsl.verify.context import Context
+from lossdsl.verify.enclosure import Enclosure
 from lossdsl.verify.questions import ELEMENTWISE, Subject, subject
 from lossdsl.verify.verdict import ERRORS, Proved, Unknown
 from tests.test_primitive_texts import _function, _truth
@@ -129,6 +130,16 @@ def test_a_difference_is_off_by_its_own_rounding() -> None:
     assert 2.0**-24 <= whole.relative < 2.0**-23
     assert whole.absolute == 0 or whole.absolute < 1e-30
     assert bound("x * x - y * y", pairs + " in [-1, 1]").absolute > 2.0**-25
+
+
+def test_a_difference_may_overflow() -> None:
+    """Of the largest numbers it does, whatever the exact value is: so the bound is of smaller ones."""
+    found = bound("sin(x - y) / 1000000", "input x, y: real[n]")
+    assert "abs(x) <= 8.50706e+37" in found.where
+
+
+def test_errors_beyond_the_values_are_around_all_of_them() -> None:
+    assert errors.around(Enclosure(1.0, 3.0), 2.0, 0.0).lo <= -3.0
 
 
 def test_cancellation_is_seen() -> None:

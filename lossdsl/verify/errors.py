@@ -51,7 +51,7 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.context import Context
 from lossdsl.verify.enclosure import INF, Enclosure
 from lossdsl.verify.float_ranges import FloatRanges, Format
-from lossdsl.verify.float_values import LARGEST, NORMAL, single
+from lossdsl.verify.float_values import LARGEST, NATURAL, NORMAL, single
 from lossdsl.verify.operations import compare, transfer, truth
 from lossdsl.verify.pieces import TWO_VALUED, NotScalar, target_scalar
 from lossdsl.verify.show import text
@@ -117,8 +117,11 @@ def around(box: Enclosure, relative: float, absolute: float) -> Enclosure:
     """Where numbers are that are so far from those of a set. Raises Unbounded."""
     if not (relative < INF and absolute < INF):
         raise Unbounded("a value without a bound")
-    lo = e.add_down(box.lo, -(relative * abs(box.lo) + absolute) * LOOSE)
-    hi = e.add_up(box.hi, (relative * abs(box.hi) + absolute) * LOOSE)
+    ends = (
+        (box.lo, box.hi) if relative < 1 else (size(box), size(box))
+    )  # x - r |x| falls where x > 0, if r is more than 1
+    lo = e.add_down(box.lo, -(relative * abs(ends[0]) + absolute) * LOOSE)
+    hi = e.add_up(box.hi, (relative * abs(ends[1]) + absolute) * LOOSE)
     return Enclosure(lo, hi)
 
 
@@ -223,6 +226,8 @@ class Errors:
             flushed = False
         else:
             own = accuracy(*(Interval(b.computed.lo, b.computed.hi) for b in args))
+            if node.name not in _NEAREST and not computed.nan:  # the ranges have an error of their own for functions
+                computed = _met(node.name, e.hull(computed, around(computed, own[0] * UNIT, own[1] * UNIT)))
         # what is added is relative to the exact function of what was computed
         r, a = (r + own[0] * UNIT * (1 + r)) * LOOSE, (a * (1 + own[0] * UNIT) + own[1] * UNIT) * LOOSE
         if flushed and not exact.zero and _least(exact) * (1 - r) - a < 2 * NORMAL:
@@ -284,6 +289,15 @@ def number(value: Fraction) -> Approximation:
     if box.lo == box.hi and single(box.lo):
         return Approximation(box, box)
     return Approximation(box, around(box, UNIT, NORMAL), UNIT, NORMAL if abs(value) < 1 else 0.0)
+
+
+_NEAREST = frozenset({"add", "sub", "mul", "div", "neg", "real"})
+
+
+def _met(name: str, box: Enclosure) -> Enclosure:
+    """Within the natural range of a function."""
+    lo, hi = NATURAL.get(name, (-INF, INF))
+    return Enclosure(min(max(box.lo, lo), hi), max(min(box.hi, hi), lo))
 
 
 _UNTOUCHED = frozenset(name for name, p in PRIMITIVES.items() if p.accuracy is exact_function)
@@ -530,9 +544,12 @@ class _Variable:
     difference: bool = False
 
     def at(self, box: Enclosure) -> dict[Scalar, Approximation]:
+        """Raises Unbounded."""
         found: dict[Scalar, Approximation] = {}
         for node, sign in self.nodes:
             here = box if sign > 0 else e.neg(box)
+            if self.difference and size(here) > LARGEST:
+                raise Unbounded(f"{text(node)}, which may overflow")
             if self.difference and not here.zero:
                 found[node] = Approximation(here, around(here, UNIT, 0.0), UNIT)
             else:
