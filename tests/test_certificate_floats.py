@@ -304,6 +304,8 @@ def test_a_point_where_it_overflows_is_accepted() -> None:
         ("input x: real[n] in [-1, 1]", "exp(100 * x)", "float32", {"x[0]": "2"}, "outside"),
         ("input x: real[n] > 0", "1 / x", "float32", {"x[0]": "0"}, "outside"),
         ("input x, y: real[n]", "x * x - y", "float32", {"x[0]": str(2**64), "y[0]": str(2**127)}, "nothing"),
+        # an axis over which a maximum is taken has an entry
+        (f"{ROW}\n    input y: real[n]", "max(x over c) * y", "float32", {"y[0]": "1", "size(c)": "0"}, "maximum"),
         (ROW, "sum(x over c)", "float32", {"x[0, 0]": str(2**100), "size(c)": str(2**32)}, "size"),
         (
             "input x: simplex[n, c] over c",

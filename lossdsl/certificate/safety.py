@@ -25,6 +25,7 @@ from lossdsl.certificate.domain import Point, admit, fraction, point_of
 from lossdsl.certificate.float_bounds import LONGEST, FloatBounds, float_of
 from lossdsl.certificate.points import Place, Undecided, Values, ball, certain, sign
 from lossdsl.certificate.question import FINITE, Question
+from lossdsl.certificate.ranks import RANKING
 from lossdsl.certificate.rules import Stuck
 from lossdsl.ir.extents import symbols_of
 from lossdsl.ir.nodes import (
@@ -159,6 +160,9 @@ def _point(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[str, int]
     long = {name: n for name, n in said.items() if n > point[0].get(name, n)}
     if any(n != point[0].get(name) for name, n in said.items() if name not in long):
         raise Stuck("an extent that is less than the point shows")
+    for d in q.program.definitions():
+        if d.head in ("max", "min", *RANKING) and any(i.dim.evaluate(point[0]) <= 0 for i in d.bound):
+            raise Stuck("an axis without an entry, over which a maximum is taken")  # it has one, in every claim
     if long:
         _may_be_long(q, point, long)
     for name, entries in point[2].items():
