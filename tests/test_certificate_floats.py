@@ -229,6 +229,7 @@ FALSE = [
 ]
 CLAMPED = "clamp(1e30 * (a * b - z), -5, 5)"  # any number between, where a product is contracted or not
 ROWS = "input a, b, z: real[n, c] in [-1, 1]"
+INVERSE = "1 / max(abs(m), 1e-37)"
 FALSE += [
     (ROWS, f"sum(stop(exp(1e4 * ({CLAMPED} - max({CLAMPED} over c)))) over c) / 1e10", "float32"),
     (f"{ROWS}\ninput w: real[n, c] in [-1e37, 1e37]", f"stop(sum(w * softmax({CLAMPED} over c) over c))", "float32"),
@@ -236,6 +237,18 @@ FALSE += [
         "input x: real[n, c] in [-1, 1]\nparam k: real in [1e-36, 1e-36] = 1e-36\nparam j: real in [2e36, 2e36] = 2e36",
         "stop(1e38 * (j * sum(softmax(x over c) * k over c)))",
         "float32",
+    ),
+    *(  # m is computed anew in f: 0 there, and not where it is compared
+        (
+            f"input x: real[n, c]\n{ROWS}\nm[n, c] = a * b + z\n{f}",
+            f"stop(1e25 * sum({term} over c{where}))",
+            "float16",
+        )
+        for f, term, where in (
+            (f"f[n, c] = softmax(x over c) * ({INVERSE})", "(f if abs(m) >= 1e-8 else 0)", ""),
+            (f"f[n, c] = softmax(x over c) * ({INVERSE})", "f", " where abs(m) >= 1e-8"),
+            ("f[n, c] = softmax(x over c) * clamp(1e30 * m, -1e30, 1e30)", "f", " where abs(m) <= 1e-20"),
+        )
     ),
 ]
 

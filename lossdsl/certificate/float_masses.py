@@ -121,7 +121,7 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
                 apart = not any(n in bound for i in rest for n in postorder(i))
                 return 1.0 if along and along == list(bound) and apart else INF
             inner = _inlined(case, node)
-            return INF if inner is None else mass(case, inner, bound)
+            return INF if inner is None else mass(_elsewhere(case), inner, bound)
     return INF
 
 
@@ -146,6 +146,12 @@ def _inlined(case: Case, node: Read) -> Scalar | None:
         return None
     at: dict[Scalar, Scalar] = {**dict(zip(d.formals, node.indices, strict=True))}
     return substitute(d.body, at)
+
+
+def _elsewhere(case: Case) -> Case:
+    """The case of another body: what a condition tells of a number that is computed anew there does not hold of that one."""
+    known = {n: box for n, box in case.known.items() if is_steady(case.bounds, n)}
+    return case.bounds.case(case.some, known, case.split)
 
 
 Pair = tuple[Scalar, Scalar]
@@ -201,8 +207,8 @@ def largest_term(case: Case, pair: Pair) -> float:
 
 
 def _top(case: Case, pair: Pair) -> float:
-    """An end that the difference does not exceed, at least 0."""
-    box = case[Apply("sub", pair)]
+    """An end that the difference does not exceed, at least 0, wherever it is computed."""
+    box = _elsewhere(case)[Apply("sub", pair)]
     return INF if box.nan else max(box.hi, 0.0)
 
 

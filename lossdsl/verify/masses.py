@@ -11,7 +11,20 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from lossdsl.ir.nodes import ZERO, Apply, Compare, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
+from lossdsl.ir.nodes import (
+    REAL,
+    ZERO,
+    Apply,
+    Compare,
+    Const,
+    Definition,
+    Index,
+    Read,
+    Scalar,
+    Select,
+    Stop,
+    postorder,
+)
 from lossdsl.ir.rewrite import free_indices
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -42,6 +55,24 @@ def written(ranges: Ranges, node: Scalar) -> Scalar | None:
     return ranges.written[node]
 
 
+def _under(scope: Scope, condition: Scalar, holds: bool) -> Scope | None:
+    """The scope where a condition holds, of numbers that are the same wherever they are computed: definitions are written
+    out, and compute theirs anew."""
+    inner = scope.under(condition, holds)
+    if inner is None:
+        return None
+    known = {n: box for n, box in inner.known.items() if n in scope.known or _repeatable(scope.ranges, n)}
+    return Scope(scope.ranges, inner.nonempty, known)
+
+
+def _repeatable(ranges: Ranges, node: Scalar) -> bool:
+    """Folds are stored, and their roots are rounded in one way."""
+    if node.dtype is not REAL or (isinstance(node, Apply) and node.name == "sqrt"):
+        return all(_repeatable(ranges, n) for n in node.children)
+    d = ranges.program.definition(node.tensor) if isinstance(node, Read) else None
+    return ranges.repeatable(node) or (d is not None and d.head != "map")
+
+
 class _Sum:
     def __init__(self, ranges: Ranges, d: Definition) -> None:
         self.ranges, self.d, self.bound = ranges, d, frozenset(d.bound)
@@ -68,7 +99,7 @@ class _Sum:
         """Of a selection times the other factors: each branch over all terms."""
         total = 0.0
         for branch, holds in ((node.a, True), (node.b, False)):
-            inner = scope.under(node.condition, holds)
+            inner = _under(scope, node.condition, holds)
             if inner is None or branch is ZERO:
                 continue
             here = inner.reading(branch)
@@ -248,7 +279,7 @@ def largest(factors: list[tuple[Scalar, bool]], scope: Scope) -> float | None:
             continue
         found: float | None = 0.0
         for branch, holds in ((factor.a, True), (factor.b, False)):
-            inner = scope.under(factor.condition, holds) if branch is not ZERO else None
+            inner = _under(scope, factor.condition, holds) if branch is not ZERO else None
             part = (
                 0.0
                 if inner is None
