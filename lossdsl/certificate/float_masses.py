@@ -203,7 +203,7 @@ def _factors(node: Scalar) -> Iterator[Scalar]:
 def largest_term(case: Case, pair: Pair) -> float:
     """The largest |t| e^t of t = x - y, each t computed anew: 1 / e where it is negative."""
     top, apart = _top(case, pair), _apart(case, pair)
-    return max(0.3679, top * math.exp(top)) * _ROUNDS + apart * math.exp(top) if top < 1 else INF
+    return max(0.3679, top * math.exp(top)) * _ROUNDS + apart * math.exp(top) if top < 1 > apart else INF
 
 
 def _top(case: Case, pair: Pair) -> float:
