@@ -219,7 +219,7 @@ def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
     if not f.property.startswith(FINITE) or not isinstance(verdict, Refuted) or verdict.value is None:
         return
     if (size := verdict.value.lower) is not None:
-        about = {"finding": f.property, "in": list(f.wrt), "bracket": [float(size).hex(), None]}
+        about = {"finding": f.property, "in": list(f.wrt), "within": float(size).hex()}
         step = Step("float ranges", f.property, f"where every real input is within {float(size):.6g}")
         yield f"{_title(f)} within {float(size):.6g}", about, Proved(verdict.method, (step,))
 
@@ -267,7 +267,8 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
         if found[0].text != about["text"]:
             raise Stuck(f"the claim at this line is `{found[0].text}`")
         return of_claim(built, found[0])
-    low, high = (None if end is None else _end(end) for end in about.get("bracket", (None, None)))
+    ends = [about["within"], None] if "within" in about else about.get("bracket", (None, None))
+    low, high = (None if end is None else _end(end) for end in ends)
     error = restated(about["error"]) if "error" in about else None
     return of_finding(built, about["finding"], tuple(about["in"]), (low, high), error)
 
