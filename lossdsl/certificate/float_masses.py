@@ -213,10 +213,12 @@ def _top(case: Case, pair: Pair) -> float:
 
 
 def _apart(case: Case, pair: Pair) -> float:
-    """How far apart a difference is from itself when it is computed twice."""
-    if not all(is_near(case, n) or case.bounds.fold(n, ("logsumexp",)) is not None for n in pair):
-        return INF
-    return sum(_size(case, n) for n in pair) * 10 * BASIC
+    """How far apart a difference is from itself when it is computed twice: not at all, of an input and a fold that is stored."""
+    kept = [is_steady(case.bounds, n) or case.bounds.fold(n, ("logsumexp",)) is not None for n in pair]
+    if all(kept):
+        return 0.0
+    near = all(k or is_near(case, n) for k, n in zip(kept, pair, strict=True))
+    return sum(_size(case, n) for n in pair) * 10 * BASIC if near else INF
 
 
 def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
