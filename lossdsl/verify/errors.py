@@ -117,9 +117,8 @@ def around(box: Enclosure, relative: float, absolute: float) -> Enclosure:
     """Where numbers are that are so far from those of a set. Raises Unbounded."""
     if not (relative < INF and absolute < INF):
         raise Unbounded("a value without a bound")
-    ends = (
-        (box.lo, box.hi) if relative < 1 else (size(box), size(box))
-    )  # x - r |x| falls where x > 0, if r is more than 1
+    # x - r |x| falls where x > 0, if r is more than 1
+    ends = (box.lo, box.hi) if relative < 1 else (size(box), size(box))
     lo = e.add_down(box.lo, -(relative * abs(ends[0]) + absolute) * LOOSE)
     hi = e.add_up(box.hi, (relative * abs(ends[1]) + absolute) * LOOSE)
     return Enclosure(lo, hi)
