@@ -22,9 +22,11 @@ from lossdsl.certificate.question import ERROR, Question, of_finding
 from lossdsl.certificate.rounding import UNIT, Element, Errors, Seen, of_error, restated, stated
 from lossdsl.certificate.rules import Stuck
 from lossdsl.diagnostics import Source
+from lossdsl.ir.build import build
 from lossdsl.ir.nodes import And, Apply, Compare, Const, Not, Or, Read, Scalar, Select, Stop, postorder
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.primitives.interval import Interval
+from lossdsl.syntax.parser import parse
 from lossdsl.verify.enclosure import Enclosure
 from tests.test_certificate import document_of
 from tests.test_verify import built
@@ -210,6 +212,11 @@ def loss(rng: random.Random, depth: int, leaves: tuple[str, ...] = LEAVES) -> st
     )
 
 
+def is_built(body: str) -> bool:
+    file = Source("t.loss", f"loss t:\n    input x, y: real[n]\n    per = {body}\n    return mean(per)\n")
+    return bool(build(parse(file)[0], file)[0])
+
+
 def question(body: str, said: str, declared: str = "input x: real[n]") -> Question:
     (asked,) = of_finding(
         built(f"loss t:\n    {declared}\n    per = {body}\n    return mean(per)\n"),
@@ -304,6 +311,8 @@ def attack_random(seed: str, many: int) -> tuple[int, int]:
             more = ("y", "y") if rng.random() < 0.3 else ()
             said = f"1e-05 * abs(exact) + 1e-05 where abs(x) <= {rng.choice((16, 1024))}"
             body = of_x(loss(rng, rng.randint(1, 4), LEAVES + more))
+            if not is_built(body):  # a number of it is divided by 0
+                continue
             found.append(attack_boxes(rng, question(body, said, "input x, y: real[n]"), 12))
     return sum(n > 0 for n in found), sum(found)
 
@@ -374,6 +383,8 @@ def attack_bounds(seed: str, many: int) -> tuple[int, int]:
         for k in range(many):
             rng = random.Random(f"{seed} {k}")
             body = of_x(loss(rng, rng.randint(1, 3)))
+            if not is_built(body):
+                continue
             found = smallest(body, rng.choice(("1e-06", "1e-05", "0", "3e-07")), rng.choice((16, 1024)))
             if found is not None:
                 kept += 1
