@@ -263,12 +263,8 @@ def test_what_is_not_finite_has_none(declared: str, body: str, word: str) -> Non
     assert not is_certified(asked(declared, body, word))
 
 
-SEARCHED = (
-    "log(x)",
-    "(x - y) * 65520",
-    "logsumexp(x over c) - max(x over c)",
-    "sum(x over c) / size(c)",
-)  # for seconds
+# for seconds
+SEARCHED = ("log(x)", "(x - y) * 65520", "logsumexp(x over c) - max(x over c)", "sum(x over c) / size(c)")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """What float32 arithmetic may make of numbers: sets of floats, infinities and NaN among them.
 
 The model: an operation is off by a relative error of 2^-20, functions by 2^-16, exponentials by (|x| + 2) 2^-20 (x up to 200
-in size), sums by 2^-16 of the sizes of their terms, however many (as where they are added up in blocks or pairs); what is below the smallest normal number may be flushed to 0 or not; what is above the largest number is an
-infinity; functions keep to their natural range. Sums and products are rounded to the nearest number, so that no number of
-the type that is an end of the exact range is passed. A product may be contracted with an addition: then it is not rounded,
-nor does it overflow, before the sum does.
+in size), sums by 2^-16 of the sizes of their terms, however many (as where they are added up in blocks or pairs); what is
+below the smallest normal number may be flushed to 0 or not; what is above the largest number is an infinity; functions keep
+to their natural range. Sums and products are rounded to the nearest number, so that no number of the type that is an end of
+the exact range is passed. A product may be contracted with an addition: then it is not rounded, nor does it overflow, before
+the sum does.
 
 Every set holds at least what the model allows. So what is in no set cannot be computed, and both that a value is finite and
 that it is not are read off.

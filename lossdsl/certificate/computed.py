@@ -11,6 +11,7 @@ from typing import Any
 
 from lossdsl.certificate.arithmetic import (
     ANY,
+    LARGEST,
     NORMAL,
     ONE,
     ZERO,
@@ -245,9 +246,7 @@ def _extreme(values: Sequence[Float], sign: int) -> Float:
     lo, hi = pick(b.lo for b in ends), pick(b.hi for b in ends)
     if lo in (INF, -INF) and lo == hi:
         return Float(None, lo > 0, lo < 0)
-    return Float(Enclosure(max(lo, -ANY_SIZE), min(hi, ANY_SIZE)), hi == INF, lo == -INF)
+    return Float(Enclosure(max(lo, -LARGEST), min(hi, LARGEST)), hi == INF, lo == -INF)
 
-
-ANY_SIZE = ANY.box.hi if ANY.box is not None else INF
 
 __all__ = ["Computed"]

@@ -97,11 +97,9 @@ def counterexample(q: Question, refuted: Refuted) -> dict[str, Any]:
             continue
         if holds:
             return {**entry, "values": values}
-    raise (
-        reason
-        if refuted.method in _SEEN or q.property.startswith(FINITE)
-        else Stuck("no certificate of this kind of counterexample yet")
-    )
+    if refuted.method in _SEEN or q.property.startswith(FINITE):
+        raise reason
+    raise Stuck("no certificate of this kind of counterexample yet")
 
 
 def _candidates(
@@ -152,14 +150,8 @@ def _calm(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"values": [" ".join(line) for line in of_calm(q)]}
 
 
-_AGAIN = {
-    **FOUND,
-    **STRAIGHT,
-    **DECISIONS,
-    CALM: _calm,
-    COMPUTED: of_point,
-    BEYOND: of_value,
-}  # what is found again when it is replayed
+# what is found again when it is replayed
+_AGAIN = {**FOUND, **STRAIGHT, **DECISIONS, CALM: _calm, COMPUTED: of_point, BEYOND: of_value}
 _MOVING = frozenset({RAY, OUTWARD, INWARD, STEEP, JUMP, SIDES, FLAT})
 
 

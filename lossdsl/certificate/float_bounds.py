@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from lossdsl.certificate.arithmetic import FUNCTION, LARGEST, NORMAL, NUMBERS, SINGLE, Float, applied, number, rounded
 from lossdsl.certificate.bounds import Bounds, Case
-from lossdsl.certificate.float_masses import is_near, is_steady, largest_term, mass, with_logarithm
+from lossdsl.certificate.float_masses import is_near, is_steady, largest_term, mass, size_of, with_logarithm
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     REAL,
@@ -111,8 +111,8 @@ class FloatCase(Case):
         if found is None or not all(self[a].bounded for a in node.args):
             return None
         _, pair, rest = found
-        size = largest_term(self, pair) * math.prod(max(-self[f].lo, self[f].hi) for f in rest if not self[f].nan)
-        return Enclosure(-size, size) if size < LARGEST and not any(self[f].nan for f in rest) else None
+        size = largest_term(self, pair) * math.prod(size_of(self, f) for f in rest)
+        return Enclosure(-size, size) if size < LARGEST else None
 
     def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
         exact = super()._mean(top, size)

@@ -81,7 +81,7 @@ def is_near(case: Case, node: Scalar, depth: int = 4) -> bool:
         wide = not below.nan and max(below.lo, -below.hi) >= 1 / _LARGE
         return is_steady(bounds, b) and wide and is_near(case, a, depth - 1)
     return any(
-        is_steady(bounds, v) and _size(case, v) <= _LARGE and is_near(case, u, depth - 1) for u, v in ((a, b), (b, a))
+        is_steady(bounds, v) and size_of(case, v) <= _LARGE and is_near(case, u, depth - 1) for u, v in ((a, b), (b, a))
     )
 
 
@@ -101,7 +101,7 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             return found * _ROUNDS + _least(case, bound)
         case Apply(name="div"):
             if sizes_of(node.args[1]) == sorted(i.dim for i in bound):
-                return _size(case, node.args[0]) * _ROUNDS + _least(case, bound)
+                return size_of(case, node.args[0]) * _ROUNDS + _least(case, bound)
             below = case[node.args[1]]
             least = max(below.lo, -below.hi)
             if below.nan or least <= 0:
@@ -136,7 +136,7 @@ def _many(case: Case, bound: Sequence[Index]) -> float:
 
 def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) -> float:
     found = mass(case, weight, bound)
-    return found * _size(case, other) if found < INF else INF
+    return found * size_of(case, other) if found < INF else INF
 
 
 def _inlined(case: Case, node: Read) -> Scalar | None:
@@ -218,7 +218,7 @@ def _apart(case: Case, pair: Pair) -> float:
     if all(kept):
         return 0.0
     near = all(k or is_near(case, n) for k, n in zip(kept, pair, strict=True))
-    return sum(_size(case, n) for n in pair) * 10 * BASIC if near else INF
+    return sum(size_of(case, n) for n in pair) * 10 * BASIC if near else INF
 
 
 def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
@@ -233,10 +233,10 @@ def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
         return INF
     logs = math.log(max(_many(case, bound), 1.0)) + 1
     entropy = whole * (logs + 2 * top + _apart(case, pair)) + 1.0
-    return entropy * math.prod(_size(case, f) for f in rest)
+    return entropy * math.prod(size_of(case, f) for f in rest)
 
 
-def _size(case: Case, node: Scalar) -> float:
+def size_of(case: Case, node: Scalar) -> float:
     box = case[node]
     return INF if box.nan else max(-box.lo, box.hi)
 
@@ -249,7 +249,7 @@ def _of_choice(case: Case, node: Select, bound: Sequence[Index]) -> float:
     if first == INF and one is not None and len(bound) == 1 and isinstance(c, Compare) and c.op == "==":
         for at, place in ((c.a, c.b), (c.b, c.a)):
             if at is bound[0] and not any(n is bound[0] for n in postorder(place)):
-                first = _size(one, node.a)
+                first = size_of(one, node.a)
     return first + second
 
 
@@ -264,7 +264,7 @@ def _of_softmax(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
     d = case.bounds.fold(total, ("logsumexp",))
     if d is None or not case.is_element(x, total, d) or not _is_along(x, total, d, bound) or not is_near(case, x):
         return INF
-    size = max(_size(case, x), _size(case, total))
+    size = max(size_of(case, x), size_of(case, total))
     many = math.log(max(_many(case, bound), 1.0)) + 1
     error = size * BASIC * (1 if is_steady(case.bounds, x) else 9) + (many + 4) * FUNCTION + many * 4 * BASIC
     return math.exp(error) * _ROUNDS if error < 1 else INF
@@ -285,4 +285,4 @@ def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
     return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
 
 
-__all__ = ["is_near", "is_steady", "largest_term", "mass", "with_logarithm"]
+__all__ = ["is_near", "is_steady", "largest_term", "mass", "size_of", "with_logarithm"]

@@ -172,9 +172,8 @@ def _point(q: Question, entry: Mapping[str, Any]) -> tuple[Point, dict[str, int]
                 raise Stuck(f"{name} = {v} is no number of the type")
     for p in q.program.parameters:
         usual = [q.fixed.get(p.name), None if p.default is None else p.default.value]
-        taken = [
-            v for u in usual if isinstance(u, Fraction) for v in (u, _as_single(u))
-        ]  # as it is passed, or computed with
+        # as it is passed, or computed with
+        taken = [v for u in usual if isinstance(u, Fraction) for v in (u, _as_single(u))]
         if p.dtype is REAL and point[1][p.name] not in taken and not _is_of(point[1][p.name], form):
             raise Stuck(f"{p.name} = {point[1][p.name]} is no number of the type")
     admit(q, point)
