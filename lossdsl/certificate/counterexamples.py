@@ -187,7 +187,7 @@ def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:
         fails = (
             _order(q, points)
             if q.property in _ORDERS
-            else _steep(q, points)
+            else _steep(q, points, place)
             if q.bound is not None
             else _least_elsewhere(q, points, place)
             if q.place is not None
@@ -265,13 +265,15 @@ def _order(q: Question, points: list[Point]) -> Fails:
     return fails
 
 
-def _steep(q: Question, points: list[Point]) -> Fails:
+def _steep(q: Question, points: list[Point], place: Place) -> Fails:
     (extents, parameters, first), (_, _, second) = points
+    d = q.program.definition(q.of)
+    at: dict[Scalar, int] = {} if d is None else dict(zip(d.formals, place))
     steps = [abs(second[n][p] - v) for n in q.inputs for p, v in first[n].items()]
 
     def fails(values: list[Any]) -> bool:
         assert q.bound is not None
-        bound = ball(Values(q.program, extents, parameters, first).scalar(q.bound, {}, {}))
+        bound = ball(Values(q.program, extents, parameters, first).scalar(q.bound, at, {}))
         far = {
             "l1": lambda: ball(sum(steps, Fraction(0))),
             "linf": lambda: ball(max(steps)),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.derivations import Derivations
 from lossdsl.certificate.germs import LINEAR, ONE
 from lossdsl.certificate.orders import Orders
 from lossdsl.certificate.plain import plain
@@ -44,7 +45,7 @@ from lossdsl.ir.nodes import (
     Select,
     postorder,
 )
-from lossdsl.ir.rewrite import substitute
+from lossdsl.ir.rewrite import substitute, transform
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import operations as o
 from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
@@ -57,6 +58,9 @@ _BESIDE = 2.0**-30  # how far to either side of a place an element is told apart
 _TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
 _FREE = ("real", "prob", *_TWO_VALUED)  # each entry is any number of its range, whatever the others are
 _EXTREMES = ("abs", "relu", "max2", "min2", "clamp")
+_RISING = frozenset(
+    {"exp", "expm1", "log", "log1p", "sqrt", "softplus", "sinh", "tanh", "atan"}
+)  # strictly, of numbers
 _FACTORIALS = (1.0, 1.0, 2.0, 6.0)
 
 Accept = Callable[[Enclosure], bool]
@@ -129,6 +133,7 @@ class Curve:
             self.variable, self.factors = self._affine(entry)
         self.others = self._others()
         self._tails: dict[bool, Tail | None] = {}
+        self._derivations: dict[Scalar, Derivations | None] = {}
 
     # ------------------------------------------------------------------------------------------ the function
 
@@ -258,24 +263,38 @@ class Curve:
             if not self.domain.lo < at < self.domain.hi:
                 raise Stuck(f"{at} is no place inside of the domain")
         else:
-            below = {True: Apply("sub", (entry, place)), False: Apply("sub", (place, entry))}
-            first = [rises for rises, n in below.items() if n in self._users(entry)]
-            number_there = Case(self.bounds, self._some, {})[place].finite
+            higher, there = self._risen(entry, place)
+            below = {True: Apply("sub", (higher, there)), False: Apply("sub", (there, higher))}
+            first = [rises for rises, n in below.items() if n in self._users(higher)]
+            numbers = all(Case(self.bounds, self._some, {})[n].finite for n in (higher, there))
             if (
-                len(self._users(entry)) != 1
+                len(self._users(higher)) != 1
                 or not first
-                or not unbounded
+                or not (unbounded or higher is not entry)
                 or self.rules.moves(place)
-                or not number_there
+                or not numbers
             ):
                 raise Stuck(f"the element is not one of the difference to {type(place).__name__}")
-            self.variable, at = below[first[0]], 0.0
+            self.variable, at, self.domain = below[first[0]], 0.0, e.REALS
             self.factors = [] if first[0] else [(None, False)]
             above = above == first[0]
         if above:
             self.domain = Enclosure(at, self.domain.hi, False, self.domain.hi_open)
         else:
             self.domain = Enclosure(self.domain.lo, at, self.domain.lo_open, False)
+
+    def _risen(self, entry: Scalar, place: Scalar) -> tuple[Scalar, Scalar]:
+        """The entry, and what it is compared with, after increasing functions in which alone it is read: one is above the other
+        where the entry is, and the element rises with the entry where it does with them. Raises Stuck for other questions."""
+        higher, there = entry, place
+        while len(users := self._users(higher)) == 1:
+            (user,) = users
+            if not isinstance(user, Apply) or user.name not in _RISING or user.args != (higher,):
+                break
+            higher, there = user, Apply(user.name, (there,))
+        if higher is not entry and not self.question.property.endswith(("increasing", "decreasing")):
+            raise Stuck("a derivative in another variable")
+        return higher, there
 
     def limit_to(self, distance: float, *, outward: bool) -> None:
         """Take the variable as far to either side as it is at a distance of the entry from what it is compared with (from 0, if
@@ -432,14 +451,28 @@ class Curve:
 
     def closer(self, order: int, box: Box, found: Enclosure) -> Enclosure:
         """What is known of a derivative on a box, and what the element tells as one of multiples of the variable."""
-        over = box.over
+        over, case = box.over, self._case(box)
+        with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+            found = _both(found, self._exactly(order, case))
         far = over if over.lo > 0 else e.neg(over) if over.hi < 0 else None
         tail = None if far is None else self._tail(over.lo > 0)
         if far is not None and tail is not None and far.hi < INF:
             with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
-                there = self._scaled(self._case(box), tail.relative(order, far, self._terms_of(box)), order)
-                return found if there.nan else e.meet(found, there) or found
+                there = self._scaled(case, tail.relative(order, far, self._terms_of(box)), order)
+                return _both(found, there)
         return found
+
+    def _exactly(self, order: int, case: Case) -> Enclosure:
+        """A derivative as a sum of products, by the branches that are taken. Raises Undecided, Stuck."""
+        body = _Branches(self, case).of(self.body)
+        if body not in self._derivations:
+            self._derivations[body] = None
+            with contextlib.suppress(Stuck):
+                self._derivations[body] = Derivations(body, self.variable, self.rules.moves)
+        known = self._derivations[body]
+        if known is None:
+            raise Undecided
+        return known.enclosed(case, order, () if self._inner else tuple(self.factors))
 
     def _falling_to_zero(self, box: Box) -> Enclosure:
         """The first derivative up to an infinite end, if it rises or falls there, and goes to 0: its order is that of what does,
@@ -487,7 +520,9 @@ class Curve:
         """Boxes that cover everything but ends, with a derivative on each that is accepted. Raises Stuck."""
 
         def look(box: Box) -> Enclosure | None:
-            here = self.derivative(order, box)
+            here = ANYTHING
+            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
+                here = self.derivative(order, box)
             if not accept(here):
                 here = self.closer(order, box, here)
             return here if here.finite and accept(here) else None
@@ -816,6 +851,35 @@ class _Evaluation:
         if below is None:
             raise Undecided
         return b if below == largest else a
+
+
+class _Branches:
+    """Scalars without branches, where all that decides is as in a case."""
+
+    def __init__(self, curve: Curve, case: Case) -> None:
+        self._curve, self._case = curve, case
+
+    def of(self, body: Scalar) -> Scalar:
+        return transform(body, self._taken)
+
+    def _taken(self, n: Scalar) -> Scalar:
+        if isinstance(n, Select) and self._curve.rules.moves(n):
+            holds = o.truth(self._case[n.condition])
+            return n if holds is None else n.a if holds else n.b
+        if not isinstance(n, Apply) or n.name not in _EXTREMES or not self._curve.rules.moves(n):
+            return n
+        box = self._case[n.args[0]]
+        match n.name:
+            case "abs" if box.nonnegative or box.nonpositive:
+                return n.args[0] if box.nonnegative else Apply("neg", n.args)
+            case "relu" if box.nonnegative or box.nonpositive:
+                return n.args[0] if box.nonnegative else Const(0)
+        return n
+
+
+def _both(found: Enclosure, there: Enclosure) -> Enclosure:
+    """What is known for two reasons."""
+    return there if found.nan else found if there.nan else e.meet(found, there) or found
 
 
 def _start_of(over: Enclosure, count: int) -> Series:

@@ -30,7 +30,7 @@ from lossdsl.certificate.boxes import (
 )
 from lossdsl.certificate.classes import of_classes
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
-from lossdsl.certificate.coverings import Curve, text
+from lossdsl.certificate.coverings import Curve, float_of, text
 from lossdsl.certificate.decisions import of_calibration, of_convex
 from lossdsl.certificate.far import falling, of_slopes
 from lossdsl.certificate.links import of_proper
@@ -66,7 +66,8 @@ from lossdsl.certificate.spherical import of_spherical
 from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
-from lossdsl.ir.nodes import Apply, Const, Definition, Input
+from lossdsl.ir.nodes import Apply, Compare, Const, Definition, Input, Param, postorder
+from lossdsl.ir.rewrite import with_numbers
 from lossdsl.syntax.parser import parse
 from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Step, Verdict
 
@@ -98,6 +99,7 @@ RANGES, PARTS = "ranges in float arithmetic", "ranges in float arithmetic, part 
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
+CASES = "cases of a parameter"
 ERRORS = "rounding errors on boxes"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
@@ -127,7 +129,15 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     VANISHING: (LOSS,),
     **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS,)),
 }
-_COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED)
+_COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED, CASES)
+_BY_CASES = set(_RULES) - {
+    "range",
+    *NUMBERS,
+    EXPLODING,
+    VANISHING,
+    ERROR,
+    GRADIENT_ERROR,
+}  # what holds for all parameters
 _OF_BOXES = {
     word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS, REACH))
     for word in (CONVEX, CONCAVE, "smooth", "C0", "lipschitz")
@@ -303,6 +313,8 @@ def _proof(question: Question) -> list[list[str]]:
 def _rules(q: Question) -> tuple[str, ...]:
     """The rules of a property, without those that need a convex domain where there is none."""
     found = (RANGES, PARTS) if q.property.startswith(FINITE) else _RULES.get(q.property, ())
+    if q.property in _BY_CASES and next(_compared(q), None):
+        found += (CASES,)
     kept = q.property not in ("smooth", "C0", "lipschitz") or not on_a_sphere(q)
     return found if kept else tuple(r for r in found if r in _COMPOSITIONS)
 
@@ -324,6 +336,29 @@ def _joined(q: Question) -> list[list[str]]:
 
     rule = {"smooth": _smoothness, "C0": _smoothness, "lipschitz": _lipschitz}.get(q.property, _curvature)
     return [*rule(q, shown), *boxes]
+
+
+def _compared(q: Question) -> Iterator[tuple[str, float]]:
+    """Parameters, and numbers inside of their ranges that they are compared with."""
+    bounds = Bounds(q.program, q.assume)
+    for d in bounds.needed(q.of):
+        for n in postorder(*d.scalars()):
+            if isinstance(n, Compare) and isinstance(n.a, Param) and (at := float_of(n.b)) is not None:
+                box = bounds.parameter(n.a.name)
+                if box.lo < at < box.hi:
+                    yield n.a.name, at
+
+
+def _by_cases(q: Question) -> list[list[str]]:
+    """What holds for all parameters, if it does for those below a number, above it, and for the number itself."""
+    name, at = next(_compared(q))
+    box, number = Bounds(q.program, q.assume).parameter(name), {name: Fraction(at)}
+    trace = []
+    for side in (replace(box, hi=at, hi_open=True), replace(box, lo=at, lo_open=True)):
+        trace += [[name, text(side)], *_proof(replace(q, assume={**q.assume, name: side}))]
+    fixed = {**q.fixed, **number}
+    there = replace(q, program=with_numbers(q.program, number), fixed=fixed)
+    return [*trace, [name, at.hex()], *_proof(there)]
 
 
 def _enclosures(q: Question) -> list[list[str]]:
@@ -468,6 +503,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     RANGES: of_ranges,
     PARTS: of_parts,
     JOINED: _joined,
+    CASES: _by_cases,
     ERRORS: of_error,
 }
 

@@ -25,7 +25,7 @@ from lossdsl.certificate.question import Question
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.slopes import Slopes
 from lossdsl.ir.nodes import INT, TRUE, Apply, Const, Definition, Read, Scalar, Select, Size, postorder
-from lossdsl.ir.rewrite import substitute
+from lossdsl.ir.rewrite import free_indices, substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
 
@@ -266,6 +266,8 @@ def told(side: Either) -> str:
 
 def _allowed(q: Question, case: Case) -> Either:
     """Polynomials, one of which the bound is wherever it is used."""
+    if q.bound is not None and free_indices(q.bound):
+        raise Stuck("a bound that varies with the element")
     if q.bound is not None:
         return frozenset(p.of_scalar(case, n) for n in _largest_of(q.bound))
     return frozenset({p.constant(Fraction(allowed_number(q)))})

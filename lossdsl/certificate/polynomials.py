@@ -42,7 +42,18 @@ def minus(p: Polynomial) -> Polynomial:
 
 
 def times(p: Polynomial, q: Polynomial) -> Polynomial:
-    return _collected([(_product(a, b), k * m) for a, k in p for b, m in q])
+    return _collected([_product(a, k, b, m) for a, k in p for b, m in q])
+
+
+def power(p: Polynomial, k: int) -> Polynomial:
+    """p^k; below 0 of one term, of scalars that are not 0."""
+    if k >= 0:
+        found = constant(Fraction(1))
+        for _ in range(k):
+            found = times(found, p)
+        return found
+    ((powers, factor),) = p
+    return power(_collected([_product(((atom, -d) for atom, d in powers), 1 / factor)]), -k)
 
 
 def _collected(terms: Iterable[tuple[Powers, Fraction]]) -> Polynomial:
@@ -55,11 +66,18 @@ def _collected(terms: Iterable[tuple[Powers, Fraction]]) -> Polynomial:
     return kept
 
 
-def _product(a: Powers, b: Powers) -> Powers:
-    found = dict(a)
+def _product(
+    a: Iterable[tuple[Scalar, int]], k: Fraction, b: Powers = _NONE, m: Fraction = Fraction(1)
+) -> tuple[Powers, Fraction]:
+    """With the square of a number's root as that number."""
+    found, k = dict(a), k * m
     for atom, d in b:
         found[atom] = found.get(atom, 0) + d
-    return frozenset((atom, d) for atom, d in found.items() if d)
+    for atom, d in found.items():
+        if isinstance(atom, Apply) and atom.name == "sqrt" and isinstance(square := atom.args[0], Const):
+            if isinstance(square.value, Fraction) and square.value > 0:
+                k, found[atom] = k * square.value ** (d // 2), d % 2
+    return frozenset((atom, d) for atom, d in found.items() if d), k
 
 
 def of_scalar(case: Case, node: Scalar) -> Polynomial:
@@ -102,10 +120,10 @@ def inverse(case: Case, node: Scalar) -> Polynomial:
     whole = of_scalar(case, node)
     if len(whole) != 1:
         return one(node, -1)
-    ((powers, k),) = whole
+    ((powers, _),) = whole
     if not all(case[atom].nonzero for atom, d in powers if d > 0):
         return one(node, -1)
-    return frozenset({(frozenset((atom, -d) for atom, d in powers), 1 / k)})
+    return power(whole, -1)
 
 
 def mapped(p: Polynomial, of: Callable[[Scalar], Scalar]) -> Polynomial:
@@ -122,15 +140,24 @@ def mapped(p: Polynomial, of: Callable[[Scalar], Scalar]) -> Polynomial:
 def enclosed(case: Case, p: Polynomial) -> Enclosure:
     total = Enclosure(0.0, 0.0)
     for powers, k in sorted(p, key=_told):
-        total = e.add(total, e.mul(e.exact(k), _size(case, powers)))
+        total = e.add(total, e.mul(e.exact(k), size(case, powers)))
     return total
 
 
-def _size(case: Case, powers: Iterable[tuple[Scalar, int]]) -> Enclosure:
+def size(case: Case, powers: Iterable[tuple[Scalar, int]]) -> Enclosure:
     found = Enclosure(1.0, 1.0)
     for atom, d in sorted(powers, key=lambda p: print_scalar(p[0])):
         found = e.mul(found, e.integer_power(case[atom], d))
     return found
+
+
+def factored(p: Polynomial) -> tuple[Powers, list[tuple[Powers, Fraction]]]:
+    """The powers that all terms have, and the terms without them."""
+    atoms = {atom for powers, _ in p for atom, _ in powers}
+    least = {atom: min(dict(powers).get(atom, 0) for powers, _ in p) for atom in atoms}
+    common = frozenset((atom, d) for atom, d in least.items() if d)
+    rest = times(p, frozenset({(frozenset((atom, -d) for atom, d in common), Fraction(1))}))
+    return common, sorted(rest, key=_told)
 
 
 def at_most(case: Case, p: Polynomial, wanted: Callable[[Scalar], bool]) -> Polynomial:
@@ -141,7 +168,7 @@ def at_most(case: Case, p: Polynomial, wanted: Callable[[Scalar], bool]) -> Poly
         out = {(atom, d) for atom, d in powers if wanted(atom)}
         rest: Polynomial = frozenset({(powers - out, k)})
         if out:
-            box, others = _size(case, out), _size(case, powers - out)
+            box, others = size(case, out), size(case, powers - out)
             end = box.hi if k > 0 else box.lo
             if box.nan or not others.nonnegative or abs(end) == INF:
                 raise Stuck("what varies along an axis has no bound")
@@ -180,6 +207,7 @@ __all__ = [
     "at_most",
     "constant",
     "enclosed",
+    "factored",
     "inverse",
     "mapped",
     "minus",
@@ -187,6 +215,8 @@ __all__ = [
     "of_scalar",
     "one",
     "plus",
+    "power",
+    "size",
     "times",
     "told",
 ]

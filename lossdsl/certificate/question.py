@@ -309,8 +309,13 @@ def of_claim(built: BuiltLoss, claim: tree.Claim) -> list[Question]:
         asked = replace(asked, program=_of_values(program), order=_ORDERS.get(claim.word or ""))
     if claim.kind == "lipschitz" and claim.bound is not None:
         found, _ = elaborate_expression(built, claim.bound)
-        if found is None or found.definitions or free_indices(found.scalar):
+        if found is None or found.definitions:
             raise Stuck("a bound with a reduction in it")
+        d = program.definition(target)
+        if not set(free_indices(found.scalar)) <= set(() if d is None else d.formals):
+            raise Stuck("a bound of other elements")
+        if any(name == t or _depends(program, t, name) for t in found.scalar.tensors for name in inputs):
+            raise Stuck("a bound that moves")
         asked = replace(asked, bound=found.scalar, norm=claim.norm or "l2")
     return [asked]
 
