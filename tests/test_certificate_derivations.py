@@ -58,6 +58,8 @@ def proved(body: str, claim: str) -> bool:
         ("(log1p(c) - log1p(abs(y)))^2", "unique minimum of per at c == abs(y)"),
         ("(exp(p) - exp(q))^2", "unique minimum of per at p == q"),
         ("abs(sqrt(p) - sqrt(q))", "unique minimum of per at p == q"),
+        ("s * (1 - cos(x - y)) + log(s)", "minimum of per at x == y"),
+        ("sin(x - y)^2", "minimum of per at x == y"),
     ],
 )
 def test_what_holds(body: str, claim: str) -> None:
@@ -87,6 +89,10 @@ def test_what_holds(body: str, claim: str) -> None:
         ("(exp(x) - exp(y))^2 - 0.1 * (exp(x) - exp(y))", "minimum of per at x == y"),
         ("(sin(x) - sin(y))^2", "unique minimum of per at x == y"),
         ("(exp(p) - exp(q))^2 + p - q", "minimum of per at p == q"),
+        ("sin(x - y)^2 - 0.01 * sin(x - y)", "minimum of per at x == y"),
+        ("sin(x - y)^2 * (y - 1)", "minimum of per at x == y"),
+        ("cos(x - y)", "minimum of per at x == y"),
+        ("x[n = n + 1 else 0] + 0 * x[n = n + 1 else 0] - y", "minimum of per at x == y"),
     ],
 )
 def test_what_does_not(body: str, claim: str) -> None:

@@ -44,6 +44,7 @@ from lossdsl.certificate.question import (
     ERROR,
     EXPLODING,
     FINITE,
+    GAP,
     GRADIENT_ERROR,
     MINIMUM,
     NOISE,
@@ -66,8 +67,8 @@ from lossdsl.certificate.spherical import of_spherical
 from lossdsl.certificate.symmetries import Forms, Permuted
 from lossdsl.diagnostics import Source
 from lossdsl.ir.build import BuiltLoss, build
-from lossdsl.ir.nodes import Apply, Compare, Const, Definition, Input, Param, postorder
-from lossdsl.ir.rewrite import with_numbers
+from lossdsl.ir.nodes import TRUE, Apply, Compare, Const, Definition, Input, Param, Scalar, postorder
+from lossdsl.ir.rewrite import free_indices, substitute, transform, with_numbers
 from lossdsl.syntax.parser import parse
 from lossdsl.verify.verdict import Finding, Proved, Refuted, Report, Step, Verdict
 
@@ -100,6 +101,7 @@ UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
 CASES = "cases of a parameter"
+LEAST = "what the value is more than at the place"
 ERRORS = "rounding errors on boxes"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
@@ -119,7 +121,8 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "invariant under permutation": (PERMUTED,),
     **dict.fromkeys(NUMBERS, (ENDS,)),
     NUMBERS[0]: (ENDS, MASSES, ONE_LOGIT),
-    **dict.fromkeys((MINIMUM, UNIQUE), (BOTH_SIDES, UNITS)),
+    MINIMUM: (BOTH_SIDES, UNITS, LEAST),
+    UNIQUE: (BOTH_SIDES, UNITS),
     "quasiconvex": (CURVATURE, VALLEY, UNITS),
     "redescending": (TAILS,),
     CALIBRATED: (MARGIN, CONVEX_MARGIN, CLASSES, SPHERICAL),
@@ -361,6 +364,24 @@ def _by_cases(q: Question) -> list[list[str]]:
     return [*trace, [name, at.hex()], *_proof(there)]
 
 
+def _least(q: Question) -> list[list[str]]:
+    """What the value is more than with the place itself as the entry is not negative."""
+    curve, place = Curve(q), q.place
+    assert place is not None
+    if place.a not in set(postorder(curve.body)) or not curve.whole()[place.b].finite:
+        raise Stuck("a place of another entry, or that may be no number")
+
+    def step(n: Scalar) -> Scalar:
+        same = isinstance(n, Apply) and n.name == "sub" and n.args == (place.b, place.b)
+        return Const(0) if same else n
+
+    there = transform(substitute(curve.body, {place.a: place.b}), step)
+    gap = Apply("sub", (curve.body, there))
+    made = Definition(GAP, free_indices(gap), "map", (), TRUE, gap)
+    program = q.program.with_body((*q.program.body, made))
+    return _proof(replace(q, program=program, property="non-negative", of=GAP, inputs=(), place=None))
+
+
 def _enclosures(q: Question) -> list[list[str]]:
     """The enclosure of each tensor that the target is made of. Raises Stuck if the last does not answer the question."""
     bounds = Bounds(q.program, q.assume)
@@ -504,6 +525,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     PARTS: of_parts,
     JOINED: _joined,
     CASES: _by_cases,
+    LEAST: _least,
     ERRORS: of_error,
 }
 
