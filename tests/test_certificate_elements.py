@@ -56,6 +56,8 @@ def certified(head: str, lines: str, claim: str) -> bool:
 
 
 TRUE = [
+    (PAIRS, "ok[n] = pred >= 2; per[n] = 1 / pred if ok else 0", "per <= 0.5"),
+    (PAIRS, "ok[n] = not (pred < 2 or target > 1); per[n] = target / pred if ok else 0", "per <= 0.5"),
     (ROWS, "per[n] = max(x over c) - x[n, k[n]]", "per >= 0"),
     (IGNORED, "per[n] = logsumexp(y over c) - y[n, k[n]] if k != ignored else 0", "per >= 0"),
     (ENDS, "per = w^2 + z", "even in w"),
@@ -156,6 +158,10 @@ TRUE = [
     (SPHERE, "per = max(abs(u) over d)", "C0 in u"),
 ]
 FALSE = [
+    (PAIRS, "ok[n] = pred >= 2; per[n] = 1 / pred if ok else 0", "per <= 0.4"),
+    (PAIRS, "ok[n] = pred >= 2; per[n] = 1 / target if ok else 0", "per <= 0.5"),
+    (PAIRS, "ok[n] = pred >= 2; per[n] = 1 / pred if not ok else 0", "per <= 0.5"),
+    (PAIRS, "ok[n] = pred >= 2; per[n] = 1 / pred[n] if ok[n = n - 1 else true] else 0", "per <= 0.5"),
     (ROWS, f"{LATTICE}; per[n] = h[n, k[n]] + x[n, 0]", "invariant under shift of x over c"),
     (ROWS, "h[n] = x[n, 0] + (h[n - 1] if n > 0 else 0); per = h", "invariant under shift of x over c"),
     (ROWS, "h[n] = x[n, 0] if n == 0 else h[n - 1]; per = h", "invariant under shift of x over c"),

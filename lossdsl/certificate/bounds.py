@@ -94,6 +94,11 @@ class Case:
         if (isinstance(condition, And) and holds) or (isinstance(condition, Or) and not holds):
             return all(self._learn(part, holds, known) for part in condition.children)
         known[condition] = o.YES if holds else o.NO
+        if isinstance(condition, Read):
+            d = self.bounds.definitions.get(condition.tensor)
+            if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:
+                return True
+            return self._learn(substitute(d.body, dict(zip(d.formals, condition.indices, strict=True))), holds, known)
         if not isinstance(condition, Compare):
             return True
         op = condition.op if holds else _FAILED[condition.op]
