@@ -197,8 +197,26 @@ FINITE = [
     ("input x: real[n, c]\ninput y: class[n] of c", "1 - softmax(x over c)[c = y]", "float32"),
     ("input x: real[n] in [1, 10]", "1 / x + log(x)", "float16"),
     ("input x: real[n]\nparam a: real in [1/8, 8] = 1", "sqrt(a^2 + x^2) - a", "float16"),
+    ("input x: real[n] in [0, 1]", "xlogy(x, x)", "float16"),
+    ("input x: real[n, c]\ninput m: bool[n, c]", "mean(x over c where m)", "float16"),
+    ("input x: real[n]\nparam k: int >= 0 = 1", "x / k if k != 0 else 0", "float16"),
+    (
+        "input x: real[n] in [-32, 32]\ninput t: real[n]\naxis m = n",
+        "logsumexp(x[m] over m where t[m] >= t) - x",
+        "float32",
+    ),
 ]
 FALSE = [
+    ("input x: real[n] in [0, 1]", "1 / x if x != 0 else 0", "float32"),
+    ("input x: real[n] in [0, 1]", "1 / x if x != 0 else 0", "float16"),
+    ("input x: real[n]\nparam k: int >= 0 = 1", "x / k if k != 1 else 0", "float16"),
+    ("input x: real[n]\nparam k: real >= 0 = 1", "x / k if k != 0 else 0", "float32"),
+    (
+        "input x: real[n] in [-32, 32]\ninput t: real[n]\naxis m = n",
+        "logsumexp(x[m] over m where t[m] > t) - x",
+        "float32",
+    ),
+    ("input x: real[n, c]\ninput m: bool[n, c]", "sum(x over c where m) / count(m over c)", "float16"),
     (X, "x^2", "float32"),
     (X, "x^2", "float16"),
     (X, "exp(x)", "float32"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
@@ -93,6 +94,8 @@ class Case:
             return self._learn(condition.a, not holds, known)
         if (isinstance(condition, And) and holds) or (isinstance(condition, Or) and not holds):
             return all(self._learn(part, holds, known) for part in condition.children)
+        if isinstance(condition, (And, Or)):
+            return self._learn_one(condition, holds, known)
         known[condition] = o.YES if holds else o.NO
         if isinstance(condition, Read):
             d = self.bounds.definitions.get(condition.tensor)
@@ -106,7 +109,8 @@ class Case:
             here, there = known.get(node, self[node]), self[other]
             if here.nan or there.nan or isinstance(node, Const):
                 continue
-            both = _without(node, here, there) if sense == "!=" else e.meet(here, _side(sense, there))
+            both = _without(here, there) if sense == "!=" else e.meet(here, _side(sense, there))
+            both = None if both is None else self._narrowed(node, both)
             if both is None:
                 return False
             known[node] = both
@@ -114,6 +118,22 @@ class Case:
                 around = Enclosure(-both.hi, both.hi, both.hi_open, both.hi_open)
                 known[node.args[0]] = e.meet(known.get(node.args[0], inner), around) or inner
         return True
+
+    def _narrowed(self, node: Scalar, box: Enclosure) -> Enclosure | None:
+        """What a scalar may be in an interval; None if there is nothing."""
+        return _whole(self.bounds, node, box)
+
+    def _learn_one(self, condition: And | Or, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
+        """What is known whichever part holds, or fails."""
+        each: list[dict[Scalar, Enclosure]] = []
+        for part in condition.children:
+            found = dict(known)
+            if self._learn(part, holds, found):
+                each.append(found)
+        for node in [n for n in each[0] if all(n in found for found in each)] if each else []:
+            known[node] = functools.reduce(e.hull, (found[node] for found in each))
+        known[condition] = o.YES if holds else o.NO
+        return bool(each)
 
     def _value(self, node: Scalar) -> Enclosure:
         match node:
@@ -435,7 +455,7 @@ class Bounds:
             return o.empty_fold(d.head)
         body = case[d.body]
         some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
-        some = some or _selects_its_own(outside, d)
+        some = some or selects_its_own(outside, d)
         most = 1.0
         for i in d.bound:
             most *= INF if i.dim.constant is None else float(i.dim.constant)
@@ -493,19 +513,32 @@ def _side(op: str, other: Enclosure) -> Enclosure:
     return Enclosure(other.lo, other.hi, other.lo_open, other.hi_open)
 
 
-def _without(node: Scalar, here: Enclosure, other: Enclosure) -> Enclosure:
+def _without(here: Enclosure, other: Enclosure) -> Enclosure:
     """An interval without the one value that is excluded, where that is an end of it."""
     if other.lo != other.hi or here.lo == here.hi:
         return here
-    step = 1.0 if node.dtype is INT and abs(other.lo) < 2**52 else 0.0
-    if other.lo == here.lo:
-        return Enclosure(here.lo + step, here.hi, here.lo_open or not step, here.hi_open)
-    if other.lo == here.hi:
-        return Enclosure(here.lo, here.hi - step, here.lo_open, here.hi_open or not step)
-    return here
+    return Enclosure(here.lo, here.hi, here.lo_open or here.lo == other.lo, here.hi_open or here.hi == other.lo)
 
 
-def _selects_its_own(case: Case, d: Definition) -> bool:
+def _whole(bounds: Bounds, node: Scalar, box: Enclosure) -> Enclosure | None:
+    """The whole numbers of an interval, for a scalar that is one; None if there are none."""
+    if not _is_whole(bounds, node):
+        return box
+    lo, hi = box.lo, box.hi
+    low, high = box.lo_open and abs(lo) < 2**52 and lo.is_integer(), box.hi_open and abs(hi) < 2**52 and hi.is_integer()
+    lo, hi = lo + low, hi - high
+    return Enclosure(lo, hi, box.lo_open and not low, box.hi_open and not high) if lo <= hi else None
+
+
+def _is_whole(bounds: Bounds, node: Scalar) -> bool:
+    if isinstance(node, Read) and node.dtype is REAL:
+        d = bounds.definitions.get(node.tensor)
+        kept = d is not None and d.head == "map" and d.support is TRUE and d.tensor not in bounds.recurrent
+        return d is not None and kept and _is_whole(bounds, d.body)
+    return node.dtype is INT or (isinstance(node, Apply) and node.name == "real" and node.args[0].dtype is INT)
+
+
+def selects_its_own(case: Case, d: Definition) -> bool:
     """Whether an element is selected for certain: the one at the place of what is folded."""
     if len(d.bound) != 1:
         return False

@@ -6,8 +6,19 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from lossdsl.certificate.arithmetic import FUNCTION, LARGEST, NORMAL, NUMBERS, SINGLE, Float, applied, number, rounded
-from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.arithmetic import (
+    BASIC,
+    FUNCTION,
+    LARGEST,
+    NORMAL,
+    NUMBERS,
+    SINGLE,
+    Float,
+    applied,
+    number,
+    rounded,
+)
+from lossdsl.certificate.bounds import Bounds, Case, selects_its_own
 from lossdsl.certificate.float_masses import is_near, is_steady, largest_term, mass, size_of, with_logarithm
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
@@ -52,6 +63,23 @@ class FloatCase(Case):
             return decided is None or decided == holds
         return super()._learn(condition, holds, known)
 
+    def _narrowed(self, node: Scalar, box: Enclosure) -> Enclosure | None:
+        """An input that is not 0 is at least the smallest number of the type, if that is never read as 0."""
+        found, digit = super()._narrowed(node, box), self._digit(node)
+        if found is None:
+            return None
+        lo = digit if found.lo == 0 and found.lo_open else found.lo
+        hi = -digit if found.hi == 0 and found.hi_open else found.hi
+        return (
+            Enclosure(lo, hi, found.lo_open and lo == found.lo, found.hi_open and hi == found.hi) if lo <= hi else None
+        )
+
+    def _digit(self, node: Scalar) -> float:
+        """The smallest number that a scalar may be but 0, if it is never read as 0; else 0."""
+        declared = self.bounds.inputs.get(node.tensor) if isinstance(node, Read) else None
+        of_the_type = declared is not None and declared.dtype is REAL and declared.default is None
+        return self.bounds.digit if of_the_type and isinstance(self.bounds, FloatBounds) else 0.0
+
     def _is_one_number(self, node: Scalar) -> bool:
         """Whether a scalar is the same number in a condition and in what it chooses."""
         match node:
@@ -74,11 +102,24 @@ class FloatCase(Case):
         match node:
             case Const() if isinstance(node.value, Fraction) and node.dtype is REAL:
                 return number(node.value).ends
+            case Apply(args=(x, y)) if x is y and node.name in ("div", "xlogy") and is_steady(self.bounds, x):
+                return self._of_itself(node.name, x)
             case Apply():
                 found = applied(node, [float_of(self[a]) for a in node.args]).ends
                 fact = None if found.nan else self._fact(node)
                 return found if fact is None else e.meet(found, fact) or found
         return super()._value(node)
+
+    def _of_itself(self, name: str, node: Scalar) -> Enclosure:
+        """x / x, and x log(x), which is least at 1 / e, of what is not read as 0 here and as a small number there."""
+        x = self[node]
+        least = max(x.lo, -x.hi)
+        if x.bounded and name == "div" and least >= NORMAL:
+            return Enclosure(1 - BASIC, 1 + BASIC)
+        if x.bounded and name == "xlogy" and x.lo >= 0 and (least >= NORMAL or self._digit(node)):
+            top = x.hi * math.log(x.hi) if x.hi > 1 else 0.0
+            return float_of(Enclosure(-0.37, (top + FUNCTION) * (1 + FUNCTION))).ends
+        return ANYTHING
 
     def _fact(self, node: Apply) -> Enclosure | None:
         """An element less the largest is not above 0, nor is it less the log-sum-exp, which is made as the largest and a
@@ -136,6 +177,11 @@ class FloatBounds(Bounds):
         super().__init__(program, assume)
         self._numbers, self._given = numbers, known
 
+    @property
+    def digit(self) -> float:
+        """The smallest number of the type that is not read as 0; 0 if any may be."""
+        return self._numbers[1]
+
     def _alike(self) -> Bounds:
         return FloatBounds(self.program, self.assume, self._numbers, self._given)
 
@@ -185,6 +231,7 @@ class FloatBounds(Bounds):
             return o.empty_fold(d.head)
         body = case[d.body]
         some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
+        some = some or (is_steady(self, d.where) and selects_its_own(outside, d))
         if d.head in ("max", "min"):
             return body if some else e.hull(body, o.empty_fold(d.head))
         if not float_of(body).finite or most >= INF:
