@@ -212,6 +212,16 @@ def test_no_end_of_a_range_stands_for_all_of_it(claim: str, over: str, body: str
         ("0 * sum(z^2 over c)", "strictly convex in z", False),
         ("sum(z^2 over c) * sum(z^2 over c)", "convex in z", False),
         ("sum((v[n] - v[i])^2 over i)", "strictly convex in v", False),
+        ("sum(logcosh(z - v[n]) over c) + logsumexp(z over c)", "strictly convex in z", True),
+        ("sum(abs(z) over c) + (1 + sum(z^2 over c))", "strictly convex in z", True),
+        ("mean(softplus(-z) over c) + mean(softplus(mean(z over c) - v[i]) over i)", "strictly convex in z", True),
+        ("logsumexp(z over c) + sum(abs(z) over c)", "strictly convex in z", False),
+        ("sum(z^2 over c where c != 1) + logsumexp(z over c)", "strictly convex in z", False),
+        ("sum(z^2 over c) - logsumexp(z over c)", "strictly convex in z", False),
+        ("sum(z^2 over c) + -sum(z^2 over c)", "strictly convex in z", False),
+        ("sum(z^2 over c) + v * sum(abs(z) over c)", "strictly convex in z", False),
+        ("z[n, 0]^2 + logsumexp(z over c)", "strictly convex in z", False),
+        ("v^2 + sum(abs(z) over c)", "strictly convex in z", False),
     ],
 )
 def test_sums_of_what_is_convex_in_an_entry_of_its_own(body: str, claim: str, true: bool) -> None:
