@@ -171,6 +171,24 @@ def proved(body: str, claim: str) -> bool:
         ("(2 if x - y >= 0 else -1) * (x - y)^2", "minimum of per at x == y", False),
         ("(x - y)^2 + (1 if x == y else 0)", "minimum of per at x == y", False),
         ("(x - y)^2 + (1 if x == y else 0)", "increasing in x on x >= y", False),
+        ("(t * x^2 if t > 1/2 else -t * x^2)", "convex in x", False),
+        ("(t * x^2 if t > 1/2 else logcosh(t * x))", "convex in x", True),
+        ("(x^2 if t <= 1 else -x^2)", "convex in x", True),
+        ("(x^2 if t < 1 else -x^2)", "convex in x", False),
+        ("(-x^2 if t == 1/2 else x^2)", "convex in x", False),
+        ("(-x^2 if p == 1/3 else x^2)", "convex in x", False),
+        ("relu(x - 1/10) + relu(x - 1/3)", "convex in x", True),
+        ("relu(x - 1/10) - relu(x - 1/3)", "convex in x", False),
+        ("relu(x - y) - x * t / 3", "convex in x", True),
+        ("2 * relu(y - x) - x", "decreasing in x", True),
+        ("2 * relu(y - x) + x", "increasing in x", False),
+        ("relu(x - y) / 2 - x", "strictly decreasing in x", True),
+        ("relu(x - y) - x", "strictly decreasing in x", False),
+        ("softplus(x) - softplus(x - 1)", "strictly increasing in x", True),
+        ("softplus(x) - softplus(x - 1)", "convex in x", False),
+        ("exp(x) * x - exp(x)", "increasing in x", False),
+        ("exp(2 * logsigmoid(x)) * softplus(x)", "lipschitz in x <= 6/5", True),
+        ("exp(2 * logsigmoid(x)) * softplus(x)", "lipschitz in x <= 1", False),
     ],
 )
 def test_statements(body: str, claim: str, true: bool) -> None:
@@ -212,6 +230,16 @@ def test_no_end_of_a_range_stands_for_all_of_it(claim: str, over: str, body: str
         ("0 * sum(z^2 over c)", "strictly convex in z", False),
         ("sum(z^2 over c) * sum(z^2 over c)", "convex in z", False),
         ("sum((v[n] - v[i])^2 over i)", "strictly convex in v", False),
+        ("sum(logcosh(z - v[n]) over c) + logsumexp(z over c)", "strictly convex in z", True),
+        ("sum(abs(z) over c) + (1 + sum(z^2 over c))", "strictly convex in z", True),
+        ("mean(softplus(-z) over c) + mean(softplus(mean(z over c) - v[i]) over i)", "strictly convex in z", True),
+        ("logsumexp(z over c) + sum(abs(z) over c)", "strictly convex in z", False),
+        ("sum(z^2 over c where c != 1) + logsumexp(z over c)", "strictly convex in z", False),
+        ("sum(z^2 over c) - logsumexp(z over c)", "strictly convex in z", False),
+        ("sum(z^2 over c) + -sum(z^2 over c)", "strictly convex in z", False),
+        ("sum(z^2 over c) + v * sum(abs(z) over c)", "strictly convex in z", False),
+        ("z[n, 0]^2 + logsumexp(z over c)", "strictly convex in z", False),
+        ("v^2 + sum(abs(z) over c)", "strictly convex in z", False),
     ],
 )
 def test_sums_of_what_is_convex_in_an_entry_of_its_own(body: str, claim: str, true: bool) -> None:
@@ -273,6 +301,11 @@ def bracketed(body: str, property_: str, low: float | None, high: float | None, 
         ("exp(-(x - y)^2 / 2)", "lipschitz constant", 0.6065306597),
         ("sqrt((x - y)^2 + 1/1000000)", "lipschitz constant", 1.0),
         ("expm1(1/2 * log1p((x - y)^2))", "gradient lipschitz constant", 1.0),
+        ("relu(abs(x - y) - 1/10)", "lipschitz constant", 1.0),
+        ("x^2 / 2 if abs(x) <= 1/10 else abs(x) / 10 - 1/200", "gradient lipschitz constant", 1.0),
+        ("1 - (1 - ((x - y) / 4.7)^2)^3 if abs(x - y) <= 4.7 else 1", "lipschitz constant", 1.7173002 / 4.7),
+        ("y - x + 20 * (relu(x - y) + relu(y - 1))", "lipschitz constant", 19.0),
+        ("abs(x - y) - 3 * x + x * t", "lipschitz constant", 4.0),
     ],
 )
 def test_numbers_between_ends(body: str, property_: str, number: float) -> None:
@@ -294,6 +327,8 @@ def test_numbers_between_ends(body: str, property_: str, number: float) -> None:
         ("log1p((3 * (x - y))^2)", 1 / 3),
         ("2 - 2 * exp(-((y - x) / 4)^2 / 2)", 4.0),
         ("(y - x)^2 / (1 + (y - x)^2)", 3**-0.5),
+        ("(t * logcosh(x) if t > 0 else log1p(x^2))", 1.0),  # for a number that is another case
+        ("sigmoid(-2 * s * x)^2", 0.5 * 0.6931471805599453),  # where it is sigmoid(u) = 1 / 3
     ],
 )
 def test_a_radius_of_convexity(body: str, radius: float) -> None:
@@ -331,7 +366,9 @@ def test_upper_ends_over_all_real_numbers(body: str, high: float, true: bool) ->
             of_bracket(asked)
 
 
-@pytest.mark.parametrize("body", ["abs(x)", "relu(x)", "(x^2 if x < 0 else x)"])
+@pytest.mark.parametrize(
+    "body", ["abs(x)", "relu(x)", "(x^2 if x < 0 else x)", "relu(x - 1/10)", "relu(x - y) - x", "min(x^2, 1/100 * x)"]
+)
 def test_a_gradient_that_jumps_has_no_lipschitz_constant(body: str) -> None:
     assert not bracketed(body, "gradient lipschitz constant", None, 1e6)
 

@@ -428,6 +428,20 @@ def profiled(body: str, word: str, head: str = "", more: str = " at defaults") -
         ("exp(x) / (1 + exp(x))^2", "vanishing", False),
         ("0 * x", "vanishing", False),
         ("exp(-abs(x - y))", "vanishing", False),  # least far out
+        ("min(abs(x - y), 1/10)", "vanishing", True),  # kinks at what floats do not have
+        ("min(abs(x - y), 937/200)", "vanishing", True),
+        ("abs(x - y) if abs(x - y) <= 11/10 else 1100 * abs(x - y) - 1208.9", "exploding", True),
+        ("abs(x - y) if abs(x - y) <= 9/10 else 1100 * abs(x - y) - 989.1", "exploding", False),  # so steep at 1
+        ("abs(x - y) if abs(x - y) <= 11/10 else 900 * abs(x - y) - 988.9", "exploding", False),
+        ("abs(x) + 2000 * relu(abs(x) - 98/10) - 2000 * relu(abs(x) - 999/100)", "vanishing", True),
+        ("abs(x) + 2000 * relu(abs(x) - 1001/100) - 2000 * relu(abs(x) - 102/10)", "vanishing", False),  # too far out
+        ("10000 * relu(x - y) - x", "vanishing", True),  # a kink at another input
+        ("900 * relu(x - y) - x", "vanishing", False),
+        ("softplus(x) - logaddexp(x, -1)", "vanishing", True),  # what cancels far out
+        ("softplus(x) - softplus(x - 1)", "vanishing", True),
+        ("softplus(x - 1) - softplus(x)", "vanishing", True),
+        ("sigmoid(x)^2 * softplus(x)", "vanishing", False),
+        ("softplus(x) - softplus(x - 1) + x / 64", "vanishing", False),
     ],
 )
 def test_gradients_that_explode_or_vanish(body: str, word: str, true: bool) -> None:
@@ -508,6 +522,25 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("1000 * abs(x) + y if abs(x) <= 5 else 0.5 * abs(x) + 4997.5 + y", "vanishing", False),
         ("1000 * abs(x) + y if abs(x) <= 20 else 1.0625 * abs(x) + 19978.75 + y", "vanishing", True),
         ("(1000000 if x > y + 2000 else 0) + abs(x - y)", "exploding", False),  # a jump
+        ("relu(abs(x - y) - 1/10)", "exploding", True),  # kinks at what floats do not have
+        ("relu(abs(x - y) - 1/10)", "vanishing", True),
+        ("min(abs(x - y), 937/200)", "exploding", True),
+        ("min(abs(x - y), 937/200)", "vanishing", False),
+        ("abs(x - y) if abs(x - y) <= 11/10 else 1100 * abs(x - y) - 1208.9", "exploding", False),
+        ("abs(x - y) if abs(x - y) <= 9/10 else 1100 * abs(x - y) - 989.1", "exploding", True),
+        ("abs(x - y) if abs(x - y) <= 11/10 else 900 * abs(x - y) - 988.9", "exploding", True),
+        ("abs(x) + 2000 * relu(abs(x) - 98/10) - 2000 * relu(abs(x) - 999/100)", "vanishing", False),
+        ("(2000000 if x > y + 99/10 else 0) + abs(x - y)", "exploding", False),  # a jump
+        ("y - x + 20 * (relu(x - y) + relu(y - 1))", "exploding", True),  # a kink at another input
+        ("y - x + 20 * (relu(x - y) + relu(y - 1))", "vanishing", True),
+        ("10000 * relu(x - y) - x", "vanishing", False),
+        ("2 * relu(x - y) - y * x", "exploding", False),
+        ("2 * relu(x - y) - x + relu(x - 1)", "exploding", False),
+        ("sigmoid(x)^2 * softplus(x)", "exploding", True),  # an exponential times what has no bound
+        ("sigmoid(x)^2 * softplus(x)", "vanishing", True),
+        ("exp(2 * logsigmoid(-x)) * logsigmoid(x)", "exploding", True),
+        ("exp(x) * softplus(x)", "exploding", False),
+        ("softplus(x) - logaddexp(x, -1)", "vanishing", False),
     ],
 )
 def test_gradients_that_explode_or_vanish_nowhere(body: str, word: str, true: bool) -> None:

@@ -315,9 +315,11 @@ def test_masses_with_parameters(body: str, claim: str, true: bool) -> None:
         (f"{SUM}; -relu(-expm1(logp[c = k]))^w * logp[c = k]", "lipschitz in x", False),
         (f"{SUM}; relu(-expm1(logp[c = k]))^a", "lipschitz in x", True),
         (f"{SUM}; relu(-expm1(logp[c = k]))^a * logp[c = k]^2", "lipschitz in x", False),
-        (f"{SUM}; sqrt(-expm1(logp[c = k]))", "lipschitz in x", False),  # true, but not seen where it falls to 0
-        (f"{SUM}; sqrt(-logp[c = k])", "lipschitz in x", False),  # true, but the root is of what may fall to 0
-        (f"{SUM}; log(-logp[c = k])", "lipschitz in x", False),
+        (f"{SUM}; sqrt(-expm1(logp[c = k]))", "lipschitz in x", True),
+        (f"{SUM}; sqrt(-logp[c = k])", "lipschitz in x", True),
+        (f"{SUM}; log(-logp[c = k])", "lipschitz in x", False),  # of one entry it is -inf
+        (f"{SUM}; 1 / logp[c = k]", "lipschitz in x", False),
+        (f"{SUM}; exp(logp[c = k]) / logp[c = k] - 1 / logp[c = k]", "lipschitz in x", False),
         ("z[n, c] = x^2; log_softmax(z over c)[c = k]", "lipschitz in x", False),
         ("z[n, c] = abs(x); exp(log_softmax(z over c)[c = k])^2", "lipschitz in x <= 0.84", True),
         ("z[n, c] = (x if x > 0 else x - 1); exp(log_softmax(z over c)[c = k])^2", "lipschitz in x", False),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds
 from lossdsl.certificate.coverings import Curve, Leaf, text
 from lossdsl.certificate.question import RADIUS, Question, sides_of_minimum, valleys
-from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import Apply, Const, Scalar, tensors_of
+from lossdsl.certificate.rules import AFFINE, CONSTANT, CONVEX, Rules, Stuck
+from lossdsl.ir.nodes import TRUE, Apply, Const, Read, Scalar, tensors_of
 from lossdsl.verify.enclosure import INF, Enclosure, exact
 
 Trace = list[list[str]]
@@ -34,12 +34,46 @@ def of_convexity(q: Question) -> Trace:
     strict, word = q.property.startswith("strictly "), q.property.removeprefix("strictly ")
     if word == "concave":
         return of_convexity(_negated(q, "convex"))
+    try:
+        return _bent(q, strict=strict)
+    except Stuck:
+        for first, second in _summands(q) if strict else ():
+            with contextlib.suppress(Stuck):
+                return [*of_convexity(first), *_convex(second)]
+        raise
+
+
+def _bent(q: Question, *, strict: bool) -> Trace:
     curve, leaves, trace = _bend(q, lambda box: box.positive if strict else box.nonnegative)
     if strict:
         curve.whole_row()
     if strict and not curve.moves(leaves):
         raise Stuck("the variable may not move with the entry")
     return trace
+
+
+def _summands(q: Question) -> Iterator[tuple[Question, Question]]:
+    """Of a sum of two, either of them with the other one: what is strictly convex and what is convex add up to what is strictly
+    convex."""
+    bounds = Bounds(q.program)
+    d = q.program.definition(q.of)
+    while d is not None and d.head == "map" and d.support is TRUE and d.tensor not in bounds.recurrent:
+        if isinstance(d.body, Apply) and d.body.name == "add":
+            parts = [replace(d, tensor=f"{q.of}${k}", body=a) for k, a in enumerate(d.body.args)]
+            program = q.program.with_body((*q.program.body, *parts))
+            a, b = (replace(q, program=program, of=part.tensor) for part in parts)
+            yield from ((a, b), (b, a))
+        same = isinstance(d.body, Read) and d.body.indices == d.formals
+        d = q.program.definition(d.body.tensor) if same and isinstance(d.body, Read) else None
+
+
+def _convex(q: Question) -> Trace:
+    """By composition. Raises Stuck."""
+    bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
+    shape = Rules(bounds, q.inputs).curvature(q.of)
+    if shape not in (CONSTANT, AFFINE, CONVEX) or not bounds.tensor(q.of).finite:
+        raise Stuck(f"{q.of} is {shape}")
+    return [[q.of, shape]]
 
 
 def _negated(q: Question, word: str) -> Question:

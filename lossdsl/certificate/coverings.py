@@ -9,6 +9,7 @@ Kearfott and Cloud, *Introduction to Interval Analysis*, 2009, chapter 6).
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import math
@@ -19,6 +20,8 @@ from fractions import Fraction
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.derivations import Derivations
 from lossdsl.certificate.germs import LINEAR, ONE
+from lossdsl.certificate.jets import far_out
+from lossdsl.certificate.kinks import EXTREMES, recentred, rescaled
 from lossdsl.certificate.orders import Orders
 from lossdsl.certificate.plain import plain
 from lossdsl.certificate.points import Undecided
@@ -57,7 +60,6 @@ _NARROW = 2.0**-40  # a side that is not halved
 _BESIDE = 2.0**-30  # how far to either side of a place an element is told apart, relative to it
 _TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
 _FREE = ("real", "prob", *_TWO_VALUED)  # each entry is any number of its range, whatever the others are
-_EXTREMES = ("abs", "relu", "max2", "min2", "clamp")
 _RISING = frozenset(
     {"exp", "expm1", "log", "log1p", "sqrt", "softplus", "sinh", "tanh", "atan"}
 )  # strictly, of numbers
@@ -90,10 +92,11 @@ class Leaf:
 
 
 class Curve:
-    """An element of what is asked of, as a function of the variable: the entry, or what is affine in it and all that it is in.
-    Derivatives are in the entry, unless `inner`: in the variable; `terms`: of each term, if it is a sum whose terms have an
-    entry of their own each, times what is positive; `lifted`: but for what is added to it, and what is positive that it is
-    multiplied with; `wide`: over all real numbers, whatever the domain is. Raises Stuck if it is of more than one entry."""
+    """An element of what is asked of, as a function of the variable: the entry, or what is affine in it and all that it is in,
+    of which kinks are at numbers, if there is such a one (`kinks`). Derivatives are in the entry, unless `inner`: in the
+    variable; `terms`: of each term, if it is a sum whose terms have an entry of their own each, times what is positive; `lifted`:
+    but for what is added to it, and what is positive that it is multiplied with; `wide`: over all real numbers, whatever the
+    domain is. Raises Stuck if it is of more than one entry."""
 
     def __init__(
         self, q: Question, *, inner: bool = False, terms: bool = False, lifted: bool = False, wide: bool = False
@@ -126,11 +129,13 @@ class Curve:
         moving = [c for c in q.conditions if name in c.tensors]
         self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
+        self._recentred = False
         self._entry, self._axes = entry, frozenset[Scalar]((*formals, *bound))
         if moving:
             self._limit(entry, moving, unbounded)
         elif unbounded:
             self.variable, self.factors = self._affine(entry)
+            self._place_kinks()
         self.others = self._others()
         self._tails: dict[bool, Tail | None] = {}
         self._derivations: dict[Scalar, Derivations | None] = {}
@@ -205,15 +210,12 @@ class Curve:
         return substitute(body, numbers) if numbers else body
 
     def _is_a_sign(self, n: Read) -> bool:
-        """Whether it is a whole number made of inputs that have two values: it is known by them, case by case."""
+        """Whether it is made of inputs that have two values: it is known by them, case by case. If it is no whole number, of
+        nothing else."""
         d = self.bounds.definitions.get(n.tensor)
-        if (
-            d is None
-            or d.head != "map"
-            or d.dtype is not INT
-            or d.support is not TRUE
-            or d.tensor in self.bounds.recurrent
-        ):
+        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:
+            return False
+        if d.dtype is not INT and any(isinstance(part, Param) for part in postorder(d.body)):
             return False
         read = [self.bounds.inputs.get(t) for t in d.body.tensors]
         return bool(read) and all(i is not None and i.kind in _TWO_VALUED for i in read)
@@ -246,6 +248,19 @@ class Curve:
                 break
             found = user
         return found, slope
+
+    def _place_kinks(self) -> None:
+        """Take another variable, if kinks are at numbers in that one."""
+        case = Case(self.bounds, self._some, {})
+        before, centred = self.variable, self.variable
+        if before is self._entry:
+            self.body, centred = recentred(self.body, before, lambda n: not self.rules.moves(n) and case[n].finite)
+        self.body, self.variable = rescaled(self.body, centred)
+        if isinstance(self.variable, Apply) and self.variable is not centred:
+            self.factors = [*self.factors, (self.variable.args[1], True)]
+        self._recentred = centred is not before
+        if self.variable is not before:
+            self._used = {}
 
     def _limit(self, entry: Scalar, conditions: Sequence[Scalar], unbounded: bool) -> None:
         """Take the variable from its difference to what the entry is compared with. Raises Stuck."""
@@ -301,9 +316,11 @@ class Curve:
         it is compared with nothing), rounded outward or inward. Raises Stuck."""
         n = self._unscaled()
         reads = list(n.args) if isinstance(n, Apply) and n.name == "sub" else [n]
-        if not all(isinstance(r, Read) and r.tensor in self.bounds.inputs for r in reads) or not self.unbounded:
+        inputs = all(isinstance(r, Read) and r.tensor in self.bounds.inputs for r in reads)
+        if not inputs or self._recentred or not self.unbounded:
             raise Stuck("the variable is no multiple of a distance")
-        slope = e.absolute(self.slope(self.whole()))
+        slopes = [e.absolute(self.slope(case)) for _, case in self.everywhere()]
+        slope = functools.reduce(e.hull, slopes)
         reach = e.mul(Enclosure(distance, distance), slope)
         far = reach.hi if outward else reach.lo
         if not slope.positive or not 0 < far < INF:
@@ -449,6 +466,25 @@ class Curve:
 
         return terms
 
+    def seen(self, order: int, box: Box, accept: Accept) -> Enclosure | None:
+        """A derivative on a box, if it is accepted, more closely where it is not at once. Raises Stuck."""
+        here = ANYTHING
+        with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
+            here = self.derivative(order, box)
+        if not accept(here):
+            here = self.closer(order, box, here)
+        if not (here.finite and accept(here)):
+            here = self.farther(order, box, here)
+        return here if here.finite and accept(here) else None
+
+    def farther(self, order: int, box: Box, found: Enclosure) -> Enclosure:
+        """What is known of a derivative on a box, and what germs tell of it up to an infinite end."""
+        with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
+            case = self._case(box)
+            there = self._scaled(case, far_out(self, case, box.over, order), order)
+            return _both(found, there)
+        return found
+
     def closer(self, order: int, box: Box, found: Enclosure) -> Enclosure:
         """What is known of a derivative on a box, and what the element tells as one of multiples of the variable."""
         over, case = box.over, self._case(box)
@@ -518,16 +554,7 @@ class Curve:
 
     def covering(self, order: int, accept: Accept) -> list[Leaf]:
         """Boxes that cover everything but ends, with a derivative on each that is accepted. Raises Stuck."""
-
-        def look(box: Box) -> Enclosure | None:
-            here = ANYTHING
-            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
-                here = self.derivative(order, box)
-            if not accept(here):
-                here = self.closer(order, box, here)
-            return here if here.finite and accept(here) else None
-
-        return self.covered(look, ends=True)
+        return self.covered(lambda box: self.seen(order, box, accept), ends=True)
 
     def values(self, accept: Accept) -> list[Leaf]:
         """Boxes, ends included, that cover everything, with a value on each that is accepted; pieces may meet anywhere. Raises
@@ -581,7 +608,17 @@ class Curve:
         closed = not (box.lo_open or box.hi_open)  # at an end that is left out, what is strict may not be
         if ends and not values and box.bounded and closed and self._degree(n) <= 1:
             values = (box.lo, box.hi) if box.lo < box.hi else (box.lo,)
-        return [v for v in (Enclosure(v, v) for v in values) if e.meet(v, box) is not None] or [box]
+        return [v for v in (Enclosure(v, v) for v in values) if e.meet(v, box) is not None] or self._cut(n, box)
+
+    def _cut(self, n: Read | Param, box: Enclosure) -> list[Enclosure]:
+        """An interval in parts, by what a number is compared with: on either side the element may be another one."""
+        conditions = [c for c in postorder(self.body) if isinstance(c, Compare) and not self.rules.moves(c)]
+        pairs = [way for c in conditions for way in ((c.a, c.b), (c.b, c.a))]
+        places = {x for a, b in pairs if a is n and (x := float_of(b)) is not None}
+        ends = [-INF, *sorted(places), INF]
+        parts = [Enclosure(a, b, a > -INF, b < INF) for a, b in itertools.pairwise(ends)]
+        parts[1:1] = [Enclosure(x, x) for x in ends[1:-1]]
+        return [part for part in (e.meet(box, part) for part in parts) if part is not None]
 
     def slope_at(self, others: tuple[Enclosure, ...]) -> Enclosure:
         """Of the variable in the entry, where all else is as it is told."""
@@ -691,7 +728,7 @@ class Curve:
             boxes = [case[a] for a in n.args]
             if smooth_there(n, boxes) or (not order and continuous_there(n, boxes)):
                 continue
-            if n.name not in _EXTREMES:
+            if n.name not in EXTREMES:
                 raise Stuck(f"{n.name} at {at}")
             try:
                 self._evaluation(case, at, order).of(n)
@@ -799,7 +836,7 @@ class _Evaluation:
             return box
         if not isinstance(n, Apply) or n.dtype is INT:
             raise Stuck(f"{type(n).__name__} has no series")
-        if n.name in _EXTREMES:
+        if n.name in EXTREMES:
             return self._extreme(n)
         args = [self.of(a) for a in n.args]
         if not any(isinstance(a, Series) for a in args):  # by the branches that are taken, it does not move here
@@ -866,7 +903,7 @@ class _Branches:
         if isinstance(n, Select) and self._curve.rules.moves(n):
             holds = o.truth(self._case[n.condition])
             return n if holds is None else n.a if holds else n.b
-        if not isinstance(n, Apply) or n.name not in _EXTREMES or not self._curve.rules.moves(n):
+        if not isinstance(n, Apply) or n.name not in EXTREMES or not self._curve.rules.moves(n):
             return n
         box = self._case[n.args[0]]
         match n.name:

@@ -45,11 +45,11 @@ def at_least_zero(case: Case, terms: Terms, tried: int = _TRIED) -> bool | None:
     """Whether a sum is more than 0 (True), or not less (False), if what its terms are at least or at most tells it.
 
     Terms may be infinite where that makes the sum infinite, upwards. A sum whose terms are more than -inf is infinite, or all
-    of them are numbers, and may be added to what one of them is at least; numbers may be put in for any term.
+    of them are numbers, and may be added to what one of them is at least; numbers may be put in for any term, or a share of it.
     """
-    stack, seen = [terms], 0
-    while stack and seen < tried:
-        sum_, seen = stack.pop(), seen + 1
+    stack, later, seen = [terms], list[Terms](), 0
+    while (stack or later) and seen < tried:
+        sum_, seen = (stack or later).pop(), seen + 1
         boxes = [e.mul(e.exact(k), case[t]) for t, k in sum_.items()]
         if len(sum_) > _MOST or any(box.nan for box in boxes):
             continue
@@ -62,15 +62,22 @@ def at_least_zero(case: Case, terms: Terms, tried: int = _TRIED) -> bool | None:
         for t, k in sum_.items():
             for less in _less(case, t, sum_, tried) if k > 0 else _more(case, t, sum_):
                 if above or all(case[s].finite for s in less):
-                    stack.append(_replaced(sum_, t, less))
+                    stack.append(_replaced(sum_, t, less, k))
+                    later += (_replaced(sum_, t, less, share) for share in _cancelling(sum_, t, less))
     return None
 
 
-def _replaced(terms: Terms, t: Scalar, by: Terms) -> Terms:
-    other = {s: c for s, c in terms.items() if s is not t}
+def _replaced(terms: Terms, t: Scalar, by: Terms, share: Fraction) -> Terms:
+    other = {**terms, t: terms[t] - share}
     for s, c in by.items():
-        other[s] = other.get(s, Fraction(0)) + terms[t] * c
+        other[s] = other.get(s, Fraction(0)) + share * c
     return {s: c for s, c in other.items() if c}
+
+
+def _cancelling(terms: Terms, t: Scalar, by: Terms) -> list[Fraction]:
+    """How much of a term cancels another one, where what it is compared with is put in for it."""
+    found = [-terms[s] / c for s, c in by.items() if s in terms and s is not t]
+    return [share for share in dict.fromkeys(found) if 0 < share / terms[t] < 1]
 
 
 def _less(case: Case, n: Scalar, terms: Terms, tried: int) -> Iterator[Terms]:

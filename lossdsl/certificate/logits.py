@@ -62,6 +62,8 @@ class _Row:
         d = bounds.definitions.get(q.of)
         if d is None or d.head != "map" or d.tensor in bounds.recurrent:
             raise Stuck(f"{q.of} is no element")
+        if not bounds.tensor(q.of).finite:
+            raise Stuck(f"{q.of} may be infinite in a row of one entry")
         self.case: Case = bounds.body(d)
         self.still: list[Definition] = []
         self._logits: dict[Scalar, Mass] = {}

@@ -36,7 +36,9 @@ _AWAY = 10.0
 _SHARES = (0.99, 0.75, 0.5, 0.25, 0.1, 0.03, 0.01)  # of it, at which the derivative is looked at
 _USUAL = (1.0, 0.0, 0.5, 2.0, -1.0)
 _SMALL = 2.0**-14
+_FAR = 64.0  # where what is told of all that is beyond is nearly a limit
 _REACH = 40  # powers of two that are looked at
+_PROBED = (-4, 0, 3, 10, 30)
 _BISECTED = 60
 _FINER = 24  # boxes that are halved for a size
 _NEARLY = 1.25
@@ -44,6 +46,7 @@ _MOST = 400  # boxes of one covering
 _ALL = 1000  # and of all coverings of one line
 _FINEST = -6  # power of two of a distance
 _ROOM = 2.0**-20  # to both sides of a distance
+_EXACTLY = 2.0**-40  # of a unit, which is told to that
 _FREE = ("real", "prob", "bool", "binary", "sign")
 Numbers = tuple[Enclosure, ...]
 Accept = Callable[[Enclosure], bool]
@@ -131,9 +134,9 @@ class _Line:
 
     @cached_property
     def unit(self) -> float:
-        """Raises Stuck where it is not told exactly."""
+        """It may be a little more: by less than the room that is left wherever it is used. Raises Stuck where it is not told."""
         slope = e.absolute(self.curve.slope_at(self.numbers))
-        if slope.lo != slope.hi or not slope.positive:
+        if not slope.positive or not slope.hi <= slope.lo * (1 + _EXACTLY):
             raise Stuck("how far the variable moves with the entry")
         return slope.lo
 
@@ -165,6 +168,12 @@ class _Line:
             return self.curve.derivative(1, Box(Enclosure(x, x), self.numbers))
         return None
 
+    def look(self, lo: float, hi: float, otherwise: Accept) -> None:
+        """Raise Stuck if the derivative is another one than is looked for at one of some places: boxes need not be tried."""
+        for x in (s * 2.0**k for k in _PROBED for s in (1, -1)):
+            if lo < x < hi and (here := self.at(x)) is not None and otherwise(here):
+                raise Stuck(f"the derivative at {x}")
+
     def covering(self, lo: float, hi: float, accept: Accept) -> list[Leaf]:
         """Boxes from one number to another with a derivative on each that is accepted. Raises Stuck."""
         found: list[Leaf] = []
@@ -175,12 +184,11 @@ class _Line:
             a, b = stack.pop()
             self._left -= 1
             box = Box(Enclosure(a, b, True, True), self.numbers)
-            with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
-                here = self.curve.derivative(1, box)
-                if here.finite and accept(here):
-                    found.append(Leaf(box, here))
-                    continue
-            stack += _halved(a, b)
+            here = self.curve.seen(1, box, accept)
+            if here is None:
+                stack += _halved(a, b)
+            else:
+                found.append(Leaf(box, here))
         raise Stuck("more boxes than are looked at")
 
     def sizes(self, lo: float, hi: float) -> tuple[float, float]:
@@ -212,9 +220,9 @@ class _Line:
             width = e.sub(Enclosure(over.hi, over.hi), Enclosure(over.lo, over.lo))
             along = e.mul(self._slopes(over.lo, over.hi), Enclosure(0.0, width.hi)) if over.lo < over.hi else None
             return rise if along is None else e.add(rise, along)
-        with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError):
-            found = self.curve.derivative(0, Box(over, self.numbers))
-            if found.finite:
+        for accept in (_is_bounded, _is_finite):
+            found = self.curve.seen(0, Box(over, self.numbers), accept)
+            if found is not None:
                 return found
         raise Stuck("the value there")
 
@@ -243,6 +251,10 @@ class _Line:
 
 def _is_bounded(here: Enclosure) -> bool:
     return here.bounded
+
+
+def _is_finite(here: Enclosure) -> bool:
+    return here.finite
 
 
 def _does_not(sign: int) -> Accept:
@@ -285,8 +297,9 @@ class _Least:
     way: int = 0
 
     def within(self, away: float) -> tuple[float, float]:
-        """Places that are no farther than that from one of them."""
-        return self.first[1] - away, self.last[0] + away
+        """Places that are no farther than that from one of them, but for a little."""
+        near = away * (1 - _ROOM)
+        return self.first[1] - near, self.last[0] + near
 
 
 def _at_distance_1(line: _Line, least: _Least) -> tuple[float, float]:
@@ -311,7 +324,7 @@ def _explodes(line: _Line) -> Trace:
 
 def _vanishes(line: _Line) -> Trace:
     least = _least(line)
-    half = _upper_half(line) if least.way else -INF
+    half = _upper_half(line, least.way) if least.way else -INF
     away = _AWAY * line.unit
     lo, hi = least.within(away)
     ends = [x for x in (least.first[1], least.last[0]) if abs(x) < INF]
@@ -329,9 +342,10 @@ def _vanishes(line: _Line) -> Trace:
     raise Stuck("no place with a derivative that is small enough")
 
 
-def _upper_half(line: _Line) -> float:
-    """A number that the middle between the infimum and the supremum is not above. Raises Stuck."""
-    most = line.value(Enclosure(-INF, INF, True, True)).hi
+def _upper_half(line: _Line, way: int) -> float:
+    """A number that the middle between the infimum and the supremum is not above, where it rises (1) or falls (-1) everywhere:
+    it is nowhere more than far out on one side. Raises Stuck."""
+    most = line.value(Enclosure(_FAR, INF, False, True) if way > 0 else Enclosure(-INF, -_FAR, True, False)).hi
     least = most
     for x in (s * 2.0**k for k in range(_REACH) for s in (1, -1)):
         with contextlib.suppress(Stuck):
@@ -375,7 +389,7 @@ def _kept(line: _Line) -> Trace:
     middle = _middle(line, least)
     if lo < least.first[1]:  # somewhere there
         around = line.value(Enclosure(*least.first))
-        if least.first[1] - lo > away or not around.hi < middle:
+        if least.first[1] - lo > away * (1 - _ROOM) or not around.hi < middle:
             raise Stuck("where it is least is not told well")
     trace = [
         *least.trace,
@@ -398,6 +412,7 @@ def _even(line: _Line, word: str) -> Trace:
             return []
         large = max(size(leaf.found)[1] for leaf in line.covering(-INF, INF, lambda here: size(here)[1] < INF))
         limit = e.mul_up(large, e.up(1 / _RATIO))
+        line.look(-INF, INF, lambda here: size(here)[1] <= limit)
         leaves = line.covering(-INF, INF, lambda here: size(here)[0] > limit)
         return [["at most", large.hex(), "everywhere"], ["more than", limit.hex(), "everywhere", str(len(leaves))]]
     return []
@@ -462,6 +477,8 @@ def _monotone(line: _Line) -> _Least:
 
 
 def _least_between(line: _Line, lo: float, hi: float) -> _Least:
+    line.look(-INF, lo, lambda here: here.positive)
+    line.look(hi, INF, lambda here: here.negative)
     before, after = line.covering(-INF, lo, _does_not(1)), line.covering(hi, INF, _does_not(-1))
     if not (before[-1].found.negative and after[0].found.positive):
         raise Stuck("whether it is least farther out, too")
