@@ -57,6 +57,7 @@ from lossdsl.certificate.question import (
     on_a_sphere,
 )
 from lossdsl.certificate.rounding import of_error, restated, stated, weaker
+from lossdsl.certificate.row_errors import of_rows, stated_of_rows
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Shown, Stuck
 from lossdsl.certificate.safety import of_parts, of_ranges
 from lossdsl.certificate.scaling import of_units
@@ -98,7 +99,7 @@ RANGES, PARTS = "ranges in float arithmetic", "ranges in float arithmetic, part 
 UNITS = "boxes in units of a positive number"
 JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
-ERRORS = "rounding errors on boxes"
+ERRORS, ROWS = "rounding errors on boxes", "rounding errors of rows"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -125,7 +126,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys(PROPER, (EXPECTED, CLASSES, SPHERICAL)),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
-    **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS,)),
+    **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS, ROWS)),
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED)
 _OF_BOXES = {
@@ -210,7 +211,9 @@ def _bracketed(f: Finding) -> dict[str, Any]:
 def _erring(f: Finding) -> dict[str, Any]:
     """The bound of a rounding error."""
     value = f.verdict.value
-    return stated(value.exact) if f.property in (ERROR, GRADIENT_ERROR) and value is not None else {}
+    if f.property not in (ERROR, GRADIENT_ERROR) or value is None:
+        return {}
+    return stated(value.exact) or stated_of_rows(value.exact)
 
 
 def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
@@ -301,7 +304,9 @@ def _proof(question: Question) -> list[list[str]]:
 
 
 def _rules(q: Question) -> tuple[str, ...]:
-    """The rules of a property, without those that need a convex domain where there is none."""
+    """The rules of a property, without those that need a convex domain where there is none, or are about other bounds."""
+    if q.error is not None:
+        return (ERRORS,) if q.error.longest is None else (ROWS,)
     found = (RANGES, PARTS) if q.property.startswith(FINITE) else _RULES.get(q.property, ())
     kept = q.property not in ("smooth", "C0", "lipschitz") or not on_a_sphere(q)
     return found if kept else tuple(r for r in found if r in _COMPOSITIONS)
@@ -469,6 +474,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     PARTS: of_parts,
     JOINED: _joined,
     ERRORS: of_error,
+    ROWS: of_rows,
 }
 
 
