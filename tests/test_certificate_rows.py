@@ -165,8 +165,8 @@ class Machine:
     def added(self, terms: list[Any], whole: bool) -> Any:
         if whole or not terms:
             return sum(terms) if whole else mpmath.mpf(0)
-        found = self.merged(list(terms), lambda a, b: self.finite(self.rounded(a + b)))
-        return self.rounded(found)  # a product alone
+        found = self.merged(list(terms), lambda a, b: self.finite(self.off(a + b)))
+        return self.rounded(found / (1 + self.adverse * UNIT) if len(terms) > 1 else found)  # a float in the end
 
     def mixed(self, terms: list[Any]) -> Any:
         def merge(a: Any, b: Any) -> Any:
@@ -174,8 +174,8 @@ class Machine:
             parts = []
             for k, s in (a, b):
                 weight = self.applied("exp", [self.rounded(k - m)])
-                parts.append(s * weight if self.rng.random() < self.contract else self.rounded(s * weight))
-            return m, self.rounded(sum(parts))
+                parts.append(s * weight if self.rng.random() < self.contract else self.off(s * weight))
+            return m, self.off(sum(parts))
 
         m, s = self.merged([(t, mpmath.mpf(1)) for t in terms], merge)
         return self.rounded(m + self.applied("log", [s]))
@@ -282,6 +282,10 @@ class Machine:
         if abs(x) > LARGEST:
             raise Infinite
         return x
+
+    def off(self, x: Any) -> Any:
+        """After one rounding: to the nearest number, or by as much as any may be off, always the same way."""
+        return x * (1 + self.adverse * UNIT) if self.adverse and abs(x) >= NORMAL else self.rounded(x)
 
     def rounded(self, x: Any) -> Any:
         if abs(x) < NORMAL:
@@ -402,7 +406,8 @@ def entries(rng: random.Random, lo: float, hi: float, many: int) -> list[float]:
             rng.gauss(0, 3),
         )[kind]
         x = single(min(max(x, lo), hi))
-        found.append(0.0 if abs(x) < 2.0**-100 else x)
+        x *= 1 + 2.0**-23 * ((1 if x > 0 else -1) if x < lo else (-1 if x > 0 else 1) if x > hi else 0)
+        found.append(0.0 if abs(x) < 2.0**-100 else single(x))
     return found
 
 
@@ -417,7 +422,7 @@ def point(rng: random.Random, program: Program, rows: Rows, sizes: dict[str, int
             top = i.classes.evaluate(sizes) - 1
             made[i.name] = {p: rng.randint(0, top) for p in places}
         elif i.dtype is INT or i.dtype is BOOL:
-            values = (-1, 1) if i.kind == "sign" else (0, 1) if i.kind in ("binary", "bool") else (0, 1, 2, 3)
+            values = [v for v in range(-3, 6) if box.lo <= v <= box.hi and (v or i.kind != "sign")]
             made[i.name] = {p: rng.choice(values) for p in places}
         else:
             made[i.name] = dict(zip(places, entries(rng, box.lo, box.hi, len(places))))
@@ -494,8 +499,8 @@ def test_elements_of_many_rows_are_where_the_checker_says() -> None:
 
 @pytest.mark.slow
 def test_elements_of_long_rows_are_where_the_checker_says() -> None:
-    kept, _, _ = attack_random("long", 300, 1000)
-    assert kept > 50
+    kept, _, _ = attack_random("long", 60, 1000)
+    assert kept > 30
 
 
 # ------------------------------------------------------------------------------------------------ statements

@@ -68,7 +68,8 @@ from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 _EXTENTS = re.compile(r"(.*?)(?: where|,) every extent is at most (\d+)")
-_LONG = 2.0**20  # terms of a fold
+_LONG, _FLUSHED = 2.0**20, 89.0  # terms of a fold; e^-89 is below the smallest normal number
+_FREE = {"simplex": "prob", "unit": "real"}  # what is rounded does not add up to 1
 _ONE = Enclosure(1.0, 1.0)
 _ZERO = Seen(Enclosure(0.0, 0.0), Float(Enclosure(0.0, 0.0)))
 
@@ -173,8 +174,10 @@ class Rows:
             raise Stuck(f"{d.tensor} is a {d.head} of any number of terms")
         term = Elements(self, case.inside(body))[body]
         match d.head:
-            case "max" | "min":
-                return _extreme(term)
+            case "max" | "min":  # x - r |x| and x + r |x| rise with x
+                like = _is_of_one_sign(term.exact) and term.relative <= 1
+                error = (term.relative, term.absolute) if like else (0.0, term.most)
+                return seen(term.exact, Float(term.box), (*error, term.most))
             case "argmax" | "argmin" | "argsort" if term.same:
                 return _whole(0.0, many.hi - 1)
             case "logsumexp":
@@ -218,9 +221,6 @@ class Rows:
         return seen(exact, _anything(term.box), (relative, absolute, most))
 
 
-_FREE = {"simplex": "prob", "unit": "real"}
-
-
 def _anything(signs: Enclosure = REALS) -> Float:
     """Of what is near exact values, and has perhaps the sign of terms: no infinity, if these leave room for none."""
     return Float(Enclosure(0.0 if signs.lo >= 0 else -4 * LARGEST, 0.0 if signs.hi <= 0 else 4 * LARGEST))
@@ -228,14 +228,6 @@ def _anything(signs: Enclosure = REALS) -> Float:
 
 def _is_of_one_sign(box: Enclosure) -> bool:
     return box.lo >= 0 or box.hi <= 0
-
-
-def _extreme(term: Seen) -> Seen:
-    """The largest of what is off by r |x| + a is off by as much, with the largest x: where all have one sign, and r is at most
-    1, since x - r |x| and x + r |x| rise; and by no more than any of them is."""
-    like = _is_of_one_sign(term.exact) and term.relative <= 1
-    error = (term.relative, term.absolute) if like else (0.0, term.most)
-    return seen(term.exact, Float(term.box), (*error, term.most))
 
 
 def _log_sum_exp(term: Seen, most: float) -> Seen:
@@ -259,9 +251,6 @@ def _log_sum_exp(term: Seen, most: float) -> Seen:
     error = plus(term.most, apart, (own * plus(math.log(most), apart) + least) * UNIT)
     error = plus(error, UNIT * plus(size_of(exact), error), NORMAL)
     return seen(exact, _anything(), (0.0, error, error))
-
-
-_FLUSHED = 89.0  # e^-89 is below the smallest normal number
 
 
 # ------------------------------------------------------------------------------------------------------- elements
@@ -343,8 +332,8 @@ class Elements(Errors):
         if node.name != "div" or not isinstance(total := node.args[0], Read):
             return None
         d, own = self.rows.bounds.definitions.get(total.tensor), self.rows.sums.get(total.tensor)
-        known = d is not None and d.support is TRUE and self.case[node.args[1]].positive
-        return own if known and d is not None and _counts(self.rows.bounds, node.args[1], d, total) else None
+        known = d is not None and d.support is TRUE and _counts(self.rows.bounds, node.args[1], d, total)
+        return own if known and self.case[node.args[1]].positive else None
 
     def _is_float(self, node: Scalar) -> bool:
         """A map may be put in where it is read."""
