@@ -445,8 +445,11 @@ class Bounds:
             return outside.inside(d.body)[d.body]
         if d.head in ("any", "all"):
             return UNIT
+        most = 1.0
+        for i in d.bound:
+            most = e.mul_up(most, self.extent(i.dim, outside.some).hi)
         if d.head in ("count", "argmax", "argmin", "argsort"):
-            return _WHOLE
+            return Enclosure(0.0, most, False, most == INF)
         axes = frozenset(i.dim for i in d.bound)
         case: Case | None = self.case(outside.some | axes | self.read_axes(d.body), outside.known)
         if d.where is not TRUE and case is not None:
@@ -456,9 +459,6 @@ class Bounds:
         body = case[d.body]
         some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
         some = some or selects_its_own(outside, d)
-        most = 1.0
-        for i in d.bound:
-            most *= INF if i.dim.constant is None else float(i.dim.constant)
         if d.head == "sum":
             total = o.total(body, some, most)
             if body.finite and not total.bounded and is_cosine(case, d):

@@ -58,6 +58,7 @@ from lossdsl.certificate.question import (
     on_a_sphere,
 )
 from lossdsl.certificate.rounding import of_error, restated, stated, weaker
+from lossdsl.certificate.row_errors import of_rows, stated_of_rows
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Shown, Stuck
 from lossdsl.certificate.safety import of_parts, of_ranges
 from lossdsl.certificate.scaling import of_units
@@ -102,7 +103,7 @@ JOINED = "composition, with boxes for elements made of pieces"
 VALLEY = "derivative on boxes, that changes its sign once"
 CASES = "cases of a parameter"
 LEAST = "what the value is more than at the place"
-ERRORS = "rounding errors on boxes"
+ERRORS, ROWS = "rounding errors on boxes", "rounding errors of rows"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -130,7 +131,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     **dict.fromkeys(PROPER, (EXPECTED, CLASSES, SPHERICAL)),
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
-    **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS,)),
+    **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS, ROWS)),
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED, CASES)
 _BY_CASES = set(_RULES) - {
@@ -223,7 +224,9 @@ def _bracketed(f: Finding) -> dict[str, Any]:
 def _erring(f: Finding) -> dict[str, Any]:
     """The bound of a rounding error."""
     value = f.verdict.value
-    return stated(value.exact) if f.property in (ERROR, GRADIENT_ERROR) and value is not None else {}
+    if f.property not in (ERROR, GRADIENT_ERROR) or value is None:
+        return {}
+    return stated(value.exact) or stated_of_rows(value.exact)
 
 
 def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
@@ -314,7 +317,9 @@ def _proof(question: Question) -> list[list[str]]:
 
 
 def _rules(q: Question) -> tuple[str, ...]:
-    """The rules of a property, without those that need a convex domain where there is none."""
+    """The rules of a property, without those that need a convex domain where there is none, or are about other bounds."""
+    if q.error is not None:
+        return (ERRORS,) if q.error.longest is None else (ROWS,)
     found = (RANGES, PARTS) if q.property.startswith(FINITE) else _RULES.get(q.property, ())
     if q.property in _BY_CASES and next(_compared(q), None):
         found += (CASES,)
@@ -527,6 +532,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     CASES: _by_cases,
     LEAST: _least,
     ERRORS: of_error,
+    ROWS: of_rows,
 }
 
 

@@ -49,11 +49,13 @@ _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 @dataclass(frozen=True)
 class Within:
     """A bound of a rounding error, relative |exact| + absolute, where each input of the domain (for the name "" each real one) is
-    between two numbers, or, if there is no lower one, not larger in size than the other."""
+    between two numbers, or, if there is no lower one, not larger in size than the other; `longest`: where every named extent is
+    from 1 to it."""
 
     relative: Fraction
     absolute: Fraction
     domain: tuple[tuple[str, Fraction | None, Fraction], ...] = ()
+    longest: int | None = None
 
 
 @dataclass(frozen=True)

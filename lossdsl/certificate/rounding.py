@@ -16,7 +16,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -109,7 +109,7 @@ def weaker(error: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         larger = {key: str(Decimal(error[key]) * k) for key in ("relative", "absolute")}
         yield {**error, **larger}
         if not error["domain"]:
-            yield {**larger, "domain": [["", None, "1.7e+38"]]}
+            yield {**error, **larger, "domain": [["", None, "1.7e+38"]]}
 
 
 def restated(error: Mapping[str, Any]) -> Within:
@@ -117,7 +117,11 @@ def restated(error: Mapping[str, Any]) -> Within:
     domain = []
     for name, low, high in error["domain"]:
         domain.append((str(name), None if low is None else _decimal(low), _decimal(high)))
-    return Within(_decimal(error["relative"]), _decimal(error["absolute"]), tuple(domain))
+    longest = error.get("longest")
+    if longest is not None and not (re.fullmatch(r"[1-9]\d{0,9}", longest)):
+        raise Stuck(f"{longest} is no extent")
+    bound = Within(_decimal(error["relative"]), _decimal(error["absolute"]), tuple(domain))
+    return bound if longest is None else replace(bound, longest=int(longest))
 
 
 def _decimal(written: str) -> Fraction:
@@ -154,7 +158,7 @@ class Seen:
     @property
     def share(self) -> float:
         """A bound of the error relative to the exact value."""
-        least = _least(self.exact)
+        least = least_of(self.exact)
         if least > 0:
             return min(self.relative + self.absolute / least, self.most / least) * _UP
         return self.relative if self.absolute == 0 else INF
@@ -165,30 +169,30 @@ _NONE: Error = (0.0, 0.0, 0.0)
 _ANY: Error = (INF, INF, INF)
 
 
-def _least(box: Enclosure) -> float:
+def least_of(box: Enclosure) -> float:
     return max(box.lo, -box.hi, 0.0)
 
 
-def _size(box: Enclosure) -> float:
+def size_of(box: Enclosure) -> float:
     return max(-box.lo, box.hi)
 
 
-def _times(a: float, b: float) -> float:
+def times(a: float, b: float) -> float:
     return 0.0 if a == 0 or b == 0 else a * b * _UP + _LITTLE
 
 
-def _plus(*terms: float) -> float:
+def plus(*terms: float) -> float:
     return sum(terms) * _UP
 
 
-def _seen(exact: Enclosure, computed: Float, error: Error) -> Seen:
+def seen(exact: Enclosure, computed: Float, error: Error) -> Seen:
     """With what the sets leave room for, and with the computed values near the exact ones. Raises Stuck."""
     if exact.nan or not exact.bounded or not computed.finite or computed.box is None:
         raise Stuck("a value that may be infinite or undefined")
     relative, absolute, most = error
     both = e.hull(exact, computed.box)
     room = e.add_up(both.hi, -both.lo)
-    most = min(most, _plus(_times(relative, _size(exact)), absolute), room)
+    most = min(most, plus(times(relative, size_of(exact)), absolute), room)
     if not relative + absolute < INF:
         relative, absolute = 0.0, most
     absolute = min(absolute, most)
@@ -196,11 +200,11 @@ def _seen(exact: Enclosure, computed: Float, error: Error) -> Seen:
         relative, absolute = 0.0, 0.0
     below, above = most, most
     if relative < 1:  # then x - r |x| and x + r |x| rise
-        below = min(below, _plus(_times(relative, abs(exact.lo)), absolute))
-        above = min(above, _plus(_times(relative, abs(exact.hi)), absolute))
+        below = min(below, plus(times(relative, abs(exact.lo)), absolute))
+        above = min(above, plus(times(relative, abs(exact.hi)), absolute))
     near = Enclosure(e.add_down(exact.lo, -below), e.add_up(exact.hi, above))
     box = e.meet(computed.box, near) or near
-    if not _size(box) <= LARGEST:
+    if not size_of(box) <= LARGEST:
         raise Stuck("a value that may be infinite")
     return Seen(exact, Float(box, exact=computed.exact), relative, absolute, most)
 
@@ -216,7 +220,7 @@ def number(value: Fraction) -> Seen:
     if box.lo == box.hi and single(box.lo):
         return _point(box.lo)
     relative, absolute = UNIT * (1 + 2.0**-20), NORMAL if abs(value) < 2 * NORMAL else 0.0
-    return _seen(box, arithmetic.number(value), (relative, absolute, INF))
+    return seen(box, arithmetic.number(value), (relative, absolute, INF))
 
 
 class Errors:
@@ -288,60 +292,109 @@ class Errors:
         if same and exact is not None:
             return self[node.a if exact else node.b]
         a, b = self[node.a], self[node.b]
-        gap = 0.0 if same else _size(e.sub(a.exact, b.exact))  # where it is the other branch that is computed
+        gap = 0.0 if same else size_of(e.sub(a.exact, b.exact))  # where it is the other branch that is computed
         relative = max(a.relative, b.relative)
-        absolute = _plus(max(a.absolute, b.absolute), gap, _times(relative, gap))
+        absolute = plus(max(a.absolute, b.absolute), gap, times(relative, gap))
         box = e.hull(a.exact, b.exact) if exact is None else a.exact if exact else b.exact
-        return _seen(box, union([a.computed, b.computed]), (relative, absolute, _plus(max(a.most, b.most), gap)))
+        return seen(box, union([a.computed, b.computed]), (relative, absolute, plus(max(a.most, b.most), gap)))
 
     # ------------------------------------------------------------------------------------------- operations
 
     def _operation(self, node: Apply, args: list[Seen]) -> Seen:
-        exact = o.transfer(node, [a.exact for a in args])
+        exact = self._exact(node, args)
         if node.dtype is not REAL:
-            if not all(a.same for a in args) or exact.nan or _size(exact) >= 2.0**31:
+            if not all(a.same for a in args) or exact.nan or size_of(exact) >= 2.0**31:
                 raise Stuck("integers that are computed of what is rounded")
             return Seen(exact, Float(exact))
         twice = node.name == "sub" and node.args[0] is node.args[1]  # of products of which one is contracted
-        computed = total([args[0].computed, negative(args[1].computed)]) if twice else applied(node, _floats(args))
+        computed = total([args[0].computed, negative(args[1].computed)]) if twice else self._applied(node, args)
         rule = PRIMITIVES[node.name].accuracy
         if rule is None:
             raise Stuck(f"there is no model of the error of {node.name}")
         if exact.nan or not computed.finite:
             raise Stuck(f"{node.name} of what it may be infinite or undefined of")
-        relative, absolute, most = brought(node, args)
-        most = min(most, _plus(_times(relative, _size(exact)), absolute))
-        least, tiny = 0.0, node.name != "real" and rule is not without_error and not _is_never_tiny(node, args)
+        relative, absolute, most = self._brought(node, args)
+        most = min(most, plus(times(relative, size_of(exact)), absolute))
+        least, tiny = 0.0, node.name != "real" and rule is not without_error and not self._is_never_tiny(node, args)
         if most < INF:
-            least = max(_least(exact) - most, _least(exact) * (1 - relative) - absolute if relative < 1 else 0.0)
+            least = max(least_of(exact) - most, least_of(exact) * (1 - relative) - absolute if relative < 1 else 0.0)
         own = (0.0, 0.0)
-        if _is_without_rounding(node, args):
-            tiny = tiny and node.name in ("mul", "div")
+        if self._is_without_rounding(node, args):
+            tiny = tiny and node.name in ("mul", "div") and not _is_no_smaller(node, args)
         else:
             own = rule(*(Interval(a.box.lo, a.box.hi) for a in args))
         share, more = own[0] * UNIT, own[1] * UNIT
-        if tiny and not exact.zero and (least * (1 - share) - more) / _UP < 2 * NORMAL:
+        if tiny and not (exact.zero and most == 0) and (least * (1 - share) - more) / _UP < 2 * NORMAL:
             more += NORMAL
         if share or more:
-            whole = _plus(_size(exact), most)
-            relative = _plus(relative, share, _times(share, relative))
-            absolute = _plus(absolute, _times(share, absolute), more)
-            most = _plus(most, _times(share, whole), more)
+            whole = plus(size_of(exact), most)
+            relative = plus(relative, share, times(share, relative))
+            absolute = plus(absolute, times(share, absolute), more)
+            most = plus(most, times(share, whole), more)
             if node.name not in ("add", "sub", "mul", "div", "real"):
-                computed = _beyond(node.name, computed, share, more)
-        return _seen(exact, computed, (relative, absolute, most))
+                computed = _beyond(node.name, computed, share, more, keeps_sign=own[1] == 0 and share < 1)
+        return seen(exact, computed, (relative, absolute, most))
+
+    def _exact(self, node: Apply, args: list[Seen]) -> Enclosure:
+        return o.transfer(node, [a.exact for a in args])
+
+    def _applied(self, node: Apply, args: list[Seen]) -> Float:
+        return applied(node, [a.computed for a in args])
+
+    def _brought(self, node: Apply, args: list[Seen]) -> Error:
+        return brought(node, args)
+
+    def _is_without_rounding(self, node: Apply, args: Sequence[Seen]) -> bool:
+        """Whether an operation adds no error of its own: a product with a power of 2, or the quotient by one, up to what is
+        flushed to 0; a sum with 0; a difference of two floats of which none is more than twice the other (Sterbenz, 1974).
+        What is contracted with a sum is no float."""
+        if node.name in ("mul", "div"):
+            return any(_is_power_of_two(a) for a in args[node.name == "div" :])
+        if node.name not in ("add", "sub"):
+            return False
+        x, y = args[0].box, args[1].box if node.name == "sub" else e.neg(args[1].box)
+        if x.zero or y.zero:
+            return True
+        if x.hi < 0:
+            x, y = e.neg(x), e.neg(y)
+        close = x.lo >= SMALLEST and y.lo >= x.hi / 2 and y.hi <= 2 * x.lo
+        return close and self._are_floats(node, args)
+
+    def _is_never_tiny(self, node: Apply, args: Sequence[Seen]) -> bool:
+        """Whether a sum is 0 or no subnormal number: of floats that are not small, of whose last digits it is a multiple."""
+        large = all(a.box.zero or least_of(a.box) >= SMALLEST for a in args)
+        return node.name in ("add", "sub") and large and self._are_floats(node, args)
+
+    def _are_floats(self, node: Apply, args: Sequence[Seen]) -> bool:
+        """Whether the arguments are rounded where they are read, or need not be."""
+        return all(a.same or self._is_float(n) for n, a in zip(node.args, args, strict=True))
+
+    def _is_float(self, node: Scalar) -> bool:
+        """Whether a scalar is rounded wherever it is read."""
+        match node:
+            case Read() | Const() | Param():
+                return True
+            case Stop() | AdjointMap():
+                return self._is_float(node.a)
+            case Apply(name="neg" | "abs" | "relu" | "max2" | "min2" | "real"):
+                return all(map(self._is_float, node.args))
+            case Apply(name="add" | "sub"):
+                return True
+        return False
 
 
-def _beyond(name: str, found: Float, share: float, more: float) -> Float:
-    """A set of floats with what the record of a function admits, which may be more than the sets allow for, in its range; where
-    a sigmoid has reached its limit it is that."""
+def _beyond(name: str, found: Float, share: float, more: float, *, keeps_sign: bool) -> Float:
+    """A set of floats with what the record of a function admits, which may be more than the sets allow for, in its range, and on
+    its side of 0 where the error is relative; where a sigmoid has reached its limit it is that."""
     assert found.box is not None
     if name in ("sigmoid", "tanh") and found.box.lo == found.box.hi:
         return found
     lo, hi = found.box.lo, found.box.hi
     low, high = NATURAL.get(name, (-INF, INF))
-    lo = max(low, e.add_down(lo, -_plus(_times(share, abs(lo)), more)))
-    hi = min(high, e.add_up(hi, _plus(_times(share, abs(hi)), more)))
+    if keeps_sign:
+        low, high = max(low, 0.0 if lo >= 0 else low), min(high, 0.0 if hi <= 0 else high)
+    lo = max(low, e.add_down(lo, -plus(times(share, abs(lo)), more)))
+    hi = min(high, e.add_up(hi, plus(times(share, abs(hi)), more)))
     return Float(e.hull(Enclosure(lo, hi), found.box))
 
 
@@ -352,54 +405,14 @@ def _whole(value: Fraction) -> Seen:
     return _point(box.lo)
 
 
-def _floats(args: Sequence[Seen]) -> list[Float]:
-    return [a.computed for a in args]
-
-
-def _is_without_rounding(node: Apply, args: Sequence[Seen]) -> bool:
-    """Whether an operation adds no error of its own: a product with a power of 2, or the quotient by one, up to what is flushed
-    to 0; a sum with 0; a difference of two floats of which none is more than twice the other (Sterbenz, 1974). What is
-    contracted with a sum is no float."""
-    if node.name in ("mul", "div"):
-        return any(_is_power_of_two(a) for a in args[node.name == "div" :])
-    if node.name not in ("add", "sub"):
-        return False
-    x, y = args[0].box, args[1].box if node.name == "sub" else e.neg(args[1].box)
-    if x.zero or y.zero:
-        return True
-    if x.hi < 0:
-        x, y = e.neg(x), e.neg(y)
-    close = x.lo >= SMALLEST and y.lo >= x.hi / 2 and y.hi <= 2 * x.lo
-    return close and _are_floats(node, args)
-
-
 def _is_power_of_two(a: Seen) -> bool:
     return a.same and a.exact.lo == a.exact.hi and abs(math.frexp(a.exact.lo)[0]) == 0.5
 
 
-def _is_never_tiny(node: Apply, args: Sequence[Seen]) -> bool:
-    """Whether a sum is 0 or no subnormal number: of floats that are not small, of whose last digits it is a multiple."""
-    large = all(a.box.zero or _least(a.box) >= SMALLEST for a in args)
-    return node.name in ("add", "sub") and large and _are_floats(node, args)
-
-
-def _are_floats(node: Apply, args: Sequence[Seen]) -> bool:
-    """Whether the arguments are rounded where they are read, or need not be."""
-    return all(a.same or _is_float(n) for n, a in zip(node.args, args, strict=True))
-
-
-def _is_float(node: Scalar) -> bool:
-    """Whether a scalar is rounded wherever it is read."""
-    match node:
-        case Read() | Const() | Param():
-            return True
-        case Stop() | AdjointMap():
-            return _is_float(node.a)
-        case Apply(name="neg" | "abs" | "relu" | "max2" | "min2" | "real"):
-            return all(map(_is_float, node.args))
-        case Apply(name="add" | "sub"):
-            return True
-    return False
+def _is_no_smaller(node: Apply, args: Sequence[Seen]) -> bool:
+    """Whether a product with a power of 2 is of numbers without error, which are 0 or no subnormal ones, and no smaller."""
+    large = any(_is_power_of_two(a) and abs(a.exact.lo) >= 1 for a in args)
+    return node.name == "mul" and large and all(a.same for a in args)
 
 
 # ------------------------------------------------------------------------------ errors that arguments bring along
@@ -428,7 +441,7 @@ def brought(node: Apply, args: Sequence[Seen]) -> Error:
         case "sqrt":
             return _of_root(args[0])
         case "exp" | "expdiff":
-            wrong = _plus(*(a.most for a in args))
+            wrong = plus(*(a.most for a in args))
             return (math.expm1(wrong) * _UP, 0.0, INF) if wrong < 1 else _by_slopes(node, args, both)
         case "log" | "log2" | "log10" if args[0].exact.lo >= 0 and args[0].share < 0.5:
             most = -math.log1p(-args[0].share) * {"log": 1.0, "log2": 1.4427, "log10": 0.4343}[name] * _UP
@@ -442,39 +455,39 @@ def brought(node: Apply, args: Sequence[Seen]) -> Error:
 def _of_sum(x: Seen, y: Seen, name: str) -> Error:
     """r |x| + s |y|: of terms of one sign at most the larger of r and s times |x + y|, else |x| is at most |x + y| + |y|."""
     a, b = x.exact, y.exact if name == "add" else e.neg(y.exact)
-    r, s, big, small = x.relative, y.relative, _size(a), _size(b)
+    r, s, big, small = x.relative, y.relative, size_of(a), size_of(b)
     exact = e.add(a, b)
     if (a.lo >= 0 and b.lo >= 0) or (a.hi <= 0 and b.hi <= 0):
-        ways = [(max(r, s), 0.0), (r, _times(max(s - r, 0.0), small)), (s, _times(max(r - s, 0.0), big))]
+        ways = [(max(r, s), 0.0), (r, times(max(s - r, 0.0), small)), (s, times(max(r - s, 0.0), big))]
     else:
-        ways = [(r, _times(_plus(r, s), small)), (s, _times(_plus(r, s), big))]
-    most = _plus(x.most, y.most)
-    ways = [(p, _plus(q, x.absolute, y.absolute)) for p, q in ways] + [(0.0, most)]
-    scale = _least(exact) or min(1.0, _size(exact)) or 1.0
+        ways = [(r, times(plus(r, s), small)), (s, times(plus(r, s), big))]
+    most = plus(x.most, y.most)
+    ways = [(p, plus(q, x.absolute, y.absolute)) for p, q in ways] + [(0.0, most)]
+    scale = least_of(exact) or min(1.0, size_of(exact)) or 1.0
     return *min(ways, key=lambda way: way[0] * scale + way[1]), most
 
 
 def _of_product(x: Seen, y: Seen) -> Error:
-    big, small = _size(x.exact), _size(y.exact)
-    relative = _plus(x.relative, y.relative, _times(x.relative, y.relative))
-    absolute = _plus(
-        _times(_times(x.absolute, 1 + y.relative), small),
-        _times(_times(y.absolute, 1 + x.relative), big),
-        _times(x.absolute, y.absolute),
+    big, small = size_of(x.exact), size_of(y.exact)
+    relative = plus(x.relative, y.relative, times(x.relative, y.relative))
+    absolute = plus(
+        times(times(x.absolute, 1 + y.relative), small),
+        times(times(y.absolute, 1 + x.relative), big),
+        times(x.absolute, y.absolute),
     )
-    most = _plus(_times(x.most, small), _times(y.most, big), _times(x.most, y.most))
+    most = plus(times(x.most, small), times(y.most, big), times(x.most, y.most))
     return relative, absolute, most
 
 
 def _of_quotient(x: Seen, y: Seen) -> Error:
-    wrong, least = y.share, _least(y.exact)
+    wrong, least = y.share, least_of(y.exact)
     if not wrong < 0.5 or (least < _LITTLE and x.absolute != 0):
         return _ANY
-    relative = _plus(x.relative, wrong) / (1 - wrong) * _UP
-    absolute = _plus(x.absolute / (least * (1 - wrong)) * _UP, _LITTLE) if x.absolute else 0.0
+    relative = plus(x.relative, wrong) / (1 - wrong) * _UP
+    absolute = plus(x.absolute / (least * (1 - wrong)) * _UP, _LITTLE) if x.absolute else 0.0
     most = INF
     if least > _LITTLE:
-        most = _plus(x.most / (least * (1 - wrong)), _times(_size(x.exact) / least, wrong / (1 - wrong)), _LITTLE)
+        most = plus(x.most / (least * (1 - wrong)), times(size_of(x.exact) / least, wrong / (1 - wrong)), _LITTLE)
     return relative, absolute, most
 
 
@@ -502,17 +515,23 @@ def _of_root(x: Seen) -> Error:
 
 
 def _of_power(x: Seen, k: float, name: str) -> Error | None:
-    """(x (1 + d))^k, with |d| at most the share; of what may be 0 by the largest slope."""
+    """(x (1 + d))^k, with |d| at most the share; of what may be 0 (x (1 + d) + t)^k, which is off by the largest slope times t."""
     if name == "pow" and (x.exact.lo < 0 or x.box.lo < 0):
         return None
-    share = x.share
+    share = x.share if x.share < 0.5 else x.relative
     with contextlib.suppress(OverflowError):
+        relative = INF
         if share < 0.5:
-            ends = [math.expm1(k * math.log1p(d)) for d in (share, -share)]
-            return max(map(abs, ends)) * _UP, 0.0, INF
+            relative = max(abs(math.expm1(k * math.log1p(d))) for d in (share, -share)) * _UP
+            if x.share < 0.5:
+                return relative, 0.0, INF
         if k >= 1:
-            most = k * _plus(_size(x.exact), x.most) ** (k - 1) * x.most * (1 + 2.0**-30)
-            return 0.0, _plus(most, _LITTLE), _plus(most, _LITTLE)
+            steepest = k * plus(size_of(x.exact), x.most) ** (k - 1) * (1 + 2.0**-30)
+            most = plus(times(steepest, x.most), _LITTLE)
+            if relative == INF:
+                return 0.0, most, most
+            steepest = k * plus(times(size_of(x.exact), 1 + share), x.absolute) ** (k - 1) * (1 + 2.0**-30)
+            return relative, plus(times(steepest, x.absolute), _LITTLE), most
     return None
 
 
@@ -534,7 +553,7 @@ def _by_slopes(node: Apply, args: Sequence[Seen], both: Sequence[Enclosure]) -> 
         steepest = slope.magnitude if isinstance(slope, Interval) else abs(float(slope))
         if isinstance(slope, Interval) and slope.is_empty:
             return _ANY
-        most = _plus(most, _times(steepest * _UP, a.most))
+        most = plus(most, times(steepest * _UP, a.most))
     return 0.0, most, most
 
 
@@ -568,7 +587,7 @@ class Entry:
             error = UNIT if self.difference and not here.zero else 0.0
             wide = Enclosure(e.add_down(here.lo, -abs(here.lo) * 2 * UNIT), e.add_up(here.hi, abs(here.hi) * 2 * UNIT))
             found[node] = (
-                _seen(here, Float(wide if error else here), (error, 0.0, INF)) if error else Seen(here, Float(here))
+                seen(here, Float(wide if error else here), (error, 0.0, INF)) if error else Seen(here, Float(here))
             )
         return found
 
@@ -579,12 +598,11 @@ class Element:
     def __init__(self, q: Question) -> None:
         """Raises Stuck."""
         assert q.error is not None
-        program, tensor = _meant(q)
+        if q.error.longest is not None:
+            raise Stuck("a bound for extents up to a number")
+        program, tensor = meant(q)
         self.q, self.body = q, _inlined(program, tensor)
         bounds = Bounds(program, {n: e.exact(v) for n, v in q.fixed.items()})
-        names = {name for name, *_ in q.error.domain}
-        if any(name and program.input(name) is None for name in names):
-            raise Stuck("a domain of what is no input")
         self.choices: list[tuple[Read, list[float]]] = []
         entries: list[Read] = []
         for n in postorder(self.body):
@@ -612,49 +630,52 @@ class Element:
             nodes = ((Apply("sub", (a, b)), 1), (Apply("sub", (b, a)), -1))
             rest = set(postorder(substitute(self.body, {node: ZERO for node, _ in nodes})))
             if a not in rest and b not in rest:
-                box = e.sub(self._domain(bounds, a)[0], self._domain(bounds, b)[0])
+                box = e.sub(domain(self.q, bounds, a.tensor)[0], domain(self.q, bounds, b.tensor)[0])
                 found.append(Entry(nodes, Enclosure(box.lo, box.hi), True, SMALLEST, difference=True))
                 reads = [n for n in reads if n not in (a, b)]
         for n in reads:
-            found.append(Entry(((n, 1),), *self._domain(bounds, n), SMALLEST if n.dtype is REAL else 1.0))
+            found.append(Entry(((n, 1),), *domain(self.q, bounds, n.tensor), SMALLEST if n.dtype is REAL else 1.0))
         return found
-
-    def _domain(self, bounds: Bounds, n: Read) -> tuple[Enclosure, bool]:
-        """Where the floats of an entry are, and whether 0 is one of them. Raises Stuck where there are none."""
-        assert self.q.error is not None
-        box, most = bounds.tensor(n.tensor), LARGEST if n.dtype is REAL else _WHOLE
-        if box.nan:
-            raise Stuck(f"{n.tensor} may be undefined")
-        zero = box.may_be_zero
-        lo, hi = (
-            _inside(box.lo, box.lo_open and n.dtype is REAL, 1),
-            _inside(box.hi, box.hi_open and n.dtype is REAL, -1),
-        )
-        lo, hi = max(lo, -most), min(hi, most)
-        for name, low, high in self.q.error.domain:
-            if name == n.tensor or (not name and n.dtype is REAL):
-                end = e.exact(high).hi
-                lo, hi = max(lo, -end if low is None else e.exact(low).lo), min(hi, end)
-        if not lo <= hi:
-            raise Stuck(f"{n.tensor} has no number in the domain")
-        return Enclosure(lo, hi), zero
 
     def holds(self, choice: Sequence[float], boxes: Box) -> bool:
         """Whether the error is seen to be within the bounds. Raises Stuck."""
         at: dict[Scalar, Seen] = {n: _point(v) for (n, _), v in zip(self.choices, choice, strict=True)}
         for entry, box in zip(self.entries, boxes, strict=True):
             at |= entry.at(box)
-        found, error = Errors(self.q.fixed, at)[self.body], self.q.error
-        assert error is not None
-        r, a = (e.exact(v).lo / _UP for v in (error.relative, error.absolute))
-        ends = [_least(found.exact), _size(found.exact)]
+        assert self.q.error is not None
+        return fits(Errors(self.q.fixed, at)[self.body], self.q.error)
 
-        def within(relative: float, absolute: float) -> bool:
-            """A linear function of the size of the exact value, at both ends."""
-            return all(_plus(_times(relative, v), absolute) <= r * v + a for v in ends)
 
-        pairs = [(found.relative, found.absolute), (0.0, found.most), (found.share, 0.0)]
-        return any(p < INF and within(p, q) for p, q in pairs)
+def fits(found: Seen, error: Within) -> bool:
+    """Whether the error is seen to be within the bounds."""
+    r, a = (e.exact(v).lo / _UP for v in (error.relative, error.absolute))
+    ends = [least_of(found.exact), size_of(found.exact)]
+
+    def within(relative: float, absolute: float) -> bool:
+        """A linear function of the size of the exact value, at both ends."""
+        return all(plus(times(relative, v), absolute) <= r * v + a for v in ends)
+
+    pairs = [(found.relative, found.absolute), (0.0, found.most), (found.share, 0.0)]
+    return any(p < INF and within(p, q) for p, q in pairs)
+
+
+def domain(q: Question, bounds: Bounds, name: str) -> tuple[Enclosure, bool]:
+    """Where the floats of an input are, and whether 0 is one of them. Raises Stuck where there are none."""
+    declared = bounds.inputs[name]
+    assert q.error is not None
+    box, most = bounds.tensor(name), LARGEST if declared.dtype is REAL else _WHOLE
+    if box.nan:
+        raise Stuck(f"{name} may be undefined")
+    lo = _inside(box.lo, box.lo_open and declared.dtype is REAL, 1)
+    hi = _inside(box.hi, box.hi_open and declared.dtype is REAL, -1)
+    lo, hi = max(lo, -most), min(hi, most)
+    for other, low, high in q.error.domain:
+        if other == name or (not other and declared.dtype is REAL):
+            end = e.exact(high).hi
+            lo, hi = max(lo, -end if low is None else e.exact(low).lo), min(hi, end)
+    if not lo <= hi:
+        raise Stuck(f"{name} has no number in the domain")
+    return Enclosure(lo, hi), box.may_be_zero
 
 
 def _inside(end: float, is_open: bool, way: int) -> float:
@@ -664,8 +685,10 @@ def _inside(end: float, is_open: bool, way: int) -> float:
     return end * (1 + UNIT * (way if end > 0 else -way))
 
 
-def _meant(q: Question) -> tuple[Program, str]:
+def meant(q: Question) -> tuple[Program, str]:
     """The compiled program, and the tensor of it: the value, or its gradient in the input. Raises Stuck."""
+    if any(name and q.program.input(name) is None for name, *_ in (q.error.domain if q.error else ())):
+        raise Stuck("a domain of what is no input")
     for part in compiled(q.program, q.of):
         if not q.inputs and not part.gradient:
             return part.program, q.of
@@ -728,11 +751,11 @@ def of_error(q: Question) -> Trace:
 
 def _halves(boxes: Box, reason: str) -> list[Box]:
     """Two boxes, the side of the largest ratio halved, at a power of 2 where it is long. Raises Stuck where none is."""
-    ratios = [_size(b) / _least(b) if _least(b) > 0 else 1.0 for b in boxes]
+    ratios = [size_of(b) / least_of(b) if least_of(b) > 0 else 1.0 for b in boxes]
     k = max(range(len(boxes)), key=ratios.__getitem__, default=-1)
     if k < 0 or ratios[k] < _FINE:
         raise Stuck(f"{reason} where it is in {', '.join(map(str, boxes)) or 'no box'}")
-    low, high = _least(boxes[k]), _size(boxes[k])
+    low, high = least_of(boxes[k]), size_of(boxes[k])
     middle = math.sqrt(low) * math.sqrt(high)
     if ratios[k] > 4:
         middle = 2.0 ** round(math.log2(middle))
@@ -744,4 +767,22 @@ def _halves(boxes: Box, reason: str) -> list[Box]:
     return [(*boxes[:k], half, *boxes[k + 1 :]) for half in reversed(ends)]
 
 
-__all__ = ["Errors", "of_error", "restated", "stated", "weaker"]
+__all__ = [
+    "SMALLEST",
+    "UNIT",
+    "Error",
+    "Errors",
+    "Seen",
+    "Trace",
+    "domain",
+    "fits",
+    "meant",
+    "of_error",
+    "plus",
+    "restated",
+    "seen",
+    "size_of",
+    "stated",
+    "times",
+    "weaker",
+]
