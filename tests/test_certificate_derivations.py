@@ -23,6 +23,7 @@ HEAD = """    input x, y: real[n]
     input s: real[n] > 0
     input p, q: prob[n]
     input c: real[n] in [0, 2]
+    input e: real[n] in [0.5, 1]
     param alpha: real = 1
     param k: real > 0 = 1
 """
@@ -92,6 +93,11 @@ def test_what_holds(body: str, claim: str) -> None:
         ("sin(x - y)^2 - 0.01 * sin(x - y)", "minimum of per at x == y"),
         ("sin(x - y)^2 * (y - 1)", "minimum of per at x == y"),
         ("cos(x - y)", "minimum of per at x == y"),
+        ("exp(log(p) - log(e)) * (log(p) - log(e) - 1)", "unique minimum of per at p == e"),
+        ("exp(log(p) - log(e)) * (log(p) - log(e) - 1)", "decreasing in p on p <= e"),
+        ("(log(p) - log(e)) * 0", "increasing in p on p <= e"),
+        ("(x - y)^2 + 1 / c - 1 / c", "per >= 0"),
+        ("(x - y)^2 + 1 / c", "minimum of per at x == y"),
         ("x[n = n + 1 else 0] + 0 * x[n = n + 1 else 0] - y", "minimum of per at x == y"),
     ],
 )

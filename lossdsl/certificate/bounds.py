@@ -175,7 +175,9 @@ class Case:
                 return self[node.value]
             case Apply():
                 found = o.transfer(node, [self[a] for a in node.args])
-                fact = None if found.nan else self._fact(node)
+                if found.nan:  # facts are about values: inf - inf has none, whatever cancels
+                    return found
+                fact = self._fact(node)
                 if fact is None and node.name in ("add", "sub") and node.dtype is REAL and found.lo < 0 < found.hi:
                     fact = sign_of(self, node)
                 return found if fact is None else e.meet(found, fact) or found

@@ -281,7 +281,8 @@ class Curve:
             higher, there = self._risen(entry, place)
             below = {True: Apply("sub", (higher, there)), False: Apply("sub", (there, higher))}
             first = [rises for rises, n in below.items() if n in self._users(higher)]
-            numbers = all(Case(self.bounds, self._some, {})[n].finite for n in (higher, there))
+            ends = Bounds(self.bounds.program, self.bounds.assume, moved=self.bounds.interior)  # they count: log(0)
+            numbers = all(Case(ends, self._some, {})[n].finite for n in (higher, there))
             if (
                 len(self._users(higher)) != 1
                 or not first
