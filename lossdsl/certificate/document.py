@@ -358,7 +358,7 @@ def _curvature(q: Question, shown: Shown | None = None) -> list[list[str]]:
 
 def _smoothness(q: Question, shown: Shown | None = None) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
-    way = Rules(bounds, q.inputs, shown).smooth(q.of, corners=q.property == "C0")
+    way = Rules(bounds, q.inputs, shown).smooth(q.of, q.property == "C0", q.order)
     return [[tensor, text(bounds.tensor(tensor))] for tensor in way]
 
 
