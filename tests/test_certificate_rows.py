@@ -19,10 +19,13 @@ ROWS = (
     "    param a: real in [0, 1] = 0.5\n    param e: real >= 1 = 2\n    param r: real = 1\n"
 )
 CENTRED = "d[n, c] = x - mean(x over c)"
+UNEVEN = "d[n, c] = x if x > 0 else 9 * x"
 PAIRS = "    input x: real[n]\n    input g: int[n]\n    param z: real >= 0 = 1\n    axis j = n\n    axis i, h = 3\n"
 CLASSES = (
     "    input logits: real[n, c]\n    input target: class[n] of c\n    param g: real >= 1 = 2\n    param r: real = 1\n"
 )
+GLUED = f"{ROWS}    input v: real[n] > 0\n    t[n] = sum(x over c)\n    b[n] = mean(y over c)\n    f[n] = 1 if x[n, k[n]] > 0 else 0\n"
+SCALED = ROWS.replace("input x, y: real[n, c]", "input x: real[n, c] > 0\n    input y: real[n, c]")
 LOGP = "l[n, c] = log_softmax(logits over c)"
 
 CATALOGUE = [
@@ -43,6 +46,8 @@ CATALOGUE = [
     ("lifted_structure", "C0", "z"),
     ("semantic_loss", "non-negative", ""),
     ("augmented_lagrangian", "C1", "nu"),
+    ("generalised_cross_entropy", "C0", "logits"),
+    ("generalised_cross_entropy", "lipschitz", "logits"),
 ]
 
 
@@ -74,7 +79,11 @@ def test_counterexamples_of_the_catalogue(name: str, word: str, shown: dict[str,
     verify(document)
 
 
-CLAIMS = [("self_paced", "per <= max(low, high)"), ("normalized_ce", "noise symmetric")]
+CLAIMS = [
+    ("self_paced", "per <= max(low, high)"),
+    ("normalized_ce", "noise symmetric"),
+    ("gradnorm", "invariant under scale of task over k"),
+]
 
 
 @pytest.mark.parametrize(("name", "text"), CLAIMS)
@@ -104,6 +113,7 @@ TRUE = [
     (ROWS, "per[n] = log(sum(exp(w) over c))", "lipschitz in w"),
     (ROWS, "per[n] = 1 / min(exp(w) over c)", "lipschitz in w"),
     (ROWS, "per = (exp(w) + 1/2)^(a - 2)", "lipschitz in w"),
+    (ROWS, f"{UNEVEN}; per[n, c] = (d / sqrt(sum(x^2 over c) + s) if x > 0 else 0)", "per <= 1"),
     (PAIRS, "b = logsumexp(x + x[n = j] over n, j where n < j) if size(n) > 1 else 0; per[n] = b + x", "C0 in x"),
     (
         PAIRS,
@@ -128,9 +138,49 @@ TRUE = [
     (CLASSES, f"{LOGP}; per[n] = (2 - exp(l[c = target])) / sum(2 - exp(l) over c)", "noise symmetric"),
     (CLASSES, f"{LOGP}; per[n] = abs(l[c = target])^g / sum(abs(l)^g over c)", "noise symmetric"),
 ]
+TRUE += [
+    (GLUED, "per[n] = (t if t > s else s)", "C0 in x"),
+    (GLUED, "per[n] = (t^2 if t > s else s * t)", "C0 in x"),
+    (GLUED, "per[n] = (t^2 if t > r else r * (2 * t - r))", "C0 in x"),
+    (GLUED, "per[n] = (t^2 / s if t <= s else 2 * t - s)", "C0 in x"),
+    (GLUED, "per[n] = (abs(t) if abs(t) < s else s * (1 + log(abs(t) / s)))", "C0 in x"),
+    (GLUED, "per[n] = (relu(t)^e if relu(t) < s else s^e)", "C0 in x"),
+    (GLUED, "per[n] = (exp(e * t) if t < log(s) else s^e)", "lipschitz in x"),
+    (GLUED, "per[n] = (t if t > s else s)", "lipschitz in x"),
+    (GLUED, "per[n] = (t * y[n, 0] if t < b[n] else b[n] * y[n, 0] + (t - b[n]) * z)", "lipschitz in x"),
+    (GLUED, "per[n] = (t if t < b[n] else (t + b[n]) / 2)", "lipschitz in y"),
+    (GLUED, "per[n] = ((1 - exp(t)) / s if t < 0 else 0)", "lipschitz in x"),
+    (GLUED, "per[n] = (t if t < v else (v + (t - v) / 2 if t < 2 * v else (t + v) / 2))", "lipschitz in x"),
+    (GLUED, "per[n] = (sum(u * y over c) if sum(u * y over c) > 0 else 0)", "C0 in u"),
+    (SCALED, "per[n] = max(x over c) / mean(x over c)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = sum(x over c where m) / norm(x over c)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = log(mean(x^2 over c) / mean(x over c)^2)", "invariant under scale of x over c"),
+    (
+        SCALED,
+        "per[n, c] = relu(x - mean(x over c)) / max(x, max(x over c))",
+        "invariant under scale of x over c",
+    ),
+    (
+        SCALED,
+        "per[n] = (argmax(x over c) if max(x over c) > mean(x over c) else 0)",
+        "invariant under scale of x over c",
+    ),
+    (SCALED, "per[n, c] = abs(y) / sqrt(sum(y^2 over c))", "invariant under scale of y over c"),
+    (SCALED, "b[n] = sum(x over c); per[n, c] = x * b[n] / (b[n]^2 + x^2)", "invariant under scale of x over c"),
+    (SCALED, "b[c] = sum(x over n); per[n, c] = x / b[c]", "invariant under scale of x over n"),
+    (SCALED, "per[n, c] = y + x^(3/2) / sum(x^3 over c)^(1/2)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = logsumexp(0 * x over c) + 0 * x[n, k[n]]", "invariant under scale of x over c"),
+    (SCALED, "per[n, c] = (1 if x > 0 else y)", "invariant under scale of x over c"),
+]
 FALSE = [
     (ROWS, f"{CENTRED}; per[n] = sum(d * y over c) / sqrt(sum(d^2 over c) * sum(y^2 over c) + s)", "per <= 0.99"),
     (ROWS, f"{CENTRED}; per[n] = sum(d * y over c) / sqrt(sum(d^2 over c) * mean(y^2 over c) + s)", "per <= 1"),
+    (
+        ROWS,
+        f"{UNEVEN}; per[n, c] = (sum(d * y over c) / sqrt(sum(x^2 over c) * sum(y^2 over c) + s) if x > 0 else 0)",
+        "per <= 1",
+    ),
+    (ROWS, f"{UNEVEN}; per[n, c] = (d / sqrt(sum(x^2 over c) + s) if x <= 0 else 0)", "per >= -1"),
     (ROWS, f"{CENTRED}; per[n] = sum(d * y over c) / sqrt(sum(d^2 over c) * sum(x^2 over c) + s)", "per <= 1"),
     (ROWS, f"{CENTRED}; per[n] = sum(d * y over c) / sqrt(sum(d^2 over c) * sum(y^2 over c) + z - s)", "per <= 1"),
     (ROWS, f"{CENTRED}; per[n] = sum(d * y over c) / sqrt(sum(d^2 over c where m) * sum(y^2 over c) + s)", "per <= 1"),
@@ -195,6 +245,41 @@ FALSE = [
     (CLASSES, f"{LOGP}; per[n] = r * l[c = target] / sum(r * l over c)", "noise symmetric"),
     (CLASSES, f"{LOGP}; per[n] = l[c = target] / sum(l over c) + target", "noise symmetric"),
     (CLASSES, f"{LOGP}; q[n] = sum(l over n, c); per[n] = l[c = target] / q[0]", "noise symmetric"),
+]
+FALSE += [
+    (GLUED, "per[n] = (t if t > s else 2 * s)", "C0 in x"),
+    (GLUED, "per[n] = (t if t > s else z)", "C0 in x"),
+    (GLUED, "per[n] = (t^2 if t > s else 2 * t * s)", "C0 in x"),
+    (GLUED, "per[n] = (t^2 if abs(t) > s else s * t)", "C0 in x"),  # another one at -s
+    (GLUED, "per[n] = (t + f if f > s else t + s)", "C0 in x"),  # f jumps
+    (GLUED, "per[n] = (f if t > f else t)", "C0 in x"),
+    (GLUED, "per[n] = (f * (t - s) if t > s else 0)", "C0 in x"),
+    (GLUED, "per[n] = (1 / (t - s) if t > s else 0)", "C0 in x"),
+    (GLUED, "per[n] = ((t - s) * log(t - s) if t > s else 0)", "C0 in x"),  # true
+    (GLUED, "per[n] = (exp(e * t) if t < log(s) else s^r)", "C0 in x"),
+    (GLUED, "per[n] = (t^2 if t > s else s * t)", "lipschitz in x"),
+    (GLUED, "per[n] = (sqrt(t - s) if t > s else 0)", "lipschitz in x"),
+    (GLUED, "per[n] = (t * y[n, 0] if t < b[n] else b[n] * y[n, 0])", "lipschitz in y"),
+    (GLUED, "per[n] = (t if t > s and z > 1 else s)", "C0 in x"),
+    (GLUED, "per[n] = (r * t if t > s else r * s + 1/1000)", "C0 in x"),
+    (GLUED, "per[n] = (t if t < v else (v + (t - v) / 2 if t < 2 * v else (t + v) / 3))", "lipschitz in x"),
+    (SCALED, "per[n] = max(x over c) / mean(x^2 over c)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = max(x over c) / (mean(x over c) + 1)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = logsumexp(x over c) / mean(x over c)", "invariant under scale of x over c"),
+    (
+        SCALED,
+        "q[n] = logsumexp((0 if m else 0) over c); per[n] = (q[n] + x[n, k[n]]) / x[n, k[n]]",
+        "invariant under scale of x over c",
+    ),
+    (SCALED, "per[n, c] = x / y", "invariant under scale of x over c"),
+    (SCALED, "b[c] = sum(x over n); per[n, c] = x / b[c]", "invariant under scale of x over c"),
+    (SCALED, "per[n, c] = (1 if x > 1 else y)", "invariant under scale of x over c"),
+    (SCALED, "per[n, c] = (x if m else y) / max(x over c)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = prod(x over c) / max(x over c)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = x[n, k[n]]^a / max(x over c)^a * x[n, k[n]]^0", "invariant under scale of x over c"),  # true
+    (SCALED, "per[n, c] = exp(x) / exp(x)", "invariant under scale of x over c"),  # true
+    (SCALED, "per[n] = sum(c * x over c where x > y)", "invariant under scale of x over c"),
+    (SCALED, "per[n] = floor(max(x over c) / 1)", "invariant under scale of x over c"),
 ]
 
 

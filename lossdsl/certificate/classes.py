@@ -18,6 +18,7 @@ noise symmetric  f and g are affine in q, whose entries add up to 1; or the loss
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -93,8 +94,10 @@ class Parts:
 
 def of_classes(q: Question) -> Trace:
     """Raises Stuck."""
-    if q.property == NOISE and q.link is None and (share := _Separation(_problem_of(q)).share()) is not None:
-        return [share.line, ["a share of the sum", text(_of_one_sign(share))]]
+    if q.property == NOISE and q.link is None:
+        with contextlib.suppress(Stuck):
+            share = _Separation(_problem_of(q)).share()
+            return [share.line, ["a share of the sum", text(_of_one_sign(share))]]
     parts = parts_of(q)
     rules = {CALIBRATED: _calibrated, NOISE: _symmetric, **dict.fromkeys(PROPER, _proper)}
     if q.property not in rules or q.link is not None:
@@ -292,15 +295,17 @@ class _Separation:
         each, own = self._terms(self._opened(self.problem.element.body))
         return Parts(self.problem, each, own, self.variable)
 
-    def share(self) -> Parts | None:
-        """The label's own term, if the element is that over the sum of the same over all classes, and nothing else."""
+    def share(self) -> Parts:
+        """The label's own term, where the element is that over the sum of the same over all classes, and nothing else. Raises
+        Stuck."""
         body = self._opened(self.problem.element.body)
         top, below = body.args if isinstance(body, Apply) and body.name == "div" else (ZERO, ZERO)
         if not isinstance(below, Read) or below.tensor not in self.bounds.definitions:
-            return None
-        each, rest = self._sum(below)
+            raise Stuck("not over a sum")
         own = self._at(top, self.problem.label)
-        return Parts(self.problem, ZERO, own, self.variable) if rest is ZERO and own is each else None
+        if self._sum(below) != (own, ZERO):
+            raise Stuck("not over the sum of the same over the classes")
+        return Parts(self.problem, ZERO, own, self.variable)
 
     def _moves(self, n: Scalar) -> bool:
         return not self.moving.isdisjoint(n.tensors)

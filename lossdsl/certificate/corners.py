@@ -13,9 +13,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from lossdsl.certificate import elements
-from lossdsl.certificate.norms import inlined
-from lossdsl.ir.nodes import REAL, Apply, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
-from lossdsl.ir.rewrite import fresh_index, substitute
+from lossdsl.certificate.norms import inlined, root_of
+from lossdsl.ir.nodes import ONE, REAL, Apply, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
+from lossdsl.ir.rewrite import fresh_index, substitute, transform
 from lossdsl.verify.enclosure import INF, Enclosure
 
 if TYPE_CHECKING:
@@ -193,6 +193,36 @@ def _polynomial(bounds: Bounds, node: Scalar, sign: int) -> Polynomial | None:
     return {m: k * sign for m, k in found[node].items()}
 
 
+def is_one(case: Case, a: Scalar, b: Scalar, at: tuple[Scalar, Scalar]) -> bool:
+    """Whether two scalars that are finite are the same number wherever one scalar is another: the same polynomial in scalars."""
+    flat = [inlined(case.bounds, n) for n in (a, b, *at)]
+    first, second, old, new = flat
+    if first is None or second is None or old is None or new is None:
+        return False
+    sides = (_spelled(case, substitute(n, {old: new})) for n in (first, second))
+    return _polynomial(case.bounds, Apply("sub", tuple(sides)), 1) == {}
+
+
+def _spelled(case: Case, node: Scalar) -> Scalar:
+    """With quotients and squares as products, other powers of positive numbers as exponentials, and products in an order."""
+
+    def step(n: Scalar) -> Scalar:
+        match n:
+            case Apply(name="div") if n.args[0] is not ONE:
+                return step(Apply("mul", (n.args[0], Apply("div", (ONE, n.args[1])))))
+            case Apply(name="mul"):
+                return Apply("mul", tuple(sorted(n.args, key=repr)))
+            case Apply(name="pow" | "powi") if (root := root_of(n)) is not None:
+                return Apply("mul", (root, root))
+            case Apply(name="expm1"):
+                return Apply("sub", (Apply("exp", n.args), ONE))
+            case Apply(name="pow") if not isinstance(n.args[1], Const) and case[n.args[0]].positive:
+                return Apply("exp", (step(Apply("mul", (n.args[1], Apply("log", (n.args[0],))))),))
+        return n
+
+    return transform(node, step)
+
+
 def _plus(f: Polynomial, g: Polynomial, times: Fraction) -> Polynomial:
     found = dict(f)
     for m, k in g.items():
@@ -224,4 +254,4 @@ def _step(n: Scalar, found: dict[Scalar, Polynomial], order: dict[Scalar, int]) 
     return {(n,): Fraction(1)}
 
 
-__all__ = ["at_least_zero", "sign_of"]
+__all__ = ["at_least_zero", "is_one", "sign_of"]

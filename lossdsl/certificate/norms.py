@@ -162,8 +162,10 @@ class _Rows:
         return root is not None and root is row
 
     def _is_factor(self, n: Scalar) -> bool:
+        if self.still is None or not self.still(n):
+            return False
         box = self.case.inside(n)[n]
-        return self.still is not None and self.still(n) and box.positive and box.finite
+        return box.positive and box.finite
 
     def _not_negative(self, n: Scalar) -> bool:
         return self.case.inside(n)[n].nonnegative

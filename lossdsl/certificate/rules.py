@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.corners import is_one
 from lossdsl.certificate.norms import root_of
 from lossdsl.certificate.ranks import RANKING, ranked
 from lossdsl.ir.nodes import (
@@ -21,6 +22,7 @@ from lossdsl.ir.nodes import (
     TRUE,
     AdjointMap,
     Apply,
+    Compare,
     Const,
     Definition,
     Proxy,
@@ -128,6 +130,23 @@ class Rules:
     def settled(self, n: Select, case: Case) -> bool:
         """Whether the inputs have no part in which branch is taken: for other reasons, or since it is the same one always."""
         return not self.moves(n.condition) or o.truth(case[n.condition]) is not None
+
+    def glued(self, n: Select, case: Case) -> list[tuple[Scalar, Case]]:
+        """The parts of a choice by which of two numbers is larger, if its branches are one where these are equal, and where each
+        part is looked at: the difference of the numbers, and both branches, up to where the numbers are equal. If all are
+        continuous, it is (the pasting lemma); Lipschitz, too, on a convex domain: a segment from one side to the other passes
+        a point at which the numbers are equal. Nothing for other choices."""
+        c = n.condition
+        if not isinstance(c, Compare) or c.op in ("==", "!=") or c.a.dtype is not REAL:
+            return []
+        found: list[tuple[Scalar, Case]] = [(Apply("sub", (c.a, c.b)), case)]
+        ops = (">=", "<=") if c.op in (">", ">=") else ("<=", ">=")
+        for branch, op in zip((n.a, n.b), ops, strict=True):
+            inner = case.given(Compare(op, c.a, c.b), True)
+            if inner is not None:
+                found.append((branch, inner.inside(branch)))
+        finite = case[c.a].finite and case[c.b].finite and all(inner[part].finite for part, inner in found)
+        return found if finite and is_one(case, n.a, n.b, (c.a, c.b)) else []
 
     def case(self, d: Definition) -> Case | None:
         """Where elements of a definition are taken from; None if there are none. Raises Stuck where the inputs decide what is
@@ -373,6 +392,10 @@ class Rules:
                     inner = case.given(n.condition, holds)
                     if inner is not None:
                         read += self._smooth(branch, inner.inside(branch), corners, order)
+                continue
+            if isinstance(n, Select) and corners and (parts := self.glued(n, case)):
+                for part, inner in parts:
+                    read += self._smooth(part, inner, corners, order)
                 continue
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")

@@ -51,6 +51,7 @@ class Slopes:
         """`shown`: as in `Rules`; `near`: on each bounded set of the inputs, with a constant of its own."""
         self.bounds, self.rules, self._shown, self._near = bounds, Rules(bounds, inputs), shown, near
         self._closed = all(_closed(bounds, name) for name in inputs)
+        self._convex = all(name in bounds.inputs and bounds.inputs[name].kind != "unit" for name in inputs)
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
         self._steady: dict[str, Kept] = {}  # of recurrences
 
@@ -94,6 +95,10 @@ class Slopes:
                     inner = case.given(n.condition, holds)
                     if inner is not None:
                         read += self._scalar(branch, inner.inside(branch))
+                continue
+            if isinstance(n, Select) and self._convex and (glued := self.rules.glued(n, case)):
+                for part, inner in glued:
+                    read += self._scalar(part, inner)
                 continue
             if not isinstance(n, Apply) or n.dtype is INT or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
