@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from lossdsl.ir.nodes import (
     ONE,
     REAL,
     TRUE,
+    ZERO,
     AdjointMap,
     And,
     Apply,
@@ -83,7 +85,8 @@ class Case:
         known = dict(self.known)
         if not self._learn(condition, holds, known):
             return None
-        some = {n.dim for n, box in known.items() if isinstance(n, Size) and box.lo >= 1}
+        sizes = [(n.dim, box.lo + box.lo_open) for n, box in known.items() if isinstance(n, Size)]
+        some = {dim - k for dim, least in sizes for k in (0, 1) if least > k}
         return self.bounds.case(self.some | some, known, self.split)
 
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
@@ -173,6 +176,8 @@ class Case:
                 return self[node.a]
             case Proxy():
                 return self[node.value]
+            case Apply(name="relu"):  # which is below infinity if its argument is
+                return o.transfer(Apply("max2", (*node.args, ZERO)), [self[node.args[0]], o.NO])
             case Apply():
                 found = o.transfer(node, [self[a] for a in node.args])
                 if found.nan:  # facts are about values: inf - inf has none, whatever cancels
@@ -317,7 +322,7 @@ class Bounds:
         return Case(self, some, known, split)
 
     def tensor(self, name: str, some: frozenset[Dim] = frozenset()) -> Enclosure:
-        """Every element; `some` are axes that are known to have one."""
+        """Every element; `some` are extents that are known not to be 0, that less 1 of an axis of two elements among them."""
         if name in self.inputs:
             return self._input(self.inputs[name])
         d = self.definitions.get(name)
@@ -395,7 +400,8 @@ class Bounds:
     def extent(self, dim: Dim, some: frozenset[Dim]) -> Enclosure:
         if dim.constant is not None:
             return Enclosure(float(dim.constant), float(dim.constant))
-        return Enclosure(1.0 if dim in some or dim in self.always else 0.0, INF, False, True)
+        least = 2.0 if dim - 1 in some else 1.0 if dim in some or dim in self.always else 0.0
+        return Enclosure(least, INF, False, True)
 
     def parameter(self, name: str) -> Enclosure:
         p = self.parameters.get(name)
@@ -460,12 +466,12 @@ class Bounds:
             return o.empty_fold(d.head)
         body = case[d.body]
         some = d.where is TRUE and all(self.extent(dim, outside.some).lo >= 1 for dim in axes)
-        some = some or selects_its_own(outside, d)
+        some = some or selects_its_own(outside, d) or _selects_a_first(outside, d)
         if d.head == "sum":
             total = o.total(body, some, most)
             if body.finite and not total.bounded and is_cosine(case, d):
                 return Enclosure(-1.0, 1.0)
-            if d.where is TRUE and len(axes) == len(d.bound) == 1 and self._is_square_of_weight(d):
+            if self.is_square_of_weight(d):
                 total = e.meet(total, Enclosure(0.0, 1.0, some, False)) or total
             known = total.nonnegative or not body.finite or not is_divergence(self, d)
             return total if known else e.meet(total, Enclosure(0.0, INF, False, True)) or total
@@ -479,8 +485,10 @@ class Bounds:
             return Enclosure(0.0, 1.0) if body.hi <= 1 else _WHOLE
         return ANYTHING
 
-    def _is_square_of_weight(self, d: Definition) -> bool:
-        """Whether a sum is one of squares of what adds up to 1: it is at most 1, and more than 0 unless of nothing."""
+    def is_square_of_weight(self, d: Definition) -> bool:
+        """Whether a sum is one of squares of n numbers that add up to 1: it is at most 1, and at least 1 / n."""
+        if d.head != "sum" or d.where is not TRUE or len(d.bound) != 1:
+            return False
         root = root_of(inlined(self, d.body))
         return root is not None and is_weight(self, root, d.bound[0])
 
@@ -546,6 +554,15 @@ def selects_its_own(case: Case, d: Definition) -> bool:
         return False
     places = (f for f in d.formals if f.dim == d.bound[0].dim)
     return any(certainly(case, substitute(d.where, {d.bound[0]: f})) for f in places)
+
+
+def _selects_a_first(case: Case, d: Definition) -> bool:
+    """Whether an element is selected for certain: one at the first or second places of the axes."""
+    if d.where is TRUE or len(d.bound) > 2:
+        return False
+    places = (range(min(2, int(case.bounds.extent(i.dim, case.some).lo))) for i in d.bound)
+    ways = (zip(d.bound, (Const(k, INT) for k in place), strict=True) for place in itertools.product(*places))
+    return any(certainly(case, substitute(d.where, dict(way))) for way in ways)
 
 
 def _junction(parts: list[bool | None], conjunctive: bool) -> Enclosure:

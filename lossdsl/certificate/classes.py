@@ -11,11 +11,14 @@ calibrated       f and g are C1, g' < 0, and both have limits at 0 and 1 that ar
 strictly proper  on a simplex: f'(s) + s g'(s) is constant and g' < 0 but at single places. The expected loss at q is that at p
                  and the sum of the integrals of (s - p_c) (-g'(s)) from p_c to q_c (Gneiting and Raftery, 2007, theorem 2, of
                  such sums); of a softmax: f is nothing, and g = a - b log q with b > 0 (Gibbs's inequality)
-noise symmetric  f and g are affine in q, whose entries add up to 1
+noise symmetric  f and g are affine in q, whose entries add up to 1; or the loss is h(q_k) over the sum of h(q_c) over the classes,
+                 and h has one sign where probabilities lie strictly between 0 and 1, as they do for two classes or more (Ma
+                 et al., *Normalized Loss Functions for Deep Learning with Noisy Labels*, 2020): the losses add up to 1
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -91,6 +94,10 @@ class Parts:
 
 def of_classes(q: Question) -> Trace:
     """Raises Stuck."""
+    if q.property == NOISE and q.link is None:
+        with contextlib.suppress(Stuck):
+            share = _Separation(_problem_of(q)).share()
+            return [share.line, ["a share of the sum", text(_of_one_sign(share))]]
     parts = parts_of(q)
     rules = {CALIBRATED: _calibrated, NOISE: _symmetric, **dict.fromkeys(PROPER, _proper)}
     if q.property not in rules or q.link is not None:
@@ -121,6 +128,15 @@ def _symmetric(parts: Parts) -> Trace:
     if any(any(f[2:]) for f in found):
         raise Stuck("the sum over the labels varies")
     return [_told_numbers(f) for f in found]
+
+
+def _of_one_sign(parts: Parts) -> Enclosure:
+    """What the term of the label is in, so that no sum of such terms is 0."""
+    curve = parts.curve(parts.own)
+    found = curve.whole()[curve.body]
+    if not found.finite or not found.nonzero:
+        raise Stuck("terms that may add up to 0")
+    return found
 
 
 def _told_numbers(numbers: Sequence[Fraction]) -> list[str]:
@@ -255,10 +271,14 @@ def _derived(a: Sequence[Fraction]) -> list[Fraction]:
 
 def parts_of(q: Question) -> Parts:
     """Raises Stuck where the element is no such sum."""
+    return _Separation(_problem_of(q)).parts()
+
+
+def _problem_of(q: Question) -> Problem:
     problem = problem_of(q)
     if problem.prediction.range != Range():
         raise Stuck("predictions in a range")
-    return _Separation(problem).parts()
+    return problem
 
 
 class _Separation:
@@ -274,6 +294,18 @@ class _Separation:
     def parts(self) -> Parts:
         each, own = self._terms(self._opened(self.problem.element.body))
         return Parts(self.problem, each, own, self.variable)
+
+    def share(self) -> Parts:
+        """The label's own term, where the element is that over the sum of the same over all classes, and nothing else. Raises
+        Stuck."""
+        body = self._opened(self.problem.element.body)
+        top, below = body.args if isinstance(body, Apply) and body.name == "div" else (ZERO, ZERO)
+        if not isinstance(below, Read) or below.tensor not in self.bounds.definitions:
+            raise Stuck("not over a sum")
+        own = self._at(top, self.problem.label)
+        if self._sum(below) != (own, ZERO):
+            raise Stuck("not over the sum of the same over the classes")
+        return Parts(self.problem, ZERO, own, self.variable)
 
     def _moves(self, n: Scalar) -> bool:
         return not self.moving.isdisjoint(n.tensors)

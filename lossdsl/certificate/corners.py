@@ -13,9 +13,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from lossdsl.certificate import elements
-from lossdsl.certificate.norms import inlined
-from lossdsl.ir.nodes import REAL, Apply, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
-from lossdsl.ir.rewrite import fresh_index, substitute
+from lossdsl.certificate.norms import inlined, root_of
+from lossdsl.ir.nodes import ONE, REAL, Apply, Const, Definition, Index, Read, Scalar, Select, Stop, postorder
+from lossdsl.ir.rewrite import fresh_index, substitute, transform
 from lossdsl.verify.enclosure import INF, Enclosure
 
 if TYPE_CHECKING:
@@ -73,12 +73,22 @@ class _Corners:
         found = elements.at_least_zero(self.case, {_product(m): k for m, k in f.items()})
         if found is None:
             found = self._together(f, splits)
+        for g in self._less(f) if found is None and splits else ():
+            found = self.of(g, splits - 1) if found is None else found
         for w in sorted(_affine(f), key=lambda w: not self.case[w].bounded) if found is None and splits else ():
             strict = self._between(f, w, splits - 1)
             if strict:
                 return True
             found = found if strict is None else strict
         return found
+
+    def _less(self, f: Polynomial) -> Iterator[Polynomial]:
+        """With what a scalar is known to be at most in place of it, where that lowers the polynomial."""
+        for n in [m[0] for m, k in f.items() if len(m) == 1 and k < 0]:
+            for other in elements.compared(self.case, n, ("<", "<=")):
+                above = _polynomial(self.case.bounds, other, 1)
+                if above is not None:
+                    yield _plus({m: k for m, k in f.items() if m != (n,)}, above, f[n,])
 
     def _between(self, f: Polynomial, w: Scalar, splits: int) -> bool | None:
         """By what it is at the ends of where one scalar lies."""
@@ -183,6 +193,43 @@ def _polynomial(bounds: Bounds, node: Scalar, sign: int) -> Polynomial | None:
     return {m: k * sign for m, k in found[node].items()}
 
 
+def is_one(case: Case, a: Scalar, b: Scalar, at: tuple[Scalar, Scalar]) -> bool:
+    """Whether two scalars that are finite are the same number wherever one scalar is another: the same polynomial in scalars."""
+    flat = [inlined(case.bounds, n) for n in (a, b, *at)]
+    first, second, old, new = flat
+    if first is None or second is None or old is None or new is None:
+        return False
+    sides = (_spelled(case, substitute(n, {old: new})) for n in (first, second))
+    return _polynomial(case.bounds, Apply("sub", tuple(sides)), 1) == {}
+
+
+def _spelled(case: Case, node: Scalar) -> Scalar:
+    """With quotients and squares as products, other powers of positive numbers as exponentials, and products in an order."""
+
+    def step(n: Scalar) -> Scalar:
+        match n:
+            case Apply(name="div") if n.args[0] is not ONE:
+                return step(Apply("mul", (n.args[0], Apply("div", (ONE, n.args[1])))))
+            case Apply(name="mul"):
+                return Apply("mul", tuple(sorted(n.args, key=repr)))
+            case Apply(name="pow" | "powi") if (root := root_of(n)) is not None:
+                return Apply("mul", (root, root))
+            case Apply(name="expm1"):
+                return Apply("sub", (Apply("exp", n.args), ONE))
+            case Apply(name="pow") if not isinstance(n.args[1], Const) and case[n.args[0]].positive:
+                return Apply("exp", (step(Apply("mul", (n.args[1], Apply("log", (n.args[0],))))),))
+        return n
+
+    return transform(node, step)
+
+
+def _plus(f: Polynomial, g: Polynomial, times: Fraction) -> Polynomial:
+    found = dict(f)
+    for m, k in g.items():
+        found[m] = found.get(m, Fraction(0)) + k * times
+    return {m: k for m, k in found.items() if k}
+
+
 def _step(n: Scalar, found: dict[Scalar, Polynomial], order: dict[Scalar, int]) -> Polynomial:
     match n:
         case Const() if isinstance(n.value, Fraction) and n.dtype is REAL:
@@ -194,10 +241,7 @@ def _step(n: Scalar, found: dict[Scalar, Polynomial], order: dict[Scalar, int]) 
         case Apply(name="neg"):
             return {m: -k for m, k in found[n.args[0]].items()}
         case Apply(name="add" | "sub"):
-            result = dict(found[n.args[0]])
-            for m, k in found[n.args[1]].items():
-                result[m] = result.get(m, Fraction(0)) + (k if n.name == "add" else -k)
-            return {m: k for m, k in result.items() if k}
+            return _plus(found[n.args[0]], found[n.args[1]], Fraction(1 if n.name == "add" else -1))
         case Apply(name="mul"):
             product: Polynomial = {}
             for a, k in found[n.args[0]].items():
@@ -210,4 +254,4 @@ def _step(n: Scalar, found: dict[Scalar, Polynomial], order: dict[Scalar, int]) 
     return {(n,): Fraction(1)}
 
 
-__all__ = ["at_least_zero", "sign_of"]
+__all__ = ["at_least_zero", "is_one", "sign_of"]

@@ -167,6 +167,21 @@ def _given(rule: str, points: list[dict[str, str]], t: str | None) -> Iterator[l
     if len(points) != (1 if rule in (VALUE, NOWHERE) else 2) or (rule == CHORD and t is None):
         return
     yield points
+    if rule == PAIR:
+        yield from _alone(points)
+
+
+def _alone(points: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    """The points with nothing but what is at the place of the one entry that moves: those of one element."""
+    moved = [n for n, v in points[1].items() if points[0].get(n) != v]
+    if len(moved) != 1 or "[" not in moved[0]:
+        return
+    tensor, place = moved[0].rstrip("]").split("[")
+    here = {n: v for n, v in points[0].items() if "[" not in n or n.endswith(f"[{place}]")}
+    zero = f"[{', '.join('0' for _ in place.split(','))}]"
+    first = {n.replace(f"[{place}]", zero): v for n, v in here.items()}
+    if len(first) < len(points[0]):
+        yield [first, {tensor + zero: points[1][moved[0]]}]
 
 
 def violates(q: Question, entry: Mapping[str, Any]) -> tuple[bool, list[str]]:

@@ -62,7 +62,7 @@ from lossdsl.certificate.row_errors import of_rows, stated_of_rows
 from lossdsl.certificate.rules import AFFINE, CONCAVE, CONSTANT, CONVEX, DOWN, UP, Rules, Shown, Stuck
 from lossdsl.certificate.safety import of_parts, of_ranges
 from lossdsl.certificate.scaling import of_units
-from lossdsl.certificate.shifts import Shifts, written
+from lossdsl.certificate.shifts import Scales, Shifts, written
 from lossdsl.certificate.slopes import Slopes
 from lossdsl.certificate.spherical import of_spherical
 from lossdsl.certificate.symmetries import Forms, Permuted
@@ -85,7 +85,7 @@ ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "c
 CONTINUITY = "composition of continuous functions"
 ORDER = "monotone composition"
 FORM, PERMUTED = "one form", "what follows a permutation"
-SHIFT, LIPSCHITZ = "answers to a shift", "composition of Lipschitz functions"
+SHIFT, SCALE, LIPSCHITZ = "answers to a shift", "answers to a factor", "composition of Lipschitz functions"
 VALUES, BENDS, SLOPES = "value on boxes", "second derivative on boxes", "derivative on boxes"
 STEEPNESS, PIECES = "size of the derivative on boxes", "pieces on boxes, and where they meet"
 TAILS = "order of the derivative far out"
@@ -115,6 +115,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     "smooth": (SMOOTHNESS, PIECES, UNITS, JOINED),
     "C0": (CONTINUITY, PIECES, UNITS, JOINED),
     "invariant under shift": (SHIFT,),
+    "invariant under scale": (SCALE,),
     "lipschitz": (LIPSCHITZ, STEEPNESS, MASSES, UNITS, REACH, ONE_LOGIT, JOINED),
     **dict.fromkeys(_WAYS, (ORDER, SLOPES, UNITS)),
     **dict.fromkeys(("strictly increasing", "strictly decreasing"), (SLOPES, UNITS)),
@@ -419,7 +420,7 @@ def _curvature(q: Question, shown: Shown | None = None) -> list[list[str]]:
 
 def _smoothness(q: Question, shown: Shown | None = None) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume, frozenset(q.inputs))
-    way = Rules(bounds, q.inputs, shown).smooth(q.of, corners=q.property == "C0")
+    way = Rules(bounds, q.inputs, shown).smooth(q.of, q.property == "C0", q.order)
     return [[tensor, text(bounds.tensor(tensor))] for tensor in way]
 
 
@@ -489,9 +490,9 @@ def _permuted(q: Question) -> list[list[str]]:
     return [[d.tensor, *(str(k) for k in sorted(permuted.follows(d.tensor)))] for d in bounds.needed(q.of)]
 
 
-def _shift(q: Question) -> list[list[str]]:
+def _answers(q: Question, kind: type[Shifts]) -> list[list[str]]:
     bounds = Bounds(q.program, q.assume)
-    shifts = Shifts(bounds, q.inputs[0], q.along)
+    shifts = kind(bounds, q.inputs[0], q.along)
     if shifts.tensor(q.of):
         raise Stuck(f"{q.of} moves: {written(shifts.tensor(q.of))}")
     return [[d.tensor, written(shifts.tensor(d.tensor))] for d in bounds.needed(q.of)]
@@ -502,7 +503,8 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     CURVATURE: _curvature,
     SMOOTHNESS: _smoothness,
     CONTINUITY: _smoothness,
-    SHIFT: _shift,
+    SHIFT: lambda q: _answers(q, Shifts),
+    SCALE: lambda q: _answers(q, Scales),
     LIPSCHITZ: _lipschitz,
     ORDER: _order,
     FORM: _form,

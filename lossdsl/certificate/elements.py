@@ -50,7 +50,7 @@ def at_least_zero(case: Case, terms: Terms, tried: int = _TRIED) -> bool | None:
     stack, later, seen = [terms], list[Terms](), 0
     while (stack or later) and seen < tried:
         sum_, seen = (stack or later).pop(), seen + 1
-        boxes = [e.mul(e.exact(k), case[t]) for t, k in sum_.items()]
+        boxes = [e.neg(case[t]) if k == -1 else e.mul(e.exact(k), case[t]) for t, k in sum_.items()]
         if len(sum_) > _MOST or any(box.nan for box in boxes):
             continue
         above = not any(box.may_be_minus_infinite for box in boxes)
@@ -83,7 +83,7 @@ def _cancelling(terms: Terms, t: Scalar, by: Terms) -> list[Fraction]:
 def _less(case: Case, n: Scalar, terms: Terms, tried: int) -> Iterator[Terms]:
     """Sums that a scalar is at least, with which it appears in a sum."""
     one, bounds = Fraction(1), case.bounds
-    yield from _compared(case, n, (">", ">="))
+    yield from (terms_of(bounds, other, one) for other in compared(case, n, (">", ">=")))
     yield from _lower(case, n, terms, tried // _WITHIN)
     match n:
         case Read():
@@ -114,14 +114,14 @@ def _real(box: Enclosure) -> bool:
     return box.nonnegative and box.finite
 
 
-def _compared(case: Case, n: Scalar, ops: tuple[str, ...]) -> Iterator[Terms]:
+def compared(case: Case, n: Scalar, ops: tuple[str, ...]) -> Iterator[Scalar]:
     """What a scalar is compared with, where it is known that the comparison holds."""
     for condition, box in case.known.items():
         if isinstance(condition, Compare) and condition.a.dtype is REAL and o.truth(box) is True:
             if condition.a is n and condition.op in ops:
-                yield terms_of(case.bounds, condition.b, Fraction(1))
+                yield condition.b
             if condition.b is n and _FLIPPED.get(condition.op) in ops:
-                yield terms_of(case.bounds, condition.a, Fraction(1))
+                yield condition.a
 
 
 def _lower(case: Case, n: Scalar, terms: Terms, tried: int) -> Iterator[Terms]:
@@ -149,11 +149,12 @@ def _difference(bounds: Bounds, a: Scalar, b: Scalar) -> Terms:
 
 
 def _is_of_more(bounds: Bounds, whole: Scalar, part: Scalar) -> bool:
-    """Whether one fold, a maximum or a log-sum-exp, is of all elements and the other of some of the same."""
+    """Whether one fold, a maximum or a log-sum-exp, is of all elements and the other of some of the same; or a sum of
+    softplus(a), which is log of the product of all 1 + exp(a), and the other one of these of some a."""
     if not isinstance(whole, Read) or not isinstance(part, Read):
         return False
     d, other = bounds.definitions.get(whole.tensor), bounds.definitions.get(part.tensor)
-    if d is None or other is None or d.head not in ("max", "logsumexp") or d.head != other.head:
+    if d is None or other is None or other.head not in ("max", "logsumexp") or d.head not in (other.head, "sum"):
         return False
     if any(x.support is not TRUE or x.tensor in bounds.recurrent or x.body.dtype is not REAL for x in (d, other)):
         return False
@@ -172,12 +173,13 @@ def _is_of_more(bounds: Bounds, whole: Scalar, part: Scalar) -> bool:
         at.update(zip(x.bound, places, strict=True))
         return substitute(x.body, at)
 
-    return element(d, whole) is element(other, part)
+    of_part = element(other, part)
+    return element(d, whole) is (Apply("softplus", (of_part,)) if d.head == "sum" else of_part)
 
 
 def _more(case: Case, n: Scalar, terms: Terms) -> Iterator[Terms]:
     """Sums that a scalar is at most."""
-    yield from _compared(case, n, ("<", "<="))
+    yield from (terms_of(case.bounds, other, Fraction(1)) for other in compared(case, n, ("<", "<=")))
     match n:
         case Read():
             yield from _elements(case, n, ("min",), terms)
@@ -390,4 +392,4 @@ def bare(bounds: Bounds, n: Scalar) -> Scalar:
             return n
 
 
-__all__ = ["Terms", "at_least_zero", "bare", "certainly", "is_divergence", "is_weight", "terms_of"]
+__all__ = ["Terms", "at_least_zero", "bare", "certainly", "compared", "is_divergence", "is_weight", "terms_of"]

@@ -45,6 +45,7 @@ _INNER = 1 - 2.0**-20  # from there to the step, but for finitely many places
 _CASES = 32
 _NUMBERED = re.compile(r"\w+(\[[0-9, ]*\])?")
 _NUMBERS = (Fraction(1), Fraction(1, 2), Fraction(0))
+_TINY = Fraction(1, 2**20)
 
 
 def _nowhere(q: Question, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,15 +251,24 @@ FOUND: dict[str, Callable[[Question, Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def lines(q: Question, points: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
-    """Two points to try: those of a witness, or one of it and one that is above it; and simple ones."""
+    """Two points to try: those of a witness, also with numbers in place of parameters that are next to 0, or one of it and one
+    that is above it; and simple ones."""
     if len(points) == 2:
         yield points
+        if tiny := _tiny(q, points[0]):
+            yield [{**points[0], **dict.fromkeys(tiny, "1")}, {n: v for n, v in points[1].items() if n not in tiny}]
     if len(points) == 1:
         whole = _entries(q, points[0])
         yield from ([whole, step] for step in _steps(q, whole))
     for number in _NUMBERS:
         for point in _switched(q, simple(q, number)):
             yield from ([point, step] for step in _steps(q, point))
+
+
+def _tiny(q: Question, point: Mapping[str, str]) -> list[str]:
+    """The real parameters at whose size no step to either side of a point is a small one."""
+    names = [p.name for p in q.program.parameters if p.kind == "real" and p.name not in q.fixed and p.name in point]
+    return [n for n in names if 0 < abs(Fraction(point[n])) < _TINY]
 
 
 def _switched(q: Question, point: dict[str, str]) -> Iterator[dict[str, str]]:

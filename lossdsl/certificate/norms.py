@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lossdsl.ir.nodes import TRUE, Apply, Const, Definition, Index, Read, Scalar, postorder
+from lossdsl.ir.nodes import TRUE, Apply, Const, Definition, Index, Read, Scalar, Select, postorder
 from lossdsl.ir.rewrite import substitute, transform
+from lossdsl.verify.operations import truth
 
 if TYPE_CHECKING:
     from lossdsl.certificate.bounds import Bounds, Case
@@ -16,29 +17,30 @@ if TYPE_CHECKING:
 _NODES = 300
 
 
-def is_share(case: Case, top: Scalar, below: Scalar) -> bool:
+def is_share(case: Case, top: Scalar, below: Scalar, still: Callable[[Scalar], bool] | None = None) -> bool:
     """Whether a scalar is at most another one, which is positive, in size: an entry, and at least the norm of its row; a sum of
-    products, and at least the product of the norms of what is multiplied."""
+    products, and at least the product of the norms of what is multiplied. `still`: or at most a multiple of it, by a number that
+    is made of such scalars alone."""
     bounds = case.bounds
-    norm, entry = inlined(bounds, below), inlined(bounds, top)
+    norm, entry = (_taken(case, inlined(bounds, n)) for n in (below, top))
     if norm is None or entry is None:
         return False
-    if _Rows(case, ()).norm(norm, entry):
+    if _Rows(case, (), still).norm(norm, entry):
         return True
     d = bounds.fold(top, ("sum",))
     if d is None or not isinstance(top, Read):
         return False
-    body = inlined(bounds, substitute(d.body, dict(zip(d.formals, top.indices, strict=True))))
+    body = _taken(_anywhere(case), inlined(bounds, substitute(d.body, dict(zip(d.formals, top.indices, strict=True)))))
     if not isinstance(body, Apply) or body.name != "mul":
         return False
     if any(i in d.bound for place in top.indices for i in (place, *place.free)):
         return False
-    return _Rows(case, d.bound).product(norm, *body.args)
+    return _Rows(case, d.bound, still).product(norm, *body.args)
 
 
 def is_cosine(case: Case, d: Definition) -> bool:
     """Whether a sum is one of products of two rows, each divided by what is positive and at least its norm."""
-    body = inlined(case.bounds, d.body)
+    body = _taken(_anywhere(case), inlined(case.bounds, d.body))
     if d.where is not TRUE or not isinstance(body, Apply) or body.name != "mul":
         return False
     rows = _Rows(case, d.bound)
@@ -68,12 +70,29 @@ def inlined(bounds: Bounds, node: Scalar) -> Scalar | None:
     return found if left[0] > 0 and sum(1 for _ in postorder(found)) <= _NODES else None
 
 
+def _anywhere(case: Case) -> Case:
+    """With what is known of extents alone, which holds along a whole row."""
+    return case.bounds.case(case.some, {}, case.split)
+
+
+def _taken(case: Case, node: Scalar | None) -> Scalar | None:
+    """With the branches that are taken in any event."""
+
+    def step(n: Scalar) -> Scalar:
+        holds = truth(case[n.condition]) if isinstance(n, Select) else None
+        return n if holds is None or not isinstance(n, Select) else n.a if holds else n.b
+
+    return None if node is None else transform(node, step)
+
+
 @dataclass(frozen=True)
 class _Rows:
-    """Rows over some bound indices, or entries of rows for none, where scalars are as in a case."""
+    """Rows over some bound indices, or entries of rows for none, where scalars are as in a case. `still`: scalars that are one
+    number, of which a positive one that divides or multiplies the squares does not matter."""
 
     case: Case
     bound: tuple[Index, ...]
+    still: Callable[[Scalar], bool] | None = None
 
     def product(self, n: Scalar, a: Scalar, b: Scalar) -> bool:
         """Whether `n`, which is not negative, is at least the product of the norms of two rows."""
@@ -86,9 +105,17 @@ class _Rows:
                 return any(self.product(k, a, b) and self._not_negative(rest) for k, rest in ways(n.args))
             case "mul":
                 return any(self.norm(k, a) and self.norm(rest, b) for k, rest in ways(n.args))
-            case "sqrt" if isinstance(inside := n.args[0], Apply) and inside.name == "mul":
-                return any(self.squares(k, a) and self.squares(rest, b) for k, rest in ways(inside.args))
+            case "sqrt":
+                return self._product_of_squares(n.args[0], a, b)
         return False
+
+    def _product_of_squares(self, n: Scalar, a: Scalar, b: Scalar) -> bool:
+        """Whether `n` is at least the product of the sums of the squares of two rows."""
+        if not isinstance(n, Apply):
+            return False
+        if n.name == "add":
+            return any(self._product_of_squares(k, a, b) and self._not_negative(rest) for k, rest in ways(n.args))
+        return n.name == "mul" and any(self.squares(k, a) and self.squares(rest, b) for k, rest in ways(n.args))
 
     def norm(self, n: Scalar, row: Scalar) -> bool:
         """Whether `n` is at least the norm of a row."""
@@ -109,6 +136,9 @@ class _Rows:
             return any(self.squares(k, row) for k in n.args)
         if isinstance(n, Apply) and n.name == "add":
             return any(self.squares(k, row) and self._not_negative(rest) for k, rest in ways(n.args))
+        if isinstance(n, Apply) and n.name in ("mul", "div"):
+            parts = ways(n.args) if n.name == "mul" else ((n.args[0], n.args[1]),)
+            return any(self._is_factor(rest) and self.squares(k, row) for k, rest in parts)
         d = self.case.bounds.fold(n, ("sum",))
         if d is None or not isinstance(n, Read):
             return False
@@ -127,8 +157,15 @@ class _Rows:
 
     def _is_root(self, d: Definition, n: Read, places: tuple[Scalar, ...], row: Scalar) -> bool:
         at: dict[Scalar, Scalar] = {**dict(zip(d.formals, n.indices)), **dict(zip(d.bound, places))}
-        root = root_of(inlined(self.case.bounds, substitute(d.body, at)))
+        case = _anywhere(self.case) if self.bound else self.case
+        root = root_of(_taken(case, inlined(case.bounds, substitute(d.body, at))))
         return root is not None and root is row
+
+    def _is_factor(self, n: Scalar) -> bool:
+        if self.still is None or not self.still(n):
+            return False
+        box = self.case.inside(n)[n]
+        return box.positive and box.finite
 
     def _not_negative(self, n: Scalar) -> bool:
         return self.case.inside(n)[n].nonnegative

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
+from lossdsl.certificate.corners import is_one
 from lossdsl.certificate.norms import root_of
 from lossdsl.certificate.ranks import RANKING, ranked
 from lossdsl.ir.nodes import (
@@ -20,6 +22,7 @@ from lossdsl.ir.nodes import (
     TRUE,
     AdjointMap,
     Apply,
+    Compare,
     Const,
     Definition,
     Proxy,
@@ -127,6 +130,23 @@ class Rules:
     def settled(self, n: Select, case: Case) -> bool:
         """Whether the inputs have no part in which branch is taken: for other reasons, or since it is the same one always."""
         return not self.moves(n.condition) or o.truth(case[n.condition]) is not None
+
+    def glued(self, n: Select, case: Case) -> list[tuple[Scalar, Case]]:
+        """The parts of a choice by which of two numbers is larger, if its branches are one where these are equal, and where each
+        part is looked at: the difference of the numbers, and both branches, up to where the numbers are equal. If all are
+        continuous, it is (the pasting lemma); Lipschitz, too, on a convex domain: a segment from one side to the other passes
+        a point at which the numbers are equal. Nothing for other choices."""
+        c = n.condition
+        if not isinstance(c, Compare) or c.op in ("==", "!=") or c.a.dtype is not REAL:
+            return []
+        found: list[tuple[Scalar, Case]] = [(Apply("sub", (c.a, c.b)), case)]
+        ops = (">=", "<=") if c.op in (">", ">=") else ("<=", ">=")
+        for branch, op in zip((n.a, n.b), ops, strict=True):
+            inner = case.given(Compare(op, c.a, c.b), True)
+            if inner is not None:
+                found.append((branch, inner.inside(branch)))
+        finite = case[c.a].finite and case[c.b].finite and all(inner[part].finite for part, inner in found)
+        return found if finite and is_one(case, n.a, n.b, (c.a, c.b)) else []
 
     def case(self, d: Definition) -> Case | None:
         """Where elements of a definition are taken from; None if there are none. Raises Stuck where the inputs decide what is
@@ -320,9 +340,9 @@ class Rules:
 
     # ------------------------------------------------------------------------------------------ smoothness
 
-    def smooth(self, tensor: str, corners: bool = False) -> list[str]:
+    def smooth(self, tensor: str, corners: bool = False, order: int | None = None) -> list[str]:
         """The tensors on the way that move, all of them by operations that are smooth where they are used; continuous ones
-        where `corners` are allowed."""
+        where `corners` are allowed; of `order` continuous derivatives where that is said."""
         heads = ("map", "sum", "logsumexp", *(("prod", "max", "min") if corners else ()))
         if not self.bounds.tensor(tensor).finite:
             raise Stuck(f"{tensor} may be undefined or infinite")
@@ -343,14 +363,14 @@ class Rules:
                 if d.head not in ("map", "sum") and self.moves(d.body) and not case[d.body].finite:
                     raise Stuck(f"{d.tensor}: elements may be infinite")
                 try:
-                    waiting += self._smooth(d.body, case, corners)
+                    waiting += self._smooth(d.body, case, corners, order)
                 except Stuck:
                     if self._shown is None:
                         raise
                     waiting.append(self._shown(d, "C0" if corners else "smooth"))
         return [d.tensor for d in self.bounds.needed(tensor) if d.tensor in way]
 
-    def _smooth(self, root: Scalar, case: Case, corners: bool) -> list[str]:
+    def _smooth(self, root: Scalar, case: Case, corners: bool, order: int | None) -> list[str]:
         """The tensors that are read, where the scalar is smooth in them."""
         stack, seen, read = [root], set(), list[str]()
         while stack:
@@ -371,10 +391,18 @@ class Rules:
                 for branch, holds in ((n.a, True), (n.b, False)):
                     inner = case.given(n.condition, holds)
                     if inner is not None:
-                        read += self._smooth(branch, inner.inside(branch), corners)
+                        read += self._smooth(branch, inner.inside(branch), corners, order)
+                continue
+            if isinstance(n, Select) and corners and (parts := self.glued(n, case)):
+                for part, inner in parts:
+                    read += self._smooth(part, inner, corners, order)
                 continue
             if isinstance(n, (Stop, AdjointMap, Proxy)) or not isinstance(n, Apply) or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
+            base = n if order is None else _without_corner(n, order)
+            if base is not n and case[base].finite:
+                stack.append(base)
+                continue
             boxes = self.arguments(n, case)
             still = not self.moves(n.args[-1])
             if not (continuous_there(n, boxes, still) if corners else smooth_there(n, boxes)):
@@ -408,6 +436,16 @@ def smooth_there(n: Apply, boxes: list[Enclosure]) -> bool:
                 return k >= 0 or boxes[0].nonzero
             return boxes[0].positive
     return n.name in _SMOOTH or (n.name in _SMOOTH_ABOVE_ZERO and boxes[0].positive)
+
+
+def _without_corner(n: Apply, order: int) -> Scalar:
+    """a of relu(a)^k and abs(a)^k for k > order, whose j-th derivatives are multiples of such powers of k - j; else the scalar
+    itself."""
+    base, k = n.args[0], Fraction(2) if root_of(n) is not None else None
+    if k is None and n.name in ("pow", "powi") and isinstance(n.args[1], Const):
+        k = n.args[1].value if isinstance(n.args[1].value, Fraction) else None
+    corner = k is not None and k > order and isinstance(base, Apply) and base.name in ("relu", "abs")
+    return base.children[0] if corner else n
 
 
 def continuous_there(n: Apply, boxes: list[Enclosure], still: bool = False) -> bool:

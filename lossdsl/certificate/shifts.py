@@ -81,15 +81,19 @@ class Shifts:
         if body == {} or d.head == "map":
             return body
         if body is None:
-            if d.head in ("max", "min", "logsumexp"):
-                return None
-            raise Stuck(f"{d.tensor}: infinite elements, or none")
+            return self._folded(d, None)
         if any(i in d.bound for term in body for s in _parts(term) for i in postorder(s)):
             raise Stuck(f"{d.tensor}: its elements do not move together")
-        if d.head in ("max", "min", "logsumexp"):
-            return body
         if d.head in ("argmax", "argmin", "argsort"):
             return {}
+        return self._folded(d, body)
+
+    def _folded(self, d: Definition, body: Answer) -> Answer:
+        """Of elements that move together."""
+        if body is None and d.head not in ("max", "min", "logsumexp"):
+            raise Stuck(f"{d.tensor}: infinite elements, or none")
+        if d.head in ("max", "min", "logsumexp"):
+            return body
         if d.head == "sum" and d.where is TRUE:
             for i in d.bound:
                 body = _times(body, Fraction(1), Size(i.dim), 1)
@@ -116,7 +120,7 @@ class Shifts:
     def _node(self, n: Scalar, case: Case, found: Mapping[Scalar, Answer]) -> Answer:
         match n:
             case Const():
-                return None if isinstance(n.value, str) else {}
+                return self._number(n)
             case Index() | Param() | Size():
                 return {}
             case Read():
@@ -137,6 +141,9 @@ class Shifts:
             case Apply():
                 return self._apply(n, case, found)
         return self._all_still(n, found)
+
+    def _number(self, n: Const) -> Answer:
+        return None if isinstance(n.value, str) else {}
 
     def _empty(self, case: Case) -> bool:
         """Whether the input has no entry in a case: nothing is shifted there, and no answer is wrong."""
@@ -195,6 +202,41 @@ class Shifts:
                 return _same(answers)
         if any(answers):
             raise Stuck(f"{n.name} of what moves")
+        return {}
+
+
+class Scales(Shifts):
+    """Answers to a positive number that the entries of `name` are multiplied with, the same along the positions `along`: powers of
+    what a scalar is multiplied with then. None stands for 0, infinity and NaN, which are what they are."""
+
+    def _number(self, n: Const) -> Answer:
+        return None if isinstance(n.value, str) or n.value == 0 else {}
+
+    def _folded(self, d: Definition, body: Answer) -> Answer:
+        if body is None:
+            return {}
+        if d.head in ("sum", "max", "min"):
+            return body
+        raise Stuck(f"{d.tensor}: no rule for {d.head}")
+
+    def _apply(self, n: Apply, case: Case, found: Mapping[Scalar, Answer]) -> Answer:
+        answers = [found[a] for a in n.args]
+        if n.dtype is REAL and any(answers):
+            match n.name:
+                case "neg" | "real" | "abs" | "relu":
+                    return answers[0]
+                case "add" | "sub" | "max2" | "min2":
+                    return _same(answers)
+                case "mul":
+                    return _plus(answers[0], answers[1], 1)
+                case "div":
+                    return _plus(answers[0], answers[1], -1)
+                case "sqrt":
+                    return _scaled(answers[0], Fraction(1, 2))
+                case "pow" | "powi" if isinstance(k := n.args[1], Const) and isinstance(k.value, Fraction):
+                    return _scaled(answers[0], k.value)
+        if any(answers):
+            raise Stuck(f"{n.name} of what is multiplied")
         return {}
 
 

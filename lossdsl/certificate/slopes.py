@@ -13,7 +13,8 @@ from fractions import Fraction
 
 from lossdsl.certificate.bounds import Bounds, Case
 from lossdsl.certificate.elements import terms_of
-from lossdsl.certificate.norms import root_of, ways
+from lossdsl.certificate.norms import is_share, root_of, ways
+from lossdsl.certificate.ranks import ranked
 from lossdsl.certificate.rules import Rules, Shown, Stuck, smooth_there
 from lossdsl.ir.nodes import INT, REAL, TRUE, Apply, Const, Definition, Input, Read, Scalar, Select
 from lossdsl.ir.rewrite import substitute
@@ -21,7 +22,9 @@ from lossdsl.verify.enclosure import INF, REALS, Enclosure
 
 _EVERYWHERE = frozenset({"add", "sub", "neg", "real", "abs", "relu", "max2", "min2", "clamp", "logaddexp", "softplus"})
 _EVERYWHERE |= {"logsigmoid", "sigmoid", "tanh", "atan", "erf", "erfc", "normal_cdf", "logcosh", "sin", "cos"}
+_LOGS = ("log", "log2", "log10")
 _OF_SQUARES = {"sqrt": 1, "log1p": 1, "exp": -1, "expm1": -1}  # or of the negative of a sum of squares
+_OF_SQUARES |= dict.fromkeys(_LOGS, 1)  # that is away from 0
 _FOLDS = ("sum", "max", "min", "logsumexp")
 _BOUNDED = ("map", "sum", "max", "min")
 
@@ -48,6 +51,7 @@ class Slopes:
         """`shown`: as in `Rules`; `near`: on each bounded set of the inputs, with a constant of its own."""
         self.bounds, self.rules, self._shown, self._near = bounds, Rules(bounds, inputs), shown, near
         self._closed = all(_closed(bounds, name) for name in inputs)
+        self._convex = all(name in bounds.inputs and bounds.inputs[name].kind != "unit" for name in inputs)
         self._kept: dict[tuple[Scalar, Case], Kept] = {}
         self._steady: dict[str, Kept] = {}  # of recurrences
 
@@ -83,7 +87,7 @@ class Slopes:
             if n in seen or not self.rules.moves(n):
                 continue
             seen.add(n)
-            if isinstance(n, Read) and (not self.rules.moves(*n.indices) or self._is_extreme(n)):
+            if isinstance(n, Read) and (not self.rules.moves(*n.indices) or self._is_extreme(n) or self._is_sorted(n)):
                 read.append(n.tensor)
                 continue
             if isinstance(n, Select) and not self.rules.moves(n.condition):
@@ -92,19 +96,26 @@ class Slopes:
                     if inner is not None:
                         read += self._scalar(branch, inner.inside(branch))
                 continue
+            if isinstance(n, Select) and self._convex and (glued := self.rules.glued(n, case)):
+                for part, inner in glued:
+                    read += self._scalar(part, inner)
+                continue
             if not isinstance(n, Apply) or n.dtype is INT or n.dtype is not REAL:
                 raise Stuck(f"{type(n).__name__} has no rule")
             boxes = self.rules.arguments(n, case)
-            if n.name in _OF_SQUARES and (terms := self._squares(n.args[0], case, _OF_SQUARES[n.name])) is not None:
+            if n.name in _OF_SQUARES and (terms := self._of_squares(n, case)) is not None:
                 for term, inner in terms:
                     if inner is case:
                         stack.append(term)
                     else:
                         read += self._scalar(term, inner)
                 continue
-            if not self._there(n, boxes, case):
+            if self._there(n, boxes, case):
+                stack += n.args
+            elif n.name in _LOGS and (parts := self._of_quotient(n.args[0], case)):
+                stack += [Apply(n.name, (a,)) for a in parts]
+            else:
                 raise Stuck(f"{n.name} is not Lipschitz here")
-            stack += n.args
         return list(dict.fromkeys(read))
 
     def _is_extreme(self, n: Read) -> bool:
@@ -119,6 +130,19 @@ class Slopes:
                 return True
         return False
 
+    def _is_sorted(self, n: Read) -> bool:
+        """Whether what is read is at a rank of its row: no such value moves more than the entry that moves most."""
+        k = ranked(self.bounds, n)
+        if k is None or self.bounds.fold(n.indices[k], ("argsort",)) is None:
+            return False
+        fixed = not self.rules.moves(*n.indices[:k], *n.indices[k + 1 :], *n.indices[k].children)
+        return fixed and self.bounds.tensor(n.tensor).finite
+
+    def _of_quotient(self, n: Scalar, case: Case) -> tuple[Scalar, ...]:
+        """Both parts of a quotient of positive numbers, whose logarithm is the difference of theirs."""
+        parts = n.args if isinstance(n, Apply) and n.name == "div" else ()
+        return parts if all(case[a].positive and case[a].finite for a in parts) else ()
+
     def _there(self, n: Apply, boxes: list[Enclosure], case: Case) -> bool:
         """Whether the function is Lipschitz where its arguments are."""
         if n.name in _EVERYWHERE or (self._near and self._closed and smooth_there(n, boxes)):
@@ -130,7 +154,7 @@ class Slopes:
             case "mul":
                 return not all(moving) or all(k.bounded for k in kept) or self._decays(n, case)
             case "div":
-                return boxes[1].nonzero if not moving[1] else kept[1].away and (first.bounded or case[n].bounded)
+                return boxes[1].nonzero if not moving[1] else kept[1].away and self.kept(n, case).bounded
             case "exp" | "expm1":
                 return first.above
             case "expdiff":  # its slopes are its value, which is bounded on a half-plane
@@ -143,8 +167,9 @@ class Slopes:
                 return box.lo > -1
             case "pow" | "powi":
                 k = n.args[1].value if isinstance(n.args[1], Const) else None
-                if k is None or isinstance(k, str):
-                    return False
+                if k is None or isinstance(k, str):  # the exponent is one number
+                    steep = boxes[1].lo < 1 and not (box.positive and first.away)
+                    return not moving[1] and boxes[1].finite and box.nonnegative and first.bounded and not steep
                 if k.denominator == 1 and k >= 0:
                     return k <= 1 or first.bounded
                 return box.positive and first.away and (k <= 1 or first.bounded)
@@ -181,7 +206,7 @@ class Slopes:
             if n.tensor in self.rules.inputs:
                 return self._of_input(self.bounds.inputs[n.tensor])
             d = self.bounds.definitions.get(n.tensor)
-            if d is not None and not self.rules.moves(*n.indices, d.where, d.support):
+            if d is not None and not self.rules.moves(d.where, d.support):  # at any of finitely many places
                 return self._of_definition(d)
         if isinstance(n, Select) and not self.rules.moves(n.condition):
             sides = ((branch, case.given(n.condition, holds)) for branch, holds in ((n.a, True), (n.b, False)))
@@ -204,9 +229,12 @@ class Slopes:
         case = self.rules.case(d)
         if case is None or d.head not in _BOUNDED:
             return Kept(False, False, False)
-        body = self.kept(d.body, case)
-        some = d.head == "map" and d.support is TRUE
-        return Kept(body.above, body.below, body.away and some)
+        body, box = self.kept(d.body, case), case[d.body]
+        some = d.support is TRUE and d.where is TRUE
+        some = some and all(self.bounds.extent(i.dim, frozenset(d.dims)).lo >= 1 for i in d.bound)
+        away = body.away and (d.head != "sum" or box.nonnegative or box.nonpositive)
+        weights = d.support is TRUE and self.bounds.is_square_of_weight(d)
+        return Kept(body.above, body.below, (away and some) or weights)
 
     def _of_recurrence(self, d: Definition) -> Kept:
         """Bounded, if elements are where the earlier ones are: there is a number of them."""
@@ -237,7 +265,7 @@ class Slopes:
                 both = a.bounded and b.bounded
                 return Kept(both, both, a.away and b.away)
             case "div":
-                both = a.bounded and b.away
+                both = (a.bounded and b.away) or self._is_share(n, case)
                 return Kept(both, both, a.away and b.bounded)
             case "logaddexp":
                 return Kept(a.above and b.above, a.below or b.below, False)
@@ -267,10 +295,20 @@ class Slopes:
             return Kept(a.bounded, a.bounded, False)
         return Kept(False, False, False)
 
+    def _is_share(self, n: Apply, case: Case) -> bool:
+        """Whether a quotient is one by what is at least a multiple of the norm of a row that the other part is of."""
+        top, below = n.args
+        return case[below].positive and is_share(case, top, below, lambda a: not self.rules.moves(a))
+
+    def _of_squares(self, n: Apply, case: Case) -> list[tuple[Scalar, Case]] | None:
+        """What is squared in the argument of a function; of a logarithm, if that is away from 0."""
+        away = n.name not in _LOGS or (case[n.args[0]].positive and self.kept(n.args[0], case).away)
+        return self._squares(n.args[0], case, _OF_SQUARES[n.name]) if away else None
+
     def _squares(self, n: Scalar, case: Case, sign: int) -> list[tuple[Scalar, Case]] | None:
         """What is squared, and where, in a sum of squares and of non-negative constants, times such, or in its negative; None
         for anything else. Of the sum s of the squares of Lipschitz terms the slope is at most a multiple of the root of s, and
-        that times the slope of sqrt(s), log1p(s) and exp(-s) is bounded."""
+        that times the slope of sqrt(s), log1p(s) and exp(-s) is bounded, and of log(s + c) for c > 0."""
         if not self.rules.moves(n):
             return [] if (case[n].nonnegative if sign > 0 else case[n].nonpositive) else None
         if isinstance(n, Apply) and n.name == "neg":
