@@ -56,6 +56,7 @@ from lossdsl.verify.enclosure import ANYTHING, INF, Enclosure
 _MOST = 3000  # boxes that are looked at
 _SEARCHED = 600  # boxes in which a large value is looked for
 _NODES = 2000  # of an element, all that it is made of put in
+_VAIN = 200  # boxes on which germs are asked in vain
 _NARROW = 2.0**-40  # a side that is not halved
 _BESIDE = 2.0**-30  # how far to either side of a place an element is told apart, relative to it
 _TWO_VALUED = {"bool": (0.0, 1.0), "binary": (0.0, 1.0), "sign": (-1.0, 1.0)}
@@ -130,6 +131,7 @@ class Curve:
         self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
         self._recentred = False
+        self._vain = 0  # how often germs told nothing that is accepted
         self._entry, self._axes = entry, frozenset[Scalar]((*formals, *bound))
         if moving:
             self._limit(entry, moving, unbounded)
@@ -474,8 +476,9 @@ class Curve:
             here = self.derivative(order, box)
         if not accept(here):
             here = self.closer(order, box, here)
-        if not (here.finite and accept(here)):
+        if not (here.finite and accept(here)) and _far(box.over) is not None and self._vain < _VAIN:
             here = self.farther(order, box, here)
+            self._vain += not (here.finite and accept(here))
         return here if here.finite and accept(here) else None
 
     def farther(self, order: int, box: Box, found: Enclosure) -> Enclosure:
