@@ -226,6 +226,9 @@ FALSE = [
     (PAIRS, "b[n] = mean(x over n); per = abs(x - b)^(3/2)", "C2 in x"),
     (PAIRS, "b[n] = mean(x over n); per = abs(x - b)^3", "smooth in x"),
     (PAIRS, "b[n] = mean(x over n); per = max(x - b, 1)^3", "C1 in x"),
+    (ROWS, "per[n] = logsumexp(x over c where m) - logsumexp(x over c where m)", "per >= 0"),  # of nothing: no number
+    (ROWS, "b[n] = logsumexp(x over c where m); per[n] = b + softplus(x[n, k[n]]) - b", "per >= 0"),
+    (ROWS, "b[n] = max(x over c where m else -inf); per[n] = (b + s) - b", "per >= 0"),
     (ROWS, "per[n] = sum(softplus(x) over c where m) - logsumexp(x over c)", "per >= 0"),
     (ROWS, "per[n] = sum(softplus(x) over c) - logsumexp(x + y over c)", "per >= 0"),
     (ROWS, "per[n] = sum(softplus(x) over c) - 2 * logsumexp(x over c)", "per >= 0"),

@@ -184,7 +184,7 @@ class Case:
                     return found
                 fact = self._fact(node)
                 if fact is None and node.name in ("add", "sub") and node.dtype is REAL and found.lo < 0 < found.hi:
-                    fact = sign_of(self, node)
+                    fact = sign_of(self, node, defined=not found.nan)
                 return found if fact is None else e.meet(found, fact) or found
         return ANYTHING
 
@@ -319,7 +319,10 @@ class Bounds:
         self._induced: dict[str, Enclosure] = {}
 
     def case(self, some: frozenset[Dim], known: Mapping[Scalar, Enclosure], split: bool = True) -> Case:
-        return Case(self, some, known, split)
+        """Where there is a label, there is a class."""
+        labels = [i for i in self.program.inputs if i.classes is not None and i.also is None and i.default is None]
+        classes = {i.classes for i in labels if i.classes is not None and set(i.dims) <= some}
+        return Case(self, some | classes, known, split)
 
     def tensor(self, name: str, some: frozenset[Dim] = frozenset()) -> Enclosure:
         """Every element; `some` are extents that are known not to be 0, that less 1 of an axis of two elements among them."""

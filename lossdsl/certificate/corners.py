@@ -28,19 +28,24 @@ Monomial = tuple[Scalar, ...]
 Polynomial = dict[Monomial, Fraction]
 
 
-def sign_of(case: Case, node: Scalar) -> Enclosure | None:
-    """The sign of a sum, if that is seen."""
+def sign_of(case: Case, node: Scalar, *, defined: bool = True) -> Enclosure | None:
+    """The sign of a sum, if that is seen; also that it has one, if it is not known to be defined."""
     for sign in (1, -1):
-        strict = at_least_zero(case, node, sign)
+        strict = at_least_zero(case, node, sign, defined=defined)
         if strict is not None:
             return Enclosure(0.0, INF, strict, False) if sign > 0 else Enclosure(-INF, 0.0, False, strict)
     return None
 
 
-def at_least_zero(case: Case, node: Scalar, sign: int = 1) -> bool | None:
-    """Whether a sum times a sign is more than 0 (True), or not less (False)."""
-    found = elements.at_least_zero(case, elements.terms_of(case.bounds, node, Fraction(sign)))
-    flat = inlined(case.bounds, node) if found is None and case.split else None
+def at_least_zero(case: Case, node: Scalar, sign: int = 1, *, defined: bool = True) -> bool | None:
+    """Whether a sum times a sign is more than 0 (True), or not less (False). What cancels has to be finite, unless the sum is
+    known to be `defined`."""
+    cancelled: set[Scalar] = set()
+    terms = elements.terms_of(case.bounds, node, Fraction(sign), cancelled)
+    if not defined and not all(case[n].finite for n in cancelled):
+        return None
+    found = elements.at_least_zero(case, terms)
+    flat = inlined(case.bounds, node) if found is None and case.split and defined else None
     return found if flat is None else _in_cases(case.inside(flat), flat, sign, [_TRIED])
 
 

@@ -225,8 +225,9 @@ def certainly(case: Case, condition: Scalar) -> bool:
 # ------------------------------------------------------------------------------------------------ terms of a sum
 
 
-def terms_of(bounds: Bounds, node: Scalar, factor: Fraction) -> Terms:
-    """The scalars that a scalar is a sum of, with the maps that are read put in, and their coefficients."""
+def terms_of(bounds: Bounds, node: Scalar, factor: Fraction, cancelled: set[Scalar] | None = None) -> Terms:
+    """The scalars that a scalar is a sum of, with the maps that are read put in, and their coefficients; those of both signs, or
+    none, are put into `cancelled`."""
     found: Terms = {}
     stack = [(node, factor)]
     while stack and len(found) <= _MOST:
@@ -249,7 +250,10 @@ def terms_of(bounds: Bounds, node: Scalar, factor: Fraction) -> Terms:
             case Read() if (d := _map(bounds, n)) is not None:
                 stack.append((substitute(d.body, dict(zip(d.formals, n.indices, strict=True))), k))
             case _:
-                found[n] = found.get(n, Fraction(0)) + k
+                before = found.get(n, Fraction(0))
+                if cancelled is not None and (not k or k * before < 0):
+                    cancelled.add(n)
+                found[n] = before + k
     return {n: k for n, k in found.items() if k}
 
 
