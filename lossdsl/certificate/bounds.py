@@ -180,9 +180,7 @@ class Case:
                 return o.transfer(Apply("max2", (*node.args, ZERO)), [self[node.args[0]], o.NO])
             case Apply():
                 found = o.transfer(node, [self[a] for a in node.args])
-                if found.nan:  # facts are about values: inf - inf has none, whatever cancels
-                    return found
-                fact = self._fact(node)
+                fact = None if found.nan else self._fact(node)
                 if fact is None and node.name in ("add", "sub") and node.dtype is REAL and found.lo < 0 < found.hi:
                     fact = sign_of(self, node, defined=not found.nan)
                 return found if fact is None else e.meet(found, fact) or found
