@@ -258,21 +258,30 @@ def assembled(source: Source, losses: Sequence[LossSpec], digest: str) -> Module
 _GROWTH = {0: "constant", 1: "linear", 2: "quadratic", 3: "cubic"}
 
 
+def planned(program: Program) -> Iterator[tuple[str, tuple[str, ...], Callable[[], Plan]]]:
+    """The entries whose plans are counted: the value, and the value with all gradients, if there are some; the inputs of these,
+    and what makes the plan. Making it raises LoweringError and NotYetError."""
+    mode, wrt = program.reductions.written if program.reductions else "", differentiable(program)
+
+    def plan(made: Program, entry: str) -> Plan:
+        return schedule(made, Key(program.name, entry, mode, wrt if entry != "value" else (), (), "torch"))
+
+    yield "value", (), lambda: plan(value_program(program), "value")
+    if wrt:
+        both = "value_and_gradient"
+        yield both, wrt, lambda: plan(gradient_program(program, program.outputs[0].tensor, wrt), both)
+
+
 def cost_findings(program: Program) -> tuple[Finding, ...]:
     """What the plans cost, from their counts: elements moved, operations, passes, temporaries; growth in each axis."""
-    mode = program.reductions.written if program.reductions else ""
-    wrt = differentiable(program)
-    entries: list[tuple[str, tuple[str, ...], Callable[[Program], Program]]] = [("value", (), value_program)]
-    if wrt:
-        entries.append(("value_and_gradient", wrt, lambda p: gradient_program(p, p.outputs[0].tensor, wrt)))
     found: list[Finding] = []
     costs: list[Cost] = []
-    for entry, names, make in entries:
+    for entry, names, make in planned(program):
         start = time.perf_counter()
         verdict: Verdict
         detail = ""
         try:
-            count = cost(schedule(make(program), Key(program.name, entry, mode, names, (), "torch")))
+            count = cost(make())
         except (LoweringError, NotYetError) as problem:
             verdict = Unknown(str(problem), ("schedule",))
         else:
@@ -282,7 +291,7 @@ def cost_findings(program: Program) -> tuple[Finding, ...]:
         spent = time.perf_counter() - start
         what = "cost of the value" if entry == "value" else "cost of value and gradient"
         found.append(Finding(what, "return", names, "", verdict, COST, detail, spent))
-    if len(costs) == len(entries):
+    if len(costs) == len(found):
         found += _growth(costs[-1])
     return tuple(found)
 

@@ -54,9 +54,7 @@ def document_of(source: Source) -> dict[str, Any]:
     return read
 
 
-COUNTED = (": cost of", ": growth")  # of the plan
 ERRORS = "error in float32"
-OTHER_MEANS = (*COUNTED, ERRORS)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +71,9 @@ def test_certificates_of_the_sample_hold(documents: list[dict[str, Any]]) -> Non
 
 def test_most_of_what_is_decided_about_the_sample_has_a_certificate(documents: list[dict[str, Any]]) -> None:
     certified = sum(verify(d).entries for d in documents)
-    without = [w for d in documents for w in verify(d).without if not any(x in w for x in OTHER_MEANS)]
+    without = [w for d in documents for w in verify(d).without]
     assert certified >= 75, certified
-    assert certified / (certified + len(without)) > 0.8, without  # engines without certificates decide more and more
+    assert certified / (certified + len(without)) > 0.98, without
 
 
 def test_the_checker_sees_every_violation_at_points(documents: list[dict[str, Any]]) -> None:
@@ -425,19 +423,20 @@ def test_tails_need_every_number_and_one_entry_at_a_time() -> None:
 def test_certificates_of_the_catalogue_hold() -> None:
     """All of them, and the share that has one may not fall. Chords and single points are replayed without exception but
     where the checker has no function."""
-    certified, errors, without, others = 0, 0, list[str](), list[str]()
+    certified, errors, without = 0, 0, list[str]()
     for entry in catalogue.entries():
         document = document_of(Source(str(entry.path), entry.path.read_text()))
         checked = verify(document)
         found = [str(e.get("finding")) for loss in document["losses"] for e in loss["entries"]]
         errors += sum(ERRORS in finding for finding in found)
         certified += sum(ERRORS not in finding for finding in found)
-        others += [w for w in checked.without if ERRORS in w]
-        without += [w for w in checked.without if not any(x in w for x in OTHER_MEANS)]
+        without += checked.without
     unseen = [w for w in without if "does not see the violation" in w]
     assert all(w.startswith("von_mises_nll") for w in unseen), unseen
-    assert certified / (certified + len(without)) >= 0.975
-    assert errors / (errors + len(others)) >= 0.55  # those of rows have none
+    others = [w for w in without if ERRORS in w]
+    without = [w for w in without if ERRORS not in w]
+    assert certified / (certified + len(without)) >= 0.993, without
+    assert errors / (errors + len(others)) >= 0.98, others
 
 
 ELEMENTARY: dict[str, Callable[[Any], Any]] = {

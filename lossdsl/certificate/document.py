@@ -29,6 +29,7 @@ from lossdsl.certificate.boxes import (
     of_valley,
 )
 from lossdsl.certificate.classes import of_classes
+from lossdsl.certificate.costs import of_cost
 from lossdsl.certificate.counterexamples import counterexample, rules_of, violates
 from lossdsl.certificate.coverings import Curve, float_of, text
 from lossdsl.certificate.decisions import of_calibration, of_convex
@@ -41,11 +42,13 @@ from lossdsl.certificate.pieces import of_one
 from lossdsl.certificate.profiles import of_profile
 from lossdsl.certificate.question import (
     CALIBRATED,
+    COSTS,
     ERROR,
     EXPLODING,
     FINITE,
     GAP,
     GRADIENT_ERROR,
+    GROWTH,
     MINIMUM,
     NOISE,
     NUMBERS,
@@ -79,6 +82,7 @@ TRUSTED = (
     "enclosures of operations (lossdsl.verify.enclosure, lossdsl.verify.operations, Arb)",
     "for finiteness, what is compiled (lossdsl.transform): the statement is about that program, under the model of its arithmetic",
     "for rounding errors, that program too, and the accuracy of primitives in float32 (their records in lossdsl.primitives)",
+    "for costs, the plans (lossdsl.assemble, lossdsl.lower): the statement is about their steps",
     "this checker (lossdsl.certificate)",
 )
 ENCLOSURES, CURVATURE, SMOOTHNESS = "enclosures", "composition of curvature", "composition of smooth functions"
@@ -104,6 +108,7 @@ VALLEY = "derivative on boxes, that changes its sign once"
 CASES = "cases of a parameter"
 LEAST = "what the value is more than at the place"
 ERRORS, ROWS = "rounding errors on boxes", "rounding errors of rows"
+COUNTS = "steps of the plan, counted"
 ENDS, BOTH_SIDES = "both ends of a number, on boxes", "derivative on boxes, on both sides of the place"
 _WAYS = {"increasing": UP, "decreasing": DOWN}
 _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
@@ -133,6 +138,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # tried in this order
     EXPLODING: (EXPLOSION,),
     VANISHING: (LOSS,),
     **dict.fromkeys((ERROR, GRADIENT_ERROR), (ERRORS, ROWS)),
+    **dict.fromkeys((*COSTS.values(), GROWTH), (COUNTS,)),
 }
 _COMPOSITIONS = (SMOOTHNESS, CONTINUITY, LIPSCHITZ, JOINED, CASES)
 _BY_CASES = set(_RULES) - {
@@ -142,6 +148,8 @@ _BY_CASES = set(_RULES) - {
     VANISHING,
     ERROR,
     GRADIENT_ERROR,
+    *COSTS.values(),
+    GROWTH,
 }  # what holds for all parameters
 _OF_BOXES = {
     word: tuple(rule for rule in _RULES[word] if rule in (BENDS, PIECES, STEEPNESS, UNITS, REACH))
@@ -192,7 +200,8 @@ def _loss(built: BuiltLoss, report: Report) -> dict[str, Any]:
     without: list[str] = []
     todo: list[tuple[str, dict[str, Any], Verdict]] = []
     for f in report.findings:
-        todo.append((_title(f), {"finding": f.property, "in": list(f.wrt), **_bracketed(f), **_erring(f)}, f.verdict))
+        about = {"finding": f.property, "in": list(f.wrt), **_bracketed(f), **_erring(f), **_costing(f)}
+        todo.append((_title(f), about, f.verdict))
         todo += _safe(f)
     for c in report.claims:
         todo.append((f"claim at line {c.line}: {c.text}", {"claim": c.line, "text": c.text}, c.verdict))
@@ -228,6 +237,11 @@ def _erring(f: Finding) -> dict[str, Any]:
     if f.property not in (ERROR, GRADIENT_ERROR) or value is None:
         return {}
     return stated(value.exact) or stated_of_rows(value.exact)
+
+
+def _costing(f: Finding) -> dict[str, Any]:
+    """What is said of a cost."""
+    return {"said": f.detail} if f.property == GROWTH or f.property in COSTS.values() else {}
 
 
 def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
@@ -287,7 +301,7 @@ def _questions(built: BuiltLoss, about: Mapping[str, Any]) -> list[Question]:
     ends = [about["within"], None] if "within" in about else about.get("bracket", (None, None))
     low, high = (None if end is None else _end(end) for end in ends)
     error = restated(about["error"]) if "error" in about else None
-    return of_finding(built, about["finding"], tuple(about["in"]), (low, high), error)
+    return of_finding(built, about["finding"], tuple(about["in"]), (low, high), error, about.get("said", ""))
 
 
 def _end(written: str) -> float:
@@ -535,6 +549,7 @@ _DERIVE: dict[str, Callable[[Question], list[list[str]]]] = {
     LEAST: _least,
     ERRORS: of_error,
     ROWS: of_rows,
+    COUNTS: of_cost,
 }
 
 

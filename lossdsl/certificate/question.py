@@ -72,6 +72,7 @@ class Question:
     place         of a minimum: an equality of the input with something
     link          of proper predictions: the probability that one stands for
     error         of a rounding error: the bound of it
+    said          of a cost: what is said of it
     """
 
     program: Program
@@ -89,6 +90,7 @@ class Question:
     place: Compare | None = None
     link: Scalar | None = None
     error: Within | None = None
+    said: str = ""
 
 
 MINIMUM, UNIQUE = "minimum", "unique minimum"
@@ -97,6 +99,7 @@ PROPER = ("proper", "strictly proper")
 FINITE = "finite in "
 NUMBERS = ("lipschitz constant", "gradient lipschitz constant", "strong convexity modulus", RADIUS)
 EXPLODING, VANISHING = "exploding gradient", "vanishing gradient"
+COSTS, GROWTH = {"value": "cost of the value", "value_and_gradient": "cost of value and gradient"}, "growth"
 ERROR, GRADIENT_ERROR = "error in float32", "gradient error in float32"
 _FINDINGS = (
     "convex",
@@ -122,11 +125,18 @@ _CURVATURES = ("convex", "concave", "affine", "strictly convex", "strictly conca
 
 
 def of_finding(
-    built: BuiltLoss, name: str, inputs: tuple[str, ...], bracket: Ends = (None, None), error: Within | None = None
+    built: BuiltLoss,
+    name: str,
+    inputs: tuple[str, ...],
+    bracket: Ends = (None, None),
+    error: Within | None = None,
+    said: str = "",
 ) -> list[Question]:
     """The questions that together are a standard finding of the report. Raises Stuck for one without certificates."""
     program = built.program
     target = program.target or program.outputs[0].tensor
+    if name == GROWTH or name in COSTS.values():
+        return [Question(program, name, target, inputs, said=said)]
     if name in (ERROR, GRADIENT_ERROR):
         return [_error_of(program, target, name, inputs, error)]
     about, _, place = name.rpartition(" at " if " at " in name else " towards ")
