@@ -293,7 +293,7 @@ def explained(argument: str, question: str, effort: float, latex: bool) -> int:
 @cli.command("verify-certificate")
 @click.argument("file")
 def verify_certificate(file: str) -> None:
-    """Replay the proofs and counterexamples of a certificate by a second, small program.
+    """Replay the proofs and counterexamples of a certificate by a second program.
 
     Example: lossdsl verify-certificate huber.json
 
