@@ -86,8 +86,11 @@ TRUE = [
     "per = 3 * abs(z) - 2 * z + z",
     "per = 2 * softplus(z) - z",
     "per = z - 3 * min(z, v) + 2 * min(z, v)",
+    "per = exp(v - 1) + exp(z - 1) - v - z + 1/4",  # a tangent without a constant
 ]
 FALSE = [
+    "per = exp(v - 1) + exp(z - 1) - v - z - 1/4",
+    "per = exp(z - 1) - v + (z - 1)",
     "per = z - v + e * (relu(v - w) + relu(w - z))",
     "per = z - v + 2 / e * relu(v - w)",
     "per = v - z + 2 / e * (relu(v - w) + relu(w - z))",

@@ -76,7 +76,7 @@ def _replaced(terms: Terms, t: Scalar, by: Terms, share: Fraction) -> Terms:
 
 def _cancelling(terms: Terms, t: Scalar, by: Terms) -> list[Fraction]:
     """How much of a term cancels another one, where what it is compared with is put in for it."""
-    found = [-terms[s] / c for s, c in by.items() if s in terms and s is not t]
+    found = [-terms[s] / c for s, c in by.items() if c and s in terms and s is not t]
     return [share for share in dict.fromkeys(found) if 0 < share / terms[t] < 1]
 
 
