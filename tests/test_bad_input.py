@@ -24,6 +24,14 @@ FILES = {
     "schedule of negative length": ("    return mean(x) * linear(step, 0, 1, -3)", "E0409", 3),
     "matrix that is not square": ("    input m: real[d, f]\n    return logdet(m over d, f) + sum(x)", "E0302", 4),
     "empty maximum": ("    return max(x over t where x > 0)", "E0404", 3),
+    "default that is no sign": ("    input y: sign[t] = 0\n    return mean(x * y)", "E0407", 3),
+    "default that is no label of two": ("    input y: binary[t] = 3\n    return mean(x * y)", "E0407", 3),
+    "default of no simplex": ("    input p: simplex[t, 3] over t = 1/3\n    return mean(x * p[t, 0])", "E0407", 3),
+    "default that is no unit": (
+        "    axis k = 4\n    input p: unit[k] over k = 1\n    return mean(x * p[0])",
+        "E0407",
+        4,
+    ),
     "default that is no number": ("    param w: real = nan\n    return mean(x) * w", "E0407", 3),
 }
 

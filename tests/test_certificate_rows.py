@@ -21,6 +21,7 @@ ROWS = (
 CENTRED = "d[n, c] = x - mean(x over c)"
 UNEVEN = "d[n, c] = x if x > 0 else 9 * x"
 PAIRS = "    input x: real[n]\n    input g: int[n]\n    param z: real >= 0 = 1\n    axis j = n\n    axis i, h = 3\n"
+PAIRED = f"{PAIRS}    input y: real[n]\n"
 CLASSES = (
     "    input logits: real[n, c]\n    input target: class[n] of c\n    param g: real >= 1 = 2\n    param r: real = 1\n"
 )
@@ -283,6 +284,28 @@ FALSE += [
     (SCALED, "per[n, c] = exp(x) / exp(x)", "invariant under scale of x over c"),  # true
     (SCALED, "per[n] = sum(c * x over c where x > y)", "invariant under scale of x over c"),
     (SCALED, "per[n] = floor(max(x over c) / 1)", "invariant under scale of x over c"),
+]
+
+
+FALSE += [
+    (
+        ROWS,
+        "q[n, c] = x^2 if x > 0 else -9; per[n, c] = (x / sqrt(max(sum(q over c), 0) + s) if x > 0 else 0)",
+        "per <= 1",
+    ),
+    (
+        ROWS,
+        "q[n, c] = x^2 if m else x * y; per[n, c] = (x / sqrt(max(sum(q over c), s)) if m else 0)",
+        "per <= 1",
+    ),
+    (
+        ROWS,
+        "q[n, c] = x^2 if c < 1 else -9; per[n, c] = (x / sqrt(max(sum(q over c), s)) if c < 1 else 0)",
+        "per <= 1",
+    ),
+    # what is NaN is not equal to itself, so that no element is selected
+    (PAIRED, "l[n] = log(y); b[n] = logsumexp(x[j] over j where l[n] == l[j]); per[n] = b + x", "C0 in x"),
+    (PAIRED, "l[n] = log(y); b[n] = 1 / sum(exp(y[j]) over j where l[n] == l[j]); per[n] = b", "per >= 0"),
 ]
 
 

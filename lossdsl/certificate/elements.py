@@ -213,12 +213,13 @@ def _elements(case: Case, read: Read, heads: tuple[str, ...], terms: Terms) -> I
 
 
 def certainly(case: Case, condition: Scalar) -> bool:
-    """Whether a condition is true for certain, where what is compared with itself is equal."""
+    """Whether a condition is true for certain, where what is compared with itself is equal (NaN is not)."""
     if isinstance(condition, And):
         return all(certainly(case, c) for c in condition.children)
     if isinstance(condition, Or):
         return any(certainly(case, c) for c in condition.children)
     same = isinstance(condition, Compare) and condition.op in ("==", "<=", ">=") and condition.a is condition.b
+    same = same and not any(case[a].nan for a in condition.children)
     return same or o.truth(case[condition]) is True
 
 

@@ -156,6 +156,8 @@ class _Rows:
         yield from itertools.product(*([p for p in read if names(p, i.dim, (row,))] for i in d.bound))
 
     def _is_root(self, d: Definition, n: Read, places: tuple[Scalar, ...], row: Scalar) -> bool:
+        if not self.bound and not self.case.bounds.body(d)[d.body].nonnegative:  # other entries may be no squares
+            return False
         at: dict[Scalar, Scalar] = {**dict(zip(d.formals, n.indices)), **dict(zip(d.bound, places))}
         case = _anywhere(self.case) if self.bound else self.case
         root = root_of(_taken(case, inlined(case.bounds, substitute(d.body, at))))

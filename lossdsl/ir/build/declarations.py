@@ -477,6 +477,10 @@ def declared_input(e: Elaborator, statement: tree.Declaration, name: tree.Ident,
     dtype = Input(name.name, (), (), declared.kind).dtype
     r = _range(e, declared, dtype, of_parameter=False)
     default = _default(e, statement, k, dtype, r)
+    if default is not None and not _of_kind(default.value, declared.kind, [dims[a] for a in over]):
+        span = statement.defaults[k if len(statement.defaults) > 1 else 0].span
+        help = "a default of that kind, or none: then it must be given"
+        raise e.sink.fail("E0407", f"this default, everywhere, is no `{declared.kind}`", span, help)
     role = statement.keyword  # "input", "learnable" or "state"
     if role == "learnable" and dtype is not REAL:
         raise e.sink.fail("E0406", "a learnable value is real: an optimiser moves it", declared.span)
@@ -494,6 +498,18 @@ def declared_input(e: Elaborator, statement: tree.Declaration, name: tree.Ident,
         origin=name.span,
         comment=statement.trailing or "",
     )
+
+
+def _of_kind(value: Fraction | str, kind: str, over: list[Dim]) -> bool:
+    """Whether a tensor of which every entry is the default is of the kind."""
+    if kind in ("sign", "binary"):
+        return value in ((-1, 1) if kind == "sign" else (0, 1))
+    if kind in ("simplex", "unit"):
+        entries = math.prod(over, start=Dim.const(1)).number  # of a row; none if they are not known
+        if entries is None or not isinstance(value, Fraction):
+            return False
+        return value * entries == 1 if kind == "simplex" else value * value * entries == 1
+    return True
 
 
 def _of(e: Elaborator, domain: tree.Of) -> tuple[Dim, str | None]:
