@@ -22,6 +22,7 @@ from lossdsl.certificate.bounds import Bounds, Case, selects_its_own
 from lossdsl.certificate.float_masses import is_near, is_steady, largest_term, mass, size_of, with_logarithm
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
+    BOOL,
     REAL,
     TRUE,
     And,
@@ -58,7 +59,8 @@ class FloatCase(Case):
     product, which may be contracted in one place and not in another."""
 
     def _learn(self, condition: Scalar, holds: bool, known: dict[Scalar, Enclosure]) -> bool:
-        if not isinstance(condition, (Not, And, Or)) and not self._is_one_number(condition):
+        alone = not isinstance(condition, (Not, And, Or))
+        if alone and not (self._is_stored if isinstance(condition, Read) else self._is_one_number)(condition):
             decided = o.truth(self[condition])
             return decided is None or decided == holds
         return super()._learn(condition, holds, known)
@@ -79,6 +81,18 @@ class FloatCase(Case):
         declared = self.bounds.inputs.get(node.tensor) if isinstance(node, Read) else None
         of_the_type = declared is not None and declared.dtype is REAL and declared.default is None
         return self.bounds.digit if of_the_type and isinstance(self.bounds, FloatBounds) else 0.0
+
+    def _is_stored(self, node: Scalar) -> bool:
+        """Whether a scalar is the same number in a definition of its own and wherever else it is computed."""
+        match node:
+            case Read() if node.tensor not in self.bounds.inputs:
+                d = self.bounds.definitions.get(node.tensor)
+                return d is not None and (d.head != "map" or (d.dtype is BOOL and self._is_stored(d.body)))
+            case Compare() | Not() | And() | Or():
+                return all(self._is_stored(a) for a in node.children)
+            case Apply(name="neg" | "real" | "abs"):
+                return self._is_stored(node.args[0])
+        return is_steady(self.bounds, node)
 
     def _is_one_number(self, node: Scalar) -> bool:
         """Whether a scalar is the same number in a condition and in what it chooses."""
