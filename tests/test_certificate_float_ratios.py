@@ -18,6 +18,8 @@ from tests.test_verify import built
 P, AXIS = "input a, b: real[n, d]", "\naxis i = n"
 S, T = "input p: simplex[n, c] over c\ninput y: class[n] of c", "input x: real[n, c]\ninput y: class[n] of c"
 Q = "input x: real[n]\nparam q: real in (0, 1] = 0.7"
+Z = "input a, b, z: real[n, d]\ninput t: real[n]\ninput y: class[n] of d\ns[n] = sum(a^2 over d)"
+K = "input x: real[n]\nparam k: real in [{0}, {0}] = {0}\nparam j: real in [{1}, {1}] = {1}"
 FINITE = [
     (P, "norm(a - b over d)", "float16"),
     (P, "norm(a + b over d)", "float16"),
@@ -31,7 +33,10 @@ FINITE = [
     ("input p: simplex[n, c] over c", "norm(p over c)", "bfloat16"),
     (S, "p[c = y] / norm(p over c)", "float32"),
     (S, "p[c = y] / norm(p over c)", "float16"),
+    ("input p: simplex[n, c] over c", "1 / sum(p^2 over c)", "float32"),
     (Q, "-expm1(-q * softplus(x)) / q", "float16"),
+    (T + "\ninput t: real[n]", "t * sum(stop(sin(x)) / max(1, size(c) - 1) over c) * 30000", "float16"),
+    (Z, "t * 60000 * stop(a[d = y] / sqrt(s)) if s > 1 else 0", "float16"),
     (T, "sum(x over c where c != y) / max(1, size(c) - 1)", "float16"),
     (T, "sum(x over c where c != y) / max(3, size(c) - 2)", "float16"),
 ]
@@ -62,6 +67,16 @@ FALSE = [
     ("input x: real[n]\nparam q: real in [0, 1] = 0.7", "q * sin(x) / q", "float16"),
     ("input w: real[n] = 1e-30\ninput x: real[n]", "x * (1e30 * w) / w if w != 0 else 0", "float16"),
     (T, "sum(x over c where c != y) / (size(c) - 1)", "float16"),
+    (T + "\ninput t: real[n]", "t * sum(stop(sin(x)) / max(1, size(c) - 1) over c) * 60000", "float16"),
+    ("input p: simplex[n, c] over c\ninput m: bool[n, c]", "1 / sum(p^2 over c where m)", "float32"),
+    (P + "\nparam eps: real >= 0 = 1e-12", "norm(a - b + eps over d)", "float16"),  # the square may be flushed to 0
+    (Z.replace("a^2", "(a * b - z)^2"), "t * 60000 * stop((a * b - z)[d = y] / sqrt(s)) if s > 1 else 0", "float16"),
+    (Z, "t * 60000 * stop(b[d = y] / sqrt(s)) if s > 1 else 0", "float16"),
+    (Z, "t * 66000 * stop(a[d = y] / sqrt(s)) if s > 1 else 0", "float16"),
+    (Z + "\nm[n, d] = max(abs(a * b - z), 1e-8)", "t * 60000 * stop(m / m)[d = y]", "float16"),
+    # 3/4 of the least number is rounded up to it
+    (K.format("2^-75", "3 * 2^-76"), "stop(3e38 * (k * j / k / j)) + x / 2", "float32"),
+    (K.format("1", "3 * 2^-127"), "stop(3e38 * (k * j / 16777216 / j * 16777216)) + x / 2", "float32"),
     (T + "\ninput t: real[n]", "t * sum(stop(x) / max(1, size(n) - 1) over c) / 65504", "float16"),
     (T + "\ninput t: real[n]", "t * sum(stop(sin(x)) over c) / max(1, size(c) - 1) * 65504", "float16"),
 ]
