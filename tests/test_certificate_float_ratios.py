@@ -37,6 +37,8 @@ FINITE = [
     (Q, "-expm1(-q * softplus(x)) / q", "float16"),
     (T + "\ninput t: real[n]", "t * sum(stop(sin(x)) / max(1, size(c) - 1) over c) * 30000", "float16"),
     (Z, "t * 60000 * stop(a[d = y] / sqrt(s)) if s > 1 else 0", "float16"),
+    (K.format("2^-20", "3 * 2^-21"), "x * (60000 * (k * j / k / j))", "float16"),
+    (K.format("2^24", "3 * 2^-21"), "x * (60000 * (j / k * k / j))", "float16"),
     (T, "sum(x over c where c != y) / max(1, size(c) - 1)", "float16"),
     (T, "sum(x over c where c != y) / max(3, size(c) - 2)", "float16"),
 ]
@@ -75,8 +77,8 @@ FALSE = [
     (Z, "t * 66000 * stop(a[d = y] / sqrt(s)) if s > 1 else 0", "float16"),
     (Z + "\nm[n, d] = max(abs(a * b - z), 1e-8)", "t * 60000 * stop(m / m)[d = y]", "float16"),
     # 3/4 of the least number is rounded up to it
-    (K.format("2^-75", "3 * 2^-76"), "stop(3e38 * (k * j / k / j)) + x / 2", "float32"),
-    (K.format("1", "3 * 2^-127"), "stop(3e38 * (k * j / 16777216 / j * 16777216)) + x / 2", "float32"),
+    (K.format("2^-75", "3 * 2^-76"), "x * (60000 * (k * j / k / j))", "float16"),
+    (K.format("2^24", "3 * 2^-127"), "x * (60000 * (j / k * k / j))", "float16"),
     (T + "\ninput t: real[n]", "t * sum(stop(x) / max(1, size(n) - 1) over c) / 65504", "float16"),
     (T + "\ninput t: real[n]", "t * sum(stop(sin(x)) over c) / max(1, size(c) - 1) * 65504", "float16"),
 ]
