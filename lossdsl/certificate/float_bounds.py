@@ -20,6 +20,8 @@ from lossdsl.certificate.arithmetic import (
 )
 from lossdsl.certificate.bounds import Bounds, Case, selects_its_own
 from lossdsl.certificate.float_masses import is_near, is_steady, largest_term, mass, size_of, with_logarithm
+from lossdsl.certificate.float_ratios import SQUARES, least_of_squares, ratio, spread
+from lossdsl.certificate.norms import resolved, root_of
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import (
     BOOL,
@@ -38,6 +40,7 @@ from lossdsl.ir.nodes import (
     Scalar,
     Select,
     Stop,
+    postorder,
 )
 from lossdsl.verify import enclosure as e
 from lossdsl.verify import operations as o
@@ -45,6 +48,8 @@ from lossdsl.verify.enclosure import ANYTHING, INF, UNIT, Enclosure
 
 LONGEST = 2.0**31  # elements of an axis
 _MEANS = 2.0**-14
+_LITTLE = 2.0**15
+_WHOLE = 2.0**-8  # more than the square of the sum of a row of a simplex is below 1, if the numbers are rounded
 
 
 def float_of(box: Enclosure) -> Float:
@@ -66,7 +71,8 @@ class FloatCase(Case):
         return super()._learn(condition, holds, known)
 
     def _narrowed(self, node: Scalar, box: Enclosure) -> Enclosure | None:
-        """An input that is not 0 is at least the smallest number of the type, if that is never read as 0."""
+        """An input that is not 0 is at least the smallest number of the type, if that is never read as 0; a sum of squares of
+        such numbers, and of their sums, at least one square."""
         found, digit = super()._narrowed(node, box), self._digit(node)
         if found is None:
             return None
@@ -79,7 +85,9 @@ class FloatCase(Case):
     def _digit(self, node: Scalar) -> float:
         """The smallest number that a scalar may be but 0, if it is never read as 0; else 0."""
         declared = self.bounds.inputs.get(node.tensor) if isinstance(node, Read) else None
-        of_the_type = declared is not None and declared.dtype is REAL and declared.default is None
+        if declared is None:
+            return least_of_squares(self, node)
+        of_the_type = declared.dtype is REAL and declared.default is None
         return self.bounds.digit if of_the_type and isinstance(self.bounds, FloatBounds) else 0.0
 
     def _is_stored(self, node: Scalar) -> bool:
@@ -121,8 +129,17 @@ class FloatCase(Case):
             case Apply():
                 found = applied(node, [float_of(self[a]) for a in node.args]).ends
                 fact = None if found.nan else self._fact(node)
-                return found if fact is None else e.meet(found, fact) or found
+                found = found if fact is None else e.meet(found, fact) or found
+                return self._within_ratio(node, found) if node.name in ("mul", "div") and node.dtype is REAL else found
         return super()._value(node)
+
+    def _within_ratio(self, node: Apply, found: Enclosure) -> Enclosure:
+        """What is small is in every type, and need not be looked at."""
+        if found.nan or not found.bounded or max(-found.lo, found.hi) < _LITTLE:
+            return found
+        self.found[node] = found
+        size = ratio(self, node)
+        return e.meet(found, Enclosure(-size, size)) or found
 
     def _of_itself(self, name: str, node: Scalar) -> Enclosure:
         """x / x, and x log(x), which is least at 1 / e, of what is not read as 0 here and as a small number there."""
@@ -256,9 +273,15 @@ class FloatBounds(Bounds):
         if d.head != "sum":
             return ANYTHING
         share = mass(case, d.body, d.bound)
+        other = INF if share < _LITTLE else spread(case, d.body, d.bound)
         if share < LARGEST:
+            share = min(share, other)
             whole = Enclosure(0.0 if body.lo >= 0 else -share, 0.0 if body.hi <= 0 else share)
             return rounded(whole, _MEANS).ends
+        found = self._total(d, body, some, most)
+        return found if other >= LARGEST else e.meet(found, rounded(Enclosure(-other, other), _MEANS).ends) or found
+
+    def _total(self, d: Definition, body: Enclosure, some: bool, most: float) -> Enclosure:
         exact = o.total(body, some, most)
         size = e.mul_up(most, max(-body.lo, body.hi))
         if not exact.bounded or (size > LARGEST and body.lo < 0 < body.hi):  # on the way
@@ -266,7 +289,18 @@ class FloatBounds(Bounds):
         slack = e.mul_up(size, FUNCTION)
         lo = exact.lo * (1 - FUNCTION) if exact.lo >= 0 else exact.lo - slack
         hi = exact.hi * (1 - FUNCTION) if exact.hi <= 0 else exact.hi + slack
-        return rounded(Enclosure(lo, hi), FUNCTION).ends
+        return rounded(Enclosure(max(lo, self._of_simplex(d, most)), hi), FUNCTION).ends
+
+    def _of_simplex(self, d: Definition, most: float) -> float:
+        """The squares of n numbers with the sum 1 are at least 1 / n in sum; -inf for other sums."""
+        root = root_of(resolved(self.case(frozenset(), {}), d.body))
+        declared = self.inputs.get(root.tensor) if isinstance(root, Read) else None
+        if declared is None or declared.kind != "simplex" or declared.default is not None or not isinstance(root, Read):
+            return -INF
+        along = tuple(root.indices[k] for k in declared.over)
+        rest = {n for k, i in enumerate(root.indices) if k not in declared.over for n in postorder(i)}
+        whole = d.where is TRUE and along == d.bound and not rest & set(d.bound)
+        return (1 - _WHOLE - 2 * SQUARES) / most if whole and 1 <= most <= 2.0**40 else -INF
 
 
 def _most(dim: Dim) -> float:

@@ -120,17 +120,17 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
                 rest = [i for k, i in enumerate(node.indices) if k not in declared.over]
                 apart = not any(n in bound for i in rest for n in postorder(i))
                 return 1.0 if along and along == list(bound) and apart else INF
-            inner = _inlined(case, node)
+            inner = plain_body(case, node)
             return INF if inner is None else mass(_elsewhere(case), inner, bound)
     return INF
 
 
 def _least(case: Case, bound: Sequence[Index]) -> float:
     """What rounding to subnormal numbers adds to all places."""
-    return _many(case, bound) * LEAST
+    return many(case, bound) * LEAST
 
 
-def _many(case: Case, bound: Sequence[Index]) -> float:
+def many(case: Case, bound: Sequence[Index]) -> float:
     return math.prod(case.bounds.extent(i.dim, case.some).hi for i in bound)
 
 
@@ -139,7 +139,7 @@ def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) ->
     return found * size_of(case, other) if found < INF else INF
 
 
-def _inlined(case: Case, node: Read) -> Scalar | None:
+def plain_body(case: Case, node: Read) -> Scalar | None:
     """What a map makes of the places that are read."""
     d = case.bounds.definitions.get(node.tensor)
     if d is None or d.head != "map" or d.support is not TRUE or d.tensor in case.bounds.recurrent:
@@ -163,7 +163,7 @@ def _difference(case: Case, node: Scalar) -> Pair | None:
         return _difference(case, node.a)
     if isinstance(node, Apply) and node.name == "sub":
         return node.args[0], node.args[1]
-    inner = _inlined(case, node) if isinstance(node, Read) else None
+    inner = plain_body(case, node) if isinstance(node, Read) else None
     return None if inner is None else _difference(case, inner)
 
 
@@ -175,7 +175,7 @@ def _share(case: Case, node: Scalar) -> Pair | None:
         return node.args[0], node.args[1]
     if isinstance(node, Apply) and node.name == "exp":
         return _difference(case, node.args[0])
-    inner = _inlined(case, node) if isinstance(node, Read) else None
+    inner = plain_body(case, node) if isinstance(node, Read) else None
     return None if inner is None else _share(case, inner)
 
 
@@ -231,7 +231,7 @@ def _of_entropy(case: Case, node: Apply, bound: Sequence[Index]) -> float:
     whole, top = _of_softmax(case, share, bound), _top(case, pair)
     if whole == INF or top > 1:
         return INF
-    logs = math.log(max(_many(case, bound), 1.0)) + 1
+    logs = math.log(max(many(case, bound), 1.0)) + 1
     entropy = whole * (logs + 2 * top + _apart(case, pair)) + 1.0
     return entropy * math.prod(size_of(case, f) for f in rest)
 
@@ -265,8 +265,8 @@ def _of_softmax(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
     if d is None or not case.is_element(x, total, d) or not _is_along(x, total, d, bound) or not is_near(case, x):
         return INF
     size = max(size_of(case, x), size_of(case, total))
-    many = math.log(max(_many(case, bound), 1.0)) + 1
-    error = size * BASIC * (1 if is_steady(case.bounds, x) else 9) + (many + 4) * FUNCTION + many * 4 * BASIC
+    logs = math.log(max(many(case, bound), 1.0)) + 1
+    error = size * BASIC * (1 if is_steady(case.bounds, x) else 9) + (logs + 4) * FUNCTION + logs * 4 * BASIC
     return math.exp(error) * _ROUNDS if error < 1 else INF
 
 
@@ -285,4 +285,4 @@ def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
     return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
 
 
-__all__ = ["is_near", "is_steady", "largest_term", "mass", "size_of", "with_logarithm"]
+__all__ = ["is_near", "is_steady", "largest_term", "many", "mass", "plain_body", "size_of", "with_logarithm"]

@@ -53,6 +53,11 @@ def is_cosine(case: Case, d: Definition) -> bool:
     return True
 
 
+def is_in_row(case: Case, entry: Scalar, total: Scalar) -> bool:
+    """Whether a sum is one of squares, that of an entry among them."""
+    return _Rows(case, ()).squares(total, entry)
+
+
 def inlined(bounds: Bounds, node: Scalar) -> Scalar | None:
     """The scalar with elements that are no folds put in; None if it is too large."""
     memo: dict[Scalar, Scalar] = {}
@@ -73,6 +78,11 @@ def inlined(bounds: Bounds, node: Scalar) -> Scalar | None:
 def _anywhere(case: Case) -> Case:
     """With what is known of extents alone, which holds along a whole row."""
     return case.bounds.case(case.some, {}, case.split)
+
+
+def resolved(case: Case, node: Scalar) -> Scalar | None:
+    """The scalar with elements that are no folds put in, and the branches that are taken."""
+    return _taken(case, inlined(case.bounds, node))
 
 
 def _taken(case: Case, node: Scalar | None) -> Scalar | None:
@@ -188,4 +198,4 @@ def root_of(n: Scalar | None) -> Scalar | None:
     return base if square else None
 
 
-__all__ = ["inlined", "is_cosine", "is_share", "root_of", "ways"]
+__all__ = ["inlined", "is_cosine", "is_in_row", "is_share", "resolved", "root_of", "ways"]
