@@ -372,6 +372,8 @@ def _apart(b: Enclosure) -> Iterator[Enclosure]:
 
 def _power(node: Apply, a: Enclosure, b: Enclosure) -> Float:
     if b.lo != b.hi or not b.bounded:
+        if a.bounded and b.bounded and a.lo >= 0 and b.lo >= 0:  # 0^0 is 1, and small numbers may be read as 0
+            return _function(node, [Enclosure(v.lo if v.lo >= NORMAL else 0.0, v.hi) for v in (a, b)])
         if a.bounded and b.bounded and a.lo > 0:
             return _function(node, (a, b))
         return ANY
