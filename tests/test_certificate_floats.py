@@ -3,6 +3,7 @@ counterexamples break what is compiled."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,8 +23,9 @@ from lossdsl.certificate.question import Question, of_claim, of_finding
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.safety import FORMATS, of_point
 from lossdsl.diagnostics import Source
+from lossdsl.dim import Dim
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.nodes import INT, REAL, Apply, Param
+from lossdsl.ir.nodes import INT, REAL, Apply, Index, Param
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.verify.enclosure import Enclosure
 from tests.test_certificate import document_of
@@ -367,6 +369,29 @@ def text_of(declared: str, body: str, word: str) -> str:
 def test_a_point_where_it_overflows_is_accepted() -> None:
     text = text_of(X, "x^2", "float32")
     assert verify(counter(text, "finite in float32", [{"x[0]": str(2**65)}])).entries == 1
+
+
+def test_places_are_computed_of_integers() -> None:
+    """(i + 1) % 2 of 1 is 0: one place alone overflows, and it is the other one that reads it."""
+    declared = "input x: real[n, 2]\n    axis i = 2"
+    text = text_of(declared, "sum((x[n, (i + 1) % 2]^2 if i == 1 else 0) over i)", "float32")
+    for large, counted in ((0, True), (1, False)):
+        point = {f"x[0, {k}]": str(2**65 if k == large else 0) for k in (0, 1)}
+        if counted:
+            assert verify(counter(text, "finite in float32", [point])).entries == 1
+        else:
+            with pytest.raises(Rejected):
+                verify(counter(text, "finite in float32", [point]))
+    for name in ("mod", "floordiv"):
+        node = Apply(name, (Index("i", Dim.symbol("n")), Index("j", Dim.symbol("n"))))
+        for i, j in itertools.product((0, 1, 2, 7, 2**30), (1, 2, 3, 2**30)):
+            found = a.applied(node, [a.Float(Enclosure(float(v), float(v))) for v in (i, j)])
+            assert holds(found, float(i % j if name == "mod" else i // j))
+            assert found.box is not None
+            assert found.box.lo == found.box.hi
+        for i, j in ((-1, 2), (1, -2), (1, 0)):  # where it is rounded to another side, or there is none
+            found = a.applied(node, [a.Float(Enclosure(float(v), float(v))) for v in (i, j)])
+            assert j == 0 or holds(found, float(i % j if name == "mod" else i // j))
 
 
 @pytest.mark.parametrize(
