@@ -3,6 +3,7 @@ counterexamples break what is compiled."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import lossdsl
-from lossdsl import catalogue
+from lossdsl import catalogue, pipeline
 from lossdsl.certificate import arithmetic as a
 from lossdsl.certificate import document
 from lossdsl.certificate.computed import Computed
@@ -22,8 +23,9 @@ from lossdsl.certificate.question import Question, of_claim, of_finding
 from lossdsl.certificate.rules import Stuck
 from lossdsl.certificate.safety import FORMATS, of_point
 from lossdsl.diagnostics import Source
+from lossdsl.dim import Dim
 from lossdsl.ir.build import BuiltLoss
-from lossdsl.ir.nodes import INT, REAL, Apply, Param
+from lossdsl.ir.nodes import INT, REAL, Apply, Index, Param
 from lossdsl.primitives import PRIMITIVES
 from lossdsl.verify.enclosure import Enclosure
 from tests.test_certificate import document_of
@@ -92,6 +94,26 @@ def test_sets_hold_what_numpy_computes(node: Apply) -> None:
             continue  # emitted code keeps NaN, whatever numpy does
         assert holds(found, y), (node.name, xs, y, found)
     assert certain > 100
+
+
+def test_boxes_of_powers_hold_what_numpy_computes() -> None:
+    """Of exponents between two numbers: 0^0 is 1, and what is small may be read as 0."""
+    rng, node = random.Random("powers"), Apply("pow", (Param("x"), Param("y")))
+    special, certain = [0.0, 1.0, 2.0, 0.5, a.LEAST, a.NORMAL, 65504.0, a.LARGEST], 0
+    for _ in range(3000):
+        drawn = [rng.choice(special) if rng.random() < 0.4 else abs(number(rng, False)) for _ in range(4)]
+        ends = [sorted(pair) for pair in (drawn[:2], drawn[2:])]
+        boxes = [Enclosure(lo if lo >= a.NORMAL else 0.0, hi) for lo, hi in ends]  # as all sets of this arithmetic
+        found = a.applied(node, [a.Float(b) for b in boxes])
+        certain += found.finite
+        for _ in range(6):
+            x, y = (np.float32(rng.choice([b.lo, b.hi, rng.uniform(b.lo, b.hi)])) for b in boxes)
+            if not all(b.lo <= v <= b.hi for b, v in zip(boxes, (x, y), strict=True)):
+                continue
+            x, y = (np.float32(0) if v < a.NORMAL and rng.random() < 0.5 else v for v in (x, y))
+            with np.errstate(all="ignore"):
+                assert holds(found, float(np.power(x, y))), (boxes, x, y, found)
+    assert certain > 300
 
 
 def tree(rng: random.Random, depth: int) -> tuple[Any, ...]:
@@ -184,6 +206,9 @@ def is_certified(q: Question) -> bool:
     return True
 
 
+MIXED = "input x: real[n, c] in [-1e38, 1e38]\nparam b: bool = false"
+SCALED = "input x: real[n, c] in [-1, 1]\nparam k: real in [1/1000, 1000] = 1"
+PLANE = "input x: real[n, h, w] in [-1, 1]"
 X, XY, ROW = "input x: real[n]", "input x, y: real[n]", "input x: real[n, c]"
 FINITE = [
     (X, "softplus(x)", "float32"),
@@ -205,8 +230,23 @@ FINITE = [
         "logsumexp(x[m] over m where t[m] >= t) - x",
         "float32",
     ),
+    ("input x: real[n] in [0, 1]\nparam a: real >= 0 = 2", "stop(x)^a", "float16"),
+    ("input x: real[n] in [0, 2]\nparam a: real in [0, 15] = 2", "stop(x)^a", "float16"),
+    ("input x: real[n, c] in [-1, 1]\nparam k: real > 0 = 1", "max(k * stop(x) over c else 0) / k", "float16"),
+    (SCALED, "30000 * (max(k * stop(x) over c else 0) / k)", "float16"),
+    (MIXED, "sum((stop(softmax(x over c)) if b else softmax(x over c)) * log_softmax(x over c) over c)", "float32"),
+    (PLANE, "1e38 * mean(x[h = h + 1] - x over h, w else 0)", "float32"),
 ]
 FALSE = [
+    ("input x: real[n] in [0, 2]\nparam a: real in [0, 129] = 2", "stop(x)^a", "float32"),
+    ("input x: real[n] in [0, 1]\nparam a: real in [0, 1] = 1", "1 / stop(x)^a", "float32"),
+    ("input x: real[n] in [0, 1]\nparam a: real >= 0 = 2", "x^a", "float16"),  # its derivative, for a below 1
+    ("input x: real[n, c] in [-1, 1]\nparam k: real > 0 = 1", "max(k * stop(x) over c else 0) / k", "float32"),
+    (SCALED, "70000 * (max(k * x over c else 0) / k)", "float16"),
+    (f"{SCALED}\ninput m: bool[n]", "max(k * stop(x) over c else 0) / (1 if m else 0)", "float16"),
+    (MIXED, "sum(stop(softmax(-x over c) if b else softmax(x over c)) * log_softmax(x over c) over c) * 4", "float32"),
+    (PLANE, "1e38 * (mean(x[h = h + 1] - x over h, w else 0) + 3 * mean(x over h, w else 0))", "float32"),
+    (PLANE, "sum(x[h = h + 1] - x over h, w) / (size(h) * size(w))", "float32"),  # of no place it is 0 / 0
     ("input x: real[n] in [0, 1]", "1 / x if x != 0 else 0", "float32"),
     ("input x: real[n] in [0, 1]", "1 / x if x != 0 else 0", "float16"),
     ("input x: real[n]\nparam k: int >= 0 = 1", "x / k if k != 1 else 0", "float16"),
@@ -329,6 +369,29 @@ def text_of(declared: str, body: str, word: str) -> str:
 def test_a_point_where_it_overflows_is_accepted() -> None:
     text = text_of(X, "x^2", "float32")
     assert verify(counter(text, "finite in float32", [{"x[0]": str(2**65)}])).entries == 1
+
+
+def test_places_are_computed_of_integers() -> None:
+    """(i + 1) % 2 of 1 is 0: one place alone overflows, and it is the other one that reads it."""
+    declared = "input x: real[n, 2]\n    axis i = 2"
+    text = text_of(declared, "sum((x[n, (i + 1) % 2]^2 if i == 1 else 0) over i)", "float32")
+    for large, counted in ((0, True), (1, False)):
+        point = {f"x[0, {k}]": str(2**65 if k == large else 0) for k in (0, 1)}
+        if counted:
+            assert verify(counter(text, "finite in float32", [point])).entries == 1
+        else:
+            with pytest.raises(Rejected):
+                verify(counter(text, "finite in float32", [point]))
+    for name in ("mod", "floordiv"):
+        node = Apply(name, (Index("i", Dim.symbol("n")), Index("j", Dim.symbol("n"))))
+        for i, j in itertools.product((0, 1, 2, 7, 2**30), (1, 2, 3, 2**30)):
+            found = a.applied(node, [a.Float(Enclosure(float(v), float(v))) for v in (i, j)])
+            assert holds(found, float(i % j if name == "mod" else i // j))
+            assert found.box is not None
+            assert found.box.lo == found.box.hi
+        for i, j in ((-1, 2), (1, -2), (1, 0)):  # where it is rounded to another side, or there is none
+            found = a.applied(node, [a.Float(Enclosure(float(v), float(v))) for v in (i, j)])
+            assert j == 0 or holds(found, float(i % j if name == "mod" else i // j))
 
 
 @pytest.mark.parametrize(
@@ -549,3 +612,23 @@ def test_elements_are_evaluated_where_they_are() -> None:
     values = Computed(loss.program, {"n": 2}, {}, {"x": {(0,): Fraction(0), (1,): Fraction(2)}}, {})
     assert values.element("per", (0,)) == a.ZERO
     assert values.element("per", (1,)).within(0.5)
+
+
+def test_a_size_is_said_a_little_smaller_and_never_larger() -> None:
+    """Where this arithmetic is less exact than that of the verifier."""
+    entry = next(e for e in catalogue.entries() if e.path.stem == "chamfer")
+    source = Source(entry.path.name, entry.path.read_text())
+    checked = pipeline.check(source)
+    made = document.certify(source, checked.analysis.losses, checked.reports)
+    (loss,) = made["losses"]
+    (found,) = (e for e in loss["entries"] if "within" in e and e["finding"].endswith("float16"))
+    (size,) = (
+        f.verdict.value.lower
+        for f in checked.reports[0].findings
+        if f.property.endswith("float16") and f.verdict.value is not None and f.verdict.value.lower is not None
+    )
+    assert size * 0.995 < float.fromhex(found["within"]) < size
+    assert document.verify(made).entries == len(loss["entries"])
+    forged = {**found, "within": (8.0 * size).hex()}
+    with pytest.raises(document.Rejected):
+        document.verify(document.sealed({**made, "losses": [{**loss, "entries": [forged]}]}))

@@ -470,7 +470,7 @@ def calm(body: str, word: str, more: str = " at defaults", head: str = "") -> bo
         ("softplus(1000 * s * x)", "exploding", True),
         ("exp(s * x)", "exploding", False),
         ("-abs(y - x)", "exploding", True),  # it is least nowhere
-        ("softplus(y - x)", "exploding", False),
+        ("softplus(y - x)", "exploding", True),
         ("exp(y - x)", "exploding", False),
         ("relu(y - x)^2", "exploding", False),
         ("x^2 + 1e4 * relu(abs(x) - 100)", "exploding", False),
@@ -565,19 +565,32 @@ def test_gradients_are_calm_for_all_numbers_and_known_parameters() -> None:
         assert not calm("w * x + tanh(1000 * w * x)", word, head=two)
 
 
-def test_distances_from_0_are_those_of_the_entry() -> None:
-    """The loss is least far out alone, and 0 is elsewhere for each value of what is subtracted."""
-    near, away = "    input w: real[n] in [0, 1]\n", "    input w: real[n] in [4, 5]\n"
-    step = "x - w + 5000 * sigmoid(4 * (x - w + 4))"  # steep where x is close to 0, if w is not
-    assert profiled(step, "exploding", head=near)
-    assert not profiled(step, "exploding", head=away)
+def test_distances_are_from_where_all_that_is_read_is_0() -> None:
+    """Where the loss is least far out alone: of a difference from where both are equal, whatever the other one is."""
+    near, away, four = (f"    input w: real[n] in [{ends}]\n" for ends in ("0, 1", "4, 5", "4, 4"))
+    for head in (near, away, four):
+        step = "x - w + 5000 * sigmoid(4 * (x - w + 4))"  # steep at a distance of 4
+        assert profiled(step, "exploding", head=head)
+        assert not calm(step, "exploding", head=head)
+        step = "x - w + 5000 * sigmoid(4 * (x - w + 1))"  # at 1
+        assert not profiled(step, "exploding", head=head)
+        assert calm(step, "exploding", head=head)
     assert profiled("sigmoid(x - y)", "vanishing")
     assert profiled("sigmoid(x - y) * (1 + y^2)", "vanishing")  # whatever it is scaled by
-    assert not profiled("max(sigmoid(x - y) * (1 + y^2), -1)", "vanishing")  # y is 0, or any other number
+    assert profiled("max(sigmoid(x - y) * (1 + y^2), -1)", "vanishing")
     for word in ("exploding", "vanishing"):
-        assert calm("softplus(x)", word)
-        assert calm("softplus(-s * x)", word)
-        assert calm("softplus(x - y)", word) is (word == "vanishing")  # for y = 20 it explodes
+        for body in ("x", "-s * x", "x - y", "y - x", "2 * (x - y)", "(y - x) / 3"):
+            assert calm(f"softplus({body})", word)
+            assert not profiled(f"softplus({body})", word)
+
+
+def test_distances_are_not_from_where_a_number_is_equal() -> None:
+    for body in ("x - 20", "x - y - 20", "x - w"):
+        assert not calm(f"softplus({body})", "exploding", head="    w = y^2 + 20\n")
+    assert profiled("softplus(x - 20)", "exploding")
+    assert profiled("softplus(x - y - 20)", "exploding")
+    for body in ("x - y + 4", "x - (y - 4)", "x - cos(y)", "x - w"):  # that is another place than where both are equal
+        assert not calm(f"softplus({body})", "exploding", head="    w = y - 4\n")
 
 
 def test_gradients_explode_for_numbers_of_what_definitions_are_made_of() -> None:

@@ -405,6 +405,7 @@ def test_the_smallest_bounds_of_many_losses_are_kept() -> None:
     assert close > 100
 
 
+ROW, KNOWN = "input x: real[n, c]", "param k: real = 1\n    input z: real[n] = 0\n    param b: bool = false"
 X, XY, LABELS = "input x: real[n]", "input x, y: real[n]", "input x: real[n]\n    input y: binary[n]"
 FINE = [  # statements that hold
     (X, "softplus(x)", "3e-06 * abs(exact) + 1e-06 where abs(x) <= 64"),
@@ -417,8 +418,17 @@ FINE = [  # statements that hold
     (LABELS, "softplus(x) - y * x", "0 * abs(exact) + 0.0003 where abs(x) <= 64"),
     (X, "1 / x", "3e-07 * abs(exact) + 1.2e-38 where 1e-05 <= x <= 1e+05"),
     (X, "x^2 / 2 if abs(x) < 1 else abs(x) - 1/2", "3e-07 * abs(exact) + 1e-06 where abs(x) <= 1e+06"),
+    (f"{XY}\n    {KNOWN}", "2 * (x - k * y - z)", "6e-08 * abs(exact) + 0 where abs(x) <= 1e+30, abs(y) <= 1e+30"),
+    (f"{XY}\n    {KNOWN}", "y / k - (x + z)", "6e-08 * abs(exact) + 0 where abs(x) <= 1e+30, abs(y) <= 1e+30"),
+    (f"{ROW}\n    {KNOWN}", "x / norm(x over c) if b else x", "0 * abs(exact) + 0 where abs(x) <= 1e+30"),
 ]
+TWO = "    param k: real = 1.0000001\n    input z: real[n] = 1\n    param b: bool = true"
 FALSE = [  # cancellation, and errors that are a little larger
+    (f"{XY}\n{TWO}", "2 * (x - k * y)", "6e-08 * abs(exact) + 0 where abs(x) <= 1e+30, abs(y) <= 1e+30"),
+    (f"{XY}\n{TWO}", "2 * (x - y - z)", "6e-08 * abs(exact) + 0 where abs(x) <= 1e+30, abs(y) <= 1e+30"),
+    (f"{XY}\n    {KNOWN}", "k * (x - y) * y", "6e-08 * abs(exact) + 0 where abs(x) <= 1e+10, abs(y) <= 1e+10"),
+    (f"{XY}\n    {KNOWN}", "(x - k * y)^2", "4.8e-07 * abs(exact) + 0 where abs(x) <= 1e+10, abs(y) <= 1e+10"),
+    (f"{ROW}\n{TWO}", "x / norm(x over c) if b else x", "0 * abs(exact) + 0 where abs(x) <= 1e+30"),
     (X, "sqrt(1 + x^2) - 1", "1e-06 * abs(exact) + 1e-12 where abs(x) <= 16"),
     (X, "sqrt(1 + x^2) - 1", "1e-06 * abs(exact) + 1e-08 where abs(x) <= 16"),
     (X, "1 - cos(x)", "1e-05 * abs(exact) + 1e-10 where abs(x) <= 16"),
@@ -557,6 +567,9 @@ def test_a_bound_that_is_not_reached_is_said_more_weakly() -> None:
     about = {"finding": ERROR, "in": [], **said}
     asked = [entry["error"]["relative"] for entry in document._weaker(about)]
     assert [Fraction(v) for v in asked] == [Fraction(k, 10**7) for k in (1, 2, 4, 16)]
+    exactly = {"finding": ERROR, "in": [], **stated("0 * abs(exact) + 0 where abs(x) <= 16")}
+    asked = [entry["error"]["relative"] for entry in document._weaker(exactly)]
+    assert [Fraction(v) for v in asked] == [Fraction(6 * k, 10**8) for k in (0, 2, 4, 16)]
     body = "sqrt(1 + x^2)"
     assert not is_certified(question(body, "1e-07 * abs(exact) + 0 where abs(x) <= 16"))
     assert is_certified(question(body, "1.6e-06 * abs(exact) + 0 where abs(x) <= 16"))

@@ -238,6 +238,8 @@ def applied(node: Apply, args: Sequence[Float]) -> Float:
     if node.dtype is INT:
         boxes = [a.box for a in args if a.box is not None and a.finite]
         found = o.transfer(node, boxes) if len(boxes) == len(args) else e.ANYTHING
+        if name in ("mod", "floordiv") and len(boxes) == 2:
+            found = _whole_division(name, *boxes) or found
         return ANY if found.nan or not found.bounded else Float(found)
     if name == "neg":
         return negative(args[0])
@@ -258,6 +260,13 @@ def applied(node: Apply, args: Sequence[Float]) -> Float:
         return ANY
     cases = [_case(node, atoms) for atoms in itertools.product(*(list(_atoms(a)) for a in args))]
     return union([*cases, *([NAN] if any(a.nan for a in args) else [])])
+
+
+def _whole_division(name: str, a: Enclosure, b: Enclosure) -> Enclosure | None:
+    """A remainder, or a quotient, of two integers that are known and not negative; none otherwise."""
+    if a.lo != a.hi or b.lo != b.hi or not 0 <= a.lo < 2.0**31 or not 0 < b.lo < 2.0**31:
+        return None
+    return e.exact(int(a.lo) % int(b.lo) if name == "mod" else int(a.lo) // int(b.lo))
 
 
 _DEAF = frozenset({"pow", "powi", "logaddexp", "expdiff", "sign"})  # what may make a number of NaN
@@ -372,6 +381,8 @@ def _apart(b: Enclosure) -> Iterator[Enclosure]:
 
 def _power(node: Apply, a: Enclosure, b: Enclosure) -> Float:
     if b.lo != b.hi or not b.bounded:
+        if a.bounded and b.bounded and a.lo >= 0 and b.lo >= 0:  # 0^0 is 1, and small numbers may be read as 0
+            return _function(node, [Enclosure(v.lo if v.lo >= NORMAL else 0.0, v.hi) for v in (a, b)])
         if a.bounded and b.bounded and a.lo > 0:
             return _function(node, (a, b))
         return ANY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from lossdsl.certificate.corners import at_least_zero, sign_of
@@ -221,7 +221,7 @@ class Case:
 
     def _mean(self, top: Scalar, size: Scalar) -> Enclosure | None:
         d = self.bounds.fold(top, ("sum",))
-        if d is None or sizes_of(size) != sorted(i.dim for i in d.bound):
+        if d is None or not is_count(size, d.bound, self.bounds.parameters):
             return None
         body = self.bounds.case(self.some | {i.dim for i in (*d.formals, *d.bound)}, {}, self.split)[d.body]
         return Enclosure(body.lo, body.hi, body.lo_open, body.hi_open) if body.finite else None
@@ -572,6 +572,22 @@ def _junction(parts: list[bool | None], conjunctive: bool) -> Enclosure:
     if all(p is conjunctive for p in parts):
         return o.YES if conjunctive else o.NO
     return UNIT
+
+
+def is_count(node: Scalar, bound: Sequence[Index], parameters: Collection[str]) -> bool:
+    """Whether a scalar is how many places there are, one of each index: the product of their extents. One that is a product
+    itself is taken apart, if of axes: parameters may be below 0."""
+    sizes = sizes_of(node)
+    return sizes is not None and _parts(sizes, parameters) == _parts([i.dim for i in bound], parameters)
+
+
+def _parts(dims: Sequence[Dim], parameters: Collection[str]) -> list[Dim]:
+    found: list[Dim] = []
+    for dim in dims:
+        ((atoms, coefficient),) = dim.terms if len(dim.terms) == 1 else (((), 0),)
+        plain = coefficient == 1 and len(atoms) > 1 and all(isinstance(a, str) and a not in parameters for a in atoms)
+        found += [Dim.symbol(a) for a in atoms if isinstance(a, str)] if plain else [dim]
+    return sorted(found)
 
 
 def sizes_of(node: Scalar) -> list[Dim] | None:

@@ -130,7 +130,7 @@ class Curve:
         moving = [c for c in q.conditions if name in c.tensors]
         self.factors: list[tuple[Scalar | None, bool]] = []
         self.variable: Scalar = entry
-        self._recentred = False
+        self.recentred = False
         self._vain = 0  # how often germs told nothing that is accepted
         self._entry, self._axes = entry, frozenset[Scalar]((*formals, *bound))
         if moving:
@@ -260,7 +260,7 @@ class Curve:
         self.body, self.variable = rescaled(self.body, centred)
         if isinstance(self.variable, Apply) and self.variable is not centred:
             self.factors = [*self.factors, (self.variable.args[1], True)]
-        self._recentred = centred is not before
+        self.recentred = centred is not before
         if self.variable is not before:
             self._used = {}
 
@@ -317,10 +317,10 @@ class Curve:
     def limit_to(self, distance: float, *, outward: bool) -> None:
         """Take the variable as far to either side as it is at a distance of the entry from what it is compared with (from 0, if
         it is compared with nothing), rounded outward or inward. Raises Stuck."""
-        n = self._unscaled()
+        n = self.unscaled
         reads = list(n.args) if isinstance(n, Apply) and n.name == "sub" else [n]
         inputs = all(isinstance(r, Read) and r.tensor in self.bounds.inputs for r in reads)
-        if not inputs or self._recentred or not self.unbounded:
+        if not inputs or self.recentred or not self.unbounded:
             raise Stuck("the variable is no multiple of a distance")
         slopes = [e.absolute(self.slope(case)) for _, case in self.everywhere()]
         slope = functools.reduce(e.hull, slopes)
@@ -330,7 +330,8 @@ class Curve:
             raise Stuck("the slope of the variable")
         self.domain = Enclosure(-far, far, False, False)
 
-    def _unscaled(self) -> Scalar:
+    @property
+    def unscaled(self) -> Scalar:
         """What the variable is a multiple of."""
         n: Scalar = self.variable
         while isinstance(n, Apply) and n.name in ("mul", "div", "neg"):
@@ -640,7 +641,7 @@ class Curve:
 
     def smooth_at(self, entry: Scalar, at: float) -> bool:
         """Whether the element has a slope at a value of the entry, of which the variable is a multiple."""
-        if self._unscaled() is not entry or at:
+        if self.unscaled is not entry or at:
             return False
         with contextlib.suppress(Undecided, ZeroDivisionError, OverflowError, Stuck):
             for box in self._start():

@@ -257,7 +257,7 @@ def _safe(f: Finding) -> Iterator[tuple[str, dict[str, Any], Verdict]]:
 
 def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What is said of a number, and then only what bounds the loss: what it is not above, or below; that in the end with a
-    little room. Of a rounding error bounds that are larger."""
+    little room. Of a rounding error bounds that are larger; of what is finite within a size, a size that is smaller."""
     if "error" in about:
         yield from ({**about, "error": error} for error in weaker(about["error"]))
         return
@@ -268,9 +268,12 @@ def _weaker(about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if high is not None and "lipschitz" in about["finding"]:
         end = float.fromhex(high)
         yield {**about, "bracket": [None, (end + _ROOM * abs(end)).hex()]}
+    if "within" in about:
+        yield {**about, "within": (float.fromhex(about["within"]) * (1 - _LESS)).hex()}
 
 
 _SLACK = 2.0**-12  # boxes near what is only approached do not reach it
+_LESS = 2.0**-8  # the arithmetic of the checker is a little less exact than that of the verifier
 _ROOM = 2.0**-20  # nor are they, at what is attained, without an error of rounding
 
 

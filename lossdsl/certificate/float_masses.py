@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from lossdsl.certificate.arithmetic import BASIC, FUNCTION, LEAST
-from lossdsl.certificate.bounds import Bounds, Case, sizes_of
+from lossdsl.certificate.bounds import Bounds, Case, is_count
 from lossdsl.ir.nodes import (
     REAL,
     TRUE,
@@ -100,7 +100,7 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
             found = min(_times(case, a, b, bound), _times(case, b, a, bound), _of_entropy(case, node, bound))
             return found * _ROUNDS + _least(case, bound)
         case Apply(name="div"):
-            if sizes_of(node.args[1]) == sorted(i.dim for i in bound):
+            if is_count(node.args[1], bound, case.bounds.parameters):
                 return size_of(case, node.args[0]) * _ROUNDS + _least(case, bound)
             below = case[node.args[1]]
             least = max(below.lo, -below.hi)
@@ -168,9 +168,12 @@ def _difference(case: Case, node: Scalar) -> Pair | None:
 
 
 def _share(case: Case, node: Scalar) -> Pair | None:
-    """x and y of e^(x - y)."""
+    """x and y of e^(x - y); of a choice, if either one is it."""
     if isinstance(node, Stop):
         return _share(case, node.a)
+    if isinstance(node, Select):
+        pair = _share(case, node.a)
+        return pair if pair is not None and _share(case, node.b) == pair else None
     if isinstance(node, Apply) and node.name == "expdiff":
         return node.args[0], node.args[1]
     if isinstance(node, Apply) and node.name == "exp":

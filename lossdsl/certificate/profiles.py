@@ -8,7 +8,8 @@ nowhere  that all of the line has no such place, whatever everything else is: th
 
 A continuous function that does not rise before an interval and does not fall after it, and does next to it, is least in it, and
 comes near to its infimum nowhere else; if it stays the same in between, at all places there. One that rises, or falls,
-everywhere comes near to it far out alone; then distances are from where all that is read is 0, and all places are close.
+everywhere comes near to it far out alone; then distances are from where all that is read is 0 (of a difference, from where
+both are equal), and all places are close.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from lossdsl.certificate.bounds import Bounds
@@ -26,7 +28,7 @@ from lossdsl.certificate.coverings import Box, Curve, Leaf, float_of, text
 from lossdsl.certificate.points import Undecided
 from lossdsl.certificate.question import EXPLODING, VANISHING, Question
 from lossdsl.certificate.rules import Stuck
-from lossdsl.ir.nodes import Const, Param, Read, Scalar, postorder, tensors_of
+from lossdsl.ir.nodes import Apply, Const, Param, Read, Scalar, postorder, tensors_of
 from lossdsl.ir.rewrite import substitute
 from lossdsl.verify import enclosure as e
 from lossdsl.verify.enclosure import INF, Enclosure
@@ -142,19 +144,33 @@ class _Line:
 
     @property
     def origin(self) -> float:
-        """The variable where the entry is 0, and all else that it reads, if that may be chosen: inputs that nothing else is made
-        of. Raises Stuck where it is not told exactly."""
+        """The variable where all that it reads is 0; of a difference of inputs that is 0 there, and of what is a multiple of it,
+        that is where both are equal, whatever they are. Of what else reads more than the entry it is told where that is 0,
+        or may be chosen so: inputs that nothing else is made of. Raises Stuck where it is not told exactly."""
         curve = self.curve
-        zero: dict[bool, dict[Scalar, Scalar]] = {True: {}, False: {}}
-        for n in postorder(curve.variable):
-            if isinstance(n, Read):
-                zero[n.tensor in curve.question.inputs][n] = Const(0)
-        found = curve.whole()[substitute(curve.variable, zero[True])]
-        if found.lo != found.hi and not self._every and all(map(self._may_be_zero, zero[False])):
-            found = curve.whole()[substitute(curve.variable, {**zero[True], **zero[False]})]
+        measured = curve.unscaled
+        entry, others = self._read_in(measured)
+        zero = dict.fromkeys((*entry, *others), Const(0))
+        whole = curve.whole()
+        at_zero, alone = (whole[substitute(measured, dict.fromkeys(r, Const(0)))] for r in (zero, entry))
+        if others and _is_plain(measured, curve.bounds) and not curve.recentred and at_zero.zero and not at_zero.nan:
+            at_zero = alone = Enclosure(0.0, 0.0)
+        elif alone.lo != alone.hi and not self._every and all(map(self._may_be_zero, others)):
+            alone = at_zero
+        if alone.lo != alone.hi or not alone.finite or (at_zero.lo, at_zero.hi) != (alone.lo, alone.hi):
+            raise Stuck("0 of the entry is elsewhere")
+        found = whole[substitute(curve.variable, {measured: Const(Fraction(alone.lo))})]
         if found.lo != found.hi or not found.finite:
             raise Stuck("0 of the entry is elsewhere")
         return found.lo
+
+    def _read_in(self, n: Scalar) -> tuple[list[Scalar], list[Scalar]]:
+        """What it reads of the input of the entry, and of others."""
+        found: tuple[list[Scalar], list[Scalar]] = [], []
+        for part in postorder(n):
+            if isinstance(part, Read):
+                found[part.tensor not in self.curve.question.inputs].append(part)
+        return found
 
     def _may_be_zero(self, n: Scalar) -> bool:
         declared = self.curve.bounds.inputs.get(n.tensor) if isinstance(n, Read) else None
@@ -247,6 +263,18 @@ class _Line:
         if here != last:
             raise Stuck("a place too far out")
         return total
+
+
+def _is_plain(n: Scalar, bounds: Bounds) -> bool:
+    """Whether it is made of inputs and numbers by sums, differences, and products alone."""
+    match n:
+        case Read():
+            return n.tensor in bounds.inputs
+        case Const():
+            return True
+        case Apply(name="add" | "sub" | "neg" | "mul" | "real"):
+            return all(_is_plain(a, bounds) for a in n.args)
+    return False
 
 
 def _is_bounded(here: Enclosure) -> bool:

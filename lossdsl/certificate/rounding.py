@@ -104,9 +104,13 @@ def stated(said: str | None) -> dict[str, Any]:
 
 def weaker(error: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The statement, and then ones with bounds that are a few times larger; of all numbers then of those up to half of the
-    largest, the difference of two of which is no infinity."""
+    largest, the difference of two of which is no infinity. What has no error, in numbers of the program that are made with
+    doubles, say, has a few units of float32 where each of them is rounded."""
+    exactly = not Decimal(error["relative"]) and not Decimal(error["absolute"])
     for k in (1, 2, 4, 16):
         larger = {key: str(Decimal(error[key]) * k) for key in ("relative", "absolute")}
+        if exactly and k > 1:
+            larger["relative"] = str(Decimal("6E-8") * k)
         yield {**error, **larger}
         if not error["domain"]:
             yield {**error, **larger, "domain": [["", None, "1.7e+38"]]}
@@ -601,7 +605,8 @@ class Element:
         if q.error.longest is not None:
             raise Stuck("a bound for extents up to a number")
         program, tensor = meant(q)
-        self.q, self.body = q, _inlined(program, tensor)
+        inlined = _inlined(program, tensor)
+        self.q, self.body, self._before = q, _without_units(inlined, program, q.fixed), inlined
         bounds = Bounds(program, {n: e.exact(v) for n, v in q.fixed.items()})
         self.choices: list[tuple[Read, list[float]]] = []
         entries: list[Read] = []
@@ -631,7 +636,9 @@ class Element:
             rest = set(postorder(substitute(self.body, {node: ZERO for node, _ in nodes})))
             if a not in rest and b not in rest:
                 box = e.sub(domain(self.q, bounds, a.tensor)[0], domain(self.q, bounds, b.tensor)[0])
-                found.append(Entry(nodes, Enclosure(box.lo, box.hi), True, SMALLEST, difference=True))
+                said = any(node in set(postorder(self._before)) for node, _ in nodes)
+                least = SMALLEST if said else SMALLEST * UNIT  # of whose last digits it is a multiple
+                found.append(Entry(nodes, Enclosure(box.lo, box.hi), True, least, difference=True))
                 reads = [n for n in reads if n not in (a, b)]
         for n in reads:
             found.append(Entry(((n, 1),), *domain(self.q, bounds, n.tensor), SMALLEST if n.dtype is REAL else 1.0))
@@ -721,6 +728,36 @@ def _inlined(program: Program, tensor: str) -> Scalar:
     if sum(1 for _ in postorder(element)) > _NODES:
         raise Stuck("an element that is too large")
     return element
+
+
+def _without_units(body: Scalar, program: Program, fixed: Mapping[str, Fraction]) -> Scalar:
+    """With the branches that known parameters choose, and without factors of 1, of an input, and terms of 0, next to inputs or
+    sums of two: nothing is rounded or flushed by them, as what is left is 0 or no subnormal number."""
+
+    def value(n: Scalar) -> Fraction | None:
+        if isinstance(n, Const) and n.dtype is REAL:
+            return n.value if isinstance(n.value, Fraction) else None
+        name = n.name if isinstance(n, Param) else n.tensor if isinstance(n, Read) else ""
+        return fixed.get(name) if n.dtype is REAL else None
+
+    def is_input(n: Scalar) -> bool:
+        declared = program.input(n.tensor) if isinstance(n, Read) else None
+        return declared is not None and declared.dtype is REAL and declared.name not in fixed
+
+    def step(n: Scalar) -> Scalar:
+        if isinstance(n, Select) and isinstance(n.condition, Param) and n.condition.name in fixed:
+            return n.a if fixed[n.condition.name] else n.b
+        if not isinstance(n, Apply) or n.dtype is not REAL or len(n.args) != 2:
+            return n
+        a, b = n.args
+        if n.name in ("mul", "div") and is_input(a) and value(b) == 1:
+            return a
+        if n.name == "mul" and is_input(b) and value(a) == 1:
+            return b
+        sums = isinstance(a, Apply) and a.name in ("add", "sub") and all(map(is_input, a.args))
+        return a if n.name in ("add", "sub") and (is_input(a) or sums) and value(b) == 0 else n
+
+    return transform(body, step)
 
 
 def of_error(q: Question) -> Trace:

@@ -286,13 +286,14 @@ Split = tuple[str, ...]  # an input, a parameter, or the sum or difference of en
 
 def of_parts(q: Question) -> Trace:
     """The same, part by part: for each value of labels, and in boxes of entries, their differences, or parameters, which are
-    halved where that is not seen. Of entries it is right where one element is made of one entry of each input."""
-    if not all(_is_of_one_entry(d) for part in compiled(q.program, q.of) for d in part.needed()):
-        raise Stuck("elements that are made of more than one entry of an input")
-    labels = [i for i in q.program.inputs if i.dtype is BOOL or i.kind in ("binary", "sign")]
+    halved where that is not seen. Of entries it is right where one element is made of one entry of each input; where it is not,
+    parameters alone are halved, which are the same numbers everywhere."""
+    of_one = all(_is_of_one_entry(d) for part in compiled(q.program, q.of) for d in part.needed())
+    labels = [i for i in q.program.inputs if of_one and (i.dtype is BOOL or i.kind in ("binary", "sign"))]
     choices = [[(i.name, v) for v in ((-1.0, 1.0) if i.kind == "sign" else (0.0, 1.0))] for i in labels]
     reason = Stuck("no number that could be halved")
-    found = _numbers(q)
+    parameters = [(p.name,) for p in q.program.parameters]
+    found = {split: v for split, v in _numbers(q).items() if of_one or split in parameters}
     for k in (1, 2):
         for splits in itertools.combinations(found, k):
             trace: Trace = [[" ".join(split) for split in splits]]
