@@ -143,7 +143,7 @@ def _pairs(case: Case, node: Apply, a: Scalar, b: Scalar) -> Iterator[_Quotient]
         return
     for x in _opened(case, a):
         for y in _opened(x.case, b):
-            if any(q.most > 0 and not (1 / _FAR <= q.least and q.most <= _FAR) for q in (x, y)):
+            if any(q.most > 0 and not (q.least >= 1 / _FAR and q.most <= _FAR) for q in (x, y)):
                 yield _Quotient(case, (node,))
             elif node.name == "mul":
                 yield _product(x, y, first, second)
