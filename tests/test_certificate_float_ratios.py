@@ -20,6 +20,8 @@ S, T = "input p: simplex[n, c] over c\ninput y: class[n] of c", "input x: real[n
 Q = "input x: real[n]\nparam q: real in (0, 1] = 0.7"
 Z = "input a, b, z: real[n, d]\ninput t: real[n]\ninput y: class[n] of d\ns[n] = sum(a^2 over d)"
 K = "input x: real[n]\nparam k: real in [{0}, {0}] = {0}\nparam j: real in [{1}, {1}] = {1}"
+KJ = "input x: real[n]\nparam k, j: int = 2, 2\naxis m = k * j\naxis l = k\naxis i = j"
+FAR = "input x: real[n] in [-1e20, 1e20]\nparam k: real in [1e-15, 1e-14] = 1e-14\nu[n] = stop(x) * 1e-34 / k"
 FINITE = [
     (P, "norm(a - b over d)", "float16"),
     (P, "norm(a + b over d)", "float16"),
@@ -81,6 +83,11 @@ FALSE = [
     (K.format("2^24", "3 * 2^-127"), "x * (60000 * (j / k * k / j))", "float16"),
     (T + "\ninput t: real[n]", "t * sum(stop(x) / max(1, size(n) - 1) over c) / 65504", "float16"),
     (T + "\ninput t: real[n]", "t * sum(stop(sin(x)) over c) / max(1, size(c) - 1) * 65504", "float16"),
+]
+FALSE += [
+    (FAR, f"1e30 * ({' * '.join(['u'] * 10)})", "float32"),  # a power of a number that is 0 as a double
+    (KJ, "x * (size(m) / max(1, size(l)) / max(1, size(i)))", "float16"),  # both parameters below 0
+    ("input z: real[n]\n" + FAR, f"stop(z) * ({' * '.join(['u'] * 10)})", "float32"),
 ]
 NAMES: list[tuple[str, str, float | None]] = [
     ("contrastive", "float16", 32752.0),

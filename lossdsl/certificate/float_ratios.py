@@ -31,6 +31,7 @@ _ROOT = 1 + SQUARES / 2 + 1.5 * FUNCTION  # an entry over its norm, at most: a r
 _FIRM = 2.0**-50
 _SMALL = 2.0**-20
 _WAYS = 32
+_FAR = 2.0**400  # of what is larger, or 1 over it, a product may be no number here
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,14 @@ def _pairs(case: Case, node: Apply, a: Scalar, b: Scalar) -> Iterator[_Quotient]
         return
     for x in _opened(case, a):
         for y in _opened(x.case, b):
-            if (x.least == 0 < x.most) or (y.least == 0 < y.most):  # too small for the numbers here
-                yield _Quotient(y.case, (node,))
+            if any(q.most > 0 and not (q.least >= 1 / _FAR and q.most <= _FAR) for q in (x, y)):
+                yield _Quotient(case, (node,))
             elif node.name == "mul":
                 yield _product(x, y, first, second)
             elif y.off <= least * _SMALL and y.least > 0:
                 yield _quotient(x, y, least)
             else:
-                yield _Quotient(y.case, (node,))
+                yield _Quotient(case, (node,))
 
 
 def _product(x: _Quotient, y: _Quotient, first: float, second: float) -> _Quotient:
@@ -201,9 +202,10 @@ def _size(q: _Quotient, sizes: Sequence[Scalar]) -> float:
     tops = [size_of(q.case, n) for n in above]
     if any(v <= 0 for v in least) or not all(v < INF for v in tops):
         return INF
-    under = math.prod(least)
-    size = found * math.prod(tops) / under * (1 + 2.0**-40) if under > 0 else INF
-    return size if size < INF else INF
+    if found == 0 or 0 in tops:
+        return 0.0
+    power = math.fsum([*map(math.log2, (found, *tops)), *(-math.log2(v) for v in least)])  # products may be no numbers
+    return 2.0 ** max(power, -1000.0) * (1 + 2.0**-30) if power < 1000 else INF
 
 
 def _is_near(case: Case, node: Scalar) -> bool:
@@ -226,12 +228,12 @@ def _of_extents(case: Case, above: list[Scalar], below: list[Scalar]) -> float:
     tops, divisors, found = Counter[str](), Counter[str](), 1.0
     for nodes, counted in ((above, tops), (below, divisors)):
         for n in list(nodes):
-            if (names := _names(n)) is not None:
+            if (names := _names(case.bounds, n)) is not None:
                 nodes.remove(n)
                 counted.update(names)
                 found *= 1 + BASIC
     for n in list(below):
-        name, times = _less(n)
+        name, times = _less(case.bounds, n)
         if (tops - divisors)[name]:
             tops[name] -= 1
             below.remove(n)
@@ -247,17 +249,18 @@ def _whole(node: Scalar) -> Scalar:
     return node
 
 
-def _names(node: Scalar) -> list[str] | None:
-    """The axes of which a scalar is the product of the extents."""
+def _names(bounds: Bounds, node: Scalar) -> list[str] | None:
+    """The axes of which a scalar is the product of the extents. Of two parameters below 0 it is none, of which each is 0."""
     inner = _whole(node)
     if not isinstance(inner, Size) or len(inner.dim.terms) != 1:
         return None
     ((atoms, times),) = inner.dim.terms
     names = [a for a in atoms if isinstance(a, str)]
-    return names if times == 1 and names and len(names) == len(atoms) else None
+    plain = len(names) == 1 or not any(name in bounds.parameters for name in names)
+    return names if times == 1 and names and plain and len(names) == len(atoms) else None
 
 
-def _less(node: Scalar) -> tuple[str, float]:
+def _less(bounds: Bounds, node: Scalar) -> tuple[str, float]:
     """The extent n, and k + 1, of a scalar that is at least max(1, n - k)."""
     inner = _whole(node)
     if not isinstance(inner, Apply) or inner.name != "max2" or inner.dtype is not INT:
@@ -268,7 +271,7 @@ def _less(node: Scalar) -> tuple[str, float]:
         k: Scalar = Const(0, INT)
         if isinstance(rest, Apply) and rest.name == "sub":
             rest, k = rest.args
-        names = _names(rest)
+        names = _names(bounds, rest)
         if names is not None and len(names) == 1 and isinstance(k, Const) and isinstance(k.value, Fraction):
             return (names[0], float(k.value) + 1) if 0 <= k.value <= 2**20 else ("", 0.0)
     return "", 0.0
