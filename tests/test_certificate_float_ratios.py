@@ -122,6 +122,13 @@ def test_of_the_catalogue(name: str, word: str, within: float | None) -> None:
     assert is_certified(q)
 
 
+def test_definitions_of_definitions_do_not_take_long() -> None:
+    """Each is read twice by the next one: without an end of the factors, and cases that are kept, it takes minutes."""
+    declared = "input x, z: real[n] in [-300, 300]\nu0[n] = stop(x) * stop(z)"
+    chain = "".join(f"\nu{k + 1}[n] = u{k} * u{k} / 65536" for k in range(6))
+    assert not is_certified(asked(declared + chain, "x * u6", "float16"))
+
+
 def test_it_is_beyond_a_size_of_inputs() -> None:
     """A margin may be as large as the type; a difference of entries is larger from there on."""
     loss = built(next(e.path for e in catalogue.entries() if e.path.stem == "contrastive").read_text())

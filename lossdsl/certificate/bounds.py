@@ -315,6 +315,9 @@ class Bounds:
         self.always = frozenset.intersection(*common) if common else frozenset()
         self._found: dict[tuple[str, frozenset[Dim]], Enclosure] = {}
         self._induced: dict[str, Enclosure] = {}
+        self.shared: dict[
+            tuple[frozenset[Dim], frozenset[tuple[Scalar, Enclosure]]], Case
+        ] = {}  # of what is read often
 
     def case(self, some: frozenset[Dim], known: Mapping[Scalar, Enclosure], split: bool = True) -> Case:
         """Where there is a label, there is a class."""

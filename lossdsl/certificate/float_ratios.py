@@ -30,7 +30,7 @@ SQUARES = FUNCTION + 202 * BASIC  # how far a sum of squares is off, each of whi
 _ROOT = 1 + SQUARES / 2 + 1.5 * FUNCTION  # an entry over its norm, at most: a root halves the error, and has its own
 _FIRM = 2.0**-50
 _SMALL = 2.0**-20
-_WAYS = 32
+_WAYS, _FACTORS = 32, 64
 _FAR = 2.0**400  # of what is larger, or 1 over it, a product may be no number here
 
 
@@ -126,11 +126,8 @@ def _opened(case: Case, node: Scalar) -> Iterator[_Quotient]:
             found = list(itertools.islice(_pairs(case, node, *node.args), _WAYS + 1))
             yield from found if 0 < len(found) <= _WAYS else [_Quotient(case, (node,))]
         case Read() if (inner := plain_body(case, node)) is not None:
-            there = _kept(case)
-            there = there.bounds.case(
-                there.some | {*case.bounds.definitions[node.tensor].dims}, there.known, there.split
-            )
-            yield from (replace(q, case=_kept(q.case)) for q in _opened(there.inside(inner), inner))
+            some = case.some | {*case.bounds.definitions[node.tensor].dims} | case.bounds.read_axes(inner)
+            yield from (replace(q, case=_kept(q.case)) for q in _opened(_kept(case, some), inner))
         case _:
             yield _Quotient(case, (node,))
 
@@ -143,7 +140,9 @@ def _pairs(case: Case, node: Apply, a: Scalar, b: Scalar) -> Iterator[_Quotient]
         return
     for x in _opened(case, a):
         for y in _opened(x.case, b):
-            if any(q.most > 0 and not (q.least >= 1 / _FAR and q.most <= _FAR) for q in (x, y)):
+            if len((*x.above, *x.below, *y.above, *y.below)) > _FACTORS or any(
+                q.most > 0 and not (q.least >= 1 / _FAR and q.most <= _FAR) for q in (x, y)
+            ):
                 yield _Quotient(case, (node,))
             elif node.name == "mul":
                 yield _product(x, y, first, second)
@@ -168,11 +167,14 @@ def _quotient(x: _Quotient, y: _Quotient, divisor: float) -> _Quotient:
     return _Quotient(y.case, x.above + y.below, x.below + y.above, least, most, off)
 
 
-def _kept(case: Case) -> Case:
-    """What is known of numbers that are the same in all definitions."""
-    bounds = case.bounds
+def _kept(case: Case, some: frozenset[Dim] | None = None) -> Case:
+    """What is known of numbers that are the same in all definitions: one case for all of them, lest it is looked at often."""
+    bounds, some = case.bounds, case.some if some is None else some
     known = {n: box for n, box in case.known.items() if is_steady(bounds, n) or _is_stored(bounds, n)}
-    return bounds.case(case.some, known, case.split)
+    key = (some, frozenset(known.items()))
+    if key not in bounds.shared:
+        bounds.shared[key] = bounds.case(some, known, case.split)
+    return bounds.shared[key]
 
 
 def _is_stored(bounds: Bounds, node: Scalar) -> bool:
