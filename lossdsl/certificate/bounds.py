@@ -101,10 +101,8 @@ class Case:
             return self._learn_one(condition, holds, known)
         known[condition] = o.YES if holds else o.NO
         if isinstance(condition, Read):
-            d = self.bounds.definitions.get(condition.tensor)
-            if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.bounds.recurrent:
-                return True
-            return self._learn(substitute(d.body, dict(zip(d.formals, condition.indices, strict=True))), holds, known)
+            body = self.bounds.opened(condition)
+            return body is None or self._learn(body, holds, known)
         if not isinstance(condition, Compare):
             return True
         op = condition.op if holds else _FAILED[condition.op]
@@ -356,6 +354,13 @@ class Bounds:
     def _alike(self) -> Bounds:
         return Bounds(self.program, self.assume, self.interior, self.moved)
 
+    def opened(self, node: Read) -> Scalar | None:
+        """What a map makes of the places that are read."""
+        d = self.definitions.get(node.tensor)
+        if d is None or d.head != "map" or d.support is not TRUE or d.tensor in self.recurrent:
+            return None
+        return substitute(d.body, dict(zip(d.formals, node.indices, strict=True)))
+
     def group(self, name: str) -> tuple[Definition, ...]:
         """The definitions of a recurrence."""
         groups = (g.definitions for g in self.program.body if isinstance(g, Group))
@@ -546,9 +551,8 @@ def _whole(bounds: Bounds, node: Scalar, box: Enclosure) -> Enclosure | None:
 
 def _is_whole(bounds: Bounds, node: Scalar) -> bool:
     if isinstance(node, Read) and node.dtype is REAL:
-        d = bounds.definitions.get(node.tensor)
-        kept = d is not None and d.head == "map" and d.support is TRUE and d.tensor not in bounds.recurrent
-        return d is not None and kept and _is_whole(bounds, d.body)
+        inner = bounds.opened(node)
+        return inner is not None and _is_whole(bounds, inner)
     return node.dtype is INT or (isinstance(node, Apply) and node.name == "real" and node.args[0].dtype is INT)
 
 

@@ -120,7 +120,7 @@ def mass(case: Case, node: Scalar, bound: Sequence[Index]) -> float:
                 rest = [i for k, i in enumerate(node.indices) if k not in declared.over]
                 apart = not any(n in bound for i in rest for n in postorder(i))
                 return 1.0 if along and along == list(bound) and apart else INF
-            inner = plain_body(case, node)
+            inner = case.bounds.opened(node)
             return INF if inner is None else mass(_elsewhere(case), inner, bound)
     return INF
 
@@ -139,15 +139,6 @@ def _times(case: Case, weight: Scalar, other: Scalar, bound: Sequence[Index]) ->
     return found * size_of(case, other) if found < INF else INF
 
 
-def plain_body(case: Case, node: Read) -> Scalar | None:
-    """What a map makes of the places that are read."""
-    d = case.bounds.definitions.get(node.tensor)
-    if d is None or d.head != "map" or d.support is not TRUE or d.tensor in case.bounds.recurrent:
-        return None
-    at: dict[Scalar, Scalar] = {**dict(zip(d.formals, node.indices, strict=True))}
-    return substitute(d.body, at)
-
-
 def _elsewhere(case: Case) -> Case:
     """The case of another body: what a condition tells of a number that is computed anew there does not hold of that one."""
     known = {n: box for n, box in case.known.items() if is_steady(case.bounds, n)}
@@ -163,7 +154,7 @@ def _difference(case: Case, node: Scalar) -> Pair | None:
         return _difference(case, node.a)
     if isinstance(node, Apply) and node.name == "sub":
         return node.args[0], node.args[1]
-    inner = plain_body(case, node) if isinstance(node, Read) else None
+    inner = case.bounds.opened(node) if isinstance(node, Read) else None
     return None if inner is None else _difference(case, inner)
 
 
@@ -178,7 +169,7 @@ def _share(case: Case, node: Scalar) -> Pair | None:
         return node.args[0], node.args[1]
     if isinstance(node, Apply) and node.name == "exp":
         return _difference(case, node.args[0])
-    inner = plain_body(case, node) if isinstance(node, Read) else None
+    inner = case.bounds.opened(node) if isinstance(node, Read) else None
     return None if inner is None else _share(case, inner)
 
 
@@ -288,4 +279,4 @@ def _orders(bound: Sequence[Index]) -> list[tuple[Index, ...]]:
     return [tuple(bound)] if len(bound) == 1 else [tuple(bound), tuple(reversed(bound))]
 
 
-__all__ = ["is_near", "is_steady", "largest_term", "many", "mass", "plain_body", "size_of", "with_logarithm"]
+__all__ = ["is_near", "is_steady", "largest_term", "many", "mass", "size_of", "with_logarithm"]

@@ -20,7 +20,7 @@ from fractions import Fraction
 
 from lossdsl.certificate.arithmetic import BASIC, FUNCTION, NORMAL, number
 from lossdsl.certificate.bounds import Bounds, Case
-from lossdsl.certificate.float_masses import is_steady, many, plain_body, size_of
+from lossdsl.certificate.float_masses import is_steady, many, size_of
 from lossdsl.certificate.norms import is_in_row, resolved, root_of
 from lossdsl.dim import Dim
 from lossdsl.ir.nodes import INT, REAL, Apply, Const, Index, Param, Read, Scalar, Select, Size, Stop
@@ -125,7 +125,7 @@ def _opened(case: Case, node: Scalar) -> Iterator[_Quotient]:
         case Apply(name="mul" | "div") if node.dtype is REAL:
             found = list(itertools.islice(_pairs(case, node, *node.args), _WAYS + 1))
             yield from found if 0 < len(found) <= _WAYS else [_Quotient(case, (node,))]
-        case Read() if (inner := plain_body(case, node)) is not None:
+        case Read() if (inner := case.bounds.opened(node)) is not None:
             some = case.some | {*case.bounds.definitions[node.tensor].dims} | case.bounds.read_axes(inner)
             yield from (replace(q, case=_kept(q.case)) for q in _opened(_kept(case, some), inner))
         case _:
